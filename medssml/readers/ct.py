@@ -1,0 +1,120 @@
+"""CT: a NIfTI file, or a DICOM series in a folder, as a volume in Hounsfield units with RAS+ axes.
+
+Wrong geometry and values that are not HU are refused, with the measured figure: a model cannot see that a nodule was
+twice as large as it looks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.readers.errors import ReadError, reading, require_file
+from medssml.readers.geometry import not_hounsfield, obliquity, spacing_of, to_hounsfield, to_ras
+from medssml.readers.nifti import nifti_layout, nifti_voxels
+
+_UNITS_FIX = "export the volume in HU; CT values start near -1000"
+
+
+class Volume(NamedTuple):
+    """A CT volume.
+
+    array: (X, Y, Z) HU in RAS+ axes (right, anterior, superior grow with the index), int16 where exact, else float32;
+        a view, perhaps with negative strides: crop first, then `np.ascontiguousarray`.
+    spacing: (3,) mm. affine: (4, 4) voxel -> RAS mm. notes: what was fixed or is odd.
+    """
+
+    array: NDArray[Any]
+    spacing: NDArray[np.float64]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+class CTHeader(NamedTuple):
+    """What `read_ct` will return, without the voxels. shape: (X, Y, Z). spacing: (3,) mm. affine: (4, 4)."""
+
+    shape: tuple[int, int, int]
+    spacing: NDArray[np.float64]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+def read_ct(path: str | Path) -> Volume:
+    """The volume in `path`: .nii, .nii.gz, a folder with one DICOM series, or one (multi-frame) DICOM file.
+
+    Raises:
+        ReadError: unreadable, damaged, truncated, without usable geometry, or not in HU.
+    """
+    path = _existing(path)
+    with reading(path, "CT"):
+        native, affine, notes = _dicom_volume(path) if _is_dicom(path) else _nifti_volume(path)
+        turn = to_ras(affine, _triple(native.shape))
+        array, spacing = turn.apply(native), spacing_of(turn.affine)
+        reason = not_hounsfield(native, spacing[np.argsort(turn.axes)])
+        if reason:
+            raise ReadError(path, reason, _UNITS_FIX)
+        return Volume(array, spacing, turn.affine, notes + _oblique(turn.affine))
+
+
+def ct_header(path: str | Path) -> CTHeader:
+    """Shape and geometry of `path`, from headers and file lengths alone; finds truncation, not flipped bits.
+
+    Raises:
+        ReadError: as `read_ct`, as far as headers tell.
+    """
+    path = _existing(path)
+    with reading(path, "CT"):
+        if _is_dicom(path):
+            from medssml.readers.series import series_stack
+
+            stack = series_stack(path)
+            shape, affine, notes = stack.shape, stack.affine, stack.notes
+        else:
+            layout = nifti_layout(path)
+            shape, affine, notes = layout.shape, layout.affine, layout.notes
+        turn = to_ras(affine, shape)
+        turned = _triple(tuple(shape[axis] for axis in turn.axes))
+        return CTHeader(turned, spacing_of(turn.affine), turn.affine, notes + _oblique(turn.affine))
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    return path if path.is_dir() else require_file(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.is_dir():
+        return True
+    from medssml.readers.dicom import is_dicom
+
+    return is_dicom(path)
+
+
+def _dicom_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+    from medssml.readers.series import series_stack, stack_voxels
+
+    stack = series_stack(path)
+    return stack_voxels(stack), stack.affine, stack.notes
+
+
+def _nifti_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+    layout = nifti_layout(path)
+    raw = nifti_voxels(layout)
+    if raw.dtype.kind == "f":
+        broken = raw.size - int(np.count_nonzero(np.isfinite(raw)))
+        if broken:
+            reason = f"{broken:,} of {raw.size:,} voxels are NaN or infinite"
+            raise ReadError(path, reason, "write air (-1000) where nothing was measured")
+    return to_hounsfield(raw, layout.slope, layout.intercept), layout.affine, layout.notes
+
+
+def _oblique(affine: NDArray[np.float64]) -> tuple[str, ...]:
+    angle = obliquity(affine)
+    return (f"oblique: axes turned by {angle:.0f} degrees from RAS",) if angle > 5 else ()
+
+
+def _triple(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return shape[0], shape[1], shape[2]

@@ -1,0 +1,96 @@
+"""What a reader raises, and the guards that come before any byte is decoded."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+MAX_BYTES = 2 * 1024**3
+"""The largest array, in bytes, that a file may declare: 2 GiB. Checked before anything is allocated."""
+
+
+class ReadError(ValueError):
+    """A file that cannot be read, in one line: the file, the reason with the measured figure, and the fix."""
+
+    def __init__(self, file: str | Path, reason: str, fix: str = "replace the file or leave the cell empty") -> None:
+        super().__init__(str(file), reason, fix)
+        self.file = str(file)
+        self.reason = reason
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}; fix: {self.fix}"
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Every exception of a library below becomes a `ReadError` that names `path`; its warnings are silenced.
+
+    The one broad `except` of the readers: decoders raise whatever a broken byte makes them raise.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ReadError:
+        raise
+    except FileNotFoundError as error:
+        raise ReadError(path, "no such file", "correct the path or leave the cell empty") from error
+    except PermissionError as error:
+        raise ReadError(path, "no permission to read it", "give this user read access") from error
+    except MemoryError as error:
+        raise ReadError(path, f"{what} does not fit in memory", "read it on a larger machine or crop it") from error
+    except Exception as error:
+        detail = " ".join(str(error).split())[:160]
+        raise ReadError(path, f"{what} cannot be decoded ({type(error).__name__}: {detail})") from error
+
+
+def require_file(path: str | Path) -> Path:
+    """`path`, if it is a regular file with something in it.
+
+    Raises:
+        ReadError: missing, empty, a folder, a pipe or device, or without read permission.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise ReadError(path, "no such file", "correct the path or leave the cell empty") from error
+    except (OSError, ValueError) as error:
+        raise ReadError(path, f"cannot be opened ({type(error).__name__})", "correct the path") from error
+    if path.is_dir():
+        raise ReadError(path, "is a folder, expected a file", "name the file in it")
+    if not path.is_file():
+        raise ReadError(path, "is not a regular file", "name a regular file")
+    if not os.access(path, os.R_OK):
+        raise ReadError(path, "no permission to read it", "give this user read access")
+    if size == 0:
+        raise ReadError(path, "is empty (0 bytes)")
+    return path
+
+
+def declared_bytes(path: Path, shape: Sequence[int], itemsize: int) -> int:
+    """Bytes of an array of `shape`, checked against `MAX_BYTES` before anything is allocated.
+
+    Raises:
+        ReadError: a dimension below 1, or more than the limit.
+    """
+    if any(n < 1 for n in shape):
+        raise ReadError(path, f"declares an array of {' x '.join(map(str, shape))}")
+    size = math.prod(int(n) for n in shape) * itemsize
+    if size > MAX_BYTES:
+        raise ReadError(path, f"declares {human(size)}, limit {human(MAX_BYTES)}", "check the header, or crop the data")
+    return size
+
+
+def human(size: float) -> str:
+    """`size` bytes in words: 1536 -> "1.5 KiB"."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.3g} TiB"

@@ -1,0 +1,135 @@
+"""The geometry of a volume: from whatever orientation a file has to RAS+ axes, and what makes an affine unusable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.readers.errors import ReadError
+
+Affine = NDArray[np.float64]
+
+MAX_SHEAR_DEG = 1.0
+"""Angle, in degrees, by which two axes may miss a right angle; beyond it the gantry was tilted or the affine is wrong."""
+
+HU_MIN_EXTENT_MM = 100.0
+"""In-plane extent, in mm, from which a volume must hold air or fat, so values below 0 HU."""
+
+
+class Reorientation(NamedTuple):
+    """How to bring voxels to RAS+: `axes` for a transpose, then `flips`; `affine` (4, 4) is that of the result."""
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    affine: Affine
+
+    def apply(self, voxels: NDArray[Any]) -> NDArray[Any]:
+        """(X, Y, Z) view of `voxels` in RAS+: no voxel is copied."""
+        turned = voxels.transpose(self.axes)
+        return turned[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
+
+
+def check_affine(affine: Affine, path: Path) -> None:
+    """Refuse an affine, in mm, that places no volume in space or distorts it.
+
+    Raises:
+        ReadError: not finite, singular, or with axes that are not at right angles.
+    """
+    if not np.isfinite(affine).all():
+        raise ReadError(path, "affine holds NaN or infinite values", "export the volume again with its geometry")
+    columns = affine[:3, :3]
+    determinant = float(np.linalg.det(columns))
+    norms = np.linalg.norm(columns, axis=0)
+    if norms.min() < 1e-6 or abs(determinant) < 1e-3 * float(np.prod(norms)):
+        reason = f"affine is singular (determinant {determinant:.3g}, steps {_mm(norms)} mm)"
+        raise ReadError(path, reason, "export the volume again with its geometry")
+    directions = columns / norms
+    cosines = np.abs([directions[:, i] @ directions[:, j] for i, j in ((0, 1), (0, 2), (1, 2))])
+    shear = float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
+    if shear > MAX_SHEAR_DEG:
+        reason = f"axes are sheared by {shear:.1f} degrees (gantry tilt), limit {MAX_SHEAR_DEG:g}"
+        raise ReadError(path, reason, "resample the volume to straight axes (e.g. dcm2niix -x y)")
+
+
+def to_ras(affine: Affine, shape: tuple[int, int, int]) -> Reorientation:
+    """The transpose and flips that bring voxels with `affine` (voxel -> RAS mm) closest to RAS+."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    axes = _closest_axes(directions)
+    flips = tuple(bool(directions[world, axis] < 0) for world, axis in enumerate(axes))
+    turned = np.eye(4)
+    for world, (axis, flip) in enumerate(zip(axes, flips, strict=True)):
+        turned[:3, world] = -affine[:3, axis] if flip else affine[:3, axis]
+    origin = affine[:3, 3].copy()
+    for axis, flip in zip(axes, flips, strict=True):
+        if flip:
+            origin += affine[:3, axis] * (shape[axis] - 1)
+    turned[:3, 3] = origin
+    return Reorientation(axes, (flips[0], flips[1], flips[2]), turned)
+
+
+def _closest_axes(directions: Affine) -> tuple[int, int, int]:
+    """For each world axis, the voxel axis that runs along it; the strongest match is given away first."""
+    strength = np.abs(directions)
+    axes = [0, 0, 0]
+    for _ in range(3):
+        world, axis = np.unravel_index(int(np.argmax(strength)), (3, 3))
+        axes[int(world)] = int(axis)
+        strength[world, :] = -1.0
+        strength[:, axis] = -1.0
+    return axes[0], axes[1], axes[2]
+
+
+def spacing_of(affine: Affine) -> NDArray[np.float64]:
+    """(3,) voxel spacing in mm along the axes of `affine`."""
+    return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def obliquity(affine: Affine) -> float:
+    """Largest angle, in degrees, between a voxel axis of a RAS+ `affine` and its world axis."""
+    cosines = np.abs(np.diag(affine[:3, :3])) / spacing_of(affine)
+    return float(np.degrees(np.arccos(min(1.0, float(cosines.min())))))
+
+
+def to_hounsfield(raw: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
+    """`raw * slope + intercept` in HU: int16 where that is exact, else float32. Shape is kept."""
+    whole = slope == 1.0 and float(intercept).is_integer()
+    if whole and raw.dtype.kind in "iu":
+        low, high = int(raw.min()) + int(intercept), int(raw.max()) + int(intercept)
+        if low >= -32768 and high <= 32767:
+            # int16 arithmetic wraps, and wraps back, because the result is known to fit
+            out = raw.astype(np.int16, copy=False)
+            if intercept == 0:
+                return out
+            offset = np.array(int(intercept) & 0xFFFF, np.uint16).view(np.int16)
+            return np.add(out, offset, dtype=np.int16)
+    out32 = raw.astype(np.float32)
+    if slope != 1.0:
+        out32 *= np.float32(slope)
+    if intercept != 0:
+        out32 += np.float32(intercept)
+    return out32
+
+
+def not_hounsfield(values: NDArray[Any], spacing: NDArray[np.float64]) -> str:
+    """Why `values` (X, Y, Z) at `spacing` mm cannot be Hounsfield units, or "" if they can.
+
+    In HU, air is -1000 and water 0: a body part without a negative voxel does not exist, a constant is no picture.
+    """
+    low, high = float(values.min()), float(values.max())
+    if high - low < 10:
+        return f"values {low:g} to {high:g} are not HU (constant, or rescaled)"
+    if low < 0:
+        return ""
+    zeros = 1.0 - np.count_nonzero(values) / values.size
+    extents = np.array(values.shape) * spacing
+    if zeros < 0.01 and np.sort(extents)[1] < HU_MIN_EXTENT_MM:
+        return ""
+    guess = "an 8-bit window" if high <= 255 else "HU with an offset"
+    return f"values {low:g} to {high:g}, none below 0: {guess}, not HU"
+
+
+def _mm(values: NDArray[np.float64]) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)

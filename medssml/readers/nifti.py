@@ -1,0 +1,259 @@
+"""NIfTI-1 and -2, plain or gzipped: the header without the voxels, and the voxels with the CRC verified.
+
+nibabel decodes the header; the stream is read here, because nibabel stops before the end of it and so never compares
+the gzip checksum: a flipped bit would decode to wrong voxels, silently.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.readers.errors import ReadError, declared_bytes, human, require_file
+from medssml.readers.geometry import Affine, check_affine, spacing_of
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
+
+GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 1 << 18
+_SPARE = 1 << 20
+_REEXPORT = "export the volume again from its source"
+_UNITS_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+
+
+class Layout(NamedTuple):
+    """Where the voxels of a file are and what they mean.
+
+    shape: (3,) voxels. affine: (4, 4) voxel -> RAS mm. offset, nbytes: position and length of the voxels in the
+    (inflated) stream. slope, intercept: stored value -> HU.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    affine: Affine
+    offset: int
+    nbytes: int
+    slope: float
+    intercept: float
+    compressed: bool
+    notes: tuple[str, ...]
+
+
+def nifti_layout(path: str | Path) -> Layout:
+    """The header of a .nii or .nii.gz, validated; reads a few hundred bytes and the file's length.
+
+    Raises:
+        ReadError: not NIfTI, truncated, several volumes, no usable geometry, or a declared size over the limit.
+    """
+    path = require_file(path)
+    block, compressed = _header_block(path)
+    header = _parse(block, path)
+    notes: list[str] = []
+    shape = _shape(header, path)
+    dtype = _dtype(header, path)
+    affine = _affine(header, path, notes)
+    nbytes = declared_bytes(path, shape, dtype.itemsize)
+    offset = float(header["vox_offset"])
+    first = int(header["sizeof_hdr"])
+    if not (first <= offset < MAX_OFFSET):
+        raise ReadError(path, f"voxels start at byte {offset:g}, expected {first} to {MAX_OFFSET}", _REEXPORT)
+    slope, intercept = _scaling(header, path)
+    layout = Layout(path, shape, dtype, affine, int(offset), nbytes, slope, intercept, compressed, tuple(notes))
+    _check_length(layout)
+    return layout
+
+
+MAX_OFFSET = 1 << 26
+
+
+def nifti_voxels(layout: Layout) -> NDArray[Any]:
+    """(i, j, k) stored values of the file, in its own axes, native byte order, Fortran order.
+
+    Raises:
+        ReadError: the stream ends early, holds more than it declares, or its checksum does not match.
+    """
+    if layout.compressed:
+        stream = inflate(layout.path, layout.offset + layout.nbytes)
+        values = stream[layout.offset :].view(layout.dtype)
+    else:
+        count = layout.nbytes // layout.dtype.itemsize
+        values = np.fromfile(layout.path, layout.dtype, count, offset=layout.offset)
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    return values.reshape(layout.shape, order="F")
+
+
+def inflate(path: Path, size: int) -> NDArray[np.uint8]:
+    """(size,) first bytes of a gzip file, which is read to its end so that every member's CRC is verified.
+
+    Raises:
+        ReadError: truncated, damaged, or more than 1 MiB longer than `size`.
+    """
+    out = np.empty(size, np.uint8)
+    view = memoryview(out)
+    written = total = 0
+    decoder = zlib.decompressobj(31)
+    with path.open("rb") as file:
+        pending = file.read(_CHUNK)
+        while pending:
+            try:
+                piece = decoder.decompress(pending, 1 << 20)
+            except zlib.error as error:
+                raise ReadError(path, f"gzip stream is damaged after {human(total)} ({error})") from error
+            kept = min(len(piece), size - written)
+            view[written : written + kept] = piece[:kept]
+            written += kept
+            total += len(piece)
+            if total > size + _SPARE:
+                raise ReadError(path, f"gzip stream holds more than the {human(size)} its header declares", _REEXPORT)
+            pending, decoder = _next_input(decoder, file.read)
+    if not decoder.eof or written < size:
+        raise ReadError(path, f"gzip stream is truncated: {total:,} of {size:,} bytes", "copy the file again")
+    return out
+
+
+def _next_input(decoder: Any, read: Any) -> tuple[bytes, Any]:
+    """What the decoder sees next; after a member's end, a new decoder for the member that follows, if any."""
+    if not decoder.eof:
+        return decoder.unconsumed_tail or read(_CHUNK), decoder
+    rest = decoder.unused_data or read(_CHUNK)
+    rest = rest.lstrip(b"\0")
+    return (rest, zlib.decompressobj(31)) if rest[:2] == GZIP_MAGIC else (b"", decoder)
+
+
+def _header_block(path: Path) -> tuple[bytes, bool]:
+    with path.open("rb") as file:
+        head = file.read(_CHUNK)
+    if head[:2] != GZIP_MAGIC:
+        return head[:540], False
+    try:
+        return zlib.decompressobj(31).decompress(head, 540), True
+    except zlib.error as error:
+        raise ReadError(path, f"gzip stream is damaged at its start ({error})", "copy the file again") from error
+
+
+def _parse(block: bytes, path: Path) -> Nifti1Header:
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    size = block[:4]
+    if size in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
+        kind, length, magic = Nifti1Header, 348, block[344:348]
+    elif size in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+        kind, length, magic = Nifti2Header, 540, block[4:8]
+    else:
+        raise ReadError(path, "is not NIfTI (wrong first bytes)", "name a .nii, .nii.gz or a DICOM folder")
+    if len(block) < length:
+        raise ReadError(path, f"is truncated: {len(block)} of {length} header bytes", "copy the file again")
+    if magic[:3] in (b"ni1", b"ni2"):
+        raise ReadError(path, "is the header of an .hdr/.img pair", "convert it to one .nii.gz")
+    if magic[:3] not in (b"n+1", b"n+2"):
+        raise ReadError(path, f"is not NIfTI (magic {magic!r})", "convert it to .nii.gz")
+    # our own checks follow: nibabel's write to the log without the file's name
+    return kind(block[:length], check=False)
+
+
+def _shape(header: Nifti1Header, path: Path) -> tuple[int, int, int]:
+    dim = [int(n) for n in header["dim"]]
+    if not 1 <= dim[0] <= 7:
+        raise ReadError(path, f"declares {dim[0]} dimensions", _REEXPORT)
+    sizes = dim[1 : dim[0] + 1]
+    if len(sizes) < 3:
+        raise ReadError(path, f"has {len(sizes)} dimensions, a CT volume has 3", "name a volume")
+    if any(n != 1 for n in sizes[3:]):
+        volumes = int(np.prod(sizes[3:]))
+        raise ReadError(path, f"has {len(sizes)} dimensions: {volumes} volumes in one file", "keep one volume")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _dtype(header: Nifti1Header, path: Path) -> np.dtype[Any]:
+    code = int(header["datatype"])
+    try:
+        dtype = header.get_data_dtype()
+    except Exception as error:  # nibabel raises HeaderDataError or KeyError for a code that it does not know
+        raise ReadError(path, f"has data type code {code}, which is none", _REEXPORT) from error
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise ReadError(path, f"holds {dtype} values, expected integers or floats", "export gray values")
+    return dtype
+
+
+def _scaling(header: Nifti1Header, path: Path) -> tuple[float, float]:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isnan(slope) or slope == 0:
+        return 1.0, 0.0
+    if np.isnan(intercept):
+        intercept = 0.0
+    if not np.isfinite([slope, intercept]).all():
+        raise ReadError(path, f"has scl_slope {slope:g}, scl_inter {intercept:g}", _REEXPORT)
+    return slope, intercept
+
+
+def _affine(header: Nifti1Header, path: Path, notes: list[str]) -> Affine:
+    """(4, 4) voxel -> RAS mm: sform, else qform, else pixdim; two that contradict each other are refused."""
+    steps = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
+    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
+    sform, qform = header.get_sform(), None
+    if qform_code > 0:
+        qform = header.get_qform()
+    if sform_code > 0:
+        affine = sform
+    elif qform is not None:
+        affine = qform
+    else:
+        affine = header.get_base_affine()
+        notes.append("the header states no orientation (sform_code and qform_code are 0)")
+    affine = np.array(affine, np.float64)
+    check_affine(affine, path)
+    _check_steps(affine, steps, path)
+    if sform_code > 0 and qform is not None and np.isfinite(qform).all():
+        angle = _angle_between(affine, qform)
+        if angle > 10:
+            notes.append(f"sform and qform differ by {angle:.0f} degrees; the sform is used")
+    return _to_mm(affine, int(header["xyzt_units"]) & 7, notes)
+
+
+def _check_steps(affine: Affine, steps: NDArray[np.float64], path: Path) -> None:
+    found = spacing_of(affine)
+    known = np.isfinite(steps) & (steps > 0)
+    if (np.abs(found - steps)[known] > 0.01 * steps[known]).any():
+        figures = " x ".join(f"{x:.3g}" for x in found), " x ".join(f"{x:.3g}" for x in steps)
+        reason = f"contradictory spacing: the affine says {figures[0]} mm, pixdim {figures[1]} mm"
+        raise ReadError(path, reason, _REEXPORT)
+
+
+def _angle_between(first: Affine, second: Affine) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosines = (first[:3, :3] / spacing_of(first) * (second[:3, :3] / spacing_of(second))).sum(axis=0)
+    worst = float(np.nan_to_num(cosines, nan=1.0).min())
+    return float(np.degrees(np.arccos(np.clip(worst, -1, 1))))
+
+
+def _to_mm(affine: Affine, unit: int, notes: list[str]) -> Affine:
+    factor = _UNITS_TO_MM.get(unit, 1.0)
+    if factor == 1.0:
+        return affine
+    notes.append(f"lengths are in {'m' if unit == 1 else 'um'}: converted to mm")
+    scaled = affine.copy()
+    scaled[:3] *= factor
+    return scaled
+
+
+def _check_length(layout: Layout) -> None:
+    """Find a truncated file without inflating it: gzip keeps the inflated length, modulo 2^32, in its last four bytes."""
+    size, expected = layout.path.stat().st_size, layout.offset + layout.nbytes
+    if not layout.compressed:
+        if size < expected:
+            raise ReadError(layout.path, f"is truncated: {size:,} of {expected:,} bytes", "copy the file again")
+        return
+    with layout.path.open("rb") as file:
+        file.seek(-4, 2)
+        stored = int.from_bytes(file.read(4), "little")
+    if stored != expected % 2**32:
+        # several members or padding are legal too: only the whole stream can tell
+        inflate(layout.path, expected)
