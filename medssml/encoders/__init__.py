@@ -1,0 +1,32 @@
+"""Encoders: one modality in, tokens and a pooled vector out. Imported when first asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssml.encoders.base import Encoder, MaskableEncoder
+    from medssml.encoders.cnn import ResNet
+    from medssml.encoders.eeg import EEGTransformer
+    from medssml.encoders.heads import Head
+    from medssml.encoders.text import TextEncoder
+    from medssml.encoders.vit import ViT
+
+__all__ = ["EEGTransformer", "Encoder", "Head", "MaskableEncoder", "ResNet", "TextEncoder", "ViT"]
+
+_HOME = {
+    "EEGTransformer": "eeg",
+    "Encoder": "base",
+    "Head": "heads",
+    "MaskableEncoder": "base",
+    "ResNet": "cnn",
+    "TextEncoder": "text",
+    "ViT": "vit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,82 @@
+"""What an encoder is: the inputs of one modality in, tokens and one pooled vector per study out.
+
+`MaskableEncoder` adds what masked prediction asks for: the patches to predict, where they are, and which of them are real.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medssml.batch import Encoded, Inputs
+from medssml.config import Configured
+from medssml.layers import masked_mean
+
+
+class Encoder(Configured, nn.Module):
+    """Encodes the studies that have one modality. Rows never see each other.
+
+    Attributes:
+        dim: D, the width of tokens and pooled.
+    """
+
+    dim: int
+
+    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+        """Encodes `inputs` of n rows.
+
+        Args:
+            inputs: the modality's tensor (n, ...) or dict of such tensors; see `medssml.batch.Batch`.
+            keep: (n, K) int64 indices of the tokens to compute; None computes all.
+
+        Returns:
+            Encoded with tokens (n, N, D), or (n, K, D) in keep's order; mask alike; pooled (n, D).
+        """
+        raise NotImplementedError
+
+
+class MaskableEncoder(Encoder):
+    """An encoder whose tokens are patches of the input, any subset of which can be encoded alone.
+
+    Attributes:
+        patch_dim: P, the length of one patch of `patches`.
+        standardised: True where `patches` are already of zero mean and unit size, so that no objective should
+            normalise them again.
+    """
+
+    patch_dim: int
+    standardised: bool = False
+
+    def patches(self, inputs: Inputs, keep: Tensor | None = None) -> Tensor:
+        """(n, N, P) what each token shows: the target of masked prediction; (n, K, P) with `keep`."""
+        raise NotImplementedError
+
+    def token_mask(self, inputs: Inputs) -> Tensor:
+        """(n, N) bool, True where a token is real: no padding channel, within the recording, in the field of view."""
+        raise NotImplementedError
+
+    def positions(self, inputs: Inputs) -> Tensor:
+        """(n, N, D) the code of where each token is."""
+        raise NotImplementedError
+
+
+def as_encoded(output: Encoded | Tensor) -> Encoded:
+    """Makes an `Encoded` of what a module of the user's own returned: a tensor (n, D) or (n, N, D), or an `Encoded`.
+
+    Raises:
+        ValueError: any other shape.
+    """
+    if isinstance(output, Encoded):
+        return output
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"an encoder returned {shape}; expected a tensor (n, D) or (n, N, D), or medssml.batch.Encoded")
+    tokens = output.unsqueeze(1) if output.ndim == 2 else output
+    mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    return Encoded(tokens, mask, output if output.ndim == 2 else masked_mean(tokens, mask))
+
+
+def refuse_keep(encoder: nn.Module, keep: Tensor | None) -> None:
+    """Raises ValueError where `keep` was given to an encoder that cannot leave tokens out."""
+    if keep is not None:
+        raise ValueError(f"{type(encoder).__name__} has no tokens that can be left out; call it without `keep`")

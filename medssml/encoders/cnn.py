@@ -1,0 +1,103 @@
+"""Residual convolutional encoder in 2D and 3D, from MONAI's ResNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from medssml.batch import Encoded, Inputs
+from medssml.encoders.base import Encoder, refuse_keep
+
+DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+
+
+class ResNet(Encoder):
+    """Four residual stages (He et al. 2016; MONAI's implementation); tokens are the positions of the last feature map.
+
+    No batch norm: the rows of a modality differ from batch to batch, and there may be one only, so a study's output must
+    not depend on its neighbours.
+
+    Args:
+        spatial_dims: 2 or 3.
+        dim: D of the tokens; None for the width of the last stage.
+        layers: 10, 18 or 34, or the number of blocks of each of the four stages.
+        widths: channels of the four stages.
+        channels: C of the input.
+        norm: "group", of groups of 8 channels, or "instance".
+        coordinates: adds an input channel per axis that runs from -1 to 1 (Liu et al. 2018): where in the image.
+        stem_stride: stride of the first convolution.
+        stem_pool: max-pooling by 2 after it.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        dim: int | None = None,
+        layers: int | Sequence[int] = 10,
+        *,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        channels: int = 1,
+        norm: str = "group",
+        coordinates: bool = False,
+        stem_stride: int = 2,
+        stem_pool: bool = True,
+    ) -> None:
+        super().__init__()
+        if isinstance(layers, int) and layers not in DEPTHS:
+            raise ValueError(f"layers {layers}; accepted: {', '.join(map(str, DEPTHS))}, or four numbers of blocks")
+        from monai.networks.nets.resnet import ResNet as MonaiResNet
+        from monai.networks.nets.resnet import ResNetBlock
+
+        self.spatial_dims = spatial_dims
+        self.coordinates = coordinates
+        self.channels = channels
+        self.body = MonaiResNet(
+            ResNetBlock,
+            list(DEPTHS[layers]) if isinstance(layers, int) else list(layers),
+            list(widths),
+            spatial_dims=spatial_dims,
+            n_input_channels=channels + (spatial_dims if coordinates else 0),
+            conv1_t_size=7 if spatial_dims == 2 else 5,
+            conv1_t_stride=stem_stride,
+            no_max_pool=not stem_pool,
+            feed_forward=False,
+            norm=_norm(norm, widths),
+        )
+        self.dim = int(widths[-1]) if dim is None else dim
+        self.out = nn.Identity() if dim is None else nn.Linear(int(widths[-1]), dim)
+
+    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+        """Encodes inputs (n, C, *size); N is the number of positions of the last feature map; `keep` must be None."""
+        refuse_keep(self, keep)
+        x = cast(Tensor, inputs)
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.channels:
+            raise ValueError(f"ResNet received {tuple(x.shape)}, expected (n, {self.channels}) and {self.spatial_dims} axes")
+        if self.coordinates:
+            x = torch.cat([x, _coordinates(x)], dim=1)
+        x = self.body.maxpool(self.body.act(self.body.bn1(self.body.conv1(x))))
+        for stage in (self.body.layer1, self.body.layer2, self.body.layer3, self.body.layer4):
+            x = stage(x)
+        tokens = self.out(x.flatten(2).transpose(1, 2))
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return Encoded(tokens, mask, tokens.mean(1))
+
+
+def _norm(name: str, widths: Sequence[int]) -> str | tuple[str, dict[str, object]]:
+    if name == "group":
+        groups = max(int(widths[0]) // 8, 1)
+        if any(width % groups != 0 for width in widths):
+            raise ValueError(f"widths {tuple(widths)} are no multiples of {groups} groups")
+        return ("group", {"num_groups": groups})
+    if name == "instance":
+        return ("instance", {"affine": True})
+    raise ValueError(f"norm {name!r}; accepted: group, instance")
+
+
+def _coordinates(x: Tensor) -> Tensor:
+    """(n, S, *size) position along each axis, from -1 to 1."""
+    axes = [torch.linspace(-1.0, 1.0, size, device=x.device, dtype=x.dtype) for size in x.shape[2:]]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    return grid.expand(len(x), *grid.shape)

@@ -1,0 +1,186 @@
+"""EEG transformer over channel-time patches; takes any subset of the named channels, in any order."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from medssml.batch import Encoded, Inputs
+from medssml.encoders.base import MaskableEncoder
+from medssml.layers import Transformer, gather_tokens, masked_mean, sincos_positions
+
+#: Band edges in Hz: delta, theta, alpha, beta, gamma.
+BANDS = ((0.5, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
+
+#: Power floor, (1 uV)^2 in units of (100 uV)^2: far below any recording's, so that a flat channel has a finite logarithm.
+POWER_FLOOR = 1e-4
+
+TARGETS = ("raw", "log_spectrum", "both")
+
+
+class EEGTransformer(MaskableEncoder):
+    """Token of channel c and time patch t = linear(raw) + mlp(log spectrum, log band powers) + name(c) + time(t).
+
+    Channel-time patches with a learned embedding of the channel's name follow LaBraM (Jiang et al. 2024). The spectrum of
+    the Hann-windowed patch enters beside the raw signal because power is quadratic in it: a linear map cannot reach it.
+
+    The inputs are the dict of `medssml.batch.Batch`: "signal" (n, C, T) in units of 100 uV, "channels" (n, C) int64
+    names, 0 for padding, "length" (n,) valid samples. Tokens are in the order (channel, time), N = C * (T // patch_samples);
+    samples after the last whole patch are left out.
+
+    Args:
+        dim: D. depth: blocks. heads: attention heads.
+        patch_samples: samples in a patch, such as one second.
+        sfreq: sampling rate in Hz, that of the transform.
+        max_patches: longest recording, in patches.
+        channel_names: size of the vocabulary of channel names; None for `medssml.readers.eeg.CHANNELS`.
+        mlp_ratio, dropout, drop_path: of the blocks.
+        pool: "mean" of the real tokens, or "attention", a mean with learned weights.
+        target: what `patches` gives: "raw", standardised; "log_spectrum", as its phase cannot be predicted; or "both".
+    """
+
+    standardised = True
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        heads: int,
+        patch_samples: int = 100,
+        sfreq: float = 100.0,
+        *,
+        max_patches: int = 256,
+        channel_names: int | None = None,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        pool: str = "mean",
+        target: str = "both",
+    ) -> None:
+        super().__init__()
+        if pool not in ("mean", "attention"):
+            raise ValueError(f"pool {pool!r}; accepted: mean, attention")
+        if target not in TARGETS:
+            raise ValueError(f"target {target!r}; accepted: {', '.join(TARGETS)}")
+        if channel_names is None:
+            channel_names = _known_channels()
+        # A checkpoint keeps the vocabulary that it was trained with, should a later version know more names.
+        self._arguments["channel_names"] = channel_names
+        self.dim = dim
+        self.patch_samples = patch_samples
+        self.max_patches = max_patches
+        self.target = target
+        self.register_buffer("window", torch.hann_window(patch_samples), persistent=False)
+        self.register_buffer("bands", band_matrix(patch_samples, sfreq), persistent=False)
+        self.window: Tensor
+        self.bands: Tensor
+        bins = patch_samples // 2 + 1
+        self.patch_dim = {"raw": patch_samples, "log_spectrum": bins, "both": patch_samples + bins}[target]
+        self.embed_raw = nn.Linear(patch_samples, dim)
+        self.embed_power = nn.Sequential(nn.Linear(bins + len(self.bands), 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.name = nn.Embedding(channel_names, dim)
+        nn.init.normal_(self.name.weight, std=0.02)
+        time = torch.arange(max_patches, dtype=torch.float32).unsqueeze(1)
+        self.register_buffer("time", sincos_positions(time, dim), persistent=False)
+        self.time: Tensor
+        self.transformer = Transformer(dim, depth, heads, mlp_ratio, dropout, drop_path)
+        self.score = nn.Linear(dim, 1) if pool == "attention" else None
+
+    def patches(self, inputs: Inputs, keep: Tensor | None = None) -> Tensor:
+        """(n, N, P) standardised raw patch, log spectrum, or both; (n, K, P) with `keep`."""
+        raw = self._raw(_as_dict(inputs), keep)
+        parts = []
+        if self.target in ("raw", "both"):
+            centred = raw - raw.mean(-1, keepdim=True)
+            parts.append(centred / (centred.square().mean(-1, keepdim=True) + POWER_FLOOR).sqrt())
+        if self.target in ("log_spectrum", "both"):
+            parts.append(log_power(self._power(raw)))
+        return torch.cat(parts, dim=-1)
+
+    def token_mask(self, inputs: Inputs) -> Tensor:
+        """(n, N) bool: the channel has a name and the patch lies within the recording; a first, shorter patch counts."""
+        inputs = _as_dict(inputs)
+        count = self._count(inputs["signal"])
+        patch = torch.arange(count, device=inputs["signal"].device)
+        whole = (patch + 1) * self.patch_samples <= inputs["length"].unsqueeze(1)
+        within = whole | ((patch == 0) & (inputs["length"] > 0).unsqueeze(1))
+        named = inputs["channels"] > 0
+        return (named.unsqueeze(2) & within.unsqueeze(1)).flatten(1)
+
+    def positions(self, inputs: Inputs) -> Tensor:
+        """(n, N, D) name of the channel + time of the patch."""
+        inputs = _as_dict(inputs)
+        time = self.time[: self._count(inputs["signal"])]
+        return (self.name(inputs["channels"]).unsqueeze(2) + time).flatten(1, 2)
+
+    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+        """Encodes a dict of signal, channels and length; see `Encoder.forward`."""
+        place, mask = self.positions(inputs), self.token_mask(inputs)
+        if keep is not None:
+            place, mask = gather_tokens(place, keep), gather_tokens(mask, keep)
+
+        # What the patch shows: its course, and its power at each frequency and in each band.
+        raw = self._raw(_as_dict(inputs), keep)
+        power = self._power(raw)
+        features = torch.cat([log_power(power), log_power(power @ self.bands.T)], dim=-1)
+        tokens = self.embed_raw(raw) + self.embed_power(features) + place
+        tokens = torch.where(mask.unsqueeze(-1), tokens, 0.0)
+
+        # Channels and times see each other.
+        tokens = self.transformer(tokens, mask)
+        return Encoded(tokens, mask, self._pool(tokens, mask))
+
+    def _pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        if self.score is None:
+            return masked_mean(tokens, mask)
+        logits = self.score(tokens).float().masked_fill(~mask.unsqueeze(-1), torch.finfo(torch.float32).min)
+        weights = logits.softmax(1) * mask.unsqueeze(-1)
+        return (weights * tokens).sum(1)
+
+    def _count(self, signal: Tensor) -> int:
+        """Patches along time."""
+        count = signal.shape[-1] // self.patch_samples
+        if not 1 <= count <= self.max_patches:
+            raise ValueError(
+                f"an EEG of {signal.shape[-1]} samples is {count} patches of {self.patch_samples}; between 1 and "
+                f"{self.max_patches} are accepted; fix: the transform's window_s, or the encoder's max_patches"
+            )
+        return count
+
+    def _raw(self, inputs: dict[str, Tensor], keep: Tensor | None) -> Tensor:
+        """(n, N, patch_samples) float32 raw patches, or (n, K, patch_samples)."""
+        signal = inputs["signal"]
+        count = self._count(signal)
+        patches = signal[..., : count * self.patch_samples].unflatten(-1, (count, self.patch_samples)).flatten(1, 2)
+        return (patches if keep is None else gather_tokens(patches, keep)).float()
+
+    def _power(self, raw: Tensor) -> Tensor:
+        """(..., P // 2 + 1) periodogram in (100 uV)^2: white noise of variance v gives v on average."""
+        with torch.autocast(raw.device.type, enabled=False):
+            return torch.fft.rfft(raw * self.window).abs().square() / self.window.square().sum()
+
+
+def log_power(power: Tensor) -> Tensor:
+    """Logarithm of power above the floor, of the order of 1: EEG of 10 uV in a bin gives about 0."""
+    return 0.5 * ((power + POWER_FLOOR).log() - 2.0 * torch.log(torch.tensor(0.1)).item())
+
+
+def band_matrix(patch_samples: int, sfreq: float) -> Tensor:
+    """(bands, bins) averages the periodogram's bins over each of `BANDS` that holds at least one."""
+    frequency = torch.fft.rfftfreq(patch_samples, 1.0 / sfreq)
+    rows = [(frequency >= low) & (frequency < high) for low, high in BANDS]
+    return torch.stack([F.normalize(row.float(), p=1, dim=0) for row in rows if bool(row.any())])
+
+
+def _as_dict(inputs: Inputs) -> dict[str, Tensor]:
+    if not isinstance(inputs, dict) or not {"signal", "channels", "length"} <= set(inputs):
+        got = sorted(inputs) if isinstance(inputs, dict) else type(inputs).__name__
+        raise ValueError(f"EEGTransformer received {got}, expected a dict of signal, channels and length")
+    return inputs
+
+
+def _known_channels() -> int:
+    from medssml.readers.eeg import CHANNELS
+
+    return len(CHANNELS)

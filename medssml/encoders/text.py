@@ -1,0 +1,119 @@
+"""Text encoder: BERT from a config, or any encoder of a local Hugging Face folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from medssml.batch import Encoded, Inputs
+from medssml.encoders.base import Encoder, refuse_keep
+from medssml.layers import attendable, masked_mean
+
+SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+
+
+class TextEncoder(Encoder):
+    """Token ids -> BERT (Devlin et al. 2019) -> tokens, and the mean of the real ones.
+
+    Args:
+        vocab_size: of the tokenizer.
+        dim: D. depth: layers. heads: attention heads.
+        max_length: longest text, in tokens.
+        pad_token_id: id of padding.
+        mlp_ratio: hidden width of the MLPs, as a multiple of dim.
+        dropout: in the layers.
+        special_ids: name -> id of the tokens that are no words: pad, unk, cls, sep, mask.
+        local_folder: a Hugging Face folder with config.json and safetensors, which then decides all of the above;
+            nothing is ever downloaded, and weights in pickle files are refused.
+        config: a Hugging Face config as a dict, in place of vocab_size to dropout; what a checkpoint of a `local_folder`
+            holds.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int = 8192,
+        dim: int = 256,
+        depth: int = 4,
+        heads: int = 4,
+        max_length: int = 256,
+        pad_token_id: int = 0,
+        *,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        special_ids: dict[str, int] | None = None,
+        local_folder: str | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.bert: nn.Module
+        if local_folder is not None:
+            self.bert = _from_folder(local_folder)
+            # A checkpoint must not need the folder again, nor name it.
+            self._arguments.pop("local_folder")
+            self._arguments["config"] = self.bert.config.to_diff_dict()
+        elif config is not None:
+            self.bert = _from_config(config)
+        else:
+            self.bert = _bert(vocab_size, dim, depth, heads, max_length, pad_token_id, int(dim * mlp_ratio), dropout)
+        self.dim = int(self.bert.config.hidden_size)
+        self.vocab_size = int(self.bert.config.vocab_size)
+        self.max_length = int(self.bert.config.max_position_embeddings)
+        pad = self.bert.config.pad_token_id
+        self.special_ids = {**SPECIAL_IDS, "pad": pad_token_id if pad is None else pad} | (special_ids or {})
+
+    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+        """Encodes a dict of input_ids (n, L) and attention_mask (n, L); `keep` must be None."""
+        refuse_keep(self, keep)
+        if not isinstance(inputs, dict):
+            raise ValueError(f"TextEncoder received {type(inputs).__name__}, expected a dict of input_ids and attention_mask")
+        length = inputs["input_ids"].shape[1]
+        if length > self.max_length:
+            raise ValueError(f"a text of {length} tokens; max_length is {self.max_length}; fix: the transform's max_length")
+        mask = inputs["attention_mask"].bool()
+        states = self.bert(input_ids=inputs["input_ids"], attention_mask=attendable(mask).long()).last_hidden_state
+        return Encoded(states, mask, masked_mean(states, mask))
+
+
+def _bert(
+    vocab_size: int, dim: int, depth: int, heads: int, max_length: int, pad_token_id: int, hidden: int, dropout: float
+) -> nn.Module:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=dim,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        intermediate_size=hidden,
+        max_position_embeddings=max_length,
+        pad_token_id=pad_token_id,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        attn_implementation="sdpa",
+    )
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _from_config(config: dict[str, Any]) -> nn.Module:
+    from transformers import AutoConfig, AutoModel
+
+    options = {name: value for name, value in config.items() if name not in ("model_type", "transformers_version")}
+    return _without_pooler(AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options)))
+
+
+def _from_folder(folder: str) -> nn.Module:
+    from transformers import AutoModel
+
+    try:
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except OSError as error:
+        raise ValueError(f"no text encoder with safetensors weights in local_folder {folder!r}: {error}") from error
+    return _without_pooler(model)
+
+
+def _without_pooler(model: nn.Module) -> nn.Module:
+    """Parameters that no output depends on would stop data-parallel training."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model

@@ -1,0 +1,136 @@
+"""Vision transformer in 2D and 3D that computes the tokens it is asked for and no others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medssml.batch import Encoded, Inputs
+from medssml.encoders.base import MaskableEncoder
+from medssml.layers import Transformer, gather_tokens, grid_positions, masked_mean, sincos_positions
+
+
+class ViT(MaskableEncoder):
+    """Patches -> linear embedding + position -> pre-norm transformer -> mean of the real tokens.
+
+    Dosovitskiy et al. 2021; with `keep` the encoder of a masked autoencoder (He et al. 2022): the patches that are not
+    kept are neither copied nor projected.
+
+    Args:
+        input_size: voxels or pixels along each axis; two numbers make a 2D encoder, three a 3D one.
+        patch_size: of one patch along each axis; one number for a square or cube. Divides `input_size`.
+        dim: D. depth: number of blocks. heads: attention heads; divides dim.
+        mlp_ratio: hidden width of the MLPs, as a multiple of dim.
+        channels: C of the input.
+        dropout: in the blocks. drop_path: rate of the last block, rising linearly from 0.
+        positions: "sincos", fixed, or "learned".
+        pool: "mean" of the real tokens, or "cls", a token of its own.
+        skip_empty: a patch that is zero throughout (padding around the field of view) is no real token.
+    """
+
+    def __init__(
+        self,
+        input_size: Sequence[int],
+        patch_size: int | Sequence[int],
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        channels: int = 1,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        positions: str = "sincos",
+        pool: str = "mean",
+        skip_empty: bool = False,
+    ) -> None:
+        super().__init__()
+        self.input_size = tuple(input_size)
+        axes = len(self.input_size)
+        self.patch_size = (patch_size,) * axes if isinstance(patch_size, int) else tuple(patch_size)
+        _check_sizes(self.input_size, self.patch_size)
+        _check_choice("positions", positions, ("sincos", "learned"))
+        _check_choice("pool", pool, ("mean", "cls"))
+        self.grid = tuple(size // patch for size, patch in zip(self.input_size, self.patch_size, strict=True))
+        self.dim = dim
+        self.channels = channels
+        self.skip_empty = skip_empty
+        self.patch_dim = channels * math.prod(self.patch_size)
+        self.embed = nn.Linear(self.patch_dim, dim)
+        nn.init.xavier_uniform_(self.embed.weight)
+        nn.init.zeros_(self.embed.bias)
+        code = sincos_positions(grid_positions(self.grid), dim)
+        self.position: Tensor
+        if positions == "learned":
+            self.position = nn.Parameter(torch.randn_like(code) * 0.02)
+        else:
+            self.register_buffer("position", code, persistent=False)
+        self.cls = nn.Parameter(torch.randn(1, 1, dim) * 0.02) if pool == "cls" else None
+        self.transformer = Transformer(dim, depth, heads, mlp_ratio, dropout, drop_path)
+
+    def patches(self, inputs: Inputs, keep: Tensor | None = None) -> Tensor:
+        """(n, N, P) patches in row-major order of the grid, channels first within a patch; (n, K, P) with `keep`."""
+        grid = self._unfold(inputs)
+        if keep is None:
+            return grid.flatten(len(self.grid) + 1).flatten(1, -2)
+        # Indexing the strided view copies the kept patches only.
+        rows = torch.arange(keep.shape[0], device=keep.device).unsqueeze(1)
+        return grid[(rows, *torch.unravel_index(keep, self.grid))].flatten(2)
+
+    def _unfold(self, inputs: Inputs) -> Tensor:
+        """View (n, *grid, C, *patch) of the inputs (n, C, *size)."""
+        expected = (self.channels, *self.input_size)
+        if not isinstance(inputs, Tensor) or tuple(inputs.shape[1:]) != expected:
+            got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+            sizes = ", ".join(map(str, expected))
+            raise ValueError(f"ViT received {got}, expected (n, {sizes}); fix: make input_size the transform's size")
+        axes = len(self.grid)
+        pairs = [size for pair in zip(self.grid, self.patch_size, strict=True) for size in pair]
+        split = inputs.reshape(inputs.shape[0], self.channels, *pairs)
+        order = [0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 3 + 2 * axes, 2)]
+        return split.permute(order)
+
+    def token_mask(self, inputs: Inputs) -> Tensor:
+        """(n, N) all True, or with `skip_empty` False where a patch is zero throughout."""
+        if self.skip_empty:
+            return (self.patches(inputs) != 0).any(-1)
+        return torch.ones(len(inputs), math.prod(self.grid), dtype=torch.bool, device=self.position.device)
+
+    def positions(self, inputs: Inputs) -> Tensor:
+        """(n, N, D) position codes, the same for each row."""
+        return self.position.expand(len(inputs), -1, -1)
+
+    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+        """Encodes inputs (n, C, *input_size); see `Encoder.forward`."""
+        # Embed the visible patches, each with its place.
+        place, mask = self.positions(inputs), self.token_mask(inputs)
+        if keep is not None:
+            place, mask = gather_tokens(place, keep), gather_tokens(mask, keep)
+        tokens = self.embed(self.patches(inputs, keep)) + place
+
+        # A class token stands before them; it is always real.
+        keys = mask
+        if self.cls is not None:
+            tokens = torch.cat([self.cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+            keys = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
+        tokens = self.transformer(tokens, keys if self.skip_empty else None)
+
+        # One vector per study.
+        if self.cls is not None:
+            return Encoded(tokens[:, 1:], mask, tokens[:, 0])
+        return Encoded(tokens, mask, masked_mean(tokens, mask))
+
+
+def _check_sizes(input_size: tuple[int, ...], patch_size: tuple[int, ...]) -> None:
+    if len(input_size) not in (2, 3) or len(patch_size) != len(input_size):
+        raise ValueError(f"input_size {input_size} and patch_size {patch_size} must both have 2 or both have 3 numbers")
+    if any(size % patch != 0 for size, patch in zip(input_size, patch_size, strict=True)):
+        raise ValueError(f"input_size {input_size} is no multiple of patch_size {patch_size}")
+
+
+def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{name} {value!r}; accepted: {', '.join(accepted)}")

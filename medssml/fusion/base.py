@@ -1,0 +1,72 @@
+"""What a fusion operator is: it joins the modalities that each study has, and defines what a study without any is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+
+from medssml.batch import Encoded, Fused
+from medssml.config import Configured
+
+
+class Fusion(Configured, nn.Module):
+    """Joins modalities. A study's output depends on its own present modalities only.
+
+    Attributes:
+        dim: D, of all inputs and of the output.
+        modalities: names, in the order of the columns of `present`.
+    """
+
+    dim: int
+    modalities: tuple[str, ...]
+
+    def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
+        """Fuses B studies.
+
+        Args:
+            encoded: modality -> rows of exactly the studies where its column of `present` is True; a modality that no
+                study has may be left out. The order of the dict does not matter.
+            present: (B, M) bool.
+
+        Returns:
+            Fused with pooled (B, D), defined for a study that has nothing too.
+        """
+        raise NotImplementedError
+
+    def in_order(self, encoded: dict[str, Encoded], present: Tensor) -> Iterator[tuple[int, Encoded, Tensor]]:
+        """Column, encoded rows and their positions (n_m,) in the batch, of each modality that a study has.
+
+        Raises:
+            KeyError: a modality that this operator does not know.
+            ValueError: `present` and `encoded` disagree.
+        """
+        unknown = sorted(set(encoded) - set(self.modalities))
+        if unknown:
+            raise KeyError(f"fusion of {list(self.modalities)} received {unknown}")
+        if present.ndim != 2 or present.shape[1] != len(self.modalities):
+            raise ValueError(f"present is {tuple(present.shape)}, expected (B, {len(self.modalities)}): {list(self.modalities)}")
+        for column, modality in enumerate(self.modalities):
+            rows = present[:, column].nonzero().squeeze(1)
+            given = len(encoded[modality].pooled) if modality in encoded else 0
+            if given != len(rows):
+                raise ValueError(f"{modality}: {given} encoded rows, but {len(rows)} studies where present is True")
+            if given:
+                yield column, encoded[modality], rows
+
+
+def scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:
+    """(size, ...) zeros with values (n, ...) at rows (n,)."""
+    out = values.new_zeros(size, *values.shape[1:])
+    return out.index_put((rows,), values)
+
+
+def checked_names(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The names, once each.
+
+    Raises:
+        ValueError: none, or one of them twice.
+    """
+    if not modalities or len(set(modalities)) != len(modalities):
+        raise ValueError(f"modalities {list(modalities)}: at least one, and each once")
+    return tuple(modalities)
