@@ -1,0 +1,352 @@
+"""The study table: one row is one study, any modality may be absent; what is wrong is refused with its row and column."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from medssml.data.columns import check_columns, modality_columns
+from medssml.data.labels import Label, parse_labels
+from medssml.data.splits import SPLITS, assign_splits
+from medssml.data.table import ManifestError, read_table, refuse
+
+__all__ = ["Label", "Manifest", "ManifestError"]
+
+#: What spreadsheets and statistics programs write into an empty cell; ids are never read this way.
+EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
+#: An id that a spreadsheet has turned into a number or an error.
+_MANGLED = re.compile(r"^\d(\.\d+)?E\+\d+$|^#(N/A|NAME\?|REF!|VALUE!|NUM!)$")
+
+Source = Path | str
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """Studies and where their files lie.
+
+    Args:
+        table: all columns as text, empty where there is nothing; the index is the row in the file, the header being row 1.
+        modalities: names in the order ct, xray, eeg, report, then others.
+        tasks: name -> kind of every `label_<name>` column.
+        root: the folder that paths are relative to.
+        sha256: of the file that was read.
+        official_split: False where the file had none and a hash of the subject decided.
+        allow_outside: paths may leave `root`.
+    """
+
+    table: pd.DataFrame
+    modalities: tuple[str, ...]
+    tasks: dict[str, Label]
+    root: Path
+    sha256: str
+    official_split: bool = True
+    allow_outside: bool = False
+
+    @classmethod
+    def read(
+        cls,
+        path: str | Path,
+        data_root: str | Path | None = None,
+        modalities: Sequence[str] | None = None,
+        allow_outside: bool = False,
+        tasks: Mapping[str, str] | None = None,
+        split_seed: int = 0,
+    ) -> Manifest:
+        """The studies in `path`, a CSV or Parquet file.
+
+        Args:
+            path: the table.
+            data_root: what file names are relative to; default: the table's folder.
+            modalities: columns that hold files; default: those of ct, xray, eeg, report that the table has.
+            allow_outside: accept paths that leave the root.
+            tasks: task -> "binary", "multiclass" or "regression", where the cells alone do not say it rightly.
+            split_seed: of the hash that splits subjects where the table has no split.
+
+        Raises:
+            ManifestError: with row and column of every problem.
+        """
+        path = Path(path)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise refuse(
+                path, None, None, f"cannot be read ({error.strerror}); fix: give the path of a table"
+            ) from error
+        root = Path(data_root) if data_root is not None else path.parent
+        return cls._checked(
+            path, read_table(path, content), root, modalities, allow_outside, tasks, split_seed, content
+        )
+
+    @classmethod
+    def from_table(
+        cls, table: pd.DataFrame, root: str | Path, modalities: Sequence[str] | None = None, **options: bool
+    ) -> Manifest:
+        """The same checks for a table in memory; cells are turned into text.
+
+        Raises:
+            ManifestError: as `read`.
+        """
+        text = table.astype(object).where(table.notna(), "").map(str)
+        text.index = pd.RangeIndex(2, len(text) + 2)
+        content = text.to_csv(index=False).encode()
+        outside = options.get("allow_outside", False)
+        return cls._checked(Path("table"), text, Path(root), modalities, outside, None, 0, content)
+
+    @classmethod
+    def _checked(
+        cls,
+        path: Path,
+        table: pd.DataFrame,
+        root: Path,
+        modalities: Sequence[str] | None,
+        allow_outside: bool,
+        tasks: Mapping[str, str] | None,
+        split_seed: int,
+        content: bytes,
+    ) -> Manifest:
+        check_columns(path, list(table.columns), modalities)
+        names = modality_columns(table, modalities)
+        table = _cleaned(table, names)
+        problems = _id_problems(table) + _path_problems(table, names, root, allow_outside)
+        official, split_problems = _fill_splits(table, split_seed)
+        labels, label_problems = parse_labels(table, tasks or {})
+        problems += split_problems + label_problems
+        if problems:
+            raise ManifestError(path, sorted(problems, key=lambda problem: problem[0] or 0))
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(table, names, labels, root, digest, official, allow_outside)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def rows(self) -> int:
+        """Number of studies."""
+        return len(self.table)
+
+    @cached_property
+    def subject_ids(self) -> NDArray[np.object_]:
+        """(n,) text."""
+        return self.table["subject_id"].to_numpy(dtype=object)
+
+    @cached_property
+    def study_ids(self) -> NDArray[np.object_]:
+        """(n,) text."""
+        return self.table["study_id"].to_numpy(dtype=object)
+
+    @cached_property
+    def splits(self) -> NDArray[np.object_]:
+        """(n,) "train", "val" or "test"."""
+        return self.table["split"].to_numpy(dtype=object)
+
+    @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        """(n, M) bool, whether a study has a modality."""
+        columns = [(self.table[m] != "") if m in self.table else np.zeros(len(self), bool) for m in self.modalities]
+        present = (
+            np.stack([np.asarray(column, dtype=bool) for column in columns], axis=1)
+            if columns
+            else np.zeros((len(self), 0), bool)
+        )
+        if "report" in self.modalities and "report_text" in self.table:
+            present[:, self.modalities.index("report")] |= (self.table["report_text"] != "").to_numpy()
+        return present
+
+    @cached_property
+    def targets(self) -> dict[str, NDArray[np.float32]]:
+        """task -> (n,) float, NaN where unlabelled; classes are their index."""
+        return {
+            task: pd.to_numeric(self.table[f"label_{task}"].replace("", np.nan)).to_numpy(dtype=np.float32)
+            for task in self.tasks
+        }
+
+    def row_number(self, position: int) -> int:
+        """Row in the file of the study at `position`; the header is row 1."""
+        return int(self.table.index[position])
+
+    def path_of(self, position: int, modality: str) -> Path | None:
+        """The file of one modality of the study at `position`; None where the study has no such file.
+
+        Raises:
+            KeyError: no such modality. ManifestError: the path leaves the root.
+        """
+        if modality not in self.modalities:
+            raise KeyError(f"no modality {modality!r} in this manifest; known: {list(self.modalities)}")
+        cell = self.table[modality].iloc[position] if modality in self.table else ""
+        if not cell:
+            return None
+        reason = None if self.allow_outside else _leaves(self.root, cell, {})
+        if reason:
+            raise refuse(self.root, self.row_number(position), modality, reason)
+        return self.root / cell
+
+    def source_of(self, position: int, modality: str) -> Source | None:
+        """What a transform prepares: the file, or the inline text of a report; None where absent."""
+        path = self.path_of(position, modality)
+        if path is None and modality == "report" and "report_text" in self.table:
+            return self.table["report_text"].iloc[position] or None
+        return path
+
+    def filter(self, mask: ArrayLike) -> Manifest:
+        """The studies where `mask`, (n,) bool, is True, or those at the positions `mask`; kinds of tasks stay."""
+        return replace(self, table=self.table.iloc[_positions(mask, len(self))])
+
+    def split(self, name: str) -> Manifest:
+        """The studies of one split.
+
+        Raises:
+            ValueError: no such split.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"no split {name!r}; splits are {', '.join(SPLITS)}")
+        return self.filter(self.splits == name)
+
+    def with_splits(self, splits: Sequence[str]) -> Manifest:
+        """The same studies, split otherwise, as `fold_splits` does.
+
+        Raises:
+            ManifestError: unknown split, or a subject in two splits.
+        """
+        table = self.table.assign(split=list(splits))
+        problems = _split_problems(table)
+        if problems:
+            raise ManifestError("splits", problems)
+        return replace(self, table=table)
+
+    def labelled(self, *tasks: str) -> Manifest:
+        """The studies that have a target of at least one of `tasks`."""
+        known = np.zeros(len(self), bool)
+        for task in tasks:
+            if task not in self.targets:
+                raise KeyError(f"no task {task!r} in this manifest; known: {list(self.tasks)}")
+            known |= ~np.isnan(self.targets[task])
+        return self.filter(known)
+
+    def coverage(self) -> dict[str, dict[str, int]]:
+        """Studies per pattern of modalities: {"all": {"ct+report": 603, "": 4, ...}, "train": ..., "val": ..., "test": ...}."""
+        names = np.array(
+            ["+".join(m for m, has in zip(self.modalities, row, strict=True) if has) for row in self.present], object
+        )
+        counted = {"all": names} | {split: names[self.splits == split] for split in SPLITS}
+        return {
+            name: {str(k): int(v) for k, v in pd.Series(part, dtype=object).value_counts().items()}
+            for name, part in counted.items()
+        }
+
+    def write(self, path: str | Path) -> Path:
+        """Writes the table as CSV, whole or not at all; file names stay relative to `root` (give it as `data_root`)."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="", dir=path.parent, suffix=".tmp", delete=False
+        ) as file:
+            self.table.to_csv(file, index=False)
+        os.replace(file.name, path)
+        return path
+
+
+def _positions(mask: ArrayLike, n: int) -> NDArray[np.int64]:
+    array = np.asarray(mask)
+    if array.dtype == bool:
+        if array.shape != (n,):
+            raise ValueError(f"the mask has shape {array.shape}, expected ({n},), one value per study")
+        return np.flatnonzero(array)
+    return array.astype(np.int64)
+
+
+def _cleaned(table: pd.DataFrame, modalities: tuple[str, ...]) -> pd.DataFrame:
+    """Cells without outer blanks; where no id can stand, the many spellings of nothing become the empty text."""
+    table = table.copy()
+    for column in table.columns:
+        cells = table[column].astype(str).str.strip()
+        known = column in modalities or column in ("split", "report_text") or column.startswith(("label_", "group_"))
+        table[column] = cells.where(~cells.isin(EMPTY), "").astype(object) if known else cells.astype(object)
+    return table
+
+
+def _id_problems(table: pd.DataFrame) -> list[tuple[int | None, str | None, str]]:
+    problems: list[tuple[int | None, str | None, str]] = []
+    for column in ("subject_id", "study_id"):
+        for row, cell in table[column].items():
+            if not cell:
+                problems.append((int(str(row)), column, "is empty; fix: give every row an id"))
+            elif _MANGLED.match(cell):
+                problems.append(
+                    (int(str(row)), column, f"{cell!r} was mangled by a spreadsheet; fix: format ids as text")
+                )
+    ids = table["study_id"]
+    first = {study: row for row, study in reversed(list(ids.items()))}
+    for row, study in ids[ids.duplicated() & (ids != "")].items():
+        reason = f"study {study!r} is already in row {first[study]}; fix: a study has one row"
+        problems.append((int(str(row)), "study_id", reason))
+    if "report_text" in table and "report" in table:
+        for row in table.index[(table["report_text"] != "") & (table["report"] != "")]:
+            problems.append((int(row), "report_text", "the row also names a report file; fix: keep one of the two"))
+    return problems
+
+
+def _path_problems(
+    table: pd.DataFrame, modalities: tuple[str, ...], root: Path, allow_outside: bool
+) -> list[tuple[int | None, str | None, str]]:
+    if allow_outside:
+        return []
+    seen: dict[str, str] = {}
+    problems: list[tuple[int | None, str | None, str]] = []
+    for modality in (m for m in modalities if m in table):
+        for row, cell in table[modality].items():
+            reason = _leaves(root, cell, seen) if cell else None
+            if reason:
+                problems.append((int(str(row)), modality, reason))
+    return problems
+
+
+def _leaves(root: Path, cell: str, seen: dict[str, str]) -> str | None:
+    """Why `cell` leaves `root`, or None. `seen` remembers where folders really are: a table names few of them."""
+    fix = "fix: use a path inside the data root, or allow it with --allow-outside"
+    if os.path.isabs(cell) or "\0" in cell:
+        return f"{cell!r} is an absolute path; {fix}"
+    if os.path.normpath(cell).split(os.sep)[0] == "..":
+        return f"{cell!r} leaves the data root; {fix}"
+    base = seen.setdefault("", os.path.realpath(root))
+    full = os.path.join(root, cell)
+    folder = os.path.dirname(full)
+    real = seen.setdefault(folder, os.path.realpath(folder))
+    target = os.path.realpath(full) if os.path.islink(full) else os.path.join(real, os.path.basename(full))
+    if os.path.commonpath([base, target]) != base:
+        return f"{cell!r} is a link that leaves the data root; {fix}"
+    return None
+
+
+def _fill_splits(table: pd.DataFrame, seed: int) -> tuple[bool, list[tuple[int | None, str | None, str]]]:
+    """Writes a split by hash where the table has none; returns whether it had one, and what is wrong with it."""
+    if "split" not in table or bool((table["split"] == "").all()):
+        table["split"] = assign_splits(list(table["subject_id"]), seed=seed)
+        return False, []
+    return True, _split_problems(table)
+
+
+def _split_problems(table: pd.DataFrame) -> list[tuple[int | None, str | None, str]]:
+    problems: list[tuple[int | None, str | None, str]] = []
+    first: dict[str, tuple[str, int]] = {}
+    for row, subject, split in zip(table.index, table["subject_id"], table["split"], strict=True):
+        if split not in SPLITS:
+            said = f"{split!r} is no split" if split else "is empty while other rows have a split"
+            problems.append((int(row), "split", f"{said}; fix: write train, val or test"))
+            continue
+        other, where = first.setdefault(subject, (split, int(row)))
+        if other != split:
+            reason = (
+                f"subject {subject!r} is in {split!r} here and in {other!r} in row {where}; fix: one split per subject"
+            )
+            problems.append((int(row), "split", reason))
+    return problems
