@@ -56,6 +56,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, Configured):
         arguments = {k: describe(v) for k, v in value._arguments.items() if k not in value._handed_in}
         return {"class_path": _class_path(type(value)), "init_args": arguments}
+    if "_node" in getattr(value, "__dict__", {}):
+        return value._node
     if isinstance(value, Mapping):
         return {str(k): describe(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -120,7 +122,11 @@ def build(node: Any, expected: type | None = None, *, plugins: Collection[str] =
             raise TypeError(f"class_path {node['class_path']!r} is no {expected.__name__}")
         arguments = {k: build(v, plugins=plugins) for k, v in (node.get("init_args") or {}).items()}
         check_arguments(cls, arguments)
-        return cls(**handed_in, **arguments)
+        built = cls(**handed_in, **arguments)
+        if not isinstance(built, Configured) and hasattr(built, "__dict__"):
+            # A class of the user's own need not know of medssml; `describe` finds here what it was built from.
+            built.__dict__["_node"] = {"class_path": str(node["class_path"]), "init_args": describe(arguments)}
+        return built
     if isinstance(node, Mapping):
         return {k: build(v, plugins=plugins) for k, v in node.items()}
     if isinstance(node, (list, tuple)):

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from medssml.batch import Batch, Encoded, Fused, restrict
-from medssml.config import Configured
+from medssml.batch import Batch, Encoded, Fused, Inputs, restrict
+from medssml.checkpoint import CheckpointError, load_weights, model_folder, read_config, read_weights, write_checkpoint
+from medssml.config import Configured, build, describe
 from medssml.encoders.base import as_encoded
 from medssml.encoders.heads import Head
 from medssml.fusion.base import Fusion
 
 __all__ = ["MultimodalModel", "Task"]
+
+#: Folder of the tokenizer, in a model folder.
+TOKENIZER = "tokenizer"
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class MultimodalModel(Configured, nn.Module):
     """encode each modality -> project to the width of the fusion -> fuse what is present -> one head per task.
 
     Args:
-        encoders: modality -> `Encoder`, or any module with an attribute `dim` that returns (n, D), (n, N, D) or `Encoded`.
+        encoders: modality -> `Encoder`, or any module with an attribute `dim`, its output width, that returns (n, dim),
+            (n, N, dim) or `Encoded`.
         fusion: operator over exactly these modalities; its order of the names is the order of the columns.
         tasks: name -> Task, or its arguments as a dict.
     """
@@ -42,13 +49,16 @@ class MultimodalModel(Configured, nn.Module):
     ) -> None:
         super().__init__()
         if set(encoders) != set(fusion.modalities):
-            raise ValueError(f"encoders for {sorted(encoders)}, but fusion of {sorted(fusion.modalities)}; they must be the same")
+            raise ValueError(
+                f"encoders for {sorted(encoders)}, but fusion of {sorted(fusion.modalities)}; make them equal"
+            )
         for name, encoder in encoders.items():
             if not isinstance(getattr(encoder, "dim", None), int):
-                raise ValueError(f"encoder of {name}: {type(encoder).__name__} has no integer attribute `dim`, its output width")
+                raise ValueError(f"encoder of {name}: {type(encoder).__name__} has no `dim`, an int, its output width")
         self.modalities = tuple(fusion.modalities)
         self.encoders = nn.ModuleDict({name: encoders[name] for name in self.modalities})
-        self.project = nn.ModuleDict({name: nn.Linear(int(encoders[name].dim), fusion.dim) for name in self.modalities})
+        widths = {name: cast(int, encoders[name].dim) for name in self.modalities}
+        self.project = nn.ModuleDict({name: nn.Linear(width, fusion.dim) for name, width in widths.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict()
         self.tasks: dict[str, Task] = {}
@@ -79,7 +89,7 @@ class MultimodalModel(Configured, nn.Module):
         """The batch with the model's modalities as columns: one that it lacks is absent, one more is left out."""
         if batch.modalities == self.modalities:
             return batch
-        absent = torch.zeros_like(batch.present[:, 0]) if batch.present.shape[1] else batch.present.new_zeros(len(batch))
+        absent = batch.present.new_zeros(len(batch))
         columns = [batch.present[:, batch.column(m)] if m in batch.modalities else absent for m in self.modalities]
         return replace(
             batch,
@@ -94,7 +104,7 @@ class MultimodalModel(Configured, nn.Module):
         return {
             modality: as_encoded(self.encoders[modality](batch.inputs[modality]))
             for modality in self.modalities
-            if modality in batch.inputs and bool(batch.present[:, batch.column(modality)].any())
+            if modality in batch.inputs and row_count(batch.inputs[modality]) > 0
         }
 
     def projected(self, raw: Mapping[str, Encoded]) -> dict[str, Encoded]:
@@ -129,3 +139,110 @@ class MultimodalModel(Configured, nn.Module):
         """Task -> (B,) or (B, K) logits of the studies of `batch`."""
         batch = self.align(batch)
         return self.predict_from(self.fuse(self.encode(batch), batch.present))
+
+    def zero_touch(self, loss: Tensor) -> Tensor:
+        """The same loss, on which every parameter depends with gradient zero.
+
+        In a batch that lacks a modality its encoder takes no part; data-parallel training waits for every parameter.
+        """
+        touched = torch.stack([p.reshape(-1)[0].float() for p in self.parameters() if p.requires_grad])
+        return loss + 0.0 * touched.sum().to(loss.dtype)
+
+    def save(
+        self, folder: str | Path, transforms: Mapping[str, Any] | None = None, card: Mapping[str, str] | None = None
+    ) -> Path:
+        """Writes config.json, model.safetensors and a model card; a second save replaces the first.
+
+        Args:
+            folder: made where it is not there.
+            transforms: modality -> the transform that its inputs went through; its tokenizer is saved along.
+            card: heading -> text, further sections of the model card. No path, no id.
+
+        Raises:
+            TypeError: a part that no config can name.
+        """
+        from medssml import __version__
+
+        folder = Path(folder)
+        node = describe(self)
+        node["init_args"].pop("tasks", None)
+        config = {
+            "medssml": __version__,
+            "modalities": list(self.modalities),
+            "tasks": {name: asdict(task) for name, task in self.tasks.items()},
+            "model": node,
+            "transforms": {name: _saved_transform(value, folder) for name, value in (transforms or {}).items()},
+        }
+        write_checkpoint(folder, config, self.state_dict(), model_card(self, card or {}))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, plugins: Collection[str] = ()) -> MultimodalModel:
+        """The model of a run folder or model folder, on the CPU, in evaluation mode.
+
+        Args:
+            plugins: packages outside medssml that its classes may come from.
+
+        Raises:
+            CheckpointError: a pickle, damaged, of another format, or weights that do not fit.
+        """
+        folder = model_folder(folder)
+        config = read_config(folder)
+        try:
+            model = build(config["model"], MultimodalModel, plugins=plugins, tasks=config.get("tasks", {}))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = error.args[0] if error.args else error
+            raise CheckpointError(f"the model in {folder} cannot be built: {reason}") from error
+        load_weights(model, read_weights(folder), str(folder))
+        return model.eval()
+
+
+def row_count(inputs: Inputs) -> int:
+    """n of a modality's inputs (n, ...)."""
+    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+
+
+def _saved_transform(transform: Any, folder: Path) -> Any:
+    """The node of a transform; a tokenizer goes into the folder, so that the node names no place outside it."""
+    node = describe(transform)
+    if hasattr(transform, "save_tokenizer"):
+        transform.save_tokenizer(folder / TOKENIZER)
+        node["init_args"]["tokenizer"] = TOKENIZER
+    return node
+
+
+def model_card(model: MultimodalModel, sections: Mapping[str, str]) -> str:
+    """README.md of a model folder, in Markdown: what the model takes, gives, and is not for."""
+    encoders = "\n".join(
+        f"| {name} | {type(encoder).__name__} | {sum(p.numel() for p in encoder.parameters()):,} |"
+        for name, encoder in model.encoders.items()
+    )
+    tasks = "\n".join(
+        f"- {name}: {task.kind}" + (f", {task.n_classes} classes" if task.kind == "multiclass" else "")
+        for name, task in model.tasks.items()
+    )
+    total = sum(p.numel() for p in model.parameters())
+    further = "".join(f"\n## {heading}\n\n{text.strip()}\n" for heading, text in sections.items())
+    return f"""# medssml model of {", ".join(model.modalities)}
+
+Takes any subset of its modalities and gives one embedding of {model.dim} numbers per study, and the tasks below.
+
+| modality | encoder | parameters |
+|---|---|---|
+{encoders}
+
+Fusion: {type(model.fusion).__name__}. {total:,} parameters in all.
+
+## Tasks
+
+{tasks or "None: pretrained only."}
+
+## Use
+
+```python
+import medssml
+model = medssml.load("FOLDER")   # this folder
+```
+
+For research. It is no medical device: its predictions are not validated for the care of any patient.
+{further}"""

@@ -1,6 +1,6 @@
 """What an encoder is: the inputs of one modality in, tokens and one pooled vector per study out.
 
-`MaskableEncoder` adds what masked prediction asks for: the patches to predict, where they are, and which of them are real.
+`MaskableEncoder` adds what masked prediction asks for: the patches to predict, where they are, and which are real.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def as_encoded(output: Encoded | Tensor) -> Encoded:
         return output
     if not isinstance(output, Tensor) or output.ndim not in (2, 3):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"an encoder returned {shape}; expected a tensor (n, D) or (n, N, D), or medssml.batch.Encoded")
+        raise ValueError(
+            f"an encoder returned {shape}; expected a tensor (n, D) or (n, N, D), or medssml.batch.Encoded"
+        )
     tokens = output.unsqueeze(1) if output.ndim == 2 else output
     mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
     return Encoded(tokens, mask, output if output.ndim == 2 else masked_mean(tokens, mask))

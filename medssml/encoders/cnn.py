@@ -15,10 +15,10 @@ DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
 class ResNet(Encoder):
-    """Four residual stages (He et al. 2016; MONAI's implementation); tokens are the positions of the last feature map.
+    """Four residual stages (He et al. 2016; MONAI's implementation); a token is a position of the last feature map.
 
-    No batch norm: the rows of a modality differ from batch to batch, and there may be one only, so a study's output must
-    not depend on its neighbours.
+    No batch norm: the rows of a modality differ from batch to batch, and there may be one only, so a study's output
+    must not depend on its neighbours.
 
     Args:
         spatial_dims: 2 or 3.
@@ -74,7 +74,9 @@ class ResNet(Encoder):
         refuse_keep(self, keep)
         x = cast(Tensor, inputs)
         if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.channels:
-            raise ValueError(f"ResNet received {tuple(x.shape)}, expected (n, {self.channels}) and {self.spatial_dims} axes")
+            raise ValueError(
+                f"ResNet received {tuple(x.shape)}, expected (n, {self.channels}) and {self.spatial_dims} axes"
+            )
         if self.coordinates:
             x = torch.cat([x, _coordinates(x)], dim=1)
         x = self.body.maxpool(self.body.act(self.body.bn1(self.body.conv1(x))))

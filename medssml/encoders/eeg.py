@@ -13,7 +13,7 @@ from medssml.layers import Transformer, gather_tokens, masked_mean, sincos_posit
 #: Band edges in Hz: delta, theta, alpha, beta, gamma.
 BANDS = ((0.5, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
 
-#: Power floor, (1 uV)^2 in units of (100 uV)^2: far below any recording's, so that a flat channel has a finite logarithm.
+#: Power floor, (1 uV)^2 in units of (100 uV)^2: low for any recording; a flat channel has a finite logarithm.
 POWER_FLOOR = 1e-4
 
 TARGETS = ("raw", "log_spectrum", "both")
@@ -22,12 +22,12 @@ TARGETS = ("raw", "log_spectrum", "both")
 class EEGTransformer(MaskableEncoder):
     """Token of channel c and time patch t = linear(raw) + mlp(log spectrum, log band powers) + name(c) + time(t).
 
-    Channel-time patches with a learned embedding of the channel's name follow LaBraM (Jiang et al. 2024). The spectrum of
-    the Hann-windowed patch enters beside the raw signal because power is quadratic in it: a linear map cannot reach it.
+    Channel-time patches with a learned embedding of the channel's name follow LaBraM (Jiang et al. 2024). The spectrum
+    of the Hann-windowed patch enters beside the raw signal because power is quadratic in it: no linear map reaches it.
 
     The inputs are the dict of `medssml.batch.Batch`: "signal" (n, C, T) in units of 100 uV, "channels" (n, C) int64
-    names, 0 for padding, "length" (n,) valid samples. Tokens are in the order (channel, time), N = C * (T // patch_samples);
-    samples after the last whole patch are left out.
+    names, 0 for padding, "length" (n,) valid samples. Tokens are in the order (channel, time), N = C * (T //
+    patch_samples); samples after the last whole patch are left out.
 
     Args:
         dim: D. depth: blocks. heads: attention heads.
@@ -99,7 +99,7 @@ class EEGTransformer(MaskableEncoder):
         return torch.cat(parts, dim=-1)
 
     def token_mask(self, inputs: Inputs) -> Tensor:
-        """(n, N) bool: the channel has a name and the patch lies within the recording; a first, shorter patch counts."""
+        """(n, N) bool: the channel has a name and the patch lies within the recording; a short first one counts."""
         inputs = _as_dict(inputs)
         count = self._count(inputs["signal"])
         patch = torch.arange(count, device=inputs["signal"].device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import Encoder, refuse_keep
@@ -26,8 +26,8 @@ class TextEncoder(Encoder):
         special_ids: name -> id of the tokens that are no words: pad, unk, cls, sep, mask.
         local_folder: a Hugging Face folder with config.json and safetensors, which then decides all of the above;
             nothing is ever downloaded, and weights in pickle files are refused.
-        config: a Hugging Face config as a dict, in place of vocab_size to dropout; what a checkpoint of a `local_folder`
-            holds.
+        config: a Hugging Face config as a dict, in place of vocab_size to dropout; what the checkpoint of a
+            `local_folder` holds.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class TextEncoder(Encoder):
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.bert: nn.Module
+        self.bert: Any
         if local_folder is not None:
             self.bert = _from_folder(local_folder)
             # A checkpoint must not need the folder again, nor name it.
@@ -66,10 +66,14 @@ class TextEncoder(Encoder):
         """Encodes a dict of input_ids (n, L) and attention_mask (n, L); `keep` must be None."""
         refuse_keep(self, keep)
         if not isinstance(inputs, dict):
-            raise ValueError(f"TextEncoder received {type(inputs).__name__}, expected a dict of input_ids and attention_mask")
+            raise ValueError(
+                f"TextEncoder received {type(inputs).__name__}, expected a dict of input_ids and attention_mask"
+            )
         length = inputs["input_ids"].shape[1]
         if length > self.max_length:
-            raise ValueError(f"a text of {length} tokens; max_length is {self.max_length}; fix: the transform's max_length")
+            raise ValueError(
+                f"a text of {length} tokens; max_length is {self.max_length}; fix: the transform's max_length"
+            )
         mask = inputs["attention_mask"].bool()
         states = self.bert(input_ids=inputs["input_ids"], attention_mask=attendable(mask).long()).last_hidden_state
         return Encoded(states, mask, masked_mean(states, mask))
@@ -77,7 +81,7 @@ class TextEncoder(Encoder):
 
 def _bert(
     vocab_size: int, dim: int, depth: int, heads: int, max_length: int, pad_token_id: int, hidden: int, dropout: float
-) -> nn.Module:
+) -> Any:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
@@ -95,14 +99,14 @@ def _bert(
     return BertModel(config, add_pooling_layer=False)
 
 
-def _from_config(config: dict[str, Any]) -> nn.Module:
+def _from_config(config: dict[str, Any]) -> Any:
     from transformers import AutoConfig, AutoModel
 
     options = {name: value for name, value in config.items() if name not in ("model_type", "transformers_version")}
     return _without_pooler(AutoModel.from_config(AutoConfig.for_model(config["model_type"], **options)))
 
 
-def _from_folder(folder: str) -> nn.Module:
+def _from_folder(folder: str) -> Any:
     from transformers import AutoModel
 
     try:
@@ -112,7 +116,7 @@ def _from_folder(folder: str) -> nn.Module:
     return _without_pooler(model)
 
 
-def _without_pooler(model: nn.Module) -> nn.Module:
+def _without_pooler(model: Any) -> Any:
     """Parameters that no output depends on would stop data-parallel training."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None

@@ -45,7 +45,9 @@ class Fusion(Configured, nn.Module):
         if unknown:
             raise KeyError(f"fusion of {list(self.modalities)} received {unknown}")
         if present.ndim != 2 or present.shape[1] != len(self.modalities):
-            raise ValueError(f"present is {tuple(present.shape)}, expected (B, {len(self.modalities)}): {list(self.modalities)}")
+            raise ValueError(
+                f"present is {tuple(present.shape)}, expected (B, {len(self.modalities)}): {list(self.modalities)}"
+            )
         for column, modality in enumerate(self.modalities):
             rows = present[:, column].nonzero().squeeze(1)
             given = len(encoded[modality].pooled) if modality in encoded else 0

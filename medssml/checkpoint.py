@@ -1,0 +1,126 @@
+"""The model folder: config.json, model.safetensors, a model card. Written whole or not at all; read without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is refused: what, where, why, and the way out."""
+
+
+def write_checkpoint(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], card: str) -> None:
+    """Writes the three files into `folder`; the config last, so that a folder that has one is whole."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # Clones, as safetensors refuses tensors that share memory.
+    tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
+    text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
+    _replace(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    _replace(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
+    _replace(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes beside `path`, makes it durable, and renames: a reader sees the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def model_folder(path: str | Path) -> Path:
+    """The model folder of a run folder, or the model folder itself.
+
+    Raises:
+        CheckpointError: `path` is a pickle, or holds no model.
+    """
+    path = Path(path)
+    if path.is_file():
+        why = "is a pickle file, which can run code" if path.suffix.lower() in PICKLES else "is a file"
+        raise CheckpointError(f"{path.name} {why}; fix: give the run folder, or its model/ folder with {WEIGHTS}")
+    for folder in (path / "model", path):
+        if (folder / CONFIG).is_file():
+            return folder
+    if not path.exists():
+        raise CheckpointError(f"no folder {path}; fix: give a run folder that a verb has written")
+    raise CheckpointError(f"no model in {path}: neither {CONFIG} nor model/{CONFIG}; did the run finish?")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config of a model folder.
+
+    Raises:
+        CheckpointError: not readable, or of a format that this version does not know.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}") from error
+    if not isinstance(config, dict) or "model" not in config:
+        raise CheckpointError(f"{folder / CONFIG} has no entry 'model': no checkpoint of medssml")
+    if config.get("format") != FORMAT:
+        version = config.get("medssml", "an unknown version")
+        raise CheckpointError(
+            f"{folder / CONFIG} has format {config.get('format')!r}, written by medssml {version}; this version reads "
+            f"format {FORMAT}; fix: load it with the version that wrote it"
+        )
+    return config
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Name -> tensor of model.safetensors, on the CPU.
+
+    Raises:
+        CheckpointError: missing, damaged, or a pickle in its place.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        pickles = sorted(other.name for other in folder.iterdir() if other.suffix.lower() in PICKLES)
+        hint = f"; {pickles[0]} is a pickle, which can run code, and is refused" if pickles else ""
+        raise CheckpointError(f"no {WEIGHTS} in {folder}{hint}")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; fix: copy it again, or save the model again") from error
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Puts `weights` into `module`: every parameter, and nothing else.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+    """
+    own = module.state_dict()
+    faults = {
+        "missing": sorted(set(own) - set(weights)),
+        "unexpected": sorted(set(weights) - set(own)),
+        "of another shape": sorted(
+            f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
+            for name in set(own) & set(weights)
+            if own[name].shape != weights[name].shape
+        ),
+    }
+    told = [f"{len(names)} {fault} ({', '.join(names[:4])})" for fault, names in faults.items() if names]
+    if told:
+        raise CheckpointError(f"the weights in {where} do not fit the model of its {CONFIG}: {'; '.join(told)}")
+    module.load_state_dict(dict(weights))

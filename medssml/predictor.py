@@ -1,0 +1,164 @@
+"""Predictor: a saved model with its transforms; files of any modalities in, probabilities or an embedding out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medssml.batch import Batch
+from medssml.checkpoint import CheckpointError, model_folder, read_config
+from medssml.config import build
+from medssml.model import TOKENIZER, MultimodalModel
+
+#: One study: modality -> path, or the text of a report.
+Study = Mapping[str, "str | os.PathLike[str]"]
+
+#: What a text may be given in the place of a file.
+TEXT_SUFFIXES = {".txt", ".xml", ".json", ".dcm"}
+
+
+class Predictor:
+    """A model and the transforms that its inputs went through when it was trained.
+
+        predictor = medssml.load("runs/demo")
+        predictor.predict({"ct": "a.nii.gz", "report": "No acute findings."}, task="malignant")
+
+    Args:
+        model: put in evaluation mode.
+        transforms: modality -> transform.
+    """
+
+    def __init__(self, model: MultimodalModel, transforms: Mapping[str, Any]) -> None:
+        self.model = model.eval()
+        self.transforms = dict(transforms)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names that a study may have."""
+        return self.model.modalities
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names that can be predicted."""
+        return tuple(self.model.tasks)
+
+    def batch(self, studies: Sequence[Study]) -> Batch:
+        """The batch of `studies`, read and transformed as in evaluation.
+
+        Raises:
+            KeyError: a modality that the model does not have.
+            FileNotFoundError: a file is not there.
+            ValueError: a study without anything.
+        """
+        from medssml.data.collate import collate
+
+        samples = [self._sample(index, study) for index, study in enumerate(studies)]
+        device = next(self.model.parameters()).device
+        return collate(samples, self.modalities, {}).to(device)
+
+    def predict(self, inputs: Study | Sequence[Study], task: str | None = None) -> Any:
+        """Probability of each task; a list of K for a multiclass task, the value for a regression.
+
+        Args:
+            inputs: one study, or a list of studies.
+            task: only this one; None for all.
+
+        Returns:
+            {task: probability}, or a list of such dicts for a list of studies.
+
+        Raises:
+            KeyError: no such task.
+        """
+        if task is not None and task not in self.model.tasks:
+            raise KeyError(f"no task {task!r}; this model has {list(self.tasks) or 'none: it is pretrained only'}")
+        studies = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        with torch.inference_mode():
+            logits = self.model(self.batch(studies))
+        names = self.tasks if task is None else (task,)
+        values = {name: probability(logits[name], self.model.tasks[name].kind).tolist() for name in names}
+        answers = [{name: values[name][row] for name in names} for row in range(len(studies))]
+        return answers[0] if isinstance(inputs, Mapping) else answers
+
+    def embed(self, inputs: Study | Sequence[Study]) -> Tensor:
+        """(B, D) float32 embeddings of B studies; (1, D) of one."""
+        studies = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        batch = self.batch(studies)
+        with torch.inference_mode():
+            return self.model.fuse(self.model.encode(batch), batch.present).pooled.float()
+
+    def _sample(self, index: int, study: Study) -> dict[str, Any]:
+        unknown = sorted(set(study) - set(self.modalities))
+        if unknown:
+            raise KeyError(f"study {index}: unknown modality {unknown[0]!r}; this model takes {list(self.modalities)}")
+        given = {name: study[name] for name in self.modalities if study.get(name)}
+        if not given:
+            raise ValueError(f"study {index} has nothing; give at least one of {list(self.modalities)}")
+        sample: dict[str, Any] = {"study_id": str(index), "subject": index, "key": index, "targets": {}, "content": {}}
+        for name, source in given.items():
+            if name not in self.transforms:
+                raise CheckpointError(
+                    f"this model was saved without a transform for {name}; fix: save it with transforms"
+                )
+            transform = self.transforms[name]
+            sample[name] = transform(transform.prepare(_source(name, source, transform)), None)
+        return sample
+
+
+def probability(logits: Tensor, kind: str) -> Tensor:
+    """(B,) or (B, K) probabilities from the logits of a task of this kind; a regression's values stay themselves."""
+    logits = logits.float()
+    if kind == "binary":
+        return logits.sigmoid()
+    return logits.softmax(-1) if kind == "multiclass" else logits
+
+
+def _source(name: str, source: str | os.PathLike[str], transform: Any) -> Path | str:
+    """The file, or for a transform of text the text itself where no file of that name is meant."""
+    path = Path(source)
+    takes_text = bool(getattr(transform, "takes_text", False))
+    if takes_text and isinstance(source, str) and ("\n" in source or path.suffix.lower() not in TEXT_SUFFIXES):
+        return source
+    if not path.exists():
+        raise FileNotFoundError(f"{name}: no file {source}")
+    return path
+
+
+def load_transforms(folder: str | Path, plugins: Collection[str] = ()) -> dict[str, Any]:
+    """Modality -> the transform that was saved with the model.
+
+    Raises:
+        CheckpointError: a transform cannot be built.
+    """
+    from medssml.transforms.base import Transform
+
+    folder = model_folder(folder)
+    transforms = {}
+    for name, node in read_config(folder).get("transforms", {}).items():
+        arguments = dict(node.get("init_args") or {})
+        if arguments.get("tokenizer") == TOKENIZER:
+            arguments["tokenizer"] = str(folder / TOKENIZER)
+        try:
+            transforms[name] = build({**node, "init_args": arguments}, Transform, plugins=plugins)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = error.args[0] if error.args else error
+            raise CheckpointError(f"the transform of {name} in {folder} cannot be built: {reason}") from error
+    return transforms
+
+
+def load(path: str | Path, plugins: Collection[str] = (), device: str = "cpu") -> Predictor:
+    """The predictor of a run folder or model folder.
+
+    Args:
+        path: written by a verb, or by `MultimodalModel.save`.
+        plugins: packages outside medssml that its classes may come from.
+        device: "cpu" or "cuda".
+
+    Raises:
+        medssml.checkpoint.CheckpointError: a pickle, damaged, of another format, or weights that do not fit.
+    """
+    return Predictor(MultimodalModel.load(path, plugins).to(device), load_transforms(path, plugins))
