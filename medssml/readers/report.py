@@ -153,9 +153,10 @@ def split_sections(text: str) -> dict[str, str]:
     """
     found = [match for match in _HEADER.finditer(text) if _is_heading(match, text)]
     sections: dict[str, str] = {}
-    for match, after in zip(found, [*found[1:], None], strict=True):
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    for match, end in zip(found, ends[: len(found)], strict=True):
         name = next(group for group in match.group("line", "inline", "other") if group is not None)
-        body = text[match.end() : after.start() if after is not None else len(text)].strip()
+        body = text[match.end() : end].strip()
         key = _CANONICAL.get(name.lower().strip(), name.lower().strip())
         if body:
             sections[key] = f"{sections[key]}\n{body}" if key in sections else body

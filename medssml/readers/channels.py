@@ -1,0 +1,47 @@
+"""Names of scalp electrodes: the 10-10 system, and how recorders spell it."""
+
+from __future__ import annotations
+
+import re
+
+CHANNELS: tuple[str, ...] = (
+    "",
+    *"Nz Fp1 Fpz Fp2".split(),
+    *"AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8".split(),
+    *"F9 F7 F5 F3 F1 Fz F2 F4 F6 F8 F10".split(),
+    *"FT9 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 FT10".split(),
+    *"T9 T7 C5 C3 C1 Cz C2 C4 C6 T8 T10".split(),
+    *"TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10".split(),
+    *"P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10".split(),
+    *"PO9 PO7 PO5 PO3 PO1 POz PO2 PO4 PO6 PO8 PO10".split(),
+    *"O1 Oz O2 I1 Iz I2 A1 A2".split(),
+)
+"""Index 0 is padding; models store these indices, so names are only ever added at the end."""
+
+_CANONICAL = {name.upper(): name for name in CHANNELS if name}
+_CANONICAL |= {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
+_REFERENCES = "REF|LE|AVG|AVE|AV|AR|CAR|M1|M2|A1|A2|A1A2|A1\\+A2|M1M2|LER|CLE|LINKED|G[0-9]+"
+_PREFIX = re.compile(r"^(?:EEG|POL)[ _:.-]*", re.IGNORECASE)
+_SUFFIX = re.compile(rf"[ _-]*(?:[-_/:]|\s)\s*\(?(?:{_REFERENCES})\)?$", re.IGNORECASE)
+_BIPOLAR = re.compile(r"^([A-Z]{1,3}[0-9]{0,2})\s*[-_]\s*([A-Z]{1,3}[0-9]{0,2})(?:-[0-9]+)?$", re.IGNORECASE)
+
+
+def canonical_channel(label: str) -> str | None:
+    """The 10-10 name of `label`, or None where it is no single scalp electrode.
+
+    >>> [canonical_channel(s) for s in ("EEG FP1-REF", "Fc5.", "EEG T3", "EEG A2-A1", "ECG", "Fp1-F7")]
+    ['Fp1', 'FC5', 'T7', None, None, None]
+    """
+    name = _PREFIX.sub("", label.strip()).strip(" .")
+    if name.upper() in _CANONICAL:
+        return _CANONICAL[name.upper()]
+    active = _SUFFIX.sub("", name).strip(" .")
+    if re.fullmatch(r"[AM][12]", active, re.IGNORECASE) and re.search(r"[-_ ][AM][12]$", name, re.IGNORECASE):
+        return None  # one ear against the other is no scalp electrode
+    return _CANONICAL.get(active.upper())
+
+
+def is_bipolar(label: str) -> bool:
+    """Whether `label` is the difference of two scalp electrodes ("Fp1-F7")."""
+    match = _BIPOLAR.match(_PREFIX.sub("", label.strip()))
+    return match is not None and all(part.upper() in _CANONICAL for part in match.groups())

@@ -1,0 +1,296 @@
+"""EEG recordings (EDF, BDF, FIF, SET) through MNE: scalp electrodes under their 10-10 names, in uV.
+
+MNE is imported when a recording is read, not before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.readers.channels import CHANNELS, canonical_channel, is_bipolar
+from medssml.readers.edf import EDFHeader, edf_header
+from medssml.readers.errors import ReadError, declared_bytes, reading, require_file
+
+if TYPE_CHECKING:
+    from mne.io import BaseRaw
+
+__all__ = ["CHANNELS", "Annotation", "EEGHeader", "Recording", "canonical_channel", "eeg_header", "read_eeg"]
+
+PLAUSIBLE_UV = (0.15, 2000.0)
+"""Least and greatest median spread, in uV within 1 s, that a scalp recording in the right unit can have: amplifier
+noise is above the first even in electrocerebral silence, artefacts stay below the second."""
+
+_UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "\x83\xcav": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3, "": 1.0}
+_MNE_VOLTS = {"uV": 1e-6, "µV": 1e-6, "μV": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3}
+_CHUNK_S = 600
+_FORMATS = "name an EDF, BDF, FIF or SET file"
+
+
+class Annotation(NamedTuple):
+    """onset and duration in s from the start of the signal."""
+
+    onset: float
+    duration: float
+    text: str
+
+
+class Recording(NamedTuple):
+    """An EEG recording.
+
+    signal: (C, T) float32 uV. sfreq: Hz. channels: (C,) names out of `CHANNELS`, each once. notes: what was fixed,
+    left out or is odd.
+    """
+
+    signal: NDArray[np.float32]
+    sfreq: float
+    channels: tuple[str, ...]
+    annotations: tuple[Annotation, ...]
+    notes: tuple[str, ...]
+
+
+class EEGHeader(NamedTuple):
+    """What `read_eeg` will return, without the samples; flat channels are still among `channels`."""
+
+    channels: tuple[str, ...]
+    sfreq: float
+    seconds: float
+    notes: tuple[str, ...]
+
+
+class _Picked(NamedTuple):
+    """labels: as the file spells them. channels: the same under their 10-10 names."""
+
+    labels: tuple[str, ...]
+    channels: tuple[str, ...]
+
+
+def read_eeg(path: str | Path, *, start: float = 0.0, seconds: float | None = None) -> Recording:
+    """The scalp channels of `path`, in uV, from `start` s, for `seconds` s or to the end.
+
+    Channels that are no scalp electrode (ECG, EOG, ear against ear, status), flat or NaN are left out and noted; a unit
+    that is blank, or that cannot be right, is corrected and noted. T3, T4, T5, T6 become T7, T8, P7, P8.
+
+    Raises:
+        ReadError: unreadable, truncated, no scalp channel, bipolar derivations alone, or nothing left of the signal.
+    """
+    path = require_file(path)
+    with reading(path, "EEG"):
+        notes: list[str] = []
+        raw, picked, gains = _open(path, notes)
+        sfreq = float(raw.info["sfreq"])
+        first, last = _span(path, raw.n_times, sfreq, start, seconds)
+        signal = _load(raw, picked, gains, first, last)
+        signal, channels = _usable(signal, picked.channels, path, notes)
+        signal = _plausible(signal, sfreq, notes)
+        annotations = _annotations(raw, first / sfreq, last / sfreq)
+        return Recording(signal, sfreq, channels, annotations, tuple(notes))
+
+
+def eeg_header(path: str | Path) -> EEGHeader:
+    """Channels, rate and length of `path`; a truncated EDF or BDF is found by arithmetic, without MNE.
+
+    Raises:
+        ReadError: as `read_eeg`, as far as headers tell.
+    """
+    path = require_file(path)
+    with reading(path, "EEG"):
+        notes: list[str] = []
+        if _kind(path) in ("EDF", "BDF"):
+            header = edf_header(path)
+            picked = _pick(header.labels, path, notes)
+            rates = _rates(header, picked)
+            return EEGHeader(picked.channels, float(rates.max()), header.seconds, header.notes + tuple(notes))
+        raw, picked, _ = _open(path, notes)
+        sfreq = float(raw.info["sfreq"])
+        return EEGHeader(picked.channels, sfreq, raw.n_times / sfreq, tuple(notes))
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(8)
+    name = path.name.lower()
+    if head == b"\xffBIOSEMI" or name.endswith(".bdf"):
+        return "BDF"
+    if head == b"0       " or name.endswith(".edf"):
+        return "EDF"
+    if name.endswith((".fif", ".fif.gz")):
+        return "FIF"
+    if name.endswith(".set"):
+        return "SET"
+    raise ReadError(path, "is not EDF, BDF, FIF or SET", _FORMATS)
+
+
+def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:
+    """MNE's view of the file with nothing loaded, the channels to keep, and (C,) uV per unit of MNE's values."""
+    kind = _kind(path)
+    if kind in ("EDF", "BDF"):
+        return _open_edf(path, kind, notes)
+    import mne
+
+    if kind == "FIF":
+        raw = mne.io.read_raw_fif(path, preload=False, on_split_missing="raise", verbose="ERROR")
+    else:
+        raw = mne.io.read_raw_eeglab(path, preload=False, verbose="ERROR")
+    _check_inside(raw, path)
+    kinds = raw.get_channel_types()
+    labels = [name for name, channel_type in zip(raw.ch_names, kinds, strict=True) if channel_type == "eeg"]
+    others = len(raw.ch_names) - len(labels)
+    if others:
+        notes.append(f"{others} channels of another type left out")
+    picked = _pick(labels, path, notes)
+    declared_bytes(path, (len(picked.labels), raw.n_times), 4)
+    return raw, picked, np.full(len(picked.labels), 1e6)
+
+
+def _open_edf(path: Path, kind: str, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:
+    import mne
+
+    header = edf_header(path)
+    notes += header.notes
+    picked = _pick(header.labels, path, notes)
+    rates = _rates(header, picked)
+    if rates.min() < rates.max():
+        notes.append(f"channels at {rates.min():g} to {rates.max():g} Hz brought to {rates.max():g} Hz")
+    if header.discontinuous:
+        notes.append("the recording has interruptions (EDF+D): its parts are joined")
+    reader = mne.io.read_raw_edf if kind == "EDF" else mne.io.read_raw_bdf
+    exclude = sorted(set(header.labels) - set(picked.labels))
+    raw = reader(path, exclude=exclude, preload=False, stim_channel=None, encoding="latin1", verbose="ERROR")
+    units = [header.units[header.labels.index(label)] for label in picked.labels]
+    blank = sum(unit.lower() not in _UV_PER_UNIT or not unit for unit in units)
+    if blank:
+        notes.append(f"{blank} channels state no voltage unit: uV taken")
+    gains = np.array([_UV_PER_UNIT.get(unit.lower(), 1.0) / _MNE_VOLTS.get(unit, 1.0) for unit in units])
+    return raw, picked, gains
+
+
+def _rates(header: EDFHeader, picked: _Picked) -> NDArray[np.float64]:
+    return np.array([header.sfreq[header.labels.index(label)] for label in picked.labels])
+
+
+def _check_inside(raw: BaseRaw, path: Path) -> None:
+    """A .set or a split .fif may name another file for its samples: it must lie in the same folder."""
+    folder = path.resolve().parent
+    for file in raw.filenames:
+        if file is not None and Path(file).resolve().parent != folder:
+            raise ReadError(path, "keeps its samples in a file outside its folder", "put both files into one folder")
+
+
+def _pick(labels: Sequence[str], path: Path, notes: list[str]) -> _Picked:
+    """The scalp electrodes among `labels`, each once; the rest is noted."""
+    picked: dict[str, str] = {}
+    left_out, twice = [], []
+    for label in labels:
+        name = canonical_channel(label)
+        if name is None:
+            left_out.append(label)
+        elif name in picked:
+            twice.append(label)
+        else:
+            picked[name] = label
+    if not picked:
+        bipolar = [label for label in labels if is_bipolar(label)]
+        if bipolar:
+            reason = f"holds bipolar derivations alone ({', '.join(bipolar[:3])}, ...)"
+            raise ReadError(path, reason, "export the recording against a common reference")
+        raise ReadError(path, f"holds no scalp electrode of the 10-10 system (first: {', '.join(labels[:4])})", _FORMATS)
+    if left_out:
+        notes.append(f"left out, no scalp electrode: {_listed(left_out)}")
+    if twice:
+        notes.append(f"left out, recorded twice: {_listed(twice)}")
+    return _Picked(tuple(picked.values()), tuple(picked))
+
+
+def _span(path: Path, n_times: int, sfreq: float, start: float, seconds: float | None) -> tuple[int, int]:
+    first = round(start * sfreq)
+    last = n_times if seconds is None else min(n_times, first + round(seconds * sfreq))
+    if not 0 <= first < last:
+        length = n_times / sfreq
+        raise ReadError(path, f"has {length:.1f} s, nothing from {start:g} s on", "ask for a part that is recorded")
+    return first, last
+
+
+def _load(raw: BaseRaw, picked: _Picked, gains: NDArray[np.float64], first: int, last: int) -> NDArray[np.float32]:
+    """(C, T) uV, read in pieces: MNE works in float64, twice the memory of what is kept."""
+    names = _names_in(raw, picked.labels)
+    signal = np.empty((len(names), last - first), np.float32)
+    step = max(1, round(_CHUNK_S * float(raw.info["sfreq"])))
+    for begin in range(first, last, step):
+        end = min(last, begin + step)
+        piece = raw.get_data(picks=names, start=begin, stop=end, verbose="ERROR")
+        signal[:, begin - first : end - first] = piece * gains[:, None]
+    return signal
+
+
+def _names_in(raw: BaseRaw, labels: Sequence[str]) -> list[str]:
+    """MNE numbers repeated labels (`T8-P8-0`): the first of them is meant."""
+    known = set(raw.ch_names)
+    return [label if label in known else f"{label}-0" for label in labels]
+
+
+def _usable(
+    signal: NDArray[np.float32], channels: tuple[str, ...], path: Path, notes: list[str]
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Without the channels that are flat or hold NaN, which are noted."""
+    broken = ~np.isfinite(signal).all(axis=1)
+    flat = ~broken & (np.ptp(signal, axis=1) == 0)
+    for mask, what in ((broken, "NaN or infinite values"), (flat, "flat")):
+        if mask.any():
+            notes.append(f"left out, {what}: {_listed([channels[i] for i in np.flatnonzero(mask)])}")
+    keep = ~(broken | flat)
+    if not keep.any():
+        reason = f"holds no signal: {int(flat.sum())} channels are flat, {int(broken.sum())} hold NaN"
+        raise ReadError(path, reason, "export the recording again")
+    if keep.all():
+        return signal, channels
+    return signal[keep], tuple(channels[i] for i in np.flatnonzero(keep))
+
+
+def _plausible(signal: NDArray[np.float32], sfreq: float, notes: list[str]) -> NDArray[np.float32]:
+    """`signal` in uV, corrected by the power of 1000 that makes its spread that of an EEG, if it cannot be one."""
+    spread = spread_uv(signal, sfreq)
+    if PLAUSIBLE_UV[0] <= spread <= PLAUSIBLE_UV[1]:
+        return signal
+    factors = np.array([1e-6, 1e-3, 1e3, 1e6])
+    best = float(factors[np.abs(np.log10(spread * factors / 20.0)).argmin()]) if spread > 0 else 1.0
+    if not 0.5 <= spread * best <= 1000:
+        notes.append(f"median spread {spread:.3g} uV is not that of an EEG in any voltage unit; left as it is")
+        return signal
+    notes.append(f"median spread {spread:.3g} uV cannot be right: multiplied by {best:g}")
+    return signal * np.float32(best)
+
+
+def spread_uv(signal: NDArray[np.float32], sfreq: float) -> float:
+    """Median over channels and seconds of the standard deviation within 1 s, in the unit of `signal` (C, T).
+
+    Within one second, so that neither drift nor an offset counts; the median, so that artefacts do not.
+    """
+    width = max(2, min(round(sfreq), signal.shape[1]))
+    windows = signal.shape[1] // width
+    blocks = signal[:, : windows * width].reshape(signal.shape[0], windows, width)
+    stride = max(1, windows // 256)
+    return float(np.median(blocks[:, ::stride].std(axis=2, dtype=np.float64)))
+
+
+def _annotations(raw: BaseRaw, start: float, end: float) -> tuple[Annotation, ...]:
+    shift = float(raw.first_time) if raw.annotations.orig_time is not None else 0.0
+    found = []
+    for onset, duration, text in zip(
+        raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
+    ):
+        at = float(onset) - shift
+        if at < end and at + float(duration) >= start:
+            found.append(Annotation(at - start, float(duration), str(text)))
+    return tuple(found)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    counts = Counter(labels)
+    shown = [f"{label} x {n}" if n > 1 else label for label, n in list(counts.items())[:8]]
+    return ", ".join(shown) + (f" and {len(counts) - 8} more" if len(counts) > 8 else "")
