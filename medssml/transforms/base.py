@@ -1,0 +1,97 @@
+"""From a file to the tensor that an encoder reads, in two steps: what is worth storing, and what changes every time.
+
+`prepare` is deterministic and slow: read, bring to fixed physical units, keep a little more than is needed. The cache
+stores what it returns. `__call__` is fast: crop, augment, scale. Plain tensors leave it, never MONAI's MetaTensor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.batch import Inputs
+from medssml.config import Configured
+
+#: What `prepare` returns and the cache stores: name -> array. The entry "notes" is text for people.
+Prepared = dict[str, NDArray[Any]]
+Source = Path | str
+
+NOTES = "notes"
+
+
+class Transform(Configured):
+    """One modality's road from a file to a tensor.
+
+    Subclasses name in `libraries` the packages whose version changes what `prepare` returns, and raise `revision` when
+    their own code does.
+    """
+
+    libraries: tuple[str, ...] = ("numpy",)
+    revision: int = 1
+
+    def prepare(self, source: Source) -> Prepared:
+        """What of `source` is worth storing; no randomness.
+
+        Raises:
+            medssml.readers.errors.ReadError: the file cannot be used, with the reason.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how a file is prepared")
+
+    def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> Inputs:
+        """One study's tensors, without the batch axis; `rng` draws the augmentation, None = none."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how a tensor is made")
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that `prepare` depends on."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its stored arrays depend on")
+
+    def spec(self) -> dict[str, Any]:
+        """All that `prepare` depends on besides the file: class, revision, arguments, versions of libraries."""
+        versions = {name: library_version(name) for name in self.libraries}
+        spec = {
+            "class": type(self).__name__,
+            "revision": self.revision,
+            "settings": self.settings(),
+            "versions": versions,
+        }
+        return json.loads(json.dumps(spec))
+
+    def fit_training(self, prepared: Iterable[Prepared]) -> None:
+        """Learns what must be learned from the training split, such as a vocabulary. Nothing by default."""
+
+
+@lru_cache(maxsize=None)
+def library_version(name: str) -> str:
+    """The installed version of a package, or "absent"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def notes_array(notes: Iterable[str]) -> NDArray[np.uint8]:
+    """Lines for people as an array that the cache can store."""
+    return np.frombuffer("\n".join(notes).encode("utf-8"), dtype=np.uint8)
+
+
+def notes_of(prepared: Prepared) -> list[str]:
+    """The lines that `notes_array` stored."""
+    stored = prepared.get(NOTES)
+    return [] if stored is None else [line for line in bytes(stored).decode("utf-8").split("\n") if line]
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Refuses a setting below `least`.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if not value >= least:
+        raise ValueError(f"{name} is {value}, expected {least} or more")

@@ -1,0 +1,205 @@
+"""EEG: band-passed, re-referenced, at one sampling rate; windows of it in units of 100 uV, with the channels' names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medssml.readers.channels import CHANNELS
+from medssml.readers.eeg import eeg_header, read_eeg
+from medssml.readers.errors import ReadError
+from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
+
+#: uV per step of the stored int16: a twentieth of an amplifier's own noise, with a range of 3.2 mV.
+STEP_UV = 0.1
+#: uV per unit that leaves the transform, as LaBraM has it.
+UNIT_UV = 100.0
+_PAD_S = 4.0
+
+
+class EEGTransform(Transform):
+    """Windows of a recording, any subset of the named 10-10 channels.
+
+    Args:
+        sfreq: Hz of what leaves the transform.
+        window_s: s of the random window that training sees.
+        eval_window_s: s of the central window that evaluation sees; None = the whole that is stored.
+        bandpass: Hz, edges of the pass band; None = no filter below the new Nyquist frequency.
+        notch: Hz of the mains and its harmonics; None = none.
+        average_reference: subtract the mean over channels.
+        max_s: s that are stored, the middle of the recording.
+        max_channels: most channels of one study; training draws, evaluation takes the first.
+        clip_uv: uV beyond which values are cut.
+        channel_dropout: share of channels that training leaves out.
+        amplitude: most that training scales the signal by, up or down, as a share.
+        noise_uv: most uV of white noise that training adds.
+    """
+
+    libraries = ("numpy", "scipy", "mne")
+
+    def __init__(
+        self,
+        sfreq: float = 100.0,
+        window_s: float = 10.0,
+        eval_window_s: float | None = 60.0,
+        bandpass: Sequence[float] | None = (0.5, 45.0),
+        notch: float | None = None,
+        average_reference: bool = True,
+        max_s: float = 600.0,
+        max_channels: int | None = None,
+        clip_uv: float = 500.0,
+        channel_dropout: float = 0.1,
+        amplitude: float = 0.2,
+        noise_uv: float = 2.0,
+    ) -> None:
+        self.sfreq, self.window_s, self.max_s, self.clip_uv = (
+            float(sfreq),
+            float(window_s),
+            float(max_s),
+            float(clip_uv),
+        )
+        self.eval_window_s = None if eval_window_s is None else float(eval_window_s)
+        self.bandpass = None if bandpass is None else (float(bandpass[0]), float(bandpass[1]))
+        self.notch, self.average_reference, self.max_channels = notch, average_reference, max_channels
+        self.channel_dropout, self.amplitude, self.noise_uv = float(channel_dropout), float(amplitude), float(noise_uv)
+        at_least("window_s * sfreq", self.window_s * self.sfreq, 1)
+        at_least("clip_uv", self.clip_uv, 1)
+        if max_channels is not None:
+            at_least("max_channels", max_channels, 1)
+        if not 0 <= self.channel_dropout < 1:
+            raise ValueError(f"channel_dropout is {channel_dropout}, expected 0 to less than 1")
+        if self.bandpass is not None and not 0 <= self.bandpass[0] < self.bandpass[1] <= self.sfreq / 2:
+            raise ValueError(
+                f"bandpass {self.bandpass} Hz does not fit a rate of {self.sfreq} Hz; keep it within 0 and {self.sfreq / 2}"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        names = ("sfreq", "bandpass", "notch", "average_reference", "max_s")
+        return {name: getattr(self, name) for name in names}
+
+    def prepare(self, source: Source) -> Prepared:
+        """{"signal": (C, T) int16 in 0.1 uV, "channels": (C,) int64 index into CHANNELS, ascending, "notes"}.
+
+        Raises:
+            ReadError: the recording cannot be used, or is shorter than half a second.
+        """
+        seconds = eeg_header(source).seconds
+        start = max(0.0, (seconds - self.max_s) / 2)
+        recording = read_eeg(source, start=start, seconds=self.max_s if start > 0 else None)
+        notes = list(recording.notes) + (
+            [f"the middle {self.max_s:g} s of {seconds:.0f} s are used"] if start > 0 else []
+        )
+        if recording.signal.shape[1] < 0.5 * recording.sfreq:
+            raise ReadError(
+                str(source), f"holds {recording.signal.shape[1] / recording.sfreq:.2f} s, at least 0.5 are needed"
+            )
+        names = np.array([CHANNELS.index(name) for name in recording.channels], dtype=np.int64)
+        order = np.argsort(names)
+        signal = recording.signal[order]
+        if self.average_reference and len(signal) > 1:
+            signal = signal - signal.mean(axis=0, keepdims=True)
+        signal = filter_resample(signal, recording.sfreq, self.sfreq, self.bandpass, self.notch)
+        stored = np.clip(np.rint(signal / STEP_UV), -32767, 32767).astype(np.int16)
+        return {"signal": stored, "channels": names[order], NOTES: notes_array(notes)}
+
+    def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        """{"signal": (C, T) float32 in 100 uV, "channels": (C,) int64, "length": () int64 samples that are real}."""
+        stored, channels = prepared["signal"], prepared["channels"]
+        rows = self._rows(len(channels), rng)
+        window = stored[:, self._window(stored.shape[1], rng)][rows].astype(np.float32) * np.float32(STEP_UV)
+        if rng is not None:
+            gain = np.float32(1 + rng.uniform(-1, 1) * self.amplitude)
+            sigma = np.float32(rng.uniform(0, 1) * self.noise_uv)
+            window = window * gain + rng.standard_normal(window.shape, dtype=np.float32) * sigma
+        window = np.clip(window, -self.clip_uv, self.clip_uv) / np.float32(UNIT_UV)
+        return {
+            "signal": torch.from_numpy(np.ascontiguousarray(window, dtype=np.float32)),
+            "channels": torch.from_numpy(channels[rows].astype(np.int64)),
+            "length": torch.tensor(window.shape[1], dtype=torch.int64),
+        }
+
+    def _window(self, samples: int, rng: np.random.Generator | None) -> slice:
+        seconds = self.window_s if rng is not None else self.eval_window_s
+        wanted = samples if seconds is None else min(samples, round(seconds * self.sfreq))
+        spare = samples - wanted
+        start = spare // 2 if rng is None else int(rng.integers(spare + 1))
+        return slice(start, start + wanted)
+
+    def _rows(self, count: int, rng: np.random.Generator | None) -> NDArray[np.int64]:
+        """Channels that are kept, ascending: a channel left out is absent, not zero."""
+        most = count if self.max_channels is None else min(count, self.max_channels)
+        if rng is None:
+            return np.arange(most)
+        kept = max(1, most - int(rng.binomial(most, self.channel_dropout)))
+        return np.sort(rng.permutation(count)[:kept])
+
+
+def filter_resample(
+    signal: NDArray[np.float32],
+    sfreq: float,
+    to: float,
+    bandpass: tuple[float, float] | None,
+    notch: float | None,
+) -> NDArray[np.float32]:
+    """Band-pass, notch and resampling as one zero-phase multiplication in the frequency domain.
+
+    The slopes of the pass band are raised cosines: between half the lower edge and the edge, and over the upper edge to
+    a quarter beyond it, or to the new Nyquist frequency where that comes first. The ends are mirrored.
+
+    Args:
+        signal: (C, T) at `sfreq` Hz.
+        to: Hz of the result.
+        bandpass: Hz. notch: Hz.
+
+    Returns:
+        (C, round(T * to / sfreq)) float32.
+    """
+    from scipy import fft
+
+    ratio = Fraction(to / sfreq).limit_denominator(1000)
+    count = signal.shape[1]
+    pad = min(count - 1, math.ceil(_PAD_S * sfreq))
+    # The start of the signal must stay on a sample of the new rate, and the whole must have a whole number of them.
+    pad -= pad % ratio.denominator
+    total = ratio.denominator * fft.next_fast_len(math.ceil((count + 2 * pad) / ratio.denominator), real=True)
+    padded = np.zeros((len(signal), total), dtype=np.float32)
+    mirrored = np.pad(signal, ((0, 0), (pad, min(total - pad - count, count - 1))), mode="reflect", reflect_type="odd")
+    padded[:, : mirrored.shape[1]] = mirrored
+    spectrum = fft.rfft(padded, axis=1)
+    spectrum *= response(fft.rfftfreq(total, 1 / sfreq), min(sfreq, to) / 2, bandpass, notch)
+    length = total * ratio.numerator // ratio.denominator
+    bins = length // 2 + 1
+    if bins > spectrum.shape[1]:
+        spectrum = np.pad(spectrum, ((0, 0), (0, bins - spectrum.shape[1])))
+    resampled = fft.irfft(spectrum[:, :bins], n=length, axis=1) * (length / total)
+    start = pad * ratio.numerator // ratio.denominator
+    return resampled[:, start : start + round(count * to / sfreq)].astype(np.float32)
+
+
+def response(
+    hertz: NDArray[np.float64], nyquist: float, bandpass: tuple[float, float] | None, notch: float | None
+) -> NDArray[np.float32]:
+    """(F,) gain at `hertz`: 1 in the pass band, 0 above `nyquist`, 0 within 1 Hz of the mains and its harmonics."""
+    low, high = bandpass if bandpass is not None else (0.0, nyquist * 0.9)
+    high = min(high, nyquist)
+    gain = _slope(hertz, high, min(high * 1.25, nyquist))
+    if low > 0:
+        gain = gain * (1 - _slope(hertz, low / 2, low))
+    if notch is not None:
+        distance = np.abs(hertz - notch * np.maximum(np.rint(hertz / notch), 1))
+        gain = gain * (1 - _slope(distance, 1.0, 2.0))
+    return gain.astype(np.float32)
+
+
+def _slope(hertz: NDArray[np.float64], start: float, stop: float) -> NDArray[np.float64]:
+    """1 up to `start`, 0 from `stop` on, a raised cosine between."""
+    if stop <= start:
+        return (hertz <= start).astype(np.float64)
+    return 0.5 + 0.5 * np.cos(np.pi * np.clip((hertz - start) / (stop - start), 0, 1))

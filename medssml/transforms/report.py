@@ -1,0 +1,244 @@
+"""Radiology report: token ids of a vocabulary that was learned from the training split alone, or of a local folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medssml.readers.report import parse_report, read_report
+from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEID]")
+_NAMES = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[])|\n+")
+
+
+class ReportTransform(Transform):
+    """Token ids of a report, between [CLS] and [SEP], cut at `max_length`.
+
+    Args:
+        tokenizer: a local Hugging Face folder; None = a WordPiece vocabulary, lower case, learned by `fit`.
+        vocab_size: most tokens that `fit` learns.
+        max_length: most tokens of a report, [CLS] and [SEP] included.
+        sections: keep only these sections, in this order, such as ["findings", "impression"], where the report has any
+            of them; None = the whole text.
+        drop_sentences: share of the sentences that training leaves out.
+        shuffle_sentences: share of the reports whose sentences training puts in another order.
+    """
+
+    libraries = ("numpy",)
+
+    def __init__(
+        self,
+        tokenizer: str | Path | None = None,
+        vocab_size: int = 4096,
+        max_length: int = 192,
+        sections: Sequence[str] | None = None,
+        drop_sentences: float = 0.1,
+        shuffle_sentences: float = 0.1,
+    ) -> None:
+        at_least("vocab_size", vocab_size, 64)
+        at_least("max_length", max_length, 4)
+        self.limit, self.max_length = int(vocab_size), int(max_length)
+        self.sections = None if sections is None else tuple(sections)
+        self.drop_sentences, self.shuffle_sentences = float(drop_sentences), float(shuffle_sentences)
+        self._tokenizer: Tokenizer | None = None
+        self._names = dict(_NAMES)
+        if tokenizer is not None:
+            self._tokenizer, self._names = load_tokenizer(Path(tokenizer))
+            self._limit_length()
+
+    def settings(self) -> dict[str, Any]:
+        # The text is stored, not the ids: a new vocabulary does not prepare the reports again.
+        return {"sections": self.sections}
+
+    def prepare(self, source: Source) -> Prepared:
+        """{"text": (L,) uint8, UTF-8, "notes"}. A `Path` is a file, a string is the text itself and never opened.
+
+        Raises:
+            ReadError: no text.
+        """
+        report = read_report(source) if isinstance(source, Path) else parse_report(source)
+        kept = [report.sections[name] for name in self.sections or () if report.sections.get(name)]
+        text = "\n".join(kept) if kept else report.text
+        return {"text": np.frombuffer(text.encode("utf-8"), dtype=np.uint8), NOTES: notes_array(report.notes)}
+
+    def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        """{"input_ids": (L,) int64, "attention_mask": (L,) int64, all ones}."""
+        text = text_of(prepared)
+        if rng is not None:
+            text = self._edit(text, rng)
+        ids = torch.tensor(self.tokenizer.encode(text).ids, dtype=torch.int64)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def _edit(self, text: str, rng: np.random.Generator) -> str:
+        sentences = [sentence for sentence in _SENTENCE.split(text) if sentence]
+        keep = rng.random(len(sentences)) >= self.drop_sentences
+        chosen = [s for s, kept in zip(sentences, keep, strict=True) if kept] or sentences
+        if rng.random() < self.shuffle_sentences:
+            chosen = [chosen[i] for i in rng.permutation(len(chosen))]
+        return "\n".join(chosen)
+
+    def fit(self, texts: Iterable[str]) -> None:
+        """Learns the vocabulary from `texts`, reports of the training split and no others.
+
+        Raises:
+            ValueError: no text.
+        """
+        self._tokenizer = train_tokenizer(texts, self.limit)
+        self._names = dict(_NAMES)
+        self._limit_length()
+
+    def fit_training(self, prepared: Iterable[Prepared]) -> None:
+        """Learns the vocabulary, unless there is one already."""
+        if self._tokenizer is None:
+            self.fit(text_of(entry) for entry in prepared)
+
+    def _limit_length(self) -> None:
+        self.tokenizer.enable_truncation(self.max_length)
+        self.tokenizer.no_padding()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the `tokenizers` library.
+
+        Raises:
+            ValueError: nothing was learned yet.
+        """
+        if self._tokenizer is None:
+            raise ValueError("the report vocabulary is not learned yet; call fit(texts) or give tokenizer=FOLDER")
+        return self._tokenizer
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a vocabulary."""
+        return self._tokenizer is not None
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens: what an embedding table needs."""
+        return self.tokenizer.get_vocab_size()
+
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
+        return self._id("pad_token")
+
+    @property
+    def mask_id(self) -> int:
+        """Id of the mask token."""
+        return self._id("mask_token")
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids that are no words: never masked, never drawn as a random word."""
+        known = [self.tokenizer.token_to_id(token) for token in (*self._names.values(), "[DEID]")]
+        return tuple(sorted({i for i in known if i is not None}))
+
+    def _id(self, name: str) -> int:
+        found = self.tokenizer.token_to_id(self._names[name]) if name in self._names else None
+        if found is None:
+            raise ValueError(f"this tokenizer has no {name}; use one trained for masked language modelling")
+        return found
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The words of `ids`, special tokens left out."""
+        return self.tokenizer.decode([int(i) for i in ids])
+
+    def save_tokenizer(self, folder: str | Path) -> Path:
+        """Writes a Hugging Face folder: `AutoTokenizer.from_pretrained(folder)` and `ReportTransform(folder)` read it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_length, **self._names}
+        _replace(folder / "tokenizer.json", self.tokenizer.to_str(pretty=False))
+        _replace(folder / "tokenizer_config.json", json.dumps(settings, indent=1))
+        return folder
+
+
+def text_of(prepared: Prepared) -> str:
+    """The text that `ReportTransform.prepare` stored."""
+    return bytes(prepared["text"]).decode("utf-8")
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """A lower-case WordPiece tokenizer in BERT's manner; [PAD] is 0.
+
+    Raises:
+        ValueError: no text.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader workers are forked from this process
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    corpus = [text for text in texts if text.strip()]
+    if not corpus:
+        raise ValueError("no report to learn a vocabulary from; the training split has no text")
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=64))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+    )
+    tokenizer.train_from_iterator(_sorted(corpus), trainer=trainer)
+    ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return tokenizer
+
+
+def _sorted(corpus: list[str]) -> Iterator[str]:
+    """The order of the rows must not decide ties between merges."""
+    yield from sorted(corpus)
+
+
+def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
+    """The tokenizer in a local Hugging Face folder, and the names of its special tokens. Nothing is downloaded.
+
+    Raises:
+        ValueError: no tokenizer there.
+    """
+    from tokenizers import Tokenizer
+
+    if not folder.is_dir():
+        raise ValueError(f"tokenizer {str(folder)!r} is no folder; give a local Hugging Face folder")
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        known = dict(_NAMES)
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            if (folder / name).is_file():
+                known |= _special_tokens(json.loads((folder / name).read_text(encoding="utf-8")))
+        return tokenizer, known
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no tokenizer in {str(folder)!r}: {error}") from error
+    return loaded.backend_tokenizer, {name: getattr(loaded, name) for name in _NAMES if getattr(loaded, name, None)}
+
+
+def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    found = {name: settings[name] for name in _NAMES if settings.get(name)}
+    return {name: token["content"] if isinstance(token, dict) else str(token) for name, token in found.items()}
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
