@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import ReadError, reading, require_file
+from medssml.readers.errors import Flag, ReadError, reading, require_file
 from medssml.readers.geometry import not_hounsfield, obliquity, spacing_of, to_hounsfield, to_ras
 from medssml.readers.nifti import nifti_layout, nifti_voxels
 
@@ -55,7 +55,7 @@ def read_ct(path: str | Path) -> Volume:
         array, spacing = turn.apply(native), spacing_of(turn.affine)
         reason = not_hounsfield(native, spacing[np.argsort(turn.axes)])
         if reason:
-            raise ReadError(path, reason, _UNITS_FIX)
+            raise ReadError(path, reason, _UNITS_FIX, code="units")
         return Volume(array, spacing, turn.affine, notes + _oblique(turn.affine))
 
 
@@ -107,13 +107,13 @@ def _nifti_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], tuple[
         broken = raw.size - int(np.count_nonzero(np.isfinite(raw)))
         if broken:
             reason = f"{broken:,} of {raw.size:,} voxels are NaN or infinite"
-            raise ReadError(path, reason, "write air (-1000) where nothing was measured")
+            raise ReadError(path, reason, "write air (-1000) where nothing was measured", code="content")
     return to_hounsfield(raw, layout.slope, layout.intercept), layout.affine, layout.notes
 
 
 def _oblique(affine: NDArray[np.float64]) -> tuple[str, ...]:
     angle = obliquity(affine)
-    return (f"oblique: axes turned by {angle:.0f} degrees from RAS",) if angle > 5 else ()
+    return (Flag(f"oblique: axes turned by {angle:.0f} degrees from RAS"),) if angle > 5 else ()
 
 
 def _triple(shape: tuple[int, ...]) -> tuple[int, int, int]:

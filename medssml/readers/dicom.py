@@ -58,7 +58,7 @@ TECHNICAL_TAGS = (
     "ViewPosition",
     "BurnedInAnnotation",
 )
-"""All that is read of a DICOM file. `PatientID` joins for a CT series alone, as a digest that is compared and dropped."""
+"""All that is read of a DICOM file. For a CT series, `PatientID` joins as a digest that is compared and dropped."""
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _CONVERT = "convert it to an uncompressed syntax (dcmconv, gdcmconv --raw)"
@@ -83,13 +83,13 @@ def read_header(path: str | Path, *, patient: bool = False) -> tuple[FileDataset
 
     path = require_file(path)
     if not is_dicom(path):
-        raise ReadError(path, "is not DICOM (no DICM mark at byte 128)", "name a DICOM file")
+        raise ReadError(path, "is not DICOM (no DICM mark at byte 128)", "name a DICOM file", code="format")
     with path.open("rb") as file:
         syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
         if syntax is None:
             raise ReadError(path, "names no transfer syntax", "export the file again")
         if syntax == _DEFLATED:
-            raise ReadError(path, "is deflated as a whole, which hides its true size", _CONVERT)
+            raise ReadError(path, "is deflated as a whole, which hides its true size", _CONVERT, code="codec")
         tags: list[Any] = [*TECHNICAL_TAGS, "PatientID"] if patient else list(TECHNICAL_TAGS)
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
         start = file.tell()
@@ -99,7 +99,7 @@ def read_header(path: str | Path, *, patient: bool = False) -> tuple[FileDataset
 
 
 def stored_values(path: str | Path) -> tuple[FileDataset, NDArray[Any]]:
-    """A file's tags and its stored values (F, H, W) or (F, H, W, 3), before any rescale; bits that are not theirs masked.
+    """A file's tags and its stored values (F, H, W) or (F, H, W, 3), before any rescale; foreign bits masked.
 
     Raises:
         ReadError: truncated, or compressed in a syntax for which no codec is installed.
@@ -163,9 +163,11 @@ def _check_image(dataset: FileDataset, path: Path, remaining: int) -> None:
     expected = declared_bytes(path, frame_shape(dataset), allocated // 8)
     if not dataset.file_meta.TransferSyntaxUID.is_compressed and remaining < expected:
         found = max(0, remaining)
-        raise ReadError(path, f"is truncated: {found:,} of {expected:,} pixel bytes", "copy the file again")
+        raise ReadError(
+            path, f"is truncated: {found:,} of {expected:,} pixel bytes", "copy the file again", code="truncated"
+        )
     if remaining <= 0:
-        raise ReadError(path, "ends before its pixels", "copy the file again")
+        raise ReadError(path, "ends before its pixels", "copy the file again", code="truncated")
 
 
 def _native(dataset: FileDataset, path: Path) -> NDArray[Any]:
@@ -174,7 +176,9 @@ def _native(dataset: FileDataset, path: Path) -> NDArray[Any]:
     expected = declared_bytes(path, (frames, rows, columns, samples), allocated // 8)
     data = dataset.get("PixelData") or b""
     if len(data) < expected:
-        raise ReadError(path, f"is truncated: {len(data):,} of {expected:,} pixel bytes", "copy the file again")
+        raise ReadError(
+            path, f"is truncated: {len(data):,} of {expected:,} pixel bytes", "copy the file again", code="truncated"
+        )
     order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
     kind = "i" if int(dataset.get("PixelRepresentation") or 0) else "u"
     dtype = np.dtype(f"{order}{kind}{allocated // 8}")
@@ -194,9 +198,13 @@ def _decompress(dataset: FileDataset, path: Path) -> NDArray[Any]:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise ReadError(path, f"is compressed as {syntax.name}, which is not supported", _CONVERT) from error
+        raise ReadError(
+            path, f"is compressed as {syntax.name}, which is not supported", _CONVERT, code="codec"
+        ) from error
     if not decoder.is_available:
-        raise ReadError(path, f"is compressed as {syntax.name}, no codec installed", "pip install 'medssml[dicom]'")
+        raise ReadError(
+            path, f"is compressed as {syntax.name}, no codec installed", "pip install 'medssml[dicom]'", code="codec"
+        )
     frames, rows, columns, samples = frame_shape(dataset)
     values, _ = decoder.as_array(dataset, raw=samples == 1)
     shape = (frames, rows, columns) if samples == 1 else (frames, rows, columns, samples)

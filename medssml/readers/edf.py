@@ -20,7 +20,7 @@ _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 
 
 class EDFHeader(NamedTuple):
-    """labels, units, sfreq (Hz): one per signal, annotation signals left out. seconds: length. bytes_per_sample: 2 or 3."""
+    """labels, units, sfreq (Hz): one per signal, annotations left out. seconds: length. bytes_per_sample: 2 or 3."""
 
     labels: tuple[str, ...]
     units: tuple[str, ...]
@@ -48,7 +48,7 @@ def edf_header(path: str | Path) -> EDFHeader:
         fields = file.read(256 * count)
     if len(fields) < 256 * count:
         missing = f"{256 + len(fields):,} of {256 * (count + 1):,} header bytes"
-        raise ReadError(path, f"is truncated: {missing}", _COPY)
+        raise ReadError(path, f"is truncated: {missing}", _COPY, code="truncated")
     columns = _columns(fields, count)
     samples = np.array([_integer(raw, path, "samples per record") for raw in columns["n"]])
     duration = _number(block[244:252], path, "the duration of a record")
@@ -77,7 +77,7 @@ def _signals(
     labels = [_text(raw) for raw in columns["label"]]
     keep = [index for index, label in enumerate(labels) if label not in _ANNOTATIONS]
     if not keep:
-        raise ReadError(path, "holds annotations alone, no signal", "name the file of the recording")
+        raise ReadError(path, "holds annotations alone, no signal", "name the file of the recording", code="content")
     if duration <= 0:
         raise ReadError(path, f"declares records of {duration:g} s")
     _check_ranges(path, columns, keep)
@@ -96,12 +96,12 @@ def _signals(
 
 def _sample_width(block: bytes, path: Path) -> int:
     if len(block) < 256:
-        raise ReadError(path, f"is truncated: {len(block)} of 256 header bytes", _COPY)
+        raise ReadError(path, f"is truncated: {len(block)} of 256 header bytes", _COPY, code="truncated")
     if block[:8] == b"\xffBIOSEMI":
         return 3
     if block[:8] == b"0       ":
         return 2
-    raise ReadError(path, "is not EDF or BDF (wrong first bytes)", "name an EDF, BDF, FIF or SET file")
+    raise ReadError(path, "is not EDF or BDF (wrong first bytes)", "name an EDF, BDF, FIF or SET file", code="format")
 
 
 def _records(path: Path, declared: int, record_bytes: int, header_bytes: int, notes: list[str]) -> int:
@@ -113,9 +113,9 @@ def _records(path: Path, declared: int, record_bytes: int, header_bytes: int, no
         declared = present
     if declared > present:
         share = f"{present:,} of {declared:,} records ({human(available)} of {human(declared * record_bytes)})"
-        raise ReadError(path, f"is truncated: {share}", _COPY)
+        raise ReadError(path, f"is truncated: {share}", _COPY, code="truncated")
     if declared < 1:
-        raise ReadError(path, "holds no record of data", "leave the cell empty")
+        raise ReadError(path, "holds no record of data", "leave the cell empty", code="content")
     if present > declared or rest:
         notes.append(f"{human(available - declared * record_bytes)} after the last record ignored")
     return declared

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medssml.readers.channels import CHANNELS, canonical_channel, is_bipolar
 from medssml.readers.edf import EDFHeader, edf_header
-from medssml.readers.errors import ReadError, declared_bytes, reading, require_file
+from medssml.readers.errors import Flag, ReadError, declared_bytes, reading, require_file
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -123,7 +123,7 @@ def _kind(path: Path) -> str:
         return "FIF"
     if name.endswith(".set"):
         return "SET"
-    raise ReadError(path, "is not EDF, BDF, FIF or SET", _FORMATS)
+    raise ReadError(path, "is not EDF, BDF, FIF or SET", _FORMATS, code="format")
 
 
 def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:
@@ -158,7 +158,7 @@ def _open_edf(path: Path, kind: str, notes: list[str]) -> tuple[BaseRaw, _Picked
     if rates.min() < rates.max():
         notes.append(f"channels at {rates.min():g} to {rates.max():g} Hz brought to {rates.max():g} Hz")
     if header.discontinuous:
-        notes.append("the recording has interruptions (EDF+D): its parts are joined")
+        notes.append(Flag("the recording has interruptions (EDF+D): its parts are joined"))
     reader = mne.io.read_raw_edf if kind == "EDF" else mne.io.read_raw_bdf
     exclude = sorted(set(header.labels) - set(picked.labels))
     raw = reader(path, exclude=exclude, preload=False, stim_channel=None, encoding="latin1", verbose="ERROR")
@@ -179,7 +179,9 @@ def _check_inside(raw: BaseRaw, path: Path) -> None:
     folder = path.resolve().parent
     for file in raw.filenames:
         if file is not None and Path(file).resolve().parent != folder:
-            raise ReadError(path, "keeps its samples in a file outside its folder", "put both files into one folder")
+            raise ReadError(
+                path, "keeps its samples in a file outside its folder", "put both files into one folder", code="outside"
+            )
 
 
 def _pick(labels: Sequence[str], path: Path, notes: list[str]) -> _Picked:
@@ -198,8 +200,13 @@ def _pick(labels: Sequence[str], path: Path, notes: list[str]) -> _Picked:
         bipolar = [label for label in labels if is_bipolar(label)]
         if bipolar:
             reason = f"holds bipolar derivations alone ({', '.join(bipolar[:3])}, ...)"
-            raise ReadError(path, reason, "export the recording against a common reference")
-        raise ReadError(path, f"holds no scalp electrode of the 10-10 system (first: {', '.join(labels[:4])})", _FORMATS)
+            raise ReadError(path, reason, "export the recording against a common reference", code="content")
+        raise ReadError(
+            path,
+            f"holds no scalp electrode of the 10-10 system (first: {', '.join(labels[:4])})",
+            _FORMATS,
+            code="content",
+        )
     if left_out:
         notes.append(f"left out, no scalp electrode: {_listed(left_out)}")
     if twice:
@@ -246,7 +253,7 @@ def _usable(
     keep = ~(broken | flat)
     if not keep.any():
         reason = f"holds no signal: {int(flat.sum())} channels are flat, {int(broken.sum())} hold NaN"
-        raise ReadError(path, reason, "export the recording again")
+        raise ReadError(path, reason, "export the recording again", code="content")
     if keep.all():
         return signal, channels
     return signal[keep], tuple(channels[i] for i in np.flatnonzero(keep))
@@ -260,7 +267,7 @@ def _plausible(signal: NDArray[np.float32], sfreq: float, notes: list[str]) -> N
     factors = np.array([1e-6, 1e-3, 1e3, 1e6])
     best = float(factors[np.abs(np.log10(spread * factors / 20.0)).argmin()]) if spread > 0 else 1.0
     if not 0.5 <= spread * best <= 1000:
-        notes.append(f"median spread {spread:.3g} uV is not that of an EEG in any voltage unit; left as it is")
+        notes.append(Flag(f"median spread {spread:.3g} uV is not that of an EEG in any voltage unit; left as it is"))
         return signal
     notes.append(f"median spread {spread:.3g} uV cannot be right: multiplied by {best:g}")
     return signal * np.float32(best)

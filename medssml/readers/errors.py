@@ -14,16 +14,32 @@ MAX_BYTES = 2 * 1024**3
 
 
 class ReadError(ValueError):
-    """A file that cannot be read, in one line: the file, the reason with the measured figure, and the fix."""
+    """A file that cannot be read, in one line: the file, the reason with the measured figure, and the fix.
 
-    def __init__(self, file: str | Path, reason: str, fix: str = "replace the file or leave the cell empty") -> None:
+    `code` is the kind of fault: missing, empty, permission, format, truncated, damaged, too_large, geometry, units,
+    content (nothing usable in it), mixed (several things in one), codec, outside, unreadable.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        reason: str,
+        fix: str = "replace the file or leave the cell empty",
+        *,
+        code: str = "unreadable",
+    ) -> None:
         super().__init__(str(file), reason, fix)
         self.file = str(file)
         self.reason = reason
         self.fix = fix
+        self.code = code
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason}; fix: {self.fix}"
+
+
+class Flag(str):
+    """A note about something odd that was left as it is; a plain note tells what was put right."""
 
 
 @contextmanager
@@ -39,11 +55,13 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except ReadError:
         raise
     except FileNotFoundError as error:
-        raise ReadError(path, "no such file", "correct the path or leave the cell empty") from error
+        raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
     except PermissionError as error:
-        raise ReadError(path, "no permission to read it", "give this user read access") from error
+        raise ReadError(path, "no permission to read it", "give this user read access", code="permission") from error
     except MemoryError as error:
-        raise ReadError(path, f"{what} does not fit in memory", "read it on a larger machine or crop it") from error
+        raise ReadError(
+            path, f"{what} does not fit in memory", "read it on a larger machine or crop it", code="too_large"
+        ) from error
     except Exception as error:
         detail = " ".join(str(error).split())[:160]
         raise ReadError(path, f"{what} cannot be decoded ({type(error).__name__}: {detail})") from error
@@ -59,17 +77,17 @@ def require_file(path: str | Path) -> Path:
     try:
         size = path.stat().st_size
     except FileNotFoundError as error:
-        raise ReadError(path, "no such file", "correct the path or leave the cell empty") from error
+        raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
     except (OSError, ValueError) as error:
         raise ReadError(path, f"cannot be opened ({type(error).__name__})", "correct the path") from error
     if path.is_dir():
-        raise ReadError(path, "is a folder, expected a file", "name the file in it")
+        raise ReadError(path, "is a folder, expected a file", "name the file in it", code="format")
     if not path.is_file():
-        raise ReadError(path, "is not a regular file", "name a regular file")
+        raise ReadError(path, "is not a regular file", "name a regular file", code="format")
     if not os.access(path, os.R_OK):
-        raise ReadError(path, "no permission to read it", "give this user read access")
+        raise ReadError(path, "no permission to read it", "give this user read access", code="permission")
     if size == 0:
-        raise ReadError(path, "is empty (0 bytes)")
+        raise ReadError(path, "is empty (0 bytes)", code="empty")
     return path
 
 
@@ -83,7 +101,12 @@ def declared_bytes(path: Path, shape: Sequence[int], itemsize: int) -> int:
         raise ReadError(path, f"declares an array of {' x '.join(map(str, shape))}")
     size = math.prod(int(n) for n in shape) * itemsize
     if size > MAX_BYTES:
-        raise ReadError(path, f"declares {human(size)}, limit {human(MAX_BYTES)}", "check the header, or crop the data")
+        raise ReadError(
+            path,
+            f"declares {human(size)}, limit {human(MAX_BYTES)}",
+            "check the header, or crop the data",
+            code="too_large",
+        )
     return size
 
 

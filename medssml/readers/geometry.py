@@ -13,7 +13,7 @@ from medssml.readers.errors import ReadError
 Affine = NDArray[np.float64]
 
 MAX_SHEAR_DEG = 1.0
-"""Angle, in degrees, by which two axes may miss a right angle; beyond it the gantry was tilted or the affine is wrong."""
+"""Angle, in degrees, by which axes may miss a right angle; beyond it the gantry was tilted or the affine is wrong."""
 
 HU_MIN_EXTENT_MM = 100.0
 """In-plane extent, in mm, from which a volume must hold air or fat, so values below 0 HU."""
@@ -39,19 +39,21 @@ def check_affine(affine: Affine, path: Path) -> None:
         ReadError: not finite, singular, or with axes that are not at right angles.
     """
     if not np.isfinite(affine).all():
-        raise ReadError(path, "affine holds NaN or infinite values", "export the volume again with its geometry")
+        raise ReadError(
+            path, "affine holds NaN or infinite values", "export the volume again with its geometry", code="geometry"
+        )
     columns = affine[:3, :3]
     determinant = float(np.linalg.det(columns))
     norms = np.linalg.norm(columns, axis=0)
     if norms.min() < 1e-6 or abs(determinant) < 1e-3 * float(np.prod(norms)):
         reason = f"affine is singular (determinant {determinant:.3g}, steps {_mm(norms)} mm)"
-        raise ReadError(path, reason, "export the volume again with its geometry")
+        raise ReadError(path, reason, "export the volume again with its geometry", code="geometry")
     directions = columns / norms
     cosines = np.abs([directions[:, i] @ directions[:, j] for i, j in ((0, 1), (0, 2), (1, 2))])
     shear = float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
     if shear > MAX_SHEAR_DEG:
         reason = f"axes are sheared by {shear:.1f} degrees (gantry tilt), limit {MAX_SHEAR_DEG:g}"
-        raise ReadError(path, reason, "resample the volume to straight axes (e.g. dcm2niix -x y)")
+        raise ReadError(path, reason, "resample the volume to straight axes (dcm2niix does it)", code="geometry")
 
 
 def to_ras(affine: Affine, shape: tuple[int, int, int]) -> Reorientation:

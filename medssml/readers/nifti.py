@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import ReadError, declared_bytes, human, require_file
+from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
 from medssml.readers.geometry import Affine, check_affine, spacing_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK = 1 << 18
 _SPARE = 1 << 20
+MAX_OFFSET = 1 << 26
+"""Last byte at which voxels may start: extensions of a header are small."""
 _REEXPORT = "export the volume again from its source"
 _UNITS_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
@@ -69,9 +71,6 @@ def nifti_layout(path: str | Path) -> Layout:
     return layout
 
 
-MAX_OFFSET = 1 << 26
-
-
 def nifti_voxels(layout: Layout) -> NDArray[Any]:
     """(i, j, k) stored values of the file, in its own axes, native byte order, Fortran order.
 
@@ -96,7 +95,7 @@ def inflate(path: Path, size: int) -> NDArray[np.uint8]:
         ReadError: truncated, damaged, or more than 1 MiB longer than `size`.
     """
     out = np.empty(size, np.uint8)
-    view = memoryview(out)
+    view = out.data
     written = total = 0
     decoder = zlib.decompressobj(31)
     with path.open("rb") as file:
@@ -105,16 +104,25 @@ def inflate(path: Path, size: int) -> NDArray[np.uint8]:
             try:
                 piece = decoder.decompress(pending, 1 << 20)
             except zlib.error as error:
-                raise ReadError(path, f"gzip stream is damaged after {human(total)} ({error})") from error
+                raise ReadError(
+                    path, f"gzip stream is damaged after {human(total)} ({error})", code="damaged"
+                ) from error
             kept = min(len(piece), size - written)
             view[written : written + kept] = piece[:kept]
             written += kept
             total += len(piece)
             if total > size + _SPARE:
-                raise ReadError(path, f"gzip stream holds more than the {human(size)} its header declares", _REEXPORT)
+                raise ReadError(
+                    path,
+                    f"gzip stream holds more than the {human(size)} its header declares",
+                    _REEXPORT,
+                    code="damaged",
+                )
             pending, decoder = _next_input(decoder, file.read)
     if not decoder.eof or written < size:
-        raise ReadError(path, f"gzip stream is truncated: {total:,} of {size:,} bytes", "copy the file again")
+        raise ReadError(
+            path, f"gzip stream is truncated: {total:,} of {size:,} bytes", "copy the file again", code="truncated"
+        )
     return out
 
 
@@ -135,7 +143,9 @@ def _header_block(path: Path) -> tuple[bytes, bool]:
     try:
         return zlib.decompressobj(31).decompress(head, 540), True
     except zlib.error as error:
-        raise ReadError(path, f"gzip stream is damaged at its start ({error})", "copy the file again") from error
+        raise ReadError(
+            path, f"gzip stream is damaged at its start ({error})", "copy the file again", code="damaged"
+        ) from error
 
 
 def _parse(block: bytes, path: Path) -> Nifti1Header:
@@ -148,13 +158,17 @@ def _parse(block: bytes, path: Path) -> Nifti1Header:
     elif size in (b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
         kind, length, magic = Nifti2Header, 540, block[4:8]
     else:
-        raise ReadError(path, "is not NIfTI (wrong first bytes)", "name a .nii, .nii.gz or a DICOM folder")
+        raise ReadError(
+            path, "is not NIfTI (wrong first bytes)", "name a .nii, .nii.gz or a DICOM folder", code="format"
+        )
     if len(block) < length:
-        raise ReadError(path, f"is truncated: {len(block)} of {length} header bytes", "copy the file again")
+        raise ReadError(
+            path, f"is truncated: {len(block)} of {length} header bytes", "copy the file again", code="truncated"
+        )
     if magic[:3] in (b"ni1", b"ni2"):
-        raise ReadError(path, "is the header of an .hdr/.img pair", "convert it to one .nii.gz")
+        raise ReadError(path, "is the header of an .hdr/.img pair", "convert it to one .nii.gz", code="format")
     if magic[:3] not in (b"n+1", b"n+2"):
-        raise ReadError(path, f"is not NIfTI (magic {magic!r})", "convert it to .nii.gz")
+        raise ReadError(path, f"is not NIfTI (magic {magic!r})", "convert it to .nii.gz", code="format")
     # our own checks follow: nibabel's write to the log without the file's name
     return kind(block[:length], check=False)
 
@@ -165,10 +179,12 @@ def _shape(header: Nifti1Header, path: Path) -> tuple[int, int, int]:
         raise ReadError(path, f"declares {dim[0]} dimensions", _REEXPORT)
     sizes = dim[1 : dim[0] + 1]
     if len(sizes) < 3:
-        raise ReadError(path, f"has {len(sizes)} dimensions, a CT volume has 3", "name a volume")
+        raise ReadError(path, f"has {len(sizes)} dimensions, a CT volume has 3", "name a volume", code="mixed")
     if any(n != 1 for n in sizes[3:]):
         volumes = int(np.prod(sizes[3:]))
-        raise ReadError(path, f"has {len(sizes)} dimensions: {volumes} volumes in one file", "keep one volume")
+        raise ReadError(
+            path, f"has {len(sizes)} dimensions: {volumes} volumes in one file", "keep one volume", code="mixed"
+        )
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -207,14 +223,14 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str]) -> Affine:
         affine = qform
     else:
         affine = header.get_base_affine()
-        notes.append("the header states no orientation (sform_code and qform_code are 0)")
+        notes.append(Flag("the header states no orientation (sform_code and qform_code are 0)"))
     affine = np.array(affine, np.float64)
     check_affine(affine, path)
     _check_steps(affine, steps, path)
     if sform_code > 0 and qform is not None and np.isfinite(qform).all():
         angle = _angle_between(affine, qform)
         if angle > 10:
-            notes.append(f"sform and qform differ by {angle:.0f} degrees; the sform is used")
+            notes.append(Flag(f"sform and qform differ by {angle:.0f} degrees; the sform is used"))
     return _to_mm(affine, int(header["xyzt_units"]) & 7, notes)
 
 
@@ -224,7 +240,7 @@ def _check_steps(affine: Affine, steps: NDArray[np.float64], path: Path) -> None
     if (np.abs(found - steps)[known] > 0.01 * steps[known]).any():
         figures = " x ".join(f"{x:.3g}" for x in found), " x ".join(f"{x:.3g}" for x in steps)
         reason = f"contradictory spacing: the affine says {figures[0]} mm, pixdim {figures[1]} mm"
-        raise ReadError(path, reason, _REEXPORT)
+        raise ReadError(path, reason, _REEXPORT, code="geometry")
 
 
 def _angle_between(first: Affine, second: Affine) -> float:
@@ -245,11 +261,13 @@ def _to_mm(affine: Affine, unit: int, notes: list[str]) -> Affine:
 
 
 def _check_length(layout: Layout) -> None:
-    """Find a truncated file without inflating it: gzip keeps the inflated length, modulo 2^32, in its last four bytes."""
+    """Finds a truncated file without inflating it: gzip ends with the inflated length, modulo 2^32."""
     size, expected = layout.path.stat().st_size, layout.offset + layout.nbytes
     if not layout.compressed:
         if size < expected:
-            raise ReadError(layout.path, f"is truncated: {size:,} of {expected:,} bytes", "copy the file again")
+            raise ReadError(
+                layout.path, f"is truncated: {size:,} of {expected:,} bytes", "copy the file again", code="truncated"
+            )
         return
     with layout.path.open("rb") as file:
         file.seek(-4, 2)

@@ -25,7 +25,10 @@ _SYNONYMS = {
         "clinical history|clinical information|indicación|indicacion|datos clínicos|motivo|"
         "indikation|fragestellung|klinische angaben|anamnese"
     ),
-    "comparison": "comparison|comparisons|comparison studies|comparación|comparacion|estudio previo|vergleich|voruntersuchung|voraufnahme",
+    "comparison": (
+        "comparison|comparisons|comparison studies|comparación|comparacion|estudio previo|vergleich|voruntersuchung|"
+        "voraufnahme"
+    ),
     "technique": "technique|procedure|exam|examination|study|técnica|tecnica|technik|untersuchung",
 }
 _CANONICAL = {word: section for section, words in _SYNONYMS.items() for word in words.split("|")}
@@ -76,7 +79,12 @@ def read_report(path_or_text: str | Path) -> Report:
     with reading(path, "report"):
         size = path.stat().st_size
         if size > MAX_TEXT_BYTES:
-            raise ReadError(path, f"has {human(size)}, limit {human(MAX_TEXT_BYTES)}", "name the text of one report")
+            raise ReadError(
+                path,
+                f"has {human(size)}, limit {human(MAX_TEXT_BYTES)}",
+                "name the text of one report",
+                code="too_large",
+            )
         text, notes = _decode(path.read_bytes(), path)
         return _report(text, notes, str(path))
 
@@ -103,7 +111,7 @@ def _decode(data: bytes, path: Path) -> tuple[str, list[str]]:
     """Text of `data`: by its byte-order mark, else UTF-8, else UTF-16 without a mark, else Latin-1."""
     for magic, kind in _NO_TEXT.items():
         if data.lstrip()[: len(magic)] == magic:
-            raise ReadError(path, f"is {kind}, not plain text", "export the report as a .txt file")
+            raise ReadError(path, f"is {kind}, not plain text", "export the report as a .txt file", code="format")
     if data.startswith(b"\xef\xbb\xbf"):
         return data.decode("utf-8-sig"), ["byte-order mark removed"]
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -115,7 +123,9 @@ def _decode(data: bytes, path: Path) -> tuple[str, list[str]]:
     except UnicodeDecodeError:
         controls = sum(byte < 32 and byte not in b"\t\n\r\f" for byte in data)
         if controls > 0.01 * len(data):
-            raise ReadError(path, f"is not text ({controls:,} control bytes)", "name the text file") from None
+            raise ReadError(
+                path, f"is not text ({controls:,} control bytes)", "name the text file", code="format"
+            ) from None
         # Windows writes its quotes and dashes where Latin-1 has control characters
         return data.decode("cp1252", errors="replace"), ["not UTF-8: read as Latin-1 (Windows-1252)"]
 
@@ -124,7 +134,7 @@ def _decode_utf16(data: bytes, path: Path) -> str:
     zeros = data[0::2].count(0), data[1::2].count(0)
     if len(data) % 2 == 0 and max(zeros) > 0.3 * len(data) / 2 and min(zeros) == 0:
         return data.decode("utf-16-be" if zeros[0] > zeros[1] else "utf-16-le")
-    raise ReadError(path, f"is not text ({sum(zeros):,} zero bytes)", "name the text file")
+    raise ReadError(path, f"is not text ({sum(zeros):,} zero bytes)", "name the text file", code="format")
 
 
 def _report(text: str, notes: list[str], source: str) -> Report:
@@ -133,7 +143,7 @@ def _report(text: str, notes: list[str], source: str) -> Report:
         notes = [*notes, "HL7 line breaks converted"]
     text = _normalise(text)
     if not re.search(r"\w", text.replace(DEID, "")):
-        raise ReadError(source, "holds no text", "leave the cell empty")
+        raise ReadError(source, "holds no text", "leave the cell empty", code="content")
     return Report(text, split_sections(text), tuple(notes))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssml.readers.dicom import frame_shape, is_dicom, number, numbers, read_header, stored_values
-from medssml.readers.errors import ReadError, declared_bytes
+from medssml.readers.errors import Flag, ReadError, declared_bytes
 from medssml.readers.geometry import MAX_SHEAR_DEG, Affine, to_hounsfield
 
 if TYPE_CHECKING:
@@ -103,10 +103,14 @@ def _files(folder: Path) -> Iterator[Path]:
             if name.startswith("."):
                 continue
             if file.is_symlink() and not file.resolve().is_relative_to(root):
-                raise ReadError(file, "is a link that leaves its folder", "copy the file into the folder")
+                raise ReadError(
+                    file, "is a link that leaves its folder", "copy the file into the folder", code="outside"
+                )
             count += 1
             if count > MAX_FILES:
-                raise ReadError(folder, f"holds more than {MAX_FILES:,} files", "name the folder of one series")
+                raise ReadError(
+                    folder, f"holds more than {MAX_FILES:,} files", "name the folder of one series", code="too_large"
+                )
             yield file
 
 
@@ -131,7 +135,7 @@ def _ct_headers(path: Path, notes: list[str]) -> list[_Header]:
     notes += [f"{count} file{'s' * (count > 1)} left out: {reason}" for reason, count in left_out.items()]
     if not headers:
         found = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no file"
-        raise ReadError(path, f"holds no CT slice ({found})", "name a folder with one CT series")
+        raise ReadError(path, f"holds no CT slice ({found})", "name a folder with one CT series", code="mixed")
     return headers
 
 
@@ -149,16 +153,18 @@ def _no_slice(dataset: FileDataset) -> str:
 def _check_one_series(headers: list[_Header], path: Path) -> None:
     if len({header.patient for header in headers}) > 1:
         patients = len({header.patient for header in headers})
-        raise ReadError(path, f"holds slices of {patients} patients", "separate the patients, one folder each")
+        raise ReadError(
+            path, f"holds slices of {patients} patients", "separate the patients, one folder each", code="mixed"
+        )
     series = Counter(str(header.dataset.get("SeriesInstanceUID", "")) for header in headers)
     if len(series) > 1:
         counts = " + ".join(str(count) for count in sorted(series.values(), reverse=True))
         reason = f"holds {len(series)} CT series ({counts} files)"
-        raise ReadError(path, reason, "name the folder of one series")
+        raise ReadError(path, reason, "name the folder of one series", code="mixed")
     sizes = Counter(frame_shape(header.dataset)[1:] for header in headers)
     if len(sizes) > 1:
         found = ", ".join(f"{count} of {rows} x {columns}" for (rows, columns, _), count in sizes.most_common(3))
-        raise ReadError(path, f"holds slices of {len(sizes)} sizes ({found})", _EXPORT)
+        raise ReadError(path, f"holds slices of {len(sizes)} sizes ({found})", _EXPORT, code="mixed")
     samples = next(iter(sizes))[2]
     if samples != 1:
         raise ReadError(path, f"has {samples} samples per pixel, a CT slice has 1", _EXPORT)
@@ -191,9 +197,9 @@ def _slice(header: _Header, index: int, count: int) -> Slice:
     if position is None or orientation is None or spacing is None:
         missing = "ImagePositionPatient ImageOrientationPatient PixelSpacing".split()
         names = [name for name, found in zip(missing, (position, orientation, spacing), strict=True) if found is None]
-        raise ReadError(path, f"has no {' and no '.join(names)}", _EXPORT)
+        raise ReadError(path, f"has no {' and no '.join(names)}", _EXPORT, code="geometry")
     if count > 1 and own is None:
-        raise ReadError(path, f"has {count} frames and no position for frame {index + 1}", _EXPORT)
+        raise ReadError(path, f"has {count} frames and no position for frame {index + 1}", _EXPORT, code="geometry")
     transform = group("PixelValueTransformationSequence")
     slope = number(transform, "RescaleSlope", 1.0)
     if slope == 0:
@@ -221,17 +227,21 @@ def _check_planes(slices: list[Slice], path: Path) -> NDArray[np.float64]:
     if np.abs(orientations - orientations[0]).max() > 1e-3:
         other = int((np.abs(orientations - orientations[0]).max(axis=1) > 1e-3).sum())
         reason = f"holds slices of several orientations ({len(slices) - other} and {other})"
-        raise ReadError(path, reason, "separate the localizers and reformats from the series")
+        raise ReadError(path, reason, "separate the localizers and reformats from the series", code="mixed")
     spacings = np.stack([item.spacing for item in slices])
     if np.abs(spacings / spacings[0] - 1).max() > 1e-3:
         low, high = spacings.min(), spacings.max()
-        raise ReadError(path, f"pixel spacing varies from {low:.4g} to {high:.4g} mm within the series", _EXPORT)
+        raise ReadError(
+            path, f"pixel spacing varies from {low:.4g} to {high:.4g} mm within the series", _EXPORT, code="geometry"
+        )
     if spacings.min() <= 0:
-        raise ReadError(path, f"has pixel spacing {spacings.min():g} mm", _EXPORT)
+        raise ReadError(path, f"has pixel spacing {spacings.min():g} mm", _EXPORT, code="geometry")
     row, column = orientations[0, :3], orientations[0, 3:]
     normal = np.cross(row, column)
     if abs(np.linalg.norm(normal) - 1) > 0.01:
-        raise ReadError(path, f"row and column directions are not unit and square ({normal.round(3)})", _EXPORT)
+        raise ReadError(
+            path, f"row and column directions are not unit and square ({normal.round(3)})", _EXPORT, code="geometry"
+        )
     return normal / np.linalg.norm(normal)
 
 
@@ -240,8 +250,8 @@ def _step(order: list[Slice], normal: NDArray[np.float64], path: Path, notes: li
     if len(order) == 1:
         thickness = order[0].thickness
         if thickness <= 0:
-            raise ReadError(path, "is one slice without a thickness", _EXPORT)
-        notes.append(f"one slice; its thickness of {thickness:g} mm is taken as the step")
+            raise ReadError(path, "is one slice without a thickness", _EXPORT, code="geometry")
+        notes.append(Flag(f"one slice; its thickness of {thickness:g} mm is taken as the step"))
         return normal * thickness
     positions = np.stack([item.position for item in order])
     depths = positions @ normal
@@ -251,11 +261,13 @@ def _step(order: list[Slice], normal: NDArray[np.float64], path: Path, notes: li
     tilt = float(np.degrees(np.arccos(np.clip(line @ normal / np.linalg.norm(line), -1, 1))))
     if tilt > MAX_SHEAR_DEG:
         reason = f"gantry tilt of {tilt:.1f} degrees between the slices' normal and their direction"
-        raise ReadError(path, reason, "resample the series to straight axes (e.g. dcm2niix -x y)")
+        raise ReadError(path, reason, "resample the series to straight axes (dcm2niix does it)", code="geometry")
     stray = np.linalg.norm(positions - (positions[0] + np.arange(len(order))[:, None] * line), axis=1)
     if stray.max() > max(0.5 * float(order[0].spacing.min()), float(np.median(steps)) * 0.5):
         worst = int(stray.argmax())
-        raise ReadError(path, f"slice {worst + 1} lies {stray[worst]:.1f} mm off the line of the others", _EXPORT)
+        raise ReadError(
+            path, f"slice {worst + 1} lies {stray[worst]:.1f} mm off the line of the others", _EXPORT, code="geometry"
+        )
     return line
 
 
@@ -264,7 +276,7 @@ def _check_steps(steps: NDArray[np.float64], depths: NDArray[np.float64], path: 
     if (same := np.flatnonzero(steps < max(1e-3, 0.01 * usual))).size:
         at = int(same[0])
         reason = f"position {depths[at]:.1f} mm appears twice (slices {at + 1} and {at + 2} of {len(depths)})"
-        raise ReadError(path, reason, "remove the copy, or separate the two series")
+        raise ReadError(path, reason, "remove the copy, or separate the two series", code="geometry")
     off = np.abs(steps - usual)
     if off.max() <= max(_STEP_TOLERANCE * usual, _STEP_FLOOR_MM):
         return
@@ -273,9 +285,9 @@ def _check_steps(steps: NDArray[np.float64], depths: NDArray[np.float64], path: 
         more = int((steps > 1.5 * usual).sum()) - 1
         others = f", and {more} more" if more else ""
         reason = f"gap {steps[worst]:.1f} mm after slice {worst + 1}, step {usual:.1f} mm{others}"
-        raise ReadError(path, reason, "add the missing slices, or resample from the complete series")
+        raise ReadError(path, reason, "add the missing slices, or resample from the complete series", code="geometry")
     reason = f"spacing between slices varies from {steps.min():.2f} to {steps.max():.2f} mm"
-    raise ReadError(path, reason, "resample the series to one spacing")
+    raise ReadError(path, reason, "resample the series to one spacing", code="geometry")
 
 
 def _affine(order: list[Slice], step: NDArray[np.float64]) -> Affine:
