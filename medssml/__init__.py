@@ -25,11 +25,9 @@ _PUBLIC = {
     "Predictor": "medssml.predictor",
     "Task": "medssml.model",
     "load": "medssml.predictor",
-    **{
-        verb: f"medssml.verbs.{verb}"
-        for verb in ("check", "demo", "doctor", "embed", "evaluate", "finetune", "impact", "predict", "pretrain", "report")
-    },
 }
+_VERBS = ("check", "demo", "doctor", "embed", "evaluate", "finetune", "impact", "predict", "pretrain", "report")
+_PUBLIC.update({verb: f"medssml.verbs.{verb}" for verb in _VERBS})
 
 __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
 

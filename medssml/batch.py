@@ -124,7 +124,9 @@ class Batch:
         )
 
 
-def restrict(encoded: dict[str, Encoded], present: Tensor, within: Tensor, modalities: tuple[str, ...]) -> dict[str, Encoded]:
+def restrict(
+    encoded: dict[str, Encoded], present: Tensor, within: Tensor, modalities: tuple[str, ...]
+) -> dict[str, Encoded]:
     """What remains of `encoded` when only `within` may be seen: no encoder runs again.
 
     Args:

@@ -1,18 +1,25 @@
 """Config is the constructor: class names and constructor arguments, and nothing else.
 
-`describe` turns an object into a node ``{"class_path": "ViT", "init_args": {...}}``, `build` turns the node back into an
-object. Names resolve inside medssml; a class from elsewhere needs its package named in `plugins`, so a config that
-somebody mails around can run no code of its own.
+`describe` turns an object into a node ``{"class_path": "ViT", "init_args": {...}}``, `build` turns the node back into
+an object. Names resolve inside medssml; a class from elsewhere needs its package named in `plugins`, so a config that
+somebody mails around can run no code of its own. `load_config` reads a file, checks every key and value against the
+constructors that it names, and fills in their defaults.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from medssml import yaml_lines
+from medssml.schema import ConfigError, Fitter, nearest
+from medssml.yaml_lines import Key, Lines, YamlError
+
+__all__ = ["ConfigError", "Configured", "build", "describe", "load_config", "resolve"]
 
 #: Where a short class name may live.
 PACKAGES = ("medssml.encoders", "medssml.fusion", "medssml.transforms", "medssml.objectives", "medssml.model")
@@ -41,10 +48,10 @@ class Configured:
             # torch.nn.Module refuses attributes before its own constructor has run.
             if "_arguments" not in self.__dict__:
                 bound = signature.bind(self, *args, **kwargs).arguments
-                object.__setattr__(self, "_arguments", {k: v for k, v in list(bound.items())[1:]})
+                object.__setattr__(self, "_arguments", dict(list(bound.items())[1:]))
             original(self, *args, **kwargs)
 
-        cls.__init__ = remember  # type: ignore[method-assign]
+        cls.__init__ = remember  # type: ignore[method-assign, assignment]
 
 
 def describe(value: Any) -> Any:
@@ -66,7 +73,7 @@ def describe(value: Any) -> Any:
         return value
     if hasattr(value, "__fspath__"):
         return str(value)
-    raise TypeError(f"a {type(value).__name__} cannot be written to a config; derive its class from medssml.config.Configured")
+    raise TypeError(f"a {type(value).__name__} cannot be written to a config; fix: derive its class from Configured")
 
 
 def _class_path(cls: type) -> str:
@@ -92,9 +99,8 @@ def resolve(class_path: str, plugins: Collection[str] = ()) -> type:
     if not package or package.split(".")[0] == "medssml":
         known = public_classes()
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
-            raise KeyError(f"no class {class_path!r} in medssml{hint} (a class of your own needs --plugin PACKAGE)")
+            hint = f"{nearest(name, known)} (a class of your own needs --plugin PACKAGE)"
+            raise KeyError(f"no class {class_path!r} in medssml{hint}")
         return getattr(importlib.import_module(known[name]), name)
     if not any(package == plugin or package.startswith(plugin + ".") for plugin in plugins):
         raise KeyError(f"class {class_path!r} is not part of medssml; fix: allow its package with --plugin {package}")
@@ -143,6 +149,79 @@ def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
     parameters = inspect.signature(cls).parameters
     for name in arguments:
         if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(parameters)}"
-            raise TypeError(f"{cls.__name__} has no argument {name!r}; {hint}")
+            raise TypeError(f"{cls.__name__} has no argument {name!r}{nearest(name, parameters)}")
+
+
+def load_config(
+    path: Path | str | None,
+    schema: type | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    plugins: Collection[str] = (),
+) -> dict[str, Any]:
+    """The resolved config: what the file says, what the command line changed, and the default of everything else.
+
+    Args:
+        path: a YAML file; None for the defaults alone.
+        schema: a dataclass whose fields are the config's keys, or key -> type. A type may be a dataclass (a section), a
+            class (a node with class_path and init_args), a plain type, or a container of these.
+        overrides: ``"optim.lr=1e-3"``; the value is read as YAML. A list is indexed by number
+            (``objectives.0.weight=2``), and ``init_args`` may be left out.
+        plugins: packages outside medssml that class names may come from.
+
+    Raises:
+        ConfigError: a key or value that is wrong, with file, line, key and the nearest right name.
+    """
+    try:
+        values, lines = (None, Lines("defaults")) if path is None else yaml_lines.read(Path(path))
+    except YamlError as error:
+        raise ConfigError(str(error)) from None
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        received = type(values).__name__
+        raise ConfigError(f"{lines.source}:1: expected keys and values, received a {received}; fix: write `key: value`")
+    for override in overrides:
+        _override(values, override, lines)
+    fitter = Fitter(lines, functools.partial(resolve, plugins=plugins))
+    if isinstance(schema, Mapping):
+        return fitter.section(values, schema, {}, "the config", ())
+    return fitter.fit(values, schema, ())
+
+
+def _override(values: dict[str, Any], override: str, lines: Lines) -> None:
+    """Sets ``a.b=c`` in `values` and notes in `lines` that the command line did."""
+    where = f"--set {override}"
+    name, equals, text = override.partition("=")
+    if not equals or not name:
+        raise ConfigError(f"{where}: expected key=value; fix: for example --set optim.lr=1e-3")
+    try:
+        value = yaml_lines.scalar(text)
+    except YamlError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    parent: Any = values
+    key: Key = ()
+    *path, last = name.split(".")
+    for part in [*path, None]:
+        if isinstance(parent, dict) and "class_path" in parent and (part or last) not in ("class_path", "init_args"):
+            parent, key = parent.setdefault("init_args", {}), (*key, "init_args")
+        if part is None:
+            break
+        index = _index(parent, part, where)
+        key = (*key, index)
+        if isinstance(parent, dict) and parent.get(part) is None:
+            parent[part] = {}
+        parent = parent[index]
+    index = _index(parent, last, where)
+    parent[index] = value
+    lines.given[(*key, index)] = where
+
+
+def _index(parent: Any, part: str, where: str) -> str | int:
+    """`part` as an index of `parent`: a name of a mapping, a number of a list."""
+    if isinstance(parent, dict):
+        return part
+    if not isinstance(parent, list):
+        raise ConfigError(f"{where}: {part!r} lies below a plain value; fix: leave it out")
+    if not part.isdigit() or int(part) >= len(parent):
+        fix = f"a number from 0 to {len(parent) - 1}" if parent else "the list is empty"
+        raise ConfigError(f"{where}: {part!r} is no place in a list of {len(parent)}; fix: {fix}")
+    return int(part)
