@@ -1,0 +1,17 @@
+"""Pure functions: tensors in, a sum and its count out."""
+
+from medssml.losses.gather import all_gather_rows, global_sum, take_part, world_size
+from medssml.losses.info_nce import InfoNCE, info_nce, same
+from medssml.losses.masked import masked_mse, normalise_patches
+
+__all__ = [
+    "InfoNCE",
+    "all_gather_rows",
+    "global_sum",
+    "info_nce",
+    "masked_mse",
+    "normalise_patches",
+    "same",
+    "take_part",
+    "world_size",
+]

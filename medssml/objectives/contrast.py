@@ -1,0 +1,136 @@
+"""Contrast across modalities: the modalities of one study find each other among those of other studies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssml.losses import InfoNCE, all_gather_rows, info_nce
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective
+from medssml.objectives.step import Step
+
+#: Bounds of 1 / temperature, those of CLIP.
+MIN_SCALE, MAX_SCALE = 1.0, 100.0
+
+
+class ProjectionHead(nn.Sequential):
+    """Linear -> GELU -> linear, from D to the space of the contrast (Chen et al. 2020)."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
+
+
+class LogitScale(nn.Module):
+    """1 / temperature, learned as a logarithm and kept within [1, 100] (Radford et al. 2021)."""
+
+    def __init__(self, temperature: float, *, learned: bool = True) -> None:
+        super().__init__()
+        if not 1 / MAX_SCALE <= temperature <= 1 / MIN_SCALE:
+            raise ValueError(f"temperature {temperature} is outside [{1 / MAX_SCALE}, {1 / MIN_SCALE}]")
+        self.log = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
+
+    def forward(self) -> Tensor:
+        """() 1 / temperature."""
+        if self.training:
+            # The value itself, not only what is returned: beyond the bound a clamp's gradient is 0 and it would stay.
+            with torch.no_grad():
+                self.log.clamp_(math.log(MIN_SCALE), math.log(MAX_SCALE))
+        return self.log.clamp(math.log(MIN_SCALE), math.log(MAX_SCALE)).exp()
+
+
+class CrossModalContrast(Objective):
+    """Symmetric InfoNCE over all pairs of modalities that studies have, for any number of modalities.
+
+        loss = sum over pairs (m, n) of the InfoNCE terms of m -> n and n -> m  /  number of terms
+
+    A study's modality m looks for the same study's n among all n of the batch, those of studies without m included.
+    Every term counts the same, so a pair of modalities weighs by how many studies have both: a pair that two studies
+    have, in which chance is right half of the time, cannot drown one that thirty have. Studies of one subject, and
+    studies that share an identical input in m or n ("No acute findings."), are not each other's negatives.
+
+    References: [1] Radford et al. 2021 (CLIP). [2] Zhang et al. 2022 (ConVIRT), for radiographs and reports.
+
+    Args:
+        model: the model.
+        dim: of the space of the contrast.
+        temperature: at the start. learn_temperature: whether it is trained, within [0.01, 1].
+        pairs: such as ["ct+report", "xray+report"]; all pairs by default.
+        weight: in the sum of objectives.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        *,
+        dim: int = 128,
+        temperature: float = 0.07,
+        learn_temperature: bool = True,
+        pairs: Sequence[str] | None = None,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(model, weight=weight)
+        self.pairs = _pairs(model.modalities, pairs)
+        self.width = model.dim
+        modalities = [name for name in model.modalities if any(name in pair for pair in self.pairs)]
+        self.heads = nn.ModuleDict({name: ProjectionHead(model.dim, dim) for name in modalities})
+        self.scale = LogitScale(temperature, learned=learn_temperature)
+
+    def forward(self, step: Step) -> dict[str, Tensor] | None:
+        """Loss, temperature, and per pair the share of studies whose match is the nearest candidate."""
+        # Every rank projects and gathers every modality, in the same order, also one that it has no rows of.
+        embeddings = {name: all_gather_rows(self._project(step, name)) for name in self.heads}
+        scale = self.scale()
+
+        terms = {pair: self._contrast(step, embeddings, pair, scale) for pair in self.pairs}
+        count = torch.stack([term.terms for term in terms.values()]).sum()
+        if count == 0:
+            return None
+
+        out = {"loss": torch.stack([term.total for term in terms.values()]).sum() / count}
+        out["temperature"] = 1 / scale.detach()
+        for (m, n), term in terms.items():
+            if term.terms > 0:
+                out[f"accuracy_{m}+{n}"] = term.correct / term.terms
+                out[f"loss_{m}+{n}"] = term.total.detach() / term.terms
+        return out
+
+    def _project(self, step: Step, modality: str) -> Tensor:
+        """(n_m, dim) unit vectors, float32 or better; no rows where no study of this rank has the modality."""
+        if modality in step.encoded:
+            pooled = step.encoded[modality].pooled
+        else:
+            pooled = next(self.heads[modality].parameters()).new_zeros(0, self.width)
+        projected = self.heads[modality](pooled)
+        return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
+
+    def _contrast(self, step: Step, embeddings: dict[str, Tensor], pair: tuple[str, str], scale: Tensor) -> InfoNCE:
+        columns = [step.model.modalities.index(name) for name in pair]
+        a, b = (step.everyone.rows(column) for column in columns)
+        return info_nce(
+            embeddings[pair[0]],
+            embeddings[pair[1]],
+            scale=scale,
+            match=a[:, None] == b[None, :],
+            exclude=step.everyone.alike(a, b, columns),
+        )
+
+
+def _pairs(modalities: Sequence[str], wanted: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    every = tuple(combinations(modalities, 2))
+    if wanted is None:
+        chosen = every
+    else:
+        known = {"+".join(pair): pair for pair in every} | {"+".join(pair[::-1]): pair for pair in every}
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise ValueError(f"CrossModalContrast: pairs {unknown}; known: {', '.join('+'.join(p) for p in every)}")
+        chosen = tuple(dict.fromkeys(known[name] for name in wanted))
+    if not chosen:
+        raise ValueError(f"CrossModalContrast needs a pair of modalities; the model has {list(modalities)}")
+    return chosen

@@ -1,0 +1,113 @@
+"""Masked language modelling: the hidden words of a report, from the others."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssml.encoders import TextEncoder
+from medssml.losses import global_sum
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective, chosen
+from medssml.objectives.draws import random_ranks, uniform
+from medssml.objectives.step import Step
+
+#: Of the tokens asked for, the share that is shown as [MASK], and as [MASK] or another word; the rest stays.
+AS_MASK, AS_MASK_OR_WORD = 0.8, 0.9
+
+
+class Corruption(NamedTuple):
+    """input_ids: (n, L) int64 as shown. asked: (n, L) bool, the tokens to be predicted."""
+
+    input_ids: Tensor
+    asked: Tensor
+
+
+class MaskedLanguageModelling(Objective):
+    """Cross-entropy of 15 % of the words: 80 % of these are shown as [MASK], 10 % as another word, 10 % as they are.
+
+        loss = mean over asked tokens of  -log p(token | the report as shown)
+
+    Devlin et al. 2019 (BERT). Tokens are asked for one by one, not in whole words. Special tokens and padding are
+    never asked for; each report with a word is asked for at least one. The output layer shares the encoder's word
+    embedding.
+
+    Args:
+        model: the model.
+        modality: whose encoder is a `TextEncoder`.
+        mask_ratio: share of the words that are asked for.
+        weight: in the sum of objectives.
+    """
+
+    def __init__(
+        self, model: MultimodalModel, *, modality: str = "report", mask_ratio: float = 0.15, weight: float = 1.0
+    ) -> None:
+        super().__init__(model, weight=weight)
+        (self.modality,) = chosen(model, [modality], "MaskedLanguageModelling")
+        encoder = model.encoders[modality]
+        if not isinstance(encoder, TextEncoder):
+            raise ValueError(
+                f"MaskedLanguageModelling of {modality}: its encoder is {type(encoder).__name__}, no TextEncoder"
+            )
+        if not 0 < mask_ratio < 1:
+            raise ValueError(f"mask_ratio {mask_ratio}; expected a number between 0 and 1")
+        self.mask_ratio = mask_ratio
+        self.mask_id = encoder.special_ids["mask"]
+        special = sorted(set(encoder.special_ids.values()))
+        words = torch.tensor([i for i in range(encoder.vocab_size) if i not in special])
+        self.register_buffer("special", torch.tensor(special), persistent=False)
+        self.register_buffer("words", words, persistent=False)
+        self.special: Tensor
+        self.words: Tensor
+        width = encoder.bert.get_input_embeddings().weight.shape[1]
+        self.transform = nn.Sequential(nn.Linear(encoder.dim, width), nn.GELU(), nn.LayerNorm(width))
+        self.bias = nn.Parameter(torch.zeros(encoder.vocab_size))
+
+    def forward(self, step: Step) -> dict[str, Tensor] | None:
+        """Loss, and the share of the asked tokens that are predicted."""
+        total, right, count = self._predict(step)
+        total, right, count = global_sum(total), global_sum(right), global_sum(count)
+        if count == 0:
+            return None
+        return {"loss": total / count, "accuracy": right / count}
+
+    def corrupt(self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, *, seed: int = 0) -> Corruption:
+        """Chooses what is asked for, and hides it.
+
+        Args:
+            input_ids: (n, L) int64. attention_mask: (n, L). keys: (n,) int64, one seed per study.
+        """
+        length = input_ids.shape[1]
+        purpose = f"masked_language/{self.modality}"
+        word = attention_mask.bool() & ~torch.isin(input_ids, self.special)
+        rank = random_ranks(uniform(keys, length, f"{purpose}/which", seed=seed), word)
+        wanted = (self.mask_ratio * word.sum(1, keepdim=True)).round().clamp(min=1)
+        asked = word & (rank < wanted)
+
+        how = uniform(keys, length, f"{purpose}/how", seed=seed)
+        draw = uniform(keys, length, f"{purpose}/word", seed=seed)
+        other = self.words[(draw * len(self.words)).long()]
+        shown = torch.where(asked & (how < AS_MASK_OR_WORD), other, input_ids)
+        return Corruption(shown.masked_fill(asked & (how < AS_MASK), self.mask_id), asked)
+
+    def _predict(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """This rank's sum of cross-entropies, number of right answers, number of asked tokens."""
+        rows = step.batch.rows(self.modality)
+        if len(rows) == 0:
+            dtype = torch.promote_types(self.bias.dtype, torch.float32)
+            return self.bias.new_zeros((), dtype=dtype), rows.new_zeros(()), rows.new_zeros(())
+        encoder = cast(TextEncoder, step.model.encoders[self.modality])
+        inputs = cast(dict[str, Tensor], step.batch.inputs[self.modality])
+        shown, asked = self.corrupt(inputs["input_ids"], inputs["attention_mask"], step.batch.key[rows], seed=step.seed)
+
+        # The vocabulary is large: only the asked tokens are scored against it.
+        states = encoder({**inputs, "input_ids": shown}).tokens[asked]
+        logits = F.linear(self.transform(states), encoder.bert.get_input_embeddings().weight, self.bias)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+        truth = inputs["input_ids"][asked]
+        right = (logits.detach().argmax(-1) == truth).sum()
+        return F.cross_entropy(logits, truth, reduction="sum"), right, asked.sum()

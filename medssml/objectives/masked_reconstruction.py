@@ -1,0 +1,149 @@
+"""Masked autoencoding: from a quarter of the patches, the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from medssml.encoders.base import MaskableEncoder
+from medssml.layers import Transformer, gather_tokens
+from medssml.losses import global_sum, masked_mse, normalise_patches
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective, chosen
+from medssml.objectives.masking import Masking, draw_masking
+from medssml.objectives.step import Step
+
+
+class Decoder(nn.Module):
+    """Visible tokens and a mask token at each hidden place -> a light transformer -> what the patches hold."""
+
+    def __init__(self, width: int, patch_dim: int, dim: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(width, dim)
+        self.place = nn.Linear(width, dim)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.transformer = Transformer(dim, depth, heads)
+        self.predict = nn.Linear(dim, patch_dim)
+
+    def forward(self, visible: Tensor, masking: Masking, place: Tensor, real: Tensor) -> Tensor:
+        """(n, N, P) from visible tokens (n, K, D), the places (n, N, D) and the real tokens (n, N) bool."""
+        # Each token goes back to its place; the hidden ones are the mask token.
+        embedded = self.embed(visible)
+        hidden = self.mask_token.to(embedded.dtype).expand(len(embedded), -1, -1)
+        tokens = gather_tokens(torch.cat([embedded, hidden], dim=1), masking.restore) + self.place(place)
+
+        return self.predict(self.transformer(tokens, None if bool(real.all()) else real))
+
+
+class MaskedReconstruction(Objective):
+    """Mean squared error of the hidden patches, each normalised by its own mean and variance (He et al. 2022, MAE).
+
+        loss = mean over modalities of  mean over hidden real tokens of  |prediction - normalised patch|^2 / P
+
+    The encoder computes the visible tokens only. Masks are drawn per study and modality from the study's own key. A
+    modality that no study has is left out of the mean, not counted as 0. Padding is neither shown nor asked for.
+
+    Args:
+        model: the model.
+        modalities: of which; all whose encoder can leave tokens out by default.
+        mask_ratio: share of hidden tokens, one number or one per modality.
+        decoder_dim, decoder_depth, decoder_heads: of each modality's decoder, which is thrown away afterwards.
+        weight: in the sum of objectives.
+
+    Raises:
+        ValueError: a modality whose encoder is no `MaskableEncoder`.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        *,
+        modalities: Sequence[str] | None = None,
+        mask_ratio: float | Mapping[str, float] = 0.75,
+        decoder_dim: int = 128,
+        decoder_depth: int = 2,
+        decoder_heads: int = 4,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(model, weight=weight)
+        encoders = _maskable(model, modalities)
+        self.mask_ratio = _ratios(mask_ratio, tuple(encoders))
+        self.decoders = nn.ModuleDict(
+            {
+                name: Decoder(encoder.dim, encoder.patch_dim, decoder_dim, decoder_depth, decoder_heads)
+                for name, encoder in encoders.items()
+            }
+        )
+
+    def forward(self, step: Step) -> dict[str, Tensor] | None:
+        """Loss, and the loss of each modality."""
+        terms = [self._reconstruct(step, name) for name in self.decoders]
+        total = global_sum(torch.stack([total for total, _ in terms]))
+        count = global_sum(torch.stack([count for _, count in terms]))
+
+        defined = count > 0
+        if not defined.any():
+            return None
+        means = total / count.clamp(min=1)
+        out = {"loss": means[defined].mean()}
+        for name, mean, known in zip(self.decoders, means.detach(), defined, strict=True):
+            if known:
+                out[f"loss_{name}"] = mean
+        return out
+
+    def _reconstruct(self, step: Step, modality: str) -> tuple[Tensor, Tensor]:
+        """Sum of the errors of this rank's hidden tokens, and their number."""
+        encoder, decoder = cast(MaskableEncoder, step.model.encoders[modality]), self.decoders[modality]
+        rows = step.batch.rows(modality)
+        if len(rows) == 0:
+            return _nothing(decoder)
+        inputs = step.batch.inputs[modality]
+
+        # Hide.
+        real = encoder.token_mask(inputs)
+        purpose = f"masked_reconstruction/{modality}"
+        masking = draw_masking(real, step.batch.key[rows], self.mask_ratio[modality], purpose, seed=step.seed)
+        if not masking.masked.any():
+            return _nothing(decoder)
+
+        # Encode what is left, predict the rest.
+        visible = encoder(inputs, keep=masking.keep).tokens
+        predicted = decoder(visible, masking, encoder.positions(inputs), real)
+
+        patches = encoder.patches(inputs)
+        target = patches if encoder.standardised else normalise_patches(patches)
+        return masked_mse(predicted, target, masking.masked)
+
+
+def _nothing(decoder: nn.Module) -> tuple[Tensor, Tensor]:
+    """A sum of no errors and their number, of the type that `masked_mse` gives."""
+    like = next(decoder.parameters())
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return like.new_zeros((), dtype=dtype), like.new_zeros((), dtype=torch.int64)
+
+
+def _maskable(model: MultimodalModel, modalities: Sequence[str] | None) -> dict[str, MaskableEncoder]:
+    found = {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, MaskableEncoder)}
+    wanted = tuple(found) if modalities is None else chosen(model, modalities, "MaskedReconstruction")
+    for name in wanted:
+        if name not in found:
+            kind = type(model.encoders[name]).__name__
+            raise ValueError(
+                f"MaskedReconstruction of {name}: its encoder {kind} cannot leave tokens out; fix: a MaskableEncoder "
+                f"such as ViT, or take {name} out of `modalities`"
+            )
+    if not wanted:
+        raise ValueError(f"MaskedReconstruction: no encoder of {list(model.modalities)} can leave tokens out")
+    return {name: found[name] for name in wanted}
+
+
+def _ratios(ratio: float | Mapping[str, float], modalities: tuple[str, ...]) -> dict[str, float]:
+    ratios = dict(ratio) if isinstance(ratio, Mapping) else dict.fromkeys(modalities, ratio)
+    if set(ratios) != set(modalities) or not all(0 < value < 1 for value in ratios.values()):
+        raise ValueError(
+            f"mask_ratio {ratio}; expected a number between 0 and 1, or one for each of {list(modalities)}"
+        )
+    return ratios
