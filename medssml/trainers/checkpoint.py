@@ -1,0 +1,133 @@
+"""Checkpoints that are whole or not there: written beside the old one, flushed to the disk, then renamed.
+
+`last.ckpt` and the one before it, `previous.ckpt`, are kept. They hold tensors and plain values only and are read with
+``weights_only=True``: a checkpoint from a stranger can run no code.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+#: Raised by one when old checkpoints can no longer be read.
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used, and why."""
+
+
+class NoSpaceError(OSError):
+    """The disk is full; what was saved before is untouched."""
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Writes `state` to `path`, whole or not at all.
+
+    Raises:
+        NoSpaceError: with what it needs, what is free, and the last good step.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            torch.save({"format": FORMAT, **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if path.name == LAST and path.exists():
+            os.replace(path, path.with_name(PREVIOUS))
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise _explained(error, path, state) from error
+    _sync_folder(path.parent)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The state in the file `path`, on the CPU.
+
+    Raises:
+        CheckpointError: it is damaged, of another format, or holds more than tensors and plain values.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # torch raises half a dozen kinds for a damaged archive
+        raise CheckpointError(f"{path.name} cannot be read ({type(error).__name__}); fix: remove it, or --fresh") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path.name} has format {found}, this version reads {FORMAT}; fix: --fresh")
+    return state
+
+
+def load_last(folder: Path) -> dict[str, Any] | None:
+    """The newest state in `folder` that can be read, or None where there is none.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none of them can be read.
+    """
+    failure: CheckpointError | None = None
+    for name in (LAST, PREVIOUS):
+        if (folder / name).exists():
+            try:
+                return load(folder / name)
+            except CheckpointError as error:
+                failure = error
+    if failure is not None:
+        raise failure
+    return None
+
+
+def _explained(error: Exception, path: Path, state: dict[str, Any]) -> Exception:
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
+    free = shutil.disk_usage(path.parent).free
+    # torch wraps what the operating system says, so that the errno may be lost.
+    full = getattr(error, "errno", None) == 28 or (isinstance(error, RuntimeError) and free < needed)
+    if not full:
+        return error
+    good = last_step(path.parent)
+    return NoSpaceError(
+        28,
+        f"no space for {path.name}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB free; last good = "
+        f"{'none' if good is None else f'step {good}'}; fix: make room and run the same command again",
+    )
+
+
+def last_step(folder: Path) -> int | None:
+    """The step of the newest readable checkpoint in `folder`."""
+    try:
+        state = load_last(folder)
+    except (CheckpointError, OSError):
+        return None
+    return None if state is None else int(state.get("step", 0))
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [tensor for item in value.values() for tensor in _tensors(item)]
+    if isinstance(value, (list, tuple)):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return []
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is on the disk only when the folder is. Not every file system allows it (some network mounts).
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)

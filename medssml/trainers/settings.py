@@ -1,0 +1,106 @@
+"""What a user may set about optimisation and about the run. Plain values only: a config is checked before torch loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Optim:
+    """AdamW with warm-up, a schedule and clipping.
+
+    Args:
+        lr: learning rate after warm-up.
+        weight_decay: for the weights of linear maps and convolutions only; never for biases, norms or embeddings.
+        betas: AdamW's moments; 0.95 for the second as in masked autoencoders (He 2022).
+        warmup: linear warm-up, as a fraction of all steps.
+        warmup_steps: the same in steps; takes the place of `warmup`.
+        schedule: what follows warm-up; "cosine" and "linear" fall to `final` times `lr`.
+        final: fraction of `lr` at the last step.
+        clip_norm: gradients are scaled down to this norm; 0 switches it off.
+        encoder_lr_scale: learning rate of the encoders, as a multiple of `lr`.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = 0.05
+    warmup_steps: int | None = None
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    final: float = 0.0
+    clip_norm: float = 1.0
+    encoder_lr_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        if not self.lr > 0:
+            raise ValueError(f"optim.lr is {self.lr}; fix: a number above 0")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"optim.warmup is {self.warmup}, a fraction of all steps; fix: 0 to 1, or use warmup_steps")
+        if self.schedule not in ("cosine", "linear", "constant"):
+            raise ValueError(f"optim.schedule is {self.schedule!r}; accepted: cosine, linear, constant")
+        if not 0 <= self.clip_norm:
+            raise ValueError(f"optim.clip_norm is {self.clip_norm}; fix: 0 (off) or a positive norm")
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How long, on what, and how often to look and to save.
+
+    Args:
+        max_epochs: passes over the training studies. Exactly one of this and `max_steps`.
+        max_steps: optimiser steps.
+        precision: "auto" is bf16-mixed on a device with fast bf16 units and "32" anywhere else.
+        accumulate: batches per optimiser step.
+        save_every_steps: a killed run loses at most this many steps.
+        validate_every: epochs between validations; 0 switches validation off.
+        patience: stop after this many validations without a better score; None never stops early.
+        ema: decay of a running mean of the weights, which is then what is validated and saved; None for none.
+        devices: how many, on each node. num_nodes: how many machines.
+        device: "auto", "cpu" or "cuda".
+        log_every: steps per row of history.csv.
+        limit_train_batches: batches per epoch at most. limit_val_batches: the same for validation.
+        bad_steps: stop after this many steps in a row without finite gradients.
+    """
+
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    precision: Literal["auto", "32", "bf16-mixed"] = "auto"
+    accumulate: int = 1
+    save_every_steps: int = 100
+    validate_every: int = 1
+    patience: int | None = None
+    ema: float | None = None
+    devices: int = 1
+    num_nodes: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    log_every: int = 10
+    limit_train_batches: int | None = None
+    limit_val_batches: int | None = None
+    bad_steps: int = 10
+
+    def __post_init__(self) -> None:
+        if (self.max_epochs is None) == (self.max_steps is None):
+            raise ValueError(
+                f"trainer.max_epochs is {self.max_epochs} and trainer.max_steps is {self.max_steps}; fix: set exactly one"
+            )
+        for name in ("max_epochs", "max_steps", "accumulate", "save_every_steps", "log_every", "devices", "num_nodes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"trainer.{name} is {value}; fix: 1 or more")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"trainer.ema is {self.ema}; fix: between 0 and 1, for example 0.99")
+        object.__setattr__(self, "precision", str(self.precision))
+        if self.precision not in ("auto", "32", "bf16-mixed"):
+            raise ValueError(f"trainer.precision is {self.precision!r}; accepted: auto, 32, bf16-mixed")
+
+    def epoch_batches(self, length: int) -> int:
+        """Batches per epoch, of a loader that has `length`."""
+        return length if self.limit_train_batches is None else min(length, self.limit_train_batches)
+
+    def total_steps(self, length: int) -> int:
+        """Optimiser steps of the whole run, from a loader's number of batches per epoch."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return max(1, (self.max_epochs or 1) * self.epoch_batches(length) // self.accumulate)

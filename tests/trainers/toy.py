@@ -1,0 +1,144 @@
+"""A small model, its data and its run, for the tests of the trainers; as a script, the run that the tests kill.
+
+    python tests/trainers/toy.py FOLDER [--kill STEP] [--slow]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medssml.batch import Batch
+from medssml.config import Configured
+from medssml.encoders.base import Encoder, refuse_keep
+from medssml.batch import Encoded
+from medssml.fusion import ConcatFusion
+from medssml.model import MultimodalModel, Task
+from medssml.trainers.finetune import FineTuner
+from medssml.trainers.run import Outcome, fit
+from medssml.trainers.settings import Optim, TrainerSettings
+
+WIDTH = 6
+MODALITIES = ("ct", "report")
+
+
+class Dense(Encoder):
+    """Linear, dropout: (n, WIDTH) -> one token of width dim."""
+
+    def __init__(self, dim: int = 8, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.dim = dim
+        self.blocks = nn.ModuleList([nn.Linear(WIDTH, dim), nn.Linear(dim, dim)])
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs: Tensor, keep: Tensor | None = None) -> Encoded:
+        refuse_keep(self, keep)
+        hidden = self.blocks[1](self.dropout(torch.tanh(self.blocks[0](inputs))))
+        return Encoded(hidden[:, None], torch.ones(len(hidden), 1, dtype=torch.bool), hidden)
+
+
+def toy_model(seed: int = 0, tasks: tuple[str, ...] = ("sick",), dropout: float = 0.2) -> MultimodalModel:
+    torch.manual_seed(seed)
+    encoders = {name: Dense(dropout=dropout) for name in MODALITIES}
+    return MultimodalModel(encoders, ConcatFusion(MODALITIES, dim=8), {task: Task("binary", 2) for task in tasks})
+
+
+class ToyLoader:
+    """Batches of studies whose label is the sign of their first number; order and keys are f(seed, epoch)."""
+
+    def __init__(self, studies: int = 48, size: int = 8, seed: int = 0, labels: float = 1.0, shuffle: bool = True) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.x = torch.randn(studies, len(MODALITIES), WIDTH, generator=generator)
+        self.present = torch.rand(studies, len(MODALITIES), generator=generator) > 0.3
+        self.present[:, 0] |= ~self.present.any(1)
+        label = (self.x[:, :, 0].mean(1) > 0).float()
+        hidden = torch.rand(studies, generator=generator) >= labels
+        self.label = label.masked_fill(hidden, float("nan"))
+        self.size, self.seed, self.shuffle = size, seed, shuffle
+        self.next = {"epoch": 0, "batch": 0}
+        self.before_batch: Any = None
+
+    def __len__(self) -> int:
+        return len(self.x) // self.size
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.next = dict(state)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, start = self.next["epoch"], self.next["batch"]
+        self.next = {"epoch": epoch + 1, "batch": 0}
+        order = torch.arange(len(self.x))
+        if self.shuffle:
+            order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(1000 * self.seed + epoch))
+        for number in range(start, len(self)):
+            if self.before_batch is not None:
+                self.before_batch(epoch, number)
+            yield self.batch(order[number * self.size : (number + 1) * self.size], epoch)
+
+    def batch(self, rows: Tensor, epoch: int = 0) -> Batch:
+        present = self.present[rows]
+        return Batch(
+            inputs={m: self.x[rows, j][present[:, j]] for j, m in enumerate(MODALITIES) if present[:, j].any()},
+            present=present,
+            modalities=MODALITIES,
+            study_id=tuple(f"study-{int(row)}" for row in rows),
+            subject=rows.clone(),
+            key=rows * 7919 + epoch * 104729,
+            targets={"sick": self.label[rows]},
+        )
+
+
+def toy_run(
+    folder: Path, *, loader: ToyLoader | None = None, learner: FineTuner | None = None, identity: Any = None, **settings: Any
+) -> tuple[FineTuner, Outcome]:
+    """Four epochs of six batches with modality dropout, a running mean of the weights and validation."""
+    torch.set_num_threads(1)
+    options: dict[str, Any] = {"max_epochs": 4, "save_every_steps": 3, "ema": 0.9, "log_every": 2, "device": "cpu"}
+    if "max_steps" in settings:
+        del options["max_epochs"]
+    learner = learner or FineTuner(toy_model(), None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
+    outcome = fit(
+        learner,
+        loader or ToyLoader(),
+        folder,
+        TrainerSettings(**{**options, **settings}),
+        val=ToyLoader(seed=9, shuffle=False),
+        identity=identity or {"config": "toy"},
+    )
+    return learner, outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kill", type=int, default=None, help="kill -9 before this batch of the run")
+    parser.add_argument("--slow", action="store_true", help="half a second per batch, for somebody to send a signal")
+    options = parser.parse_args()
+    loader = ToyLoader()
+
+    def before(epoch: int, number: int) -> None:
+        if options.kill is not None and epoch * len(loader) + number == options.kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if options.slow:
+            sys.stdout.write("batch\n")
+            sys.stdout.flush()
+            time.sleep(0.3)
+
+    loader.before_batch = before
+    learner, outcome = toy_run(options.folder, loader=loader)
+    if outcome.status == "done":
+        torch.save(learner.model.state_dict(), options.folder / "final.pt")
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
