@@ -1,0 +1,241 @@
+"""The shape of the code: which part may import which, which framework lives where, and how large a piece may be.
+
+Imports are read from the syntax tree, those inside functions and under TYPE_CHECKING included.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "medssml"
+
+#: From the ground up. A part may import what lies on a lower floor, never its neighbours or what lies above.
+#: The first line is language and foundation: what a config and a message are made of.
+FLOORS: tuple[frozenset[str], ...] = (
+    frozenset({"yaml_lines"}),
+    frozenset({"schema"}),
+    frozenset({"config"}),
+    frozenset({"batch", "readers", "losses", "layers", "checkpoint"}),
+    frozenset({"data", "transforms", "encoders", "fusion"}),
+    frozenset({"model", "phantom"}),
+    frozenset({"predictor"}),
+    frozenset({"objectives", "missing", "evaluation"}),
+    frozenset({"trainers", "transfer", "counterfactual"}),
+    frozenset({"reports", "tracking"}),
+    frozenset({"verbs"}),
+    frozenset({"cli"}),
+    frozenset({"__main__"}),
+)
+LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}
+
+#: Framework -> where it may be imported, as prefixes of the path below medssml/.
+CONTAINED = {
+    "monai": ("readers/", "data/", "transforms/", "encoders/"),
+    "lightning": ("data/datamodule.py", "trainers/", "transfer/", "tracking.py", "verbs/"),
+    "pytorch_lightning": (),
+    "mlflow": ("tracking.py",),
+    "mne": ("readers/eeg.py", "transforms/eeg.py"),
+    "jsonargparse": ("cli.py",),
+    "nibabel": ("readers/", "phantom/"),
+    "pydicom": ("readers/", "phantom/"),
+    "edfio": ("phantom/",),
+    "matplotlib": ("reports/", "verbs/"),
+    "pickle": (),
+}
+MAX_LINES = 450
+MAX_FUNCTION = 70
+FORBIDDEN_WORDS = ("utils", "misc", "helpers", "common", "registry", "manager")
+
+
+@cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
+    """(path below medssml/, syntax tree) of every module."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return tuple((path.relative_to(PACKAGE).as_posix(), ast.parse(path.read_text("utf-8"))) for path in paths)
+
+
+def imports(tree: ast.Module, path: str) -> Iterator[tuple[int, str]]:
+    """(line, absolute module name) of every import; ``from medssml import x`` counts as medssml.x."""
+    package = ["medssml", *path.split("/")[:-1]]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*package[: len(package) - node.level + 1], *([base] if base else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "medssml" else [base]
+            for name in names:
+                yield node.lineno, name
+
+
+def part_of(path: str) -> str:
+    """The part that a file belongs to: its top-level package or module."""
+    return path.split("/")[0].removesuffix(".py")
+
+
+def violations_of_floors(files: tuple[tuple[str, ast.Module], ...]) -> list[str]:
+    found = []
+    for path, tree in files:
+        part = part_of(path)
+        if part == "__init__":
+            continue
+        for line, name in imports(tree, path):
+            if not name.startswith("medssml."):
+                continue
+            other = name.split(".")[1]
+            if other.startswith("__"):
+                continue
+            if other not in LEVEL:
+                found.append(f"{path}:{line}: imports medssml.{other}, which has no floor")
+            elif other != part and LEVEL[other] >= LEVEL[part]:
+                found.append(f"{path}:{line}: {part} must not import {other}")
+    return found
+
+
+def test_every_part_has_a_floor() -> None:
+    parts = {part_of(path) for path, _ in modules()} - {"__init__"}
+    assert parts - set(LEVEL) == set(), "give the new part a floor in FLOORS and in docs/architecture.md"
+
+
+def test_imports_point_to_lower_floors_only() -> None:
+    assert violations_of_floors(modules()) == []
+
+
+def test_the_rule_sees_lazy_and_relative_imports() -> None:
+    tree = ast.parse("def f():\n    from medssml.trainers import x\n    from ..model import y\n    from medssml import cli\n")
+    assert len(violations_of_floors((("encoders/bad.py", tree),))) == 3
+
+
+@pytest.mark.parametrize("framework", sorted(CONTAINED))
+def test_a_framework_stays_where_it_belongs(framework: str) -> None:
+    found = [
+        f"{path}:{line}: imports {name}"
+        for path, tree in modules()
+        for line, name in imports(tree, path)
+        if name.split(".")[0] == framework and not path.startswith(CONTAINED[framework])
+    ]
+    assert found == []
+
+
+def test_verbs_and_cli_import_nothing_heavy_at_module_level() -> None:
+    light = {"medssml.verbs", "medssml.verbs.console", "medssml.schema", "medssml.config", "medssml.cli"}
+    heavy = {"torch", "numpy", "pandas", "scipy", "sklearn", *CONTAINED} - {"jsonargparse"}
+    found = []
+    for path, tree in modules():
+        if part_of(path) not in ("verbs", "cli"):
+            continue
+        for node in tree.body:
+            for line, name in imports(ast.Module([node], []), path) if not _type_checking(node) else ():
+                ours = name.startswith("medssml.") and name not in light and not name.startswith("medssml.verbs.")
+                if ours or name.split(".")[0] in heavy:
+                    found.append(f"{path}:{line}: imports {name} before the verb runs")
+    assert found == []
+
+
+def _type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def test_only_verbs_print() -> None:
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        if part_of(path) not in ("verbs", "cli")
+    ]
+    assert found == []
+
+
+def test_no_bare_assert_in_the_library() -> None:
+    found = [f"{path}:{n.lineno}" for path, tree in modules() for n in ast.walk(tree) if isinstance(n, ast.Assert)]
+    assert found == []
+
+
+def test_nothing_loads_pickle() -> None:
+    """Checkpoints, caches and arrays from elsewhere must not run code."""
+    found = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+                if (node.arg, node.value.value) in (("weights_only", False), ("allow_pickle", True)):
+                    found.append(f"{path}:{node.value.lineno}: {node.arg}={node.value.value}")
+    assert found == []
+
+
+def test_no_kitchen_sinks_and_at_most_two_levels() -> None:
+    for path, _ in modules():
+        assert path.count("/") <= 2, f"{path} lies deeper than two levels"
+        assert not any(word in path.removesuffix(".py").split("/")[-1].split("_") for word in FORBIDDEN_WORDS), path
+
+
+def test_files_and_functions_stay_readable() -> None:
+    found = []
+    for path, tree in modules():
+        lines = (PACKAGE / path).read_text("utf-8").count("\n")
+        if lines > MAX_LINES:
+            found.append(f"{path}: {lines} lines, at most {MAX_LINES}")
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MAX_FUNCTION:
+                    found.append(f"{path}:{node.lineno}: {node.name} has {length} lines, at most {MAX_FUNCTION}")
+    assert found == []
+
+
+def test_every_module_and_public_class_says_what_it_is_for() -> None:
+    found = []
+    for path, tree in modules():
+        empty = not tree.body
+        if not empty and ast.get_docstring(tree) is None:
+            found.append(f"{path}: no docstring")
+        for node in tree.body:
+            public = isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_")
+            if public and ast.get_docstring(node) is None:  # type: ignore[arg-type]
+                found.append(f"{path}:{node.lineno}: {node.name} has no docstring")  # type: ignore[union-attr]
+    assert found == []
+
+
+def test_no_word_about_where_or_how_this_was_written() -> None:
+    """The tree holds no absolute path of a home folder and no unfinished work."""
+    words = ("/work/", "/home/", "TO" + "DO", "FIX" + "ME", "X" + "XX")
+    found = []
+    for folder in ("medssml", "pipelines", "configs", "docs", "tools"):
+        for file in sorted((ROOT / folder).rglob("*")):
+            if file.suffix in (".py", ".yaml", ".md", ".sh"):
+                text = file.read_text("utf-8")
+                found += [f"{file.relative_to(ROOT)}: {word}" for word in words if word in text]
+    assert found == []
+
+
+def test_the_lock_matches_the_project() -> None:
+    import tomllib
+
+    from packaging.requirements import Requirement
+
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    pins = dict(line.split("==") for line in lines)
+    assert all("+" not in version for version in pins.values()), "a local version exists on one platform only"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        requirement = Requirement(text)
+        name = requirement.name.lower().replace("_", "-")
+        assert name in pins, f"{name} is not in requirements.lock; run make lock"
+        assert pins[name] in requirement.specifier, f"{name}=={pins[name]} is not {requirement.specifier}; run make lock"
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    import tomllib
+
+    import medssml
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == medssml.__version__
+    assert f"## {medssml.__version__}" in (ROOT / "CHANGELOG.md").read_text()
