@@ -69,7 +69,7 @@ def to_ras(affine: Affine, shape: tuple[int, int, int]) -> Reorientation:
         if flip:
             origin += affine[:3, axis] * (shape[axis] - 1)
     turned[:3, 3] = origin
-    return Reorientation(axes, (flips[0], flips[1], flips[2]), turned)
+    return Reorientation(axes, (flips[0], flips[1], flips[2]), turned + 0.0)  # no -0.0
 
 
 def _closest_axes(directions: Affine) -> tuple[int, int, int]:
