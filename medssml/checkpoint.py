@@ -19,6 +19,8 @@ PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 class CheckpointError(ValueError):
     """A checkpoint that is refused: what, where, why, and the way out."""
 
+    exit_code = 5
+
 
 def write_checkpoint(folder: Path, config: Mapping[str, Any], state: Mapping[str, Tensor], card: str) -> None:
     """Writes the three files into `folder`; the config last, so that a folder that has one is whole."""
