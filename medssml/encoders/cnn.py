@@ -48,11 +48,14 @@ class ResNet(Encoder):
         super().__init__()
         if isinstance(layers, int) and layers not in DEPTHS:
             raise ValueError(f"layers {layers}; accepted: {', '.join(map(str, DEPTHS))}, or four numbers of blocks")
+        if norm not in ("group", "instance"):
+            raise ValueError(f"norm {norm!r}; accepted: group, instance")
         from monai.networks.nets.resnet import ResNet as MonaiResNet
         from monai.networks.nets.resnet import ResNetBlock
 
         self.spatial_dims = spatial_dims
         self.coordinates = coordinates
+        self.instance_norm = norm == "instance"
         self.channels = channels
         self.body = MonaiResNet(
             ResNetBlock,
@@ -64,8 +67,8 @@ class ResNet(Encoder):
             conv1_t_stride=stem_stride,
             no_max_pool=not stem_pool,
             feed_forward=False,
-            norm=_norm(norm, widths),
         )
+        _replace_batch_norms(self.body, norm)
         self.dim = int(widths[-1]) if dim is None else dim
         self.out = nn.Identity() if dim is None else nn.Linear(int(widths[-1]), dim)
 
@@ -82,20 +85,33 @@ class ResNet(Encoder):
         x = self.body.maxpool(self.body.act(self.body.bn1(self.body.conv1(x))))
         for stage in (self.body.layer1, self.body.layer2, self.body.layer3, self.body.layer4):
             x = stage(x)
+            self._check_positions(x)
         tokens = self.out(x.flatten(2).transpose(1, 2))
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Encoded(tokens, mask, tokens.mean(1))
 
+    def _check_positions(self, x: Tensor) -> None:
+        """An instance norm over one position is zero whatever the input."""
+        if self.instance_norm and x[0, 0].numel() == 1:
+            raise ValueError(
+                "ResNet: the input is too small for norm 'instance', one position is left; use norm 'group'"
+            )
 
-def _norm(name: str, widths: Sequence[int]) -> str | tuple[str, dict[str, object]]:
+
+def _norm(name: str, width: int) -> nn.Module:
+    """The norm of a layer of this width."""
     if name == "group":
-        groups = max(int(widths[0]) // 8, 1)
-        if any(width % groups != 0 for width in widths):
-            raise ValueError(f"widths {tuple(widths)} are no multiples of {groups} groups")
-        return ("group", {"num_groups": groups})
-    if name == "instance":
-        return ("instance", {"affine": True})
-    raise ValueError(f"norm {name!r}; accepted: group, instance")
+        return nn.GroupNorm(max(width // 8, 1), width)
+    return nn.GroupNorm(width, width)
+
+
+def _replace_batch_norms(module: nn.Module, norm: str) -> None:
+    """Puts `norm` where MONAI put batch norm: its ResNet takes an argument `norm`, but its stages do not receive it."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            setattr(module, name, _norm(norm, child.num_features))
+        else:
+            _replace_batch_norms(child, norm)
 
 
 def _coordinates(x: Tensor) -> Tensor:
