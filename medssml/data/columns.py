@@ -19,7 +19,7 @@ _WORDS = frozenset({"ecg", "ekg", "reports"})
 def modality_columns(table: pd.DataFrame, declared: Sequence[str] | None) -> tuple[str, ...]:
     """Names of the modalities: ct, xray, eeg, report first, then others as declared."""
     if declared is not None:
-        return tuple(m for m in MODALITIES if m in declared) + tuple(m for m in declared if m not in MODALITIES)
+        return in_order(declared)
     return tuple(m for m in MODALITIES if m in table or (m == "report" and "report_text" in table))
 
 
@@ -40,9 +40,9 @@ def check_columns(path: Path, columns: list[str], declared: Sequence[str] | None
     known = {*REQUIRED, *MODALITIES, *(declared or ()), "split", "report_text"}
     problems: list[tuple[int | None, str | None, str]] = []
     for name in columns:
-        near = None if name in known or name.lower() in _WORDS - {*known} else near_miss(name, known)
-        if near is not None:
-            problems.append((1, name, f"unknown column; did you mean {near!r}? fix: rename it"))
+        miss = None if name in known or name.lower() in _WORDS - {*known} else near_miss(name, known)
+        if miss is not None:
+            problems.append((1, name, f"unknown column; did you mean {miss!r}? fix: rename it"))
     if problems:
         raise ManifestError(path, problems)
 
@@ -80,3 +80,9 @@ def one_edit(text: str, word: str) -> bool:
     if len(shorter) < 2:
         return False
     return any(longer[:i] + longer[i + 1 :] == shorter for i in range(len(longer)))
+
+
+def in_order(modalities: Iterable[str]) -> tuple[str, ...]:
+    """Modalities in the order in which they are always named: ct, xray, eeg, report, then others as they come."""
+    names = list(modalities)
+    return tuple(m for m in MODALITIES if m in names) + tuple(m for m in names if m not in MODALITIES)

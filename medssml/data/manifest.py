@@ -1,4 +1,4 @@
-"""The study table: one row is one study, any modality may be absent; what is wrong is refused with its row and column."""
+"""The study table: one row is one study, any modality may be absent; faults are refused with row and column."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Who is trained on and who is tested: always whole subjects, from a hash of the subject's id.
 
-A hash does not care about the order of the rows or about who joins later: a subject keeps its split when the table grows.
+A hash does not care about the order of the rows or about who joins later: a subject keeps its split.
 """
 
 from __future__ import annotations

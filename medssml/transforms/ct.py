@@ -1,4 +1,4 @@
-"""CT: a volume in HU at a fixed spacing in mm. Physical size survives: volumes are cropped or padded, never stretched."""
+"""CT: a volume in HU at a fixed spacing in mm. Size survives: a volume is cropped or padded, never stretched."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class CTTransform(Transform):
     """
 
     libraries = ("numpy", "nibabel", "pydicom", "monai", "torch")
+    imports = ("monai.data", "monai.transforms")
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class CTTransform(Transform):
     def _turn(self, crop: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
         if self.rotate90:
             crop = np.rot90(crop, k=int(rng.integers(4)), axes=(0, 1))
-        chosen = [axis for axis in self.flip_axes if rng.random() < 0.5]
+        chosen = tuple(axis for axis in self.flip_axes if rng.random() < 0.5)
         return np.flip(crop, chosen) if chosen else crop
 
     def _disturb(

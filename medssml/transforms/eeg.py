@@ -43,6 +43,7 @@ class EEGTransform(Transform):
     """
 
     libraries = ("numpy", "scipy", "mne")
+    imports = ("mne.io", "scipy.fft")
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class EEGTransform(Transform):
             raise ValueError(f"channel_dropout is {channel_dropout}, expected 0 to less than 1")
         if self.bandpass is not None and not 0 <= self.bandpass[0] < self.bandpass[1] <= self.sfreq / 2:
             raise ValueError(
-                f"bandpass {self.bandpass} Hz does not fit a rate of {self.sfreq} Hz; keep it within 0 and {self.sfreq / 2}"
+                f"bandpass {self.bandpass} Hz does not fit a rate of {self.sfreq} Hz; keep it in 0 to {self.sfreq / 2}"
             )
 
     def settings(self) -> dict[str, Any]:

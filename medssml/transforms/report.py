@@ -44,6 +44,8 @@ class ReportTransform(Transform):
     """
 
     libraries = ("numpy",)
+    #: A string is the text itself.
+    takes_text = True
 
     def __init__(
         self,
@@ -163,7 +165,7 @@ class ReportTransform(Transform):
         return self.tokenizer.decode([int(i) for i in ids])
 
     def save_tokenizer(self, folder: str | Path) -> Path:
-        """Writes a Hugging Face folder: `AutoTokenizer.from_pretrained(folder)` and `ReportTransform(folder)` read it."""
+        """Writes a Hugging Face folder, which `AutoTokenizer` and `ReportTransform(folder)` read."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_length, **self._names}

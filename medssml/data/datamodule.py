@@ -1,0 +1,204 @@
+"""A manifest and its transforms as a LightningDataModule: prepared, quarantined, split, loaded, resumed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+
+from medssml.data.cache import Cache
+from medssml.data.checks import Problem
+from medssml.data.dataset import StudyDataset, Transform
+from medssml.data.loader import EvalLoader, TrainLoader
+from medssml.data.manifest import Manifest
+from medssml.data.prepare import fit_training, prepare_all
+
+_log = logging.getLogger(__name__)
+_LEAST_LIMIT = 5
+
+
+class StudyDataModule(L.LightningDataModule):
+    """Batches of studies.
+
+    `prepare()` comes first, by itself where Lightning drives: it fills the cache, lists the studies whose files fail,
+    leaves them out, and lets the transforms learn from the training split (a vocabulary, whose size a model needs).
+
+    Args:
+        manifest: all studies; only those with at least one modality of `transforms` are loaded.
+        transforms: modality -> transform.
+        batch_size: studies per training step over all ranks.
+        eval_batch_size: studies per evaluation batch; default: `batch_size`.
+        num_workers: loader processes.
+        seed: of order and augmentation.
+        cache_dir: folder of prepared studies, or a `Cache`; None keeps nothing on disk.
+        tasks: targets in the batches; default: all of the manifest.
+        balance: "modality" (patterns of presence) or a column such as "source": rare groups are shown more often.
+        balance_power: 0 = all groups alike, 1 = as they are.
+        prepare_workers: processes that prepare files.
+        quarantine_limit: share of the studies that may fail before `over_limit` says so; 5 may fail at any rate.
+        timeout_s: s after which a silent loader process is taken for stalled.
+
+    Raises:
+        KeyError: a task that the manifest does not have, or no column to balance by.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        transforms: Mapping[str, Transform],
+        *,
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+        cache_dir: str | Path | Cache | None = None,
+        tasks: Sequence[str] | None = None,
+        balance: str | None = None,
+        balance_power: float = 0.5,
+        prepare_workers: int = 2,
+        quarantine_limit: float = 0.01,
+        timeout_s: float = 300.0,
+    ) -> None:
+        super().__init__()
+        self.transforms = dict(transforms)
+        self.cache = cache_dir if isinstance(cache_dir, Cache) else Cache(cache_dir)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_workers, self.seed, self.timeout_s = num_workers, seed, timeout_s
+        self.balance, self.balance_power = balance, balance_power
+        self.prepare_workers, self.quarantine_limit = prepare_workers, quarantine_limit
+        self.tasks = tuple(manifest.tasks if tasks is None else tasks)
+        unknown = set(self.tasks) - set(manifest.tasks)
+        if unknown:
+            raise KeyError(f"no label column for {sorted(unknown)}; the manifest has {sorted(manifest.tasks)}")
+        if balance not in (None, "modality") and balance not in manifest.table:
+            raise KeyError(f"balance is {balance!r}, expected 'modality' or a column of the manifest")
+        #: Studies as they came; `manifest` holds those that are loaded, once prepared.
+        self.all_studies = manifest
+        self.quarantined: list[Problem] = []
+        self.empty = 0
+        self._accepted: Manifest | None = None
+        self._train: TrainLoader | None = None
+        self._resume: dict[str, Any] | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The studies that are loaded: those with a modality and without a failing file."""
+        self.prepare()
+        if self._accepted is None:
+            raise RuntimeError("the studies are not prepared; call prepare()")
+        return self._accepted
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names, in the order of `Batch.present`."""
+        return self._dataset(self.all_studies, train=False).modalities
+
+    @property
+    def over_limit(self) -> bool:
+        """Whether more studies were quarantined than the limit allows."""
+        rows = {problem.row for problem in self.quarantined}
+        return len(rows) > max(self.quarantine_limit * len(self.all_studies), _LEAST_LIMIT)
+
+    def prepare(self) -> list[Problem]:
+        """Fills the cache and lets the transforms learn, once; returns the files that fail.
+
+        Raises:
+            OSError: the cache cannot be written.
+        """
+        if self._accepted is None:
+            dataset = self._dataset(self.all_studies, train=False)
+            self.quarantined = prepare_all(dataset, workers=self.prepare_workers)
+            bad = {problem.row for problem in self.quarantined}
+            fine = np.array([row not in bad for row in self.all_studies.table.index], dtype=bool)
+            some = np.array([bool(dataset.present(index)) for index in range(len(dataset))], dtype=bool)
+            self.empty = int((fine & ~some).sum())
+            self._accepted = self.all_studies.filter(fine & some)
+            fit_training(self._dataset(self._accepted, train=False))
+            _log.info(
+                "%d studies: %d accepted, %d quarantined, %d without any modality",
+                len(fine),
+                len(self._accepted),
+                len(bad),
+                self.empty,
+            )
+        return self.quarantined
+
+    def prepare_data(self) -> None:
+        """Lightning's hook, on one process."""
+        self.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning's hook, on every process: finds the cache filled."""
+        self.prepare()
+
+    def _dataset(self, manifest: Manifest, train: bool) -> StudyDataset:
+        return StudyDataset(manifest, self.transforms, self.cache, seed=self.seed, train=train)
+
+    def train_dataloader(self) -> TrainLoader:
+        """The training loader; goes on where a loaded checkpoint stopped."""
+        train = self.manifest.split("train")
+        self._train = TrainLoader(
+            self._dataset(train, train=True),
+            self.batch_size,
+            tasks=self.tasks,
+            seed=self.seed,
+            groups=self._groups(train),
+            balance_power=self.balance_power,
+            num_workers=self.num_workers,
+            timeout_s=self.timeout_s,
+        )
+        if self._resume is not None:
+            self._train.load_state_dict(self._resume)
+            self._resume = None
+        return self._train
+
+    def val_dataloader(self) -> EvalLoader:
+        """The validation studies, in their order, spread over the ranks."""
+        return self.loader("val", spread=True)
+
+    def test_dataloader(self) -> EvalLoader:
+        """The test studies, in their order, all of them on every rank."""
+        return self.loader("test")
+
+    def loader(self, split: str | None, *, batch_size: int | None = None, spread: bool = False) -> EvalLoader:
+        """All studies of a split (None = all splits) once, in the order of the manifest, nothing drawn."""
+        studies = self.manifest if split is None else self.manifest.split(split)
+        return EvalLoader(
+            self._dataset(studies, train=False),
+            batch_size or self.eval_batch_size,
+            tasks=self.tasks,
+            spread=spread,
+            num_workers=self.num_workers,
+            timeout_s=self.timeout_s,
+        )
+
+    def batches(self, split: str | None, *, batch_size: int | None = None) -> EvalLoader:
+        """As `loader`: an iterable of batches for evaluation without Lightning."""
+        return self.loader(split, batch_size=batch_size)
+
+    def _groups(self, manifest: Manifest) -> list[str] | None:
+        if self.balance is None:
+            return None
+        if self.balance == "modality":
+            dataset = self._dataset(manifest, train=False)
+            return ["+".join(dataset.present(index)) for index in range(len(manifest))]
+        return [str(cell) for cell in manifest.table[self.balance]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position of the training loader."""
+        return {} if self._train is None else {"train": self._train.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Position to go on from, kept until the training loader is asked for."""
+        self._resume = state_dict.get("train")
+        if self._train is not None and self._resume is not None:
+            self._train.load_state_dict(self._resume)
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Ends the loader processes."""
+        if self._train is not None:
+            self._train.close()

@@ -1,0 +1,165 @@
+"""A row of the study table -> the tensors of what it has; an absent modality is an absent key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from medssml.batch import Inputs
+from medssml.data.cache import Arrays, Cache, Entry
+from medssml.data.collate import Sample
+from medssml.data.columns import in_order
+from medssml.data.keys import generator, study_key
+from medssml.data.manifest import Manifest
+from medssml.data.splits import hash64
+
+
+class Transform(Protocol):
+    """What a dataset asks of a transform; `medssml.transforms` has them, a class of your own will do."""
+
+    def prepare(self, source: Path | str) -> Arrays: ...
+
+    def __call__(self, prepared: Arrays, rng: np.random.Generator | None = None) -> Inputs: ...
+
+    def spec(self) -> dict[str, Any]: ...
+
+    def fit_training(self, prepared: Iterable[Arrays]) -> None: ...
+
+
+class StudyError(ValueError):
+    """A file that fails while studies are being loaded: row, column, file and reason in one line."""
+
+
+class StudyDataset(Dataset[Sample]):
+    """Studies of a manifest, each modality through its transform.
+
+    Args:
+        manifest: which studies. All of them are items, also those without any modality.
+        transforms: modality -> transform; a column without a transform is not read.
+        cache: of prepared arrays.
+        seed: of the augmentation.
+        train: augment; False = what evaluation sees, the same every time.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        transforms: Mapping[str, Transform],
+        cache: Cache,
+        *,
+        seed: int = 0,
+        train: bool = False,
+    ) -> None:
+        self.manifest, self.transforms, self.cache = manifest, dict(transforms), cache
+        self.seed, self.train = int(seed), train
+        self.modalities = in_order(transforms)
+        self.reading: torch.Tensor | None = None
+        self._specs = {m: self.transforms[m].spec() for m in self.modalities}
+        self._keys: dict[tuple[int, str], str] = {}
+        self._present = {
+            m: manifest.present[:, manifest.modalities.index(m)] for m in self.modalities if m in manifest.modalities
+        }
+        self._subjects = [hash64(subject) - 2**63 for subject in manifest.subject_ids]
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def present(self, index: int) -> list[str]:
+        """Modalities that the study at `index` has and that are read."""
+        return [m for m, column in self._present.items() if column[index]]
+
+    def __getitem__(self, where: int | tuple[int, int, int]) -> Sample:
+        """The study at an index, or at (index, epoch, draw) as a sampler asks for it."""
+        return self.item(*where) if isinstance(where, tuple) else self.item(int(where))
+
+    def item(self, index: int, epoch: int = 0, draw: int = 0) -> Sample:
+        """One study: study_id, subject, key, targets, content and one entry per modality that it has.
+
+        Args:
+            index: position in the manifest.
+            epoch: another epoch, another augmentation, where `train`.
+            draw: how often the study came before in this epoch.
+
+        Raises:
+            StudyError: a file that cannot be used.
+        """
+        study = str(self.manifest.study_ids[index])
+        key = study_key(self.seed, epoch if self.train else 0, study, draw)
+        sample: Sample = {"study_id": study, "subject": self._subjects[index], "key": key, "content": {}}
+        sample["targets"] = {task: float(values[index]) for task, values in self.manifest.targets.items()}
+        self._announce(index)
+        for modality in self.present(index):
+            entry = self.prepared(index, modality)
+            rng = generator(key, modality) if self.train else None
+            sample[modality] = self.transforms[modality](entry.arrays, rng)
+            sample["content"][modality] = entry.content
+        return sample
+
+    def key(self, index: int, modality: str) -> str:
+        """Name of the cache entry of one modality of a study.
+
+        Raises:
+            OSError: no such file. ManifestError: the path leaves the root.
+        """
+        where = (index, modality)
+        if where not in self._keys:
+            self._keys[where] = self.cache.key(self._specs[modality], self.source(index, modality))
+        return self._keys[where]
+
+    def source(self, index: int, modality: str) -> Path | str:
+        """The file, or the text of a report, of one modality of a study.
+
+        Raises:
+            KeyError: the study has no such modality.
+        """
+        source = self.manifest.source_of(index, modality)
+        if source is None:
+            raise KeyError(f"row {self.manifest.row_number(index)} has no {modality!r}")
+        return source
+
+    def prepared(self, index: int, modality: str) -> Entry:
+        """What the transform prepared, from the cache or made now.
+
+        Raises:
+            StudyError: the file cannot be used. OSError: the cache cannot be written.
+        """
+        return self.cache.get(self._checked_key(index, modality), lambda: self._make(index, modality))
+
+    def _checked_key(self, index: int, modality: str) -> str:
+        try:
+            return self.key(index, modality)
+        except OSError as error:
+            raise self.error(index, modality, str(error.strerror)) from error
+
+    def _make(self, index: int, modality: str) -> Arrays:
+        try:
+            return self.transforms[modality].prepare(self.source(index, modality))
+        except (ValueError, KeyError, OSError, MemoryError) as error:
+            raise self.error(index, modality, reason_of(error)) from error
+
+    def error(self, index: int, modality: str, reason: str) -> StudyError:
+        """The error that names row, column and file."""
+        row = self.manifest.row_number(index)
+        return StudyError(f"row {row}, column {modality!r}, file {self.cell(index, modality)!r}: {reason}")
+
+    def cell(self, index: int, modality: str) -> str:
+        """The file as the table names it; empty for an inline text."""
+        table = self.manifest.table
+        return str(table[modality].iloc[index]) if modality in table else ""
+
+    def _announce(self, index: int) -> None:
+        """Tells the loader what this worker reads, should it stall or be killed."""
+        worker = get_worker_info()
+        if self.reading is not None and worker is not None:
+            self.reading[worker.id] = index
+
+
+def reason_of(error: BaseException) -> str:
+    """Why, without the path, which the row has already."""
+    reason = getattr(error, "reason", None)
+    return str(reason) if reason else f"{type(error).__name__}: {error}"
