@@ -133,7 +133,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool, quiet: bool, json: bool) -> int:
-    """Runs the verb's function; an integer that it returns is the exit code, anything else its result."""
+    """Runs the verb's function; an integer that it returns is the exit code, anything else its result.
+
+    A result that is a dict may carry its "exit_code".
+    """
     import logging
 
     from medssml.verbs import console
@@ -150,7 +153,7 @@ def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     console.result(value)
-    return 0
+    return int(value.get("exit_code", 0)) if isinstance(value, dict) else 0
 
 
 def overview() -> str:
