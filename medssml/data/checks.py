@@ -25,6 +25,7 @@ from medssml.data.table import read_table
 from medssml.readers import HEADERS, READERS, ReadError, modality_kind
 from medssml.readers.errors import Flag
 
+Refusal = tuple[int | None, str | None, str]
 ACTIONS = ("refused", "quarantined", "flagged", "fixed")
 
 
@@ -274,18 +275,35 @@ def read_studies(path: str | Path, data_root: str | Path | None = None, *, allow
         table = read_table(path, path.read_bytes())
     except (ManifestError, OSError):
         return Studies(None, [_refusal(*problem) for problem in refusals], 0)
-    studies = {int(str(row)): str(study) for row, study in table.get("study_id", pd.Series(dtype=object)).items()}
-    problems = [_refusal(*problem, study=studies.get(problem[0] or 0, "")) for problem in refusals]
-    rest = table.drop(index=[row for row, _, _ in refusals if row in table.index])
-    if rest.empty or any(row is None or row not in table.index for row, _, _ in refusals):
-        return Studies(None, problems, len(table))
     root = Path(data_root) if data_root is not None else path.parent
-    try:
-        manifest = Manifest.from_table(rest, root, allow_outside=allow_outside)
-    except ManifestError:
-        return Studies(None, problems, len(table))
-    kept = replace(manifest, table=manifest.table.set_axis(rest.index, axis=0))
-    return Studies(kept, problems, len(table))
+    return _sound_rows(table, refusals, root, allow_outside)
+
+
+def _sound_rows(table: pd.DataFrame, refusals: list[Refusal], root: Path, allow_outside: bool) -> Studies:
+    """The manifest of the rows that are left when the refused ones are dropped, which may show further refusals."""
+    studies = {int(str(row)): str(study) for row, study in table.get("study_id", pd.Series(dtype=object)).items()}
+    problems: list[Problem] = []
+    rest = table
+    while refusals:
+        problems += [_refusal(*refusal, study=studies.get(refusal[0] or 0, "")) for refusal in refusals]
+        rows = {row for row, _, _ in refusals}
+        if not rows <= set(rest.index):
+            return Studies(None, problems, len(table))
+        rest = rest.drop(index=sorted(row for row in rows if row is not None))
+        if rest.empty:
+            return Studies(None, problems, len(table))
+        try:
+            manifest = Manifest.from_table(rest, root, allow_outside=allow_outside)
+        except ManifestError as error:
+            # rows of `rest` are numbered anew
+            refusals = [
+                (int(rest.index[row - 2]) if row is not None and row > 1 else row, column, reason)
+                for row, column, reason in error.problems
+            ]
+        else:
+            rest = manifest.table.set_axis(rest.index, axis=0)
+            return Studies(replace(manifest, table=rest), problems, len(table))
+    return Studies(None, problems, len(table))
 
 
 def _refusal(row: int | None, column: str | None, reason: str, study: str = "") -> Problem:
@@ -298,7 +316,7 @@ def account(rows: int, problems: Iterable[Problem]) -> Accounting:
     problems = list(problems)
     refused = {p.row for p in problems if p.action == "refused"}
     quarantined = {p.row for p in problems if p.action == "quarantined"} - refused
-    if refused & {0, 1}:
+    if refused & {0, 1} or (refused and not rows):
         return Accounting(rows, 0, 0, rows)
     return Accounting(rows, rows - len(quarantined) - len(refused), len(quarantined), len(refused))
 

@@ -7,14 +7,14 @@ import re
 CHANNELS: tuple[str, ...] = (
     "",
     *"Nz Fp1 Fpz Fp2".split(),
-    *"AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8".split(),
+    *"AF9 AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8 AF10".split(),
     *"F9 F7 F5 F3 F1 Fz F2 F4 F6 F8 F10".split(),
     *"FT9 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 FT10".split(),
     *"T9 T7 C5 C3 C1 Cz C2 C4 C6 T8 T10".split(),
     *"TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10".split(),
     *"P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10".split(),
     *"PO9 PO7 PO5 PO3 PO1 POz PO2 PO4 PO6 PO8 PO10".split(),
-    *"O1 Oz O2 I1 Iz I2 A1 A2".split(),
+    *"O9 O1 Oz O2 O10 I1 Iz I2 A1 A2".split(),
 )
 """Index 0 is padding; models store these indices, so names are only ever added at the end."""
 

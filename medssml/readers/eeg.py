@@ -162,6 +162,9 @@ def _open_edf(path: Path, kind: str, notes: list[str]) -> tuple[BaseRaw, _Picked
     reader = mne.io.read_raw_edf if kind == "EDF" else mne.io.read_raw_bdf
     exclude = sorted(set(header.labels) - set(picked.labels))
     raw = reader(path, exclude=exclude, preload=False, stim_channel=None, encoding="latin1", verbose="ERROR")
+    declared = round(header.seconds * float(raw.info["sfreq"]))
+    if raw.n_times > declared:  # MNE goes by the length of the file
+        raw.crop(tmax=(declared - 1) / float(raw.info["sfreq"]), verbose="ERROR")
     units = [header.units[header.labels.index(label)] for label in picked.labels]
     blank = sum(unit.lower() not in _UV_PER_UNIT or not unit for unit in units)
     if blank:

@@ -221,29 +221,29 @@ def test_localizers_and_other_files_are_left_out_and_counted(tmp_path):
 
 
 SERIES_FAULTS = {
-    "gap": (dict(skip=(5,)), r"gap 5\.0 mm after slice 5, step 2\.5 mm"),
+    "gap": ({"skip": (5,)}, r"gap 5\.0 mm after slice 5, step 2\.5 mm"),
     "twice": (
-        dict(change=lambda i: {"ImagePositionPatient": [0, 0, 2.5 * (i if i != 4 else 3)]}),
+        {"change": lambda i: {"ImagePositionPatient": [0, 0, 2.5 * (i if i != 4 else 3)]}},
         r"position 7\.5 mm appears twice \(slices 4 and 5",
     ),
-    "varying": (dict(change=lambda i: {"ImagePositionPatient": [0, 0, 2.5 * i + 0.6 * (i % 2)]}), "varies from 1.90"),
-    "patients": (dict(change=lambda i: {"PatientID": f"p{i // 5}"}), "slices of 2 patients"),
-    "series": (dict(change=lambda i: {"SeriesInstanceUID": f"1.2.{i // 5}"}), r"2 CT series \(5 \+ 4 files\)"),
-    "tilt": (dict(change=lambda i: {"ImagePositionPatient": [0, 0.7 * i, 2.5 * i]}), r"gantry tilt of 15\.6 degrees"),
-    "spacing": (dict(change=lambda i: {"PixelSpacing": [1 + i // 5, 1]}), "pixel spacing varies from 1 to 2 mm"),
+    "varying": ({"change": lambda i: {"ImagePositionPatient": [0, 0, 2.5 * i + 0.6 * (i % 2)]}}, "varies from 1.90"),
+    "patients": ({"change": lambda i: {"PatientID": f"p{i // 5}"}}, "slices of 2 patients"),
+    "series": ({"change": lambda i: {"SeriesInstanceUID": f"1.2.{i // 5}"}}, r"2 CT series \(5 \+ 4 files\)"),
+    "tilt": ({"change": lambda i: {"ImagePositionPatient": [0, 0.7 * i, 2.5 * i]}}, r"gantry tilt of 15\.6 degrees"),
+    "spacing": ({"change": lambda i: {"PixelSpacing": [1 + i // 5, 1]}}, "pixel spacing varies from 1 to 2 mm"),
     "turned": (
-        dict(change=lambda i: {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]} if i == 8 else {}),
+        {"change": lambda i: {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]} if i == 8 else {}},
         r"several orientations \(8 and 1\)",
     ),
     "shifted": (
-        dict(change=lambda i: {"ImagePositionPatient": [40.0 * (i == 4), 0, 2.5 * i]}),
+        {"change": lambda i: {"ImagePositionPatient": [40.0 * (i == 4), 0, 2.5 * i]}},
         r"slice 5 lies 40\.0 mm off",
     ),
-    "no rescale": (dict(change=lambda i: {"RescaleIntercept": 0, "PixelSpacing": [12, 12]}), "HU with an offset"),
-    "no position": (dict(change=lambda i: {"ImagePositionPatient": None}), "no ImagePositionPatient"),
-    "too large": (dict(change=lambda i: {"Rows": 60_000, "Columns": 60_000}), r"declares 6\.71 GiB, limit 2 GiB"),
-    "cut": (dict(change=lambda i: {"PixelData": b"\0" * 100} if i == 3 else {}), "is truncated: .*of 240 pixel bytes"),
-    "magnetic": (dict(change=lambda i: {"Modality": "MR"}), "no CT slice"),
+    "no rescale": ({"change": lambda i: {"RescaleIntercept": 0, "PixelSpacing": [12, 12]}}, "HU with an offset"),
+    "no position": ({"change": lambda i: {"ImagePositionPatient": None}}, "no ImagePositionPatient"),
+    "too large": ({"change": lambda i: {"Rows": 60_000, "Columns": 60_000}}, r"declares 6\.71 GiB, limit 2 GiB"),
+    "cut": ({"change": lambda i: {"PixelData": b"\0" * 100} if i == 3 else {}}, "is truncated: .*of 240 pixel bytes"),
+    "magnetic": ({"change": lambda i: {"Modality": "MR"}}, "no CT slice"),
 }
 
 

@@ -115,7 +115,13 @@ def test_overlay_bits_signed_values_and_depth(tmp_path):
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_window_equals_pydicom(tmp_path, function):
-    tags = dict(WindowCenter=1800, WindowWidth=2500, VOILUTFunction=function, RescaleSlope=2, RescaleIntercept=-300)
+    tags = {
+        "WindowCenter": 1800,
+        "WindowWidth": 2500,
+        "VOILUTFunction": function,
+        "RescaleSlope": 2,
+        "RescaleIntercept": -300,
+    }
     path = dicom(tmp_path / "a.dcm", picture(12), **tags)
     dataset = Dataset()
     for key, value in tags.items():
@@ -151,19 +157,19 @@ def test_rgb_and_palette_dicom(tmp_path):
 
 
 def test_spacing_and_burned_in_annotation(tmp_path):
-    tags = dict(ImagerPixelSpacing=[0.14, 0.15], BurnedInAnnotation="YES")
+    tags = {"ImagerPixelSpacing": [0.14, 0.15], "BurnedInAnnotation": "YES"}
     read = read_xray(dicom(tmp_path / "a.dcm", picture(12), **tags))
     np.testing.assert_allclose(read.spacing, [0.14, 0.15])
     assert read.notes == ("burned-in annotation",)
 
 
 DICOM_FAULTS = {
-    "CT": (dict(Modality="CT"), "modality CT, not a radiograph"),
-    "frames": (dict(NumberOfFrames=2, PixelData=b"\0" * 216), "has 2 frames"),
-    "huge": (dict(Rows=65_000, Columns=65_000), "declares 7.87 GiB, limit 2 GiB"),
-    "cut": (dict(PixelData=b"\0\1" * 20), "is truncated: .* of 108 pixel bytes"),
-    "constant": (dict(PixelData=b"\0" * 108), "every pixel is 0"),
-    "slope": (dict(RescaleSlope=0), "RescaleSlope 0"),
+    "CT": ({"Modality": "CT"}, "modality CT, not a radiograph"),
+    "frames": ({"NumberOfFrames": 2, "PixelData": b"\0" * 216}, "has 2 frames"),
+    "huge": ({"Rows": 65_000, "Columns": 65_000}, "declares 7.87 GiB, limit 2 GiB"),
+    "cut": ({"PixelData": b"\0\1" * 20}, "is truncated: .* of 108 pixel bytes"),
+    "constant": ({"PixelData": b"\0" * 108}, "every pixel is 0"),
+    "slope": ({"RescaleSlope": 0}, "RescaleSlope 0"),
 }
 
 

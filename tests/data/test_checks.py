@@ -1,0 +1,179 @@
+"""Checks: every fault of a cohort in one go, each row accounted for, nothing false about sound files."""
+
+import csv
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from edfio import Edf, EdfSignal
+from PIL import Image
+
+from medssml.data.checks import Limits, account, check_manifest, read_studies, write_problems
+from medssml.data.manifest import Manifest
+from medssml.verbs.check import check
+
+HEADER = "subject_id,study_id,split,ct,xray,eeg,report,label_x"
+
+
+def write_files(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        volume = rng.integers(-1000, 400, (24, 24, 12)).astype(np.int16)
+        nib.save(nib.Nifti1Image(volume, np.diag([4, 4, 5, 1.0])), root / f"{number}.nii.gz")
+        Image.fromarray(rng.integers(0, 256, (80, 70), np.uint8)).save(root / f"{number}.png")
+        signal = EdfSignal(rng.normal(0, 20, 1000), 100, label="Cz", physical_dimension="uV")
+        Edf([signal]).write(root / f"{number}.edf")
+        (root / f"{number}.txt").write_text(f"FINDINGS: report number {number}")
+
+
+def manifest(root: Path, *rows: str) -> Path:
+    path = root / "manifest.csv"
+    path.write_text("\n".join([HEADER, *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    write_files(tmp_path)
+    return tmp_path
+
+
+def found(path: Path, **options) -> dict[tuple[int, str, str], str]:
+    """(row, column, code) -> action."""
+    return {(p.row, p.column, p.code): p.action for p in check_manifest(Manifest.read(path), **options)}
+
+
+SOUND = ("p0,s0,train,0.nii.gz,0.png,0.edf,0.txt,1", "p1,s1,test,1.nii.gz,,1.edf,1.txt,0")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_sound_cohort_has_no_problem(root, deep):
+    assert found(manifest(root, *SOUND), deep=deep) == {}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_every_fault_in_one_go(root, deep):
+    for name in ("2.nii.gz", "2.edf", "2.png"):
+        data = (root / name).read_bytes()
+        (root / name).write_bytes(data[: len(data) * 2 // 3])
+    (root / "2.txt").write_bytes(b"")
+    rows = [*SOUND, "p2,s2,train,2.nii.gz,2.png,2.edf,2.txt,", "p3,s3,val,absent.nii.gz,,,3.txt,", "p4,s4,val,,,,,1"]
+    path = manifest(root, *rows)
+    assert found(path, deep=deep, workers=3) == {
+        (4, "ct", "truncated"): "quarantined",
+        (4, "xray", "truncated"): "quarantined",
+        (4, "eeg", "truncated"): "quarantined",
+        (4, "report", "empty"): "quarantined",
+        (5, "ct", "missing"): "quarantined",
+        (6, "", "no_modality"): "flagged",
+    }
+    problems = check_manifest(Manifest.read(path))
+    assert account(5, problems) == (5, 3, 2, 0)
+    assert all(problem.problem and problem.fix for problem in problems)
+    assert not any(str(root) in problem.problem + problem.file for problem in problems)
+
+
+def test_only_the_deep_pass_sees_what_is_in_the_voxels(root):
+    nib.save(nib.Nifti1Image(np.full((24, 24, 12), 7, np.int16), np.diag([4, 4, 5, 1.0])), root / "2.nii.gz")
+    path = manifest(root, "p2,s2,train,2.nii.gz,,,,")
+    assert found(path) == {}
+    assert found(path, deep=True) == {(2, "ct", "units"): "quarantined"}
+
+
+def test_odd_sizes_are_flagged_within_limits(root):
+    nib.save(nib.load(root / "0.nii.gz").slicer[:10], root / "2.nii.gz")
+    path = manifest(root, "p2,s2,train,2.nii.gz,2.png,2.edf,,")
+    limits = Limits(xray_pixels=(75, 100), eeg_seconds=(60, 100), eeg_sfreq_hz=(200, 300))
+    assert found(path, limits=limits) == {
+        (2, "ct", "size"): "flagged",
+        (2, "xray", "size"): "flagged",
+        (2, "eeg", "length"): "flagged",
+        (2, "eeg", "rate"): "flagged",
+    }
+    assert found(path, limits=limits, deep=True) == found(path, limits=limits)
+
+
+def test_what_a_reader_puts_right_is_listed(root):
+    Image.open(root / "0.png").convert("RGBA").save(root / "2.png")
+    assert found(manifest(root, "p2,s2,train,,2.png,,,"), deep=True) == {(2, "xray", "fixed"): "fixed"}
+
+
+def test_one_file_in_two_splits_is_a_leak(root):
+    for name in ("png", "txt"):
+        (root / f"copy.{name}").write_bytes((root / f"0.{name}").read_bytes())
+    rows = ["p0,s0,train,,0.png,,0.txt,", "p1,s1,test,,copy.png,,copy.txt,", "p2,s2,train,,0.png,,0.txt,"]
+    assert found(manifest(root, *rows)) == {
+        (3, "xray", "leak"): "flagged",
+        (3, "report", "leak"): "flagged",
+        (4, "xray", "duplicate"): "flagged",  # two subjects may have the same words, never the same image
+        (4, "report", "leak"): "flagged",
+    }
+
+
+def test_one_file_named_by_many_rows_is_read_once(root, monkeypatch):
+    calls = []
+    from medssml.data import checks
+
+    monkeypatch.setitem(checks.HEADERS, "xray", lambda path: calls.append(path) or _raise(path))
+    rows = [f"p0,s{i},train,,0.png,,," for i in range(5)]
+    problems = check_manifest(Manifest.read(manifest(root, *rows)))
+    assert len(calls) == 1 and len(problems) == 5
+
+
+def _raise(path):
+    from medssml.readers import ReadError
+
+    raise ReadError(path, "broken")
+
+
+def test_refusals_of_the_table_and_faults_of_files_come_together(root):
+    rows = [*SOUND, "p0,s5,test,,1.png,,,", "p6,s0,val,,2.png,,,", "p7,s7,val,,,,,maybe", "p8,s8,val,absent.nii.gz,,,,"]
+    studies = read_studies(manifest(root, *rows))
+    assert {(p.row, p.column, p.action) for p in studies.problems} == {
+        (4, "split", "refused"), (5, "study_id", "refused"), (6, "label_x", "refused"),
+    }  # fmt: skip
+    assert studies.manifest is not None and studies.rows == 6
+    problems = studies.problems + check_manifest(studies.manifest)
+    assert (7, "missing") in {(p.row, p.code) for p in problems}
+    assert account(studies.rows, problems) == (6, 2, 1, 3)
+
+
+def test_a_table_that_is_none_is_refused_as_a_whole(tmp_path):
+    for content in (b"", b"a,b\n1,2\n", b"\xff\xfes\0", b'subject_id,study_id\n"a,b\n'):
+        path = tmp_path / "m.csv"
+        path.write_bytes(content)
+        studies = read_studies(path)
+        assert studies.manifest is None and studies.problems[0].action == "refused"
+        assert account(studies.rows, studies.problems).accepted == 0
+    assert read_studies(tmp_path / "absent.csv").problems[0].action == "refused"
+
+
+def test_the_verb_writes_the_list_and_returns_the_exit_code(root, capsys):
+    path, out = manifest(root, *SOUND), root / "out" / "problems.csv"
+    assert check(path, problems=out) == 0
+    assert out.read_text() == "row,study_id,column,file,code,problem,action,fix\n"
+
+    (root / "1.nii.gz").write_bytes(gzip.compress(b"no volume"))
+    assert check(path, problems=out) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["row"] == "3" and rows[0]["study_id"] == "s1" and rows[0]["file"] == "1.nii.gz"
+    text = capsys.readouterr().out
+    assert "2 rows: 1 accepted, 1 quarantined, 0 refused" in text and "ct+xray+eeg+report" in text
+
+    many = [f"q{i},t{i},train,absent{i}.nii.gz,,,," for i in range(6)]
+    assert check(manifest(root, *SOUND, *many), problems=out) == 4
+    assert check(manifest(root, *SOUND, SOUND[0]), problems=out) == 3
+    assert check(root / "absent.csv", problems=out) == 3
+
+
+def test_accounting_adds_up():
+    assert account(0, []) == (0, 0, 0, 0)
+    assert Limits().too_many(account(1000, [])) is False
+
+
+def test_problems_are_written_whole(tmp_path):
+    assert write_problems([], tmp_path / "a" / "p.csv").read_text().count("\n") == 1
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["p.csv"]

@@ -1,0 +1,281 @@
+"""EEG: what was written comes back in uV under its 10-10 name; what cannot be right is corrected, noted or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
+
+from medssml.readers import CHANNELS, ReadError, eeg_header, read_eeg
+from medssml.readers.channels import canonical_channel, is_bipolar
+
+SFREQ = 100
+
+
+def waves(channels: int = 3, seconds: int = 4, amplitude: float = 30.0) -> np.ndarray:
+    """(C, T) uV: a sine of its own frequency per channel."""
+    t = np.arange(seconds * SFREQ) / SFREQ
+    return np.stack([amplitude * np.sin(2 * np.pi * (5 + c) * t + c) for c in range(channels)])
+
+
+def edf(path: Path, signal: np.ndarray, labels=("EEG FP1-REF", "Fc5.", "EEG T3"), unit="uV", sfreq=SFREQ, **kwargs):
+    width = float(np.abs(signal[np.isfinite(signal)]).max() or 1)
+    signals = [
+        EdfSignal(row, sfreq, label=label, physical_dimension=unit, physical_range=(-width, width))
+        for row, label in zip(signal, labels, strict=True)
+    ]
+    Edf(signals, **kwargs).write(path)
+    return path
+
+
+def set_field(path: Path, offset: int, text: str, width: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset : offset + width] = text.ljust(width).encode()
+    path.write_bytes(data)
+
+
+def test_edf_round_trip(tmp_path):
+    path = edf(tmp_path / "a.edf", waves(), annotations=[EdfAnnotation(1.0, 0.5, "eyes closed")])
+    read = read_eeg(path)
+    assert read.channels == ("Fp1", "FC5", "T7") and read.sfreq == SFREQ and read.notes == ()
+    assert read.signal.dtype == np.float32
+    np.testing.assert_allclose(read.signal, waves(), atol=30 / 2**15 * 2)
+    assert read.annotations == ((1.0, 0.5, "eyes closed"),)
+    header = eeg_header(path)
+    assert header == (read.channels, SFREQ, 4.0, ())
+
+
+def test_bdf_round_trip(tmp_path):
+    labels = ("Cz", "Status")
+    signals = [BdfSignal(row, SFREQ, label=labels[i], physical_dimension="uV") for i, row in enumerate(waves(2))]
+    Bdf(signals).write(tmp_path / "a.bdf")
+    read = read_eeg(tmp_path / "a.bdf")
+    assert read.channels == ("Cz",) and "Status" in read.notes[0]
+    np.testing.assert_allclose(read.signal, waves(1), atol=1e-3)
+    assert eeg_header(tmp_path / "a.bdf").channels == ("Cz",)
+
+
+def mne_raw(names, types, signal):
+    import mne
+
+    info = mne.create_info(names, SFREQ, types)
+    return mne.io.RawArray(signal * 1e-6, info, verbose="ERROR")
+
+
+def test_fif_round_trip(tmp_path):
+    raw = mne_raw(["EEG FP1-REF", "Cz", "HEO"], ["eeg", "eeg", "eog"], waves())
+    raw.save(tmp_path / "a_raw.fif", verbose="ERROR")
+    read = read_eeg(tmp_path / "a_raw.fif")
+    assert read.channels == ("Fp1", "Cz")
+    np.testing.assert_allclose(read.signal, waves()[:2], rtol=1e-5, atol=1e-4)
+    assert eeg_header(tmp_path / "a_raw.fif")[:3] == (("Fp1", "Cz"), SFREQ, 4.0)
+
+
+def eeglab(path: Path, data) -> Path:
+    from scipy.io import savemat
+
+    locations = np.array([(name,) for name in ("Fp1", "Cz", "T3")], dtype=[("labels", object)])
+    fields = {
+        "setname": "a",
+        "nbchan": 3.0,
+        "pnts": 400.0,
+        "trials": 1.0,
+        "srate": 100.0,
+        "xmin": 0.0,
+        "xmax": 3.99,
+        "data": data,
+    }
+    savemat(
+        path, {"EEG": {**fields, "data": data, "chanlocs": locations, "event": [], "icawinv": [], "icaweights": []}}
+    )
+    return path
+
+
+def test_set_round_trip(tmp_path):
+    read = read_eeg(eeglab(tmp_path / "a.set", waves().astype(np.float32)))
+    assert read.channels == ("Fp1", "Cz", "T7")
+    np.testing.assert_allclose(read.signal, waves(), rtol=1e-5, atol=1e-4)
+
+
+def test_a_set_whose_samples_lie_elsewhere_is_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    waves().astype("<f4").T.tofile(tmp_path / "outside.fdt")
+    for name in ("../outside.fdt", str(tmp_path / "outside.fdt")):
+        with pytest.raises(ReadError, match="outside its folder"):
+            read_eeg(eeglab(tmp_path / "in" / "a.set", name))
+
+
+def test_a_part_of_a_recording(tmp_path):
+    path = edf(tmp_path / "a.edf", waves(seconds=20), annotations=[EdfAnnotation(6.5, None, "spike")])
+    part = read_eeg(path, start=5, seconds=3)
+    np.testing.assert_array_equal(part.signal, read_eeg(path).signal[:, 500:800])
+    assert part.annotations == ((1.5, 0.0, "spike"),)
+    with pytest.raises(ReadError, match="has 20.0 s, nothing from 30 s on"):
+        read_eeg(path, start=30)
+
+
+def test_pieces_join_without_a_seam(tmp_path, monkeypatch):
+    path = edf(tmp_path / "a.edf", waves(seconds=20))
+    whole = read_eeg(path).signal
+    monkeypatch.setattr("medssml.readers.eeg._CHUNK_S", 3)
+    np.testing.assert_array_equal(read_eeg(path).signal, whole)
+
+
+def test_channels_that_are_no_electrode_flat_nan_or_twice_are_left_out(tmp_path):
+    labels = ["EEG Fp1", "EEG A2-A1", "ECG ECG", "O1", "FP1", "Oz"]
+    signal = waves(6)
+    signal[3] = 0
+    read = read_eeg(edf(tmp_path / "a.edf", signal, labels))
+    assert read.channels == ("Fp1", "Oz")
+    np.testing.assert_allclose(read.signal, signal[[0, 5]], atol=2e-3)
+    notes = " | ".join(read.notes)
+    for part in ("no scalp electrode: EEG A2-A1, ECG ECG", "recorded twice: FP1", "flat: O1"):
+        assert part in notes
+
+    raw = mne_raw(["Fp1", "Cz", "Oz"], "eeg", waves() * np.array([[1], [np.nan], [1]]))
+    raw.save(tmp_path / "b_raw.fif", verbose="ERROR")
+    read = read_eeg(tmp_path / "b_raw.fif")
+    assert read.channels == ("Fp1", "Oz") and "NaN or infinite values: Cz" in read.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "note"),
+    [
+        ("mV", 1e-3, ""),
+        ("V", 1e-6, ""),
+        ("nV", 1e3, ""),
+        ("", 1, "state no voltage unit"),
+        ("mV", 1, "multiplied by 0.001"),
+        ("V", 1, "multiplied by 1e-06"),
+        ("uV", 1e-3, "multiplied by 1000"),
+    ],
+)
+def test_units_and_mis_declared_units(tmp_path, unit, factor, note):
+    path = edf(tmp_path / "a.edf", waves() * factor, unit=unit)
+    read = read_eeg(path)
+    np.testing.assert_allclose(read.signal, waves(), atol=0.05)
+    assert note in " ".join(read.notes) and bool(read.notes) == bool(note)
+
+
+def test_a_silent_or_drifting_eeg_is_not_rescaled(tmp_path):
+    rng = np.random.default_rng(0)
+    silent = rng.normal(0, 0.4, (3, 400))
+    assert read_eeg(edf(tmp_path / "a.edf", silent)).notes == ()
+    drifting = waves(seconds=60) + np.linspace(0, 30_000, 6000)
+    assert read_eeg(edf(tmp_path / "b.edf", drifting)).notes == ()
+
+
+def test_mixed_rates_are_brought_to_the_highest(tmp_path):
+    t = np.arange(200) / 50
+    slow = EdfSignal(30 * np.sin(2 * np.pi * 2 * t), 50, label="Cz", physical_dimension="uV")
+    fast = EdfSignal(waves(1)[0], SFREQ, label="Pz", physical_dimension="uV")
+    Edf([slow, fast]).write(tmp_path / "a.edf")
+    read = read_eeg(tmp_path / "a.edf")
+    assert read.sfreq == SFREQ and read.signal.shape == (2, 400)
+    assert "50 to 100 Hz brought to 100 Hz" in read.notes[0]
+    truth = 30 * np.sin(2 * np.pi * 2 * np.arange(400) / 100)
+    assert np.corrcoef(read.signal[0], truth)[0, 1] > 0.99
+
+
+def test_truncated_edf_is_found_from_the_header_with_its_figures(tmp_path):
+    path = edf(tmp_path / "a.edf", waves(seconds=10))
+    data = path.read_bytes()
+    (tmp_path / "b.edf").write_bytes(data[:-1500])
+    for read in (read_eeg, eeg_header):
+        with pytest.raises(ReadError, match=r"b\.edf: is truncated: 7 of 10 records") as caught:
+            read(tmp_path / "b.edf")
+        assert "fix:" in str(caught.value)
+    for keep in (0, 5, 100, 256, 700):
+        (tmp_path / "c.edf").write_bytes(data[:keep])
+        with pytest.raises(ReadError):
+            eeg_header(tmp_path / "c.edf")
+
+
+def test_unknown_number_of_records_and_trailing_bytes(tmp_path):
+    path = edf(tmp_path / "a.edf", waves(seconds=10))
+    set_field(path, 236, "-1", 8)
+    assert "10 found" in eeg_header(path).notes[0]
+    set_field(path, 236, "8", 8)
+    assert "after the last record ignored" in eeg_header(path).notes[0]
+    assert read_eeg(path).signal.shape == (3, 800)
+
+
+@pytest.mark.parametrize(
+    ("offset", "text", "width", "message"),
+    [
+        (236, "99999999", 8, "truncated"),
+        (244, "0", 8, "records of 0 s"),
+        (252, "9999", 4, "declares 9999 signals"),
+        (252, "abc", 4, "expected a number"),
+        (184, "512", 8, "declares 512 header bytes"),
+        (0, "garbage", 8, r"not EDF|cannot be decoded"),
+    ],
+)
+def test_faulty_headers(tmp_path, offset, text, width, message):
+    path = edf(tmp_path / "a.edf", waves())
+    set_field(path, offset, text, width)
+    for read in (read_eeg, eeg_header):
+        with pytest.raises(ReadError, match=message):
+            read(path)
+
+
+def test_nothing_usable(tmp_path):
+    with pytest.raises(ReadError, match="bipolar derivations"):
+        read_eeg(edf(tmp_path / "a.edf", waves(2), ["Fp1-F7", "F7-T7"]))
+    with pytest.raises(ReadError, match="no scalp electrode"):
+        read_eeg(edf(tmp_path / "b.edf", waves(2), ["ECG", "Resp"]))
+    with pytest.raises(ReadError, match="3 channels are flat"):
+        read_eeg(edf(tmp_path / "c.edf", waves() * 0))
+    (tmp_path / "d.csv").write_text("1,2,3")
+    with pytest.raises(ReadError, match="is not EDF, BDF, FIF or SET"):
+        read_eeg(tmp_path / "d.csv")
+    for name in ("e.fif", "e.set"):
+        (tmp_path / name).write_bytes(b"nothing of the kind" * 10)
+        with pytest.raises(ReadError):
+            read_eeg(tmp_path / name)
+
+
+def test_mutated_recordings_raise_read_errors_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    source = edf(tmp_path / "a.edf", waves()).read_bytes()
+    for _ in range(60):
+        data = bytearray(source)
+        for _ in range(rng.integers(1, 5)):
+            data[rng.integers(0, 1024)] = rng.integers(32, 127)
+        (tmp_path / "m.edf").write_bytes(data)
+        try:
+            read_eeg(tmp_path / "m.edf")
+        except ReadError:
+            pass
+
+
+def test_channels_are_the_10_10_system():
+    import mne
+
+    built_in = mne.channels.get_builtin_montages()
+    names = {
+        system: set(mne.channels.make_standard_montage(next(n for n in built_in if n.endswith(system))).ch_names)
+        for system in ("1020", "1005")
+    }
+    assert CHANNELS[0] == "" and len(set(CHANNELS)) == len(CHANNELS)
+    assert set(CHANNELS[1:]) <= names["1020"] | names["1005"] | {"Nz"}
+    for name in names["1020"] - {"M1", "M2"}:
+        assert canonical_channel(name) in CHANNELS[1:]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    {
+        "EEG FP1-REF": "Fp1", "EEG FP1-LE": "Fp1", "Fc5.": "FC5", "EEG Fp1": "Fp1", "T3": "T7", "EEG T6-REF": "P8",
+        "Cz..": "Cz", "C3-M2": "C3", "FCZ": "FCz", "EEG A1-REF": "A1", "EEG A2-A1": None, "EEG Fpz-Cz": None,
+        "ECG ECG": None, "X": None, "nd": None, "Status": None, "EMG-REF": None, "P3 ": "P3", "T8-P8": None,
+    }.items(),
+)  # fmt: skip
+def test_canonical_names(label, name):
+    assert canonical_channel(label) == name
+
+
+def test_bipolar():
+    assert (
+        is_bipolar("EEG Fpz-Cz") and is_bipolar("T8-P8-0") and not is_bipolar("EEG FP1-REF") and not is_bipolar("ECG")
+    )
