@@ -13,12 +13,15 @@ from torch import Tensor
 from medssml.batch import Batch
 from medssml.checkpoint import CheckpointError, model_folder, read_config
 from medssml.config import build
+from medssml.data.collate import collate
 from medssml.model import TOKENIZER, MultimodalModel
+from medssml.transforms.base import Transform
+from medssml.transforms.report import ReportTransform
 
 #: One study: modality -> path, or the text of a report.
 Study = Mapping[str, "str | os.PathLike[str]"]
 
-#: What a text may be given in the place of a file.
+#: Endings by which a text is known to name a file.
 TEXT_SUFFIXES = {".txt", ".xml", ".json", ".dcm"}
 
 
@@ -55,11 +58,9 @@ class Predictor:
             FileNotFoundError: a file is not there.
             ValueError: a study without anything.
         """
-        from medssml.data.collate import collate
-
         samples = [self._sample(index, study) for index, study in enumerate(studies)]
         device = next(self.model.parameters()).device
-        return collate(samples, self.modalities, {}).to(device)
+        return collate(samples, self.modalities).to(device)
 
     def predict(self, inputs: Study | Sequence[Study], task: str | None = None) -> Any:
         """Probability of each task; a list of K for a multiclass task, the value for a regression.
@@ -98,7 +99,8 @@ class Predictor:
         given = {name: study[name] for name in self.modalities if study.get(name)}
         if not given:
             raise ValueError(f"study {index} has nothing; give at least one of {list(self.modalities)}")
-        sample: dict[str, Any] = {"study_id": str(index), "subject": index, "key": index, "targets": {}, "content": {}}
+        sample: dict[str, Any] = {"study_id": str(index), "subject": index, "key": index, "targets": {}}
+        sample["content"] = dict.fromkeys(given, index)
         for name, source in given.items():
             if name not in self.transforms:
                 raise CheckpointError(
@@ -118,11 +120,12 @@ def probability(logits: Tensor, kind: str) -> Tensor:
 
 
 def _source(name: str, source: str | os.PathLike[str], transform: Any) -> Path | str:
-    """The file, or for a transform of text the text itself where no file of that name is meant."""
+    """The file; of a report also the text itself, where it names no file."""
     path = Path(source)
-    takes_text = bool(getattr(transform, "takes_text", False))
-    if takes_text and isinstance(source, str) and ("\n" in source or path.suffix.lower() not in TEXT_SUFFIXES):
-        return source
+    if isinstance(source, str) and isinstance(transform, ReportTransform):
+        named = path.suffix.lower() in TEXT_SUFFIXES and "\n" not in source
+        if not named or (" " in source and not path.exists()):
+            return source
     if not path.exists():
         raise FileNotFoundError(f"{name}: no file {source}")
     return path
@@ -134,8 +137,6 @@ def load_transforms(folder: str | Path, plugins: Collection[str] = ()) -> dict[s
     Raises:
         CheckpointError: a transform cannot be built.
     """
-    from medssml.transforms.base import Transform
-
     folder = model_folder(folder)
     transforms = {}
     for name, node in read_config(folder).get("transforms", {}).items():

@@ -50,7 +50,7 @@ class EEGTransformer(MaskableEncoder):
         patch_samples: int = 100,
         sfreq: float = 100.0,
         *,
-        max_patches: int = 256,
+        max_patches: int = 1024,
         channel_names: int | None = None,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
@@ -149,11 +149,12 @@ class EEGTransformer(MaskableEncoder):
         return count
 
     def _raw(self, inputs: dict[str, Tensor], keep: Tensor | None) -> Tensor:
-        """(n, N, patch_samples) float32 raw patches, or (n, K, patch_samples)."""
+        """(n, N, patch_samples) raw patches in float32 or better, or (n, K, patch_samples)."""
         signal = inputs["signal"]
         count = self._count(signal)
         patches = signal[..., : count * self.patch_samples].unflatten(-1, (count, self.patch_samples)).flatten(1, 2)
-        return (patches if keep is None else gather_tokens(patches, keep)).float()
+        kept = patches if keep is None else gather_tokens(patches, keep)
+        return kept.to(torch.promote_types(kept.dtype, torch.float32))
 
     def _power(self, raw: Tensor) -> Tensor:
         """(..., P // 2 + 1) periodogram in (100 uV)^2: white noise of variance v gives v on average."""

@@ -10,7 +10,8 @@ from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import Encoder, refuse_keep
 from medssml.layers import attendable, masked_mean
 
-SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+#: Of the vocabulary that `medssml.transforms.ReportTransform` learns; deid stands for what a report had removed.
+SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4, "deid": 5}
 
 
 class TextEncoder(Encoder):
@@ -23,7 +24,7 @@ class TextEncoder(Encoder):
         pad_token_id: id of padding.
         mlp_ratio: hidden width of the MLPs, as a multiple of dim.
         dropout: in the layers.
-        special_ids: name -> id of the tokens that are no words: pad, unk, cls, sep, mask.
+        special_ids: name -> id of the tokens that are no words, where they differ from `SPECIAL_IDS`.
         local_folder: a Hugging Face folder with config.json and safetensors, which then decides all of the above;
             nothing is ever downloaded, and weights in pickle files are refused.
         config: a Hugging Face config as a dict, in place of vocab_size to dropout; what the checkpoint of a

@@ -127,7 +127,7 @@ def test_knows_the_readers_channels():
 
 
 def test_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="between 1 and 256"):
+    with pytest.raises(ValueError, match="between 1 and 1024"):
         encoder()(recording(samples=40))
     with pytest.raises(ValueError, match="max_patches"):
         encoder(max_patches=2)(recording())

@@ -87,4 +87,4 @@ def test_refuses_what_does_not_fit():
 
 def test_special_ids():
     net = TextEncoder(60, 24, 1, 3, 16, pad_token_id=3, special_ids={"mask": 9})
-    assert net.special_ids == {"pad": 3, "unk": 1, "cls": 2, "sep": 3, "mask": 9}
+    assert net.special_ids == {"pad": 3, "unk": 1, "cls": 2, "sep": 3, "mask": 9, "deid": 5}

@@ -1,0 +1,110 @@
+"""Predictor: files of any subset of modalities in, probabilities out; the answer of the model itself."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import medssml
+from medssml.checkpoint import CheckpointError
+from medssml.encoders import TextEncoder, ViT
+from medssml.fusion import ConcatFusion
+from medssml.model import MultimodalModel
+from medssml.transforms import ReportTransform, XrayTransform
+
+TEXT = "FINDINGS: The lungs are clear. IMPRESSION: No acute findings."
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    report = ReportTransform(vocab_size=64, max_length=32)
+    report.fit([TEXT, "Large pleural effusion on the left.", "The heart is enlarged. No effusion."] * 3)
+    transforms = {"xray": XrayTransform(32), "report": report}
+    encoders = {"xray": ViT((32, 32), 16, 24, 1, 2), "report": TextEncoder(report.vocab_size, 24, 1, 2, 32)}
+    tasks = {
+        "finding": {"kind": "binary"},
+        "grade": {"kind": "multiclass", "n_classes": 3},
+        "age": {"kind": "regression"},
+    }
+    folder = tmp_path_factory.mktemp("run")
+    MultimodalModel(encoders, ConcatFusion(("xray", "report"), 16), tasks).save(folder / "model", transforms)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "chest.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (96, 80), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_predicts_any_subset(run, image):
+    predictor = medssml.load(run)
+    assert predictor.modalities == ("xray", "report") and predictor.tasks == ("finding", "grade", "age")
+    for study in ({"xray": image}, {"report": TEXT}, {"xray": str(image), "report": TEXT}):
+        answer = predictor.predict(study)
+        assert 0.0 < answer["finding"] < 1.0
+        assert sum(answer["grade"]) == pytest.approx(1.0, abs=1e-5) and len(answer["grade"]) == 3
+        assert isinstance(answer["age"], float)
+        assert list(predictor.predict(study, task="finding")) == ["finding"]
+
+
+def test_a_list_gives_the_answers_of_its_studies(run, image):
+    predictor = medssml.load(run)
+    studies = [{"xray": image}, {"report": TEXT}, {"xray": image, "report": "No effusion."}]
+    together = predictor.predict(studies)
+    for study, answer in zip(studies, together, strict=True):
+        assert predictor.predict(study)["finding"] == pytest.approx(answer["finding"], abs=1e-6)
+    embedded = predictor.embed(studies)
+    assert embedded.shape == (3, 16) and embedded.dtype == torch.float32
+    assert torch.allclose(predictor.embed(studies[0]), embedded[:1], atol=1e-6)
+
+
+def test_a_report_is_a_text_or_a_file(run, tmp_path):
+    predictor = medssml.load(run)
+    file = tmp_path / "my report.txt"
+    file.write_text(TEXT)
+    from_text = predictor.embed({"report": TEXT})
+    assert torch.equal(predictor.embed({"report": file}), from_text)
+    assert torch.equal(predictor.embed({"report": str(file)}), from_text)
+    assert predictor.embed({"report": "See the file report.txt"}).shape == (1, 16)
+
+
+def test_what_cannot_be_predicted_is_told(run, image, tmp_path):
+    predictor = medssml.load(run)
+    with pytest.raises(KeyError, match="unknown modality 'mri'"):
+        predictor.predict({"mri": image})
+    with pytest.raises(FileNotFoundError, match="xray: no file"):
+        predictor.predict({"xray": tmp_path / "gone.png"})
+    with pytest.raises(FileNotFoundError, match="report: no file"):
+        predictor.predict({"report": "gone.txt"})
+    with pytest.raises(ValueError, match="study 1 has nothing"):
+        predictor.predict([{"xray": image}, {"report": ""}])
+    with pytest.raises(KeyError, match="no task 'other'"):
+        predictor.predict({"xray": image}, task="other")
+
+
+def test_the_tokenizer_travels_with_the_model(run, tmp_path):
+    config = json.loads((run / "model" / "config.json").read_text())
+    assert config["transforms"]["report"]["init_args"]["tokenizer"] == "tokenizer"
+    assert (run / "model" / "tokenizer" / "tokenizer.json").is_file()
+    moved = tmp_path / "elsewhere"
+    run_model = run / "model"
+    moved.mkdir()
+    for file in run_model.rglob("*"):
+        if file.is_file():
+            target = moved / file.relative_to(run_model)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    assert torch.equal(medssml.load(moved).embed({"report": TEXT}), medssml.load(run).embed({"report": TEXT}))
+
+
+def test_a_model_without_transforms_says_so(run, tmp_path, image):
+    MultimodalModel.load(run).save(tmp_path)
+    with pytest.raises(CheckpointError, match="without a transform for xray"):
+        medssml.load(tmp_path).predict({"xray": image})
