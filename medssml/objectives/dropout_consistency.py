@@ -76,9 +76,10 @@ class ModalityDropoutConsistency(Objective):
         return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
 
     def _alike(self, step: Step, within: Tensor) -> Tensor:
-        """(B, B) bool: part i and whole j are of one subject, or share an input that part i consists of."""
+        """(B, B) bool: part i and whole j are of one subject or share an input of part i; or either is empty."""
         every = torch.arange(len(within), device=within.device)
-        found = step.everyone.alike(every, every, ())
+        something = step.everyone.present.any(1)
+        found = step.everyone.alike(every, every, ()) | ~(something[:, None] & something[None, :])
         for column in range(within.shape[1]):
             found = found | (step.everyone.alike(every, every, [column]) & within[:, column][:, None])
         return found

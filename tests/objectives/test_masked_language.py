@@ -1,0 +1,88 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medssml.objectives import MaskedLanguageModelling, Step
+from tests.objectives.tiny import VOCABULARY, batch_of, study, ten_studies, tiny_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model().eval()
+
+
+@pytest.fixture
+def objective(model):
+    torch.manual_seed(0)
+    return MaskedLanguageModelling(model)
+
+
+def long_reports(n=400, words=100):
+    ids = torch.randint(5, VOCABULARY, (n, words + 2), generator=torch.Generator().manual_seed(0))
+    ids[:, 0], ids[:, -1] = 2, 3
+    return ids, torch.ones_like(ids), torch.arange(n)
+
+
+def test_fifteen_percent_of_the_words_in_the_proportions_of_bert(objective):
+    ids, mask, keys = long_reports()
+    shown, asked = objective.corrupt(ids, mask, keys)
+    assert (asked.sum(1) == 15).all()
+    masked = (shown == 4) & asked
+    kept = (shown == ids) & asked
+    total = asked.sum().item()
+    assert masked.sum().item() / total == pytest.approx(0.8, abs=0.02)
+    assert kept.sum().item() / total == pytest.approx(0.1 + 0.1 / 35, abs=0.02)  # a random word may be the word
+    assert torch.equal(shown[~asked], ids[~asked])
+
+
+def test_random_words_are_words_and_all_of_them(objective):
+    ids, mask, keys = long_reports()
+    shown, asked = objective.corrupt(ids, mask, keys)
+    random = shown[asked & (shown != 4) & (shown != ids)]
+    assert set(random.tolist()) == set(range(5, VOCABULARY))
+
+
+def test_special_tokens_and_padding_are_never_asked_for(objective):
+    ids = torch.tensor([[2, 7, 8, 3, 0, 0], [2, 3, 0, 0, 0, 0], [2, 1, 9, 9, 9, 3]])
+    mask = (ids != 0).long()
+    for key in range(50):
+        shown, asked = objective.corrupt(ids, mask, torch.tensor([key, key, key]))
+        assert asked.sum(1).tolist() == [1, 0, 1]
+        assert not (asked & (ids < 5)).any()
+        assert torch.equal(shown[ids < 5], ids[ids < 5])
+
+
+def test_draw_does_not_depend_on_padding(objective):
+    ids, mask, keys = long_reports(8, 20)
+    shown, _ = objective.corrupt(ids, mask, keys)
+    wide, _ = objective.corrupt(F.pad(ids, (0, 9)), F.pad(mask, (0, 9)), keys)
+    assert torch.equal(wide[:, :22], shown)
+
+
+def test_loss_is_the_cross_entropy_of_the_asked_tokens(model, objective):
+    batch = batch_of(ten_studies())
+    ids, mask = batch.inputs["report"]["input_ids"], batch.inputs["report"]["attention_mask"]
+    shown, asked = objective.corrupt(ids, mask, batch.key[batch.rows("report")])
+    encoder = model.encoders["report"]
+    tokens = encoder({"input_ids": shown, "attention_mask": mask}).tokens
+    logits = objective.transform(tokens) @ encoder.bert.embeddings.word_embeddings.weight.T + objective.bias
+    expected = -logits.log_softmax(-1).gather(2, ids[..., None]).squeeze(2)[asked].mean()
+    torch.testing.assert_close(objective(Step(model, batch))["loss"], expected)
+
+
+def test_gradient_reaches_the_text_encoder_and_no_other(model, objective):
+    model.zero_grad()
+    objective(Step(model, batch_of(ten_studies())))["loss"].backward()
+    assert {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None} == {"report"}
+    model.zero_grad()
+
+
+def test_reports_without_a_word_are_nothing_to_learn_from(model, objective):
+    empty = study(0, ("report",))
+    empty["inputs"]["report"] = torch.tensor([2, 3])
+    assert objective(Step(model, batch_of([empty]))) is None
+
+
+def test_only_a_text_encoder(model):
+    with pytest.raises(ValueError, match="its encoder is ViT, no TextEncoder"):
+        MaskedLanguageModelling(model, modality="ct")
