@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -13,18 +14,23 @@ from typing import Any
 
 import torch
 
+from medssml.checkpoint import CheckpointError
+
+__all__ = ["BEST", "LAST", "PREVIOUS", "CheckpointError", "NoSpaceError", "last_step", "load", "load_last", "save"]
+
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 #: Raised by one when old checkpoints can no longer be read.
 FORMAT = 1
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used, and why."""
-
-
 class NoSpaceError(OSError):
-    """The disk is full; what was saved before is untouched."""
+    """The disk is full; what was saved before is untouched, and the same command goes on from there."""
+
+    exit_code = 75
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -60,7 +66,9 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except Exception as error:  # torch raises half a dozen kinds for a damaged archive
-        raise CheckpointError(f"{path.name} cannot be read ({type(error).__name__}); fix: remove it, or --fresh") from error
+        raise CheckpointError(
+            f"{path.name} cannot be read ({type(error).__name__}); fix: remove it, or --fresh"
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path.name} has format {found}, this version reads {FORMAT}; fix: --fresh")
@@ -89,12 +97,12 @@ def _explained(error: Exception, path: Path, state: dict[str, Any]) -> Exception
     needed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
     free = shutil.disk_usage(path.parent).free
     # torch wraps what the operating system says, so that the errno may be lost.
-    full = getattr(error, "errno", None) == 28 or (isinstance(error, RuntimeError) and free < needed)
+    full = getattr(error, "errno", None) == errno.ENOSPC or (isinstance(error, RuntimeError) and free < needed)
     if not full:
         return error
     good = last_step(path.parent)
     return NoSpaceError(
-        28,
+        errno.ENOSPC,
         f"no space for {path.name}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB free; last good = "
         f"{'none' if good is None else f'step {good}'}; fix: make room and run the same command again",
     )

@@ -70,7 +70,7 @@ class FineTuner(Learner):
         return self
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """"loss", and "loss/TASK" for every task that somebody in the batch, on any rank, is labelled for."""
+        """ "loss", and "loss/TASK" for every task that somebody in the batch, on any rank, is labelled for."""
         logits = self._logits(batch, self.model, self._within(batch))
         losses = self._task_losses(logits, batch)
         if not losses:
@@ -79,7 +79,7 @@ class FineTuner(Learner):
         return {"loss": torch.stack(list(losses.values())).mean(), **numbers}
 
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """"loss", "auroc/TASK" (or "mse/TASK" of a regression) where there are enough labels, and "auroc", their mean."""
+        """ "loss", "auroc/TASK" (or "mse/TASK" of a regression) where there are enough labels, and "auroc", their mean."""
         outputs, targets = defaultdict(list), defaultdict(list)
         for batch in batches:
             for task, logits in self._logits(batch, self.validated).items():
@@ -231,5 +231,7 @@ def _chosen(model: MultimodalModel, tasks: Sequence[str] | None) -> dict[str, Ta
     chosen = list(model.tasks) if tasks is None else list(tasks)
     missing = [task for task in chosen if task not in model.tasks]
     if missing or not chosen:
-        raise ValueError(f"tasks {missing or chosen} are not among the model's {list(model.tasks)}; fix: add_task first")
+        raise ValueError(
+            f"tasks {missing or chosen} are not among the model's {list(model.tasks)}; fix: add_task first"
+        )
     return {task: model.tasks[task] for task in chosen}

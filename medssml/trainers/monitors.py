@@ -61,7 +61,9 @@ def collapse_metrics(features: Tensor) -> dict[str, float]:
     }
 
 
-def ridge_probe(features: Tensor, targets: Tensor, groups: Tensor, *, folds: int = 5, penalty: float = 1.0) -> float | None:
+def ridge_probe(
+    features: Tensor, targets: Tensor, groups: Tensor, *, folds: int = 5, penalty: float = 1.0
+) -> float | None:
     """AUROC of a linear classifier on frozen features, cross-validated by subject: what a probe would reach.
 
     Ridge regression on the classes, in closed form, with standardised features; every study is scored by a classifier
@@ -107,7 +109,7 @@ def class_auroc(targets: np.ndarray, scores: np.ndarray, classes: np.ndarray) ->
 
 
 def probe_metrics(features: Tensor, targets: Mapping[str, Tensor], groups: Tensor) -> dict[str, float]:
-    """"probe_auroc/TASK" for every task whose targets are classes and has enough labels among these studies."""
+    """ "probe_auroc/TASK" for every task whose targets are classes and has enough labels among these studies."""
     metrics: dict[str, float] = {}
     for task, values in targets.items():
         labelled = torch.isfinite(values)

@@ -6,7 +6,7 @@ import torch
 
 
 def device_type(device: str) -> str:
-    """"cuda" or "cpu" for "auto", "cuda" or "cpu".
+    """ "cuda" or "cpu" for "auto", "cuda" or "cpu".
 
     Raises:
         ValueError: a GPU was asked for and there is none.
@@ -33,7 +33,7 @@ def has_fast_bf16(device: str) -> bool:
 
 
 def chosen_precision(precision: str, device: str) -> str:
-    """"32" or "bf16-mixed": what "auto" means on `device`, or what was asked for."""
+    """ "32" or "bf16-mixed": what "auto" means on `device`, or what was asked for."""
     if precision != "auto":
         return precision
     return "bf16-mixed" if has_fast_bf16(device) else "32"

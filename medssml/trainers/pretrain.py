@@ -48,7 +48,7 @@ class Pretrainer(Learner):
         self.probe_studies = probe_studies
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """"loss", and "OBJECTIVE/..." for what each objective reports."""
+        """ "loss", and "OBJECTIVE/..." for what each objective reports."""
         return self._sum(Step(self.model, batch, seed=self.seed))
 
     def _sum(self, step: Step) -> dict[str, Tensor]:

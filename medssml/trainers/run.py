@@ -235,9 +235,7 @@ class _Course(pl.Callback):
         elif self.learner.average is not None:
             self.learner.model.load_state_dict(self.learner.average.module.state_dict())
         self.learner.model.eval()
-        return Outcome(
-            "done", 0, self.learner.step, seconds, self.best["score"], self.metrics, skipped=not self._ran
-        )
+        return Outcome("done", 0, self.learner.step, seconds, self.best["score"], self.metrics, skipped=not self._ran)
 
     # Lightning's hooks.
 

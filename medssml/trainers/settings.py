@@ -37,7 +37,9 @@ class Optim:
         if not self.lr > 0:
             raise ValueError(f"optim.lr is {self.lr}; fix: a number above 0")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"optim.warmup is {self.warmup}, a fraction of all steps; fix: 0 to 1, or use warmup_steps")
+            raise ValueError(
+                f"optim.warmup is {self.warmup}, a fraction of all steps; fix: 0 to 1, or use warmup_steps"
+            )
         if self.schedule not in ("cosine", "linear", "constant"):
             raise ValueError(f"optim.schedule is {self.schedule!r}; accepted: cosine, linear, constant")
         if not 0 <= self.clip_norm:

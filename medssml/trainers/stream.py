@@ -7,22 +7,20 @@ case: where a run stands is one number, the batches it has taken.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Protocol
 
 from medssml.batch import Batch
 
 
 class TrainLoader(Protocol):
-    """What training asks of a loader: a fixed length, and that it can start anywhere.
+    """What training asks of a loader: epochs of a fixed length, and that it can start anywhere.
 
-    The state is {"epoch": e, "batch": b}: the next `iter()` yields the batches b, b + 1, ... of epoch e, and the one
-    after that those of epoch e + 1 from its first.
+    The state {"step": n} means that `take()` gives batch n % length of epoch n // length next.
     """
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def take(self) -> Batch: ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -31,7 +29,7 @@ class Stream:
     """The batches `first` .. `last` - 1 of a run.
 
     Args:
-        loader: yields an epoch at a time.
+        loader: of the training studies.
         per_epoch: batches taken of each epoch, at most the loader's length.
     """
 
@@ -42,17 +40,9 @@ class Stream:
         self.per_epoch = per_epoch
 
     def __iter__(self) -> Iterator[Batch]:
-        position = self.first
-        while position < self.last:
-            epoch, batch = divmod(position, self.per_epoch)
-            self.loader.load_state_dict({"epoch": epoch, "batch": batch})
-            count = min(self.per_epoch - batch, self.last - position)
-            before = position
-            for item in islice(iter(self.loader), count):
-                position += 1
-                yield item
-            if position - before < count:
-                raise RuntimeError(
-                    f"the loader gave {position - before} of {count} batches of epoch {epoch}: its length is "
-                    f"{len(self.loader)}; fix: a loader whose epochs all have that length"
-                )
+        for position in range(self.first, self.last):
+            epoch, place = divmod(position, self.per_epoch)
+            # Elsewhere the loader goes on by itself, and its processes may read ahead.
+            if position == self.first or (place == 0 and self.per_epoch < len(self.loader)):
+                self.loader.load_state_dict({"step": epoch * len(self.loader) + place})
+            yield self.loader.take()

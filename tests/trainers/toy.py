@@ -1,6 +1,6 @@
 """A small model, its data and its run, for the tests of the trainers; as a script, the run that the tests kill.
 
-    python tests/trainers/toy.py FOLDER [--kill STEP] [--slow]
+python tests/trainers/toy.py FOLDER [--kill STEP] [--slow]
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def toy_model(seed: int = 0, tasks: tuple[str, ...] = ("sick",), dropout: float 
 class ToyLoader:
     """Batches of studies whose label is the sign of their first number; order and keys are f(seed, epoch)."""
 
-    def __init__(self, studies: int = 48, size: int = 8, seed: int = 0, labels: float = 1.0, shuffle: bool = True) -> None:
+    def __init__(self, studies: int = 48, size: int = 8, seed: int = 0, labels: float = 1.0) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.x = torch.randn(studies, len(MODALITIES), WIDTH, generator=generator)
         self.present = torch.rand(studies, len(MODALITIES), generator=generator) > 0.3
@@ -63,26 +63,27 @@ class ToyLoader:
         label = (self.x[:, :, 0].mean(1) > 0).float()
         hidden = torch.rand(studies, generator=generator) >= labels
         self.label = label.masked_fill(hidden, float("nan"))
-        self.size, self.seed, self.shuffle = size, seed, shuffle
-        self.next = {"epoch": 0, "batch": 0}
+        self.size, self.seed = size, seed
+        self.step = 0
         self.before_batch: Any = None
 
     def __len__(self) -> int:
         return len(self.x) // self.size
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.next = dict(state)
+        self.step = state["step"]
+
+    def take(self) -> Batch:
+        if self.before_batch is not None:
+            self.before_batch(self.step)
+        epoch, place = divmod(self.step, len(self))
+        self.step += 1
+        order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(1000 * self.seed + epoch))
+        return self.batch(order[place * self.size : (place + 1) * self.size], epoch)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, start = self.next["epoch"], self.next["batch"]
-        self.next = {"epoch": epoch + 1, "batch": 0}
-        order = torch.arange(len(self.x))
-        if self.shuffle:
-            order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(1000 * self.seed + epoch))
-        for number in range(start, len(self)):
-            if self.before_batch is not None:
-                self.before_batch(epoch, number)
-            yield self.batch(order[number * self.size : (number + 1) * self.size], epoch)
+        """For validation: every study once, in order."""
+        return (self.batch(rows) for rows in torch.arange(len(self.x)).split(self.size))
 
     def batch(self, rows: Tensor, epoch: int = 0) -> Batch:
         present = self.present[rows]
@@ -98,7 +99,12 @@ class ToyLoader:
 
 
 def toy_run(
-    folder: Path, *, loader: ToyLoader | None = None, learner: FineTuner | None = None, identity: Any = None, **settings: Any
+    folder: Path,
+    *,
+    loader: ToyLoader | None = None,
+    learner: FineTuner | None = None,
+    identity: Any = None,
+    **settings: Any,
 ) -> tuple[FineTuner, Outcome]:
     """Four epochs of six batches with modality dropout, a running mean of the weights and validation."""
     torch.set_num_threads(1)
@@ -111,7 +117,7 @@ def toy_run(
         loader or ToyLoader(),
         folder,
         TrainerSettings(**{**options, **settings}),
-        val=ToyLoader(seed=9, shuffle=False),
+        val=ToyLoader(seed=9),
         identity=identity or {"config": "toy"},
     )
     return learner, outcome
@@ -125,12 +131,11 @@ def main() -> int:
     options = parser.parse_args()
     loader = ToyLoader()
 
-    def before(epoch: int, number: int) -> None:
-        if options.kill is not None and epoch * len(loader) + number == options.kill:
+    def before(step: int) -> None:
+        if step == options.kill:
             os.kill(os.getpid(), signal.SIGKILL)
         if options.slow:
-            sys.stdout.write("batch\n")
-            sys.stdout.flush()
+            print("batch", flush=True)
             time.sleep(0.3)
 
     loader.before_batch = before

@@ -1,0 +1,243 @@
+"""MLflow, and the only file that imports it: config, manifest hash, presence statistics, metrics and the report of a run.
+
+Nothing else goes there. What is sent is an allow list: no path, no login name, no study id. The store of a run folder
+names no folder either, so that it can be moved and shared.
+
+MLflow takes seconds to import and to make a store, so all of it happens in a thread of its own; the training loop only
+appends to a list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "medssml"
+
+#: Sections of a resolved config that are logged; everything else in it stays in the run folder.
+SECTIONS = (
+    "model", "transforms", "objectives", "optim", "trainer", "data", "freeze", "modality_dropout", "label_smoothing",
+    "class_weights", "labels", "tasks", "seed",
+)  # fmt: skip
+
+#: What MLflow or its environment may add on its own, and what says who or where.
+_SCRUBBED_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
+
+_LONGEST = 500
+_BATCH = 1000
+
+
+def allowed_params(config: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted key -> text, of the sections in `SECTIONS`; a text that could be a path is left out."""
+    flat: dict[str, str] = {}
+    for section in SECTIONS:
+        if section in config:
+            _flatten(section, config[section], flat)
+    return flat
+
+
+def _flatten(key: str, value: Any, into: dict[str, str]) -> None:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _flatten(key if name == "init_args" else f"{key}.{name}", inner, into)
+    elif isinstance(value, (list, tuple)) and any(isinstance(inner, (Mapping, list, tuple)) for inner in value):
+        for place, inner in enumerate(value):
+            _flatten(f"{key}.{place}", inner, into)
+    elif not _could_be_path(value):
+        into[key] = str(value)[:_LONGEST]
+
+
+def _could_be_path(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_could_be_path(inner) for inner in value)
+    if isinstance(value, PurePath):
+        return True
+    return isinstance(value, str) and ("/" in value or "\\" in value or value.startswith("~"))
+
+
+class MlflowTracker:
+    """One run in MLflow: `sqlite:///FOLDER/mlflow.db`, or the server that MLFLOW_TRACKING_URI names.
+
+    Use it as a context manager; the end of the block waits until everything is written. A store that cannot be
+    written costs a warning and no training.
+
+    Args:
+        folder: the run folder.
+        name: of the run, such as the verb.
+        config: resolved; `allowed_params` of it are logged.
+        facts: further parameters: manifest hash, presence statistics.
+        every_s: seconds between two writes of metrics.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        facts: Mapping[str, str | int | float] | None = None,
+        every_s: float = 20.0,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.params = allowed_params(config) | {key: str(value) for key, value in (facts or {}).items()}
+        self.every_s = every_s
+        self._waiting: list[tuple[str, float, int, int]] = []
+        self._last = time.monotonic()
+        self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._status = "FINISHED"
+
+    def __enter__(self) -> MlflowTracker:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close("FAILED" if error is not None else self._status)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the numbers of one step; they are written in batches."""
+        now = int(time.time() * 1000)
+        self._waiting += [(name, float(value), now, step) for name, value in values.items()]
+        if len(self._waiting) >= _BATCH or time.monotonic() - self._last > self.every_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hands what waits to the writing thread; returns at once."""
+        if self._waiting:
+            self._orders.put(("metrics", self._waiting))
+            self._waiting = []
+        self._last = time.monotonic()
+
+    def artifact(self, path: Path) -> None:
+        """Logs a file of the run folder, such as the report, under its name alone."""
+        self._orders.put(("artifact", path))
+
+    def stopped(self) -> None:
+        """The run was stopped by a signal and will go on later."""
+        self._status = "KILLED"
+
+    def close(self, status: str = "FINISHED") -> None:
+        """Writes everything and ends the thread."""
+        self.flush()
+        self._orders.put(("end", status))
+        self._thread.join()
+
+    # In the thread.
+
+    def _work(self) -> None:
+        try:
+            store = _Store(self.folder, self.name, self.params)
+            while True:
+                kind, content = self._orders.get()
+                getattr(store, kind)(content)
+                if kind == "end":
+                    return
+        except Exception as error:  # whatever a tracking server says, training goes on
+            log.warning("MLflow: %s: %s; this run is not tracked", type(error).__name__, str(error).split("\n")[0])
+            self._drain()
+
+    def _drain(self) -> None:
+        while self._orders.get()[0] != "end":
+            continue
+
+
+class _Store:
+    """The MLflow side: everything that blocks."""
+
+    def __init__(self, folder: Path, name: str, params: Mapping[str, str]) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        import mlflow.entities as entities
+        from mlflow import MlflowClient
+
+        # After the import, which sets the level itself.
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        self.entities = entities
+        self.folder = folder
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        self.local = not uri
+        if not uri:
+            uri = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+            _create_store(uri)
+        self.client = MlflowClient(tracking_uri=uri)
+        self.experiment = self._experiment()
+        self.run_id = self._resumed() or self._created(name)
+        known = self.client.get_run(self.run_id).data.params
+        new = [entities.Param(key, value) for key, value in params.items() if key not in known]
+        for start in range(0, len(new), 100):
+            self.client.log_batch(self.run_id, params=new[start : start + 100])
+        self._scrub()
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return str(found.experiment_id)
+        location = f"mlflow-artifacts:/{EXPERIMENT}" if self.local else None
+        return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
+
+    def _resumed(self) -> str | None:
+        """The run that this folder began, where there is one."""
+        note = self.folder / "mlflow_run.txt"
+        if not note.exists():
+            return None
+        run_id = note.read_text(encoding="utf-8").strip()
+        with contextlib.suppress(Exception):  # a new server, or a store that was removed: begin a new run
+            self.client.update_run(run_id, status="RUNNING")
+            return run_id
+        return None
+
+    def _created(self, name: str) -> str:
+        run_id = str(self.client.create_run(self.experiment, run_name=name, tags={}).info.run_id)
+        (self.folder / "mlflow_run.txt").write_text(run_id + "\n", encoding="utf-8")
+        return run_id
+
+    def _scrub(self) -> None:
+        tags = self.client.get_run(self.run_id).data.tags
+        for tag in _SCRUBBED_TAGS:
+            if tag in tags:
+                self.client.delete_tag(self.run_id, tag)
+
+    def metrics(self, rows: list[tuple[str, float, int, int]]) -> None:
+        """Writes metrics, a thousand at a time."""
+        made = [self.entities.Metric(_metric_name(name), value, stamp, step) for name, value, stamp, step in rows]
+        for start in range(0, len(made), _BATCH):
+            self.client.log_batch(self.run_id, metrics=made[start : start + _BATCH])
+
+    def artifact(self, path: Path) -> None:
+        """Copies the file to where `mlflow server --artifacts-destination mlartifacts` serves it, or sends it."""
+        if not self.local:
+            self.client.log_artifact(self.run_id, str(path))
+            return
+        target = self.folder / "mlartifacts" / EXPERIMENT / self.run_id / "artifacts"
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / path.name)
+
+    def end(self, status: str) -> None:
+        """Marks the run as ended."""
+        self.client.set_terminated(self.run_id, status=status)
+
+
+def _create_store(uri: str) -> None:
+    # Made here and not by the client, which would write the folder of the process into the store as the place of
+    # artifacts. This scheme names none: the server that shows the store is told where they are.
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
+
+
+def _metric_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "_-./ :" else "_" for letter in name)[:250]

@@ -1,0 +1,275 @@
+"""medssml finetune: a model learns tasks from labelled studies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssml.data.datamodule import StudyDataModule
+    from medssml.data.manifest import Manifest
+    from medssml.trainers.finetune import FineTuner
+
+
+def finetune(
+    *,
+    checkpoint: str,
+    manifest: Path,
+    task: Sequence[str],
+    out: Path,
+    config: Path | None = None,
+    architecture: Path | None = None,
+    labels: float = 1.0,
+    freeze: str | None = None,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    device: str | None = None,
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    precision: str | None = None,
+    cache: Path | None = None,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+    fresh: bool = False,
+    dry_run: bool = False,
+    track: bool = True,
+) -> int | Path | dict[str, Any]:
+    """Learns one or several tasks from the labelled training studies and writes a run folder.
+
+    `model/` holds the weights with the best mean AUROC on the validation studies (their loss where an AUROC is not
+    defined, the last weights where they have too few labels); test studies are never looked at. The same command run
+    again continues where it stopped.
+
+    Args:
+        checkpoint: run folder of a pretraining, or `none` to train from scratch (then with --architecture).
+        manifest: the study table, CSV or Parquet.
+        task: name of a label column without `label_`; may be given several times; `all` for every one of them.
+        out: run folder.
+        config: settings of the fine-tuning, such as configs/finetune/default.yaml; defaults without it.
+        architecture: with --checkpoint none: the pretraining config whose model and transforms are used; without it,
+            --config is read as one.
+        labels: share of the labelled training subjects that is used; a smaller share is a part of a larger one.
+        freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
+        overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
+        seed: of new weights, order, augmentation and the choice of labels.
+        device: auto, cpu or cuda.
+        devices: how many devices on each machine.
+        num_nodes: how many machines.
+        precision: auto, 32 or bf16-mixed.
+        cache: folder of prepared studies, shared between runs; a folder `cache` beside the run folder by default.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that classes may come from; may be given several times.
+        fresh: start over, removing what an earlier run left in the folder.
+        dry_run: two steps on a few studies, an estimate of the time, and nothing written.
+        track: log to MLflow, in the run folder or where MLFLOW_TRACKING_URI says.
+
+    Returns:
+        the run folder; an exit code where the run was stopped (75, 130) or lost too many studies (4).
+
+    Raises:
+        medssml.config.ConfigError: a wrong key or value. medssml.data.table.ManifestError: a wrong table.
+        RunFolderError: the folder holds another run. KeyError: no such task.
+    """
+    from medssml.data.manifest import Manifest
+    from medssml.verbs import console
+    from medssml.verbs.pretrain import trainer_overrides
+    from medssml.verbs.run_folder import RunFolder
+
+    told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
+    told += [] if freeze is None else [f"freeze={freeze}"]
+    resolved = _resolved(checkpoint, config, architecture, [*overrides, *told], plugins)
+    table = Manifest.read(manifest, data_root, None, allow_outside)
+    tasks = chosen_tasks(table, task)
+    resolved |= {"tasks": tasks, "labels": labels, "start": _start(checkpoint)}
+    chosen = labelled_studies(table, tasks, labels, seed=int(resolved["seed"]))
+    folder = RunFolder(out)
+    if dry_run:
+        return _rehearse(resolved, chosen, checkpoint, plugins)
+    folder.begin(resolved, table.sha256, fresh=fresh)
+    if folder.done:
+        console.say(f"{out} is done already; fix: --fresh starts over")
+        return folder.path
+    with folder.logging():
+        return _run(resolved, chosen, folder, cache or folder.path.parent / "cache", checkpoint, plugins, track)
+
+
+def _resolved(
+    checkpoint: str, config: Path | None, architecture: Path | None, overrides: Sequence[str], plugins: Sequence[str]
+) -> dict[str, Any]:
+    from medssml.config import ConfigError, load_config
+    from medssml.verbs.training_config import Architecture, FinetuneConfig
+
+    if checkpoint != "none":
+        if architecture is not None:
+            raise ConfigError("--architecture is for --checkpoint none; a checkpoint brings its own; fix: leave it out")
+        return load_config(config, FinetuneConfig, overrides, plugins)
+    source = architecture or config
+    if source is None:
+        raise ConfigError("--checkpoint none has no model; fix: --architecture configs/pretrain/NAME.yaml")
+    scratch = load_config(source, Architecture, (), plugins)
+    settings = load_config(config if architecture is not None else None, FinetuneConfig, overrides, plugins)
+    return {"model": scratch["model"], "transforms": scratch["transforms"], **settings}
+
+
+def _start(checkpoint: str) -> str:
+    """What a run begins from, as its config.yaml says it: a hash of the weights, no place."""
+    import hashlib
+
+    from medssml.checkpoint import WEIGHTS, model_folder
+
+    if checkpoint == "none":
+        return "scratch"
+    with open(model_folder(checkpoint) / WEIGHTS, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def chosen_tasks(table: Manifest, task: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, or all.
+
+    Raises:
+        KeyError: the manifest has no such label column.
+    """
+    from medssml.schema import nearest
+
+    asked = [task] if isinstance(task, str) else list(task)
+    if asked == ["all"]:
+        asked = list(table.tasks)
+    for name in asked:
+        if name not in table.tasks:
+            raise KeyError(f"the manifest has no column label_{name}{nearest(name, table.tasks)}")
+    if not asked:
+        raise KeyError("no task; fix: --task NAME, the name of a label column without `label_`")
+    return asked
+
+
+def labelled_studies(table: Manifest, tasks: Sequence[str], share: float, *, seed: int) -> Manifest:
+    """The studies with a label of one of `tasks`; of the training subjects only a share.
+
+    Subjects are taken in an order that is a function of their id, the seed and their labels: a smaller share is a part
+    of a larger one, and each holds the combinations of labels in about the proportions of the whole.
+
+    Raises:
+        ValueError: `share` is not above 0 and at most 1, or no training study is labelled.
+    """
+    import numpy as np
+
+    if not 0 < share <= 1:
+        raise ValueError(f"labels is {share}; fix: a share above 0 and at most 1, such as 0.1")
+    table = table.labelled(*tasks)
+    train = table.splits == "train"
+    if not train.any():
+        raise ValueError(f"no training study has a label of {', '.join(tasks)}; fix: the split column, or another task")
+    if share == 1:
+        return table
+    order = _subject_order(table.filter(train), tasks, seed)
+    kept = set(order[: max(1, round(share * len(order)))])
+    return table.filter(~train | np.array([subject in kept for subject in table.subject_ids]))
+
+
+def _subject_order(train: Manifest, tasks: Sequence[str], seed: int) -> list[str]:
+    from medssml.data.splits import hash64
+
+    labels: dict[str, str] = {}
+    for position, subject in enumerate(train.subject_ids):
+        values = ",".join(str(float(train.targets[task][position])) for task in tasks)
+        labels[subject] = max(labels.get(subject, ""), values)
+    groups: dict[str, list[str]] = {}
+    for subject in sorted(labels, key=lambda name: hash64(name, seed)):
+        groups.setdefault(labels[subject], []).append(subject)
+    # The middle of each one's place in its group, as a share of the group: groups interleave in proportion.
+    place = {s: ((i + 0.5) / len(group), hash64(s, seed)) for group in groups.values() for i, s in enumerate(group)}
+    return sorted(place, key=lambda subject: place[subject])
+
+
+def balanced_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[float]]:
+    """Task -> weight of each class, n / (K n_k), from the training studies; a regression has none."""
+    import numpy as np
+
+    train = table.split("train")
+    weights = {}
+    for task in tasks:
+        label = train.tasks[task]
+        if label.kind == "regression":
+            continue
+        known = train.targets[task][np.isfinite(train.targets[task])].astype(int)
+        counts = np.bincount(known, minlength=label.n_classes).clip(min=1)
+        weights[task] = [float(len(known) / (len(counts) * count)) for count in counts]
+    return weights
+
+
+def _model_and_transforms(
+    config: Mapping[str, Any], table: Manifest, checkpoint: str, plugins: Sequence[str]
+) -> tuple[Any, dict[str, Any]]:
+    from medssml.verbs.pretrain import built_model, parts
+
+    if checkpoint == "none":
+        node, transforms = parts({**config, "objectives": []}, table, plugins)
+        return built_model(node, int(config["seed"]), plugins), transforms
+    from medssml.model import MultimodalModel
+    from medssml.predictor import load_transforms
+
+    return MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
+
+
+def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> FineTuner:
+    import torch
+
+    from medssml.model import Task
+    from medssml.trainers.finetune import FineTuner
+    from medssml.verbs.training import settings_of
+
+    torch.manual_seed(int(config["seed"]))
+    for task in config["tasks"]:
+        model.add_task(task, Task(table.tasks[task].kind, table.tasks[task].n_classes))
+    weights = balanced_weights(table, config["tasks"]) if config["class_weights"] == "balanced" else None
+    return FineTuner(
+        model,
+        config["tasks"],
+        settings_of(config)[0],
+        freeze=config["freeze"],
+        modality_dropout=config["modality_dropout"],
+        class_weights=weights,
+        label_smoothing=config["label_smoothing"],
+        seed=int(config["seed"]),
+    )
+
+
+def _run(
+    config: Mapping[str, Any],
+    table: Manifest,
+    folder: Any,
+    cache: Path,
+    checkpoint: str,
+    plugins: Sequence[str],
+    track: bool,
+) -> int | Path:
+    from medssml.verbs import training
+
+    model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
+    data = training.studies(table, transforms, config, cache, config["tasks"])
+    training.prepare(data, folder)
+    learner = _learner(model, config, data.manifest)
+    card = {"Training": card_text(config, data)}
+    outcome = training.train(learner, data, folder, config, verb="finetune", track=track, card=card)
+    return training.conclude(outcome, data, folder)
+
+
+def card_text(config: Mapping[str, Any], data: StudyDataModule) -> str:
+    """What the model card says of this training."""
+    begun = "from scratch" if config["start"] == "scratch" else f"from a pretrained model ({config['start']})"
+    count = len(data.manifest.split("train"))
+    return (
+        f"Trained {begun} for {', '.join(config['tasks'])} on {count} labelled studies; freeze: {config['freeze']}. "
+        f"The weights are those with the best score on the validation studies, not the last ones."
+    )
+
+
+def _rehearse(config: Mapping[str, Any], table: Manifest, checkpoint: str, plugins: Sequence[str]) -> dict[str, Any]:
+    from medssml.verbs import training
+
+    model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
+    data = training.studies(table, transforms, config, None, config["tasks"])
+    return training.rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config)

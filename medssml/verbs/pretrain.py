@@ -1,0 +1,146 @@
+"""medssml pretrain: a model learns from studies without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssml.data.manifest import Manifest
+    from medssml.trainers.pretrain import Pretrainer
+
+
+def pretrain(
+    *,
+    config: Path,
+    manifest: Path,
+    out: Path,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    device: str | None = None,
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    precision: str | None = None,
+    cache: Path | None = None,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+    fresh: bool = False,
+    dry_run: bool = False,
+    track: bool = True,
+) -> int | Path | dict[str, Any]:
+    """Learns from the training studies of a manifest, without their labels, and writes a run folder.
+
+    The same command run again continues where it stopped; a run that is done is left as it is. Studies with a file that
+    cannot be used are listed in problems.csv and left out. Validation studies are looked at, never trained on.
+
+    Args:
+        config: model, transforms, objectives and settings, such as configs/pretrain/phantom.yaml.
+        manifest: the study table, CSV or Parquet.
+        out: run folder.
+        overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
+        seed: of weights, order, augmentation and masks.
+        device: auto, cpu or cuda.
+        devices: how many devices on each machine.
+        num_nodes: how many machines.
+        precision: auto, 32 or bf16-mixed.
+        cache: folder of prepared studies, shared between runs; a folder `cache` beside the run folder by default.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that the config may name classes from; may be given several times.
+        fresh: start over, removing what an earlier run left in the folder.
+        dry_run: two steps on a few studies, an estimate of the time, and nothing written.
+        track: log to MLflow, in the run folder or where MLFLOW_TRACKING_URI says.
+
+    Returns:
+        the run folder; an exit code where the run was stopped (75, 130) or lost too many studies (4).
+
+    Raises:
+        medssml.config.ConfigError: a wrong key or value. medssml.data.table.ManifestError: a wrong table.
+        RunFolderError: the folder holds another run.
+    """
+    from medssml.config import load_config
+    from medssml.data.manifest import Manifest
+    from medssml.verbs import console
+    from medssml.verbs.run_folder import RunFolder
+    from medssml.verbs.training_config import PretrainConfig
+
+    told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
+    resolved = load_config(config, PretrainConfig, [*overrides, *told], plugins)
+    table = Manifest.read(manifest, data_root, list(resolved["transforms"]), allow_outside)
+    folder = RunFolder(out)
+    if dry_run:
+        return _rehearse(resolved, table, plugins)
+    folder.begin(resolved, table.sha256, fresh=fresh)
+    if folder.done:
+        console.say(f"{out} is done already; fix: --fresh starts over")
+        return folder.path
+    with folder.logging():
+        return _run(resolved, table, folder, cache or folder.path.parent / "cache", plugins, track)
+
+
+def _run(
+    config: Mapping[str, Any], table: Manifest, folder: Any, cache: Path, plugins: Sequence[str], track: bool
+) -> int | Path:
+    from medssml.verbs import training
+
+    node, transforms = parts(config, table, plugins)
+    data = training.studies(table, transforms, config, cache)
+    training.prepare(data, folder)
+    learner = _learner(node, config, plugins)
+    card = {"Training": f"Pretrained without labels on {len(data.manifest.split('train'))} studies."}
+    outcome = training.train(learner, data, folder, config, verb="pretrain", track=track, card=card)
+    return training.conclude(outcome, data, folder)
+
+
+def _rehearse(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) -> dict[str, Any]:
+    from medssml.verbs import training
+
+    node, transforms = parts(config, table, plugins)
+    data = training.studies(table, transforms, config, None)
+    return training.rehearse(lambda _: _learner(node, config, plugins), data, config)
+
+
+def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config for the modalities that training studies have, and its transforms built; says what was left out."""
+    from medssml.config import build
+    from medssml.transforms import Transform
+    from medssml.verbs import console
+    from medssml.verbs.training_config import without_modalities
+
+    train = table.split("train")
+    having = dict(zip(train.modalities, train.present.any(axis=0).tolist(), strict=True))
+    absent = [name for name in config["transforms"] if not having.get(name, False)]
+    if absent:
+        console.warn(f"no training study has {', '.join(absent)}: left out of the model")
+    node = without_modalities(dict(config), absent)
+    return node, {name: build(part, Transform, plugins=plugins) for name, part in node["transforms"].items()}
+
+
+def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> Any:
+    """The model of a config, its weights drawn from `seed`."""
+    import torch
+
+    from medssml.config import build
+    from medssml.model import MultimodalModel
+
+    torch.manual_seed(seed)
+    return build(node["model"], MultimodalModel, plugins=plugins)
+
+
+def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> Pretrainer:
+    from medssml.config import build
+    from medssml.objectives.base import Objective
+    from medssml.trainers.pretrain import Pretrainer
+    from medssml.verbs.training import settings_of
+
+    model = built_model(node, int(config["seed"]), plugins)
+    objectives = [build(part, Objective, plugins=plugins, model=model) for part in node["objectives"]]
+    return Pretrainer(model, objectives, settings_of(config)[0], seed=int(config["seed"]))
+
+
+def trainer_overrides(*, seed: int | None, **trainer: Any) -> list[str]:
+    """The flags that stand for keys of the config."""
+    told = [f"trainer.{name}={value}" for name, value in trainer.items() if value is not None]
+    return told if seed is None else [*told, f"seed={seed}"]

@@ -1,0 +1,181 @@
+"""The run folder: where everything of a run is, whose run it is, and whether it is done.
+
+RUN/config.yaml  manifest.sha256  presence.json  problems.csv  log.txt  history.csv
+    checkpoints/  model/  mlflow.db  mlartifacts/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+#: What a run writes and `fresh` removes: nothing else of the folder is touched.
+OWN = (
+    "config.yaml", "manifest.sha256", "presence.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
+    "checkpoints", "model", "mlflow.db", "mlartifacts", "mlflow_run.txt",
+)  # fmt: skip
+
+PROBLEM_COLUMNS = ("row", "study_id", "column", "file", "code", "problem", "action", "fix")
+
+#: Keys of a config that may change between a run and its resumption: they do not touch a number.
+VOLATILE = (
+    "data.num_workers",
+    "data.prepare_workers",
+    "data.timeout_s",
+    "trainer.log_every",
+    "trainer.save_every_steps",
+)
+
+
+class RunFolderError(ValueError):
+    """A run folder that belongs to another run."""
+
+    exit_code = 5
+
+
+class RunFolder:
+    """Paths of one run, and what makes it that run and no other."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def model(self) -> Path:
+        """The model folder; it is written last, so that a run that has one is done."""
+        return self.path / "model"
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended."""
+        return (self.model / "config.json").exists()
+
+    def clear(self) -> None:
+        """Removes what a run has written here."""
+        for name in OWN:
+            target = self.path / name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    def begin(self, config: Mapping[str, Any], manifest_sha256: str, *, fresh: bool = False) -> None:
+        """Starts or resumes: writes config.yaml and manifest.sha256, or checks that they are the same.
+
+        Raises:
+            RunFolderError: the folder holds a run with another config or manifest; says what differs.
+        """
+        if fresh:
+            self.clear()
+        self.path.mkdir(parents=True, exist_ok=True)
+        saved, recorded = self.path / "config.yaml", self.path / "manifest.sha256"
+        if saved.exists() and recorded.exists():
+            differing = differences(read_yaml(saved), plain(config))
+            if recorded.read_text(encoding="utf-8").split()[0] != manifest_sha256:
+                differing.append("the manifest's content")
+            if differing:
+                raise RunFolderError(
+                    f"{self.path} holds a run with another config: {'; '.join(differing[:5])}; fix: the same command "
+                    f"continues it, another --out starts a second run, --fresh starts over here"
+                )
+            return
+        write_text(recorded, manifest_sha256 + "\n")
+        write_text(saved, to_yaml(config))
+
+    def write_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
+        """problems.csv, one row per file or study that was left out or flagged."""
+        with open(self.path / ".problems.csv.tmp", "w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, PROBLEM_COLUMNS, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(problems)
+        os.replace(self.path / ".problems.csv.tmp", self.path / "problems.csv")
+
+    def flag_studies(self, studies: Iterable[str], code: str, problem: str, fix: str) -> None:
+        """Adds studies to problems.csv that training could not use, once each."""
+        known = self._problems()
+        have = {(row["study_id"], row["code"]) for row in known}
+        new = [
+            {"study_id": study, "code": code, "problem": problem, "action": "flagged", "fix": fix}
+            for study in studies
+            if (study, code) not in have
+        ]
+        if new:
+            self.write_problems([*known, *new])
+
+    def _problems(self) -> list[dict[str, str]]:
+        path = self.path / "problems.csv"
+        if not path.exists():
+            return []
+        with open(path, encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Inside, what medssml logs is written to log.txt as well."""
+        logger = logging.getLogger("medssml")
+        handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        level = logger.level
+        if level == logging.NOTSET or level > logging.INFO:
+            logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            handler.close()
+
+
+def plain(value: Any) -> Any:
+    """`value` as YAML and JSON hold it: tuples as lists, paths as texts."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+def to_yaml(config: Mapping[str, Any]) -> str:
+    """A resolved config as a file that can be read again."""
+    import yaml
+
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A config.yaml that a run has written."""
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """What differs between two configs, as "optim.lr was 0.001, now 0.002"; keys of `VOLATILE` do not count."""
+    if key in VOLATILE:
+        return []
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        names = [*old, *(name for name in new if name not in old)]
+        found = (differences(old.get(n, "absent"), new.get(n, "absent"), f"{key}.{n}" if key else n) for n in names)
+        return [difference for part in found for difference in part]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        found = (differences(a, b, f"{key}.{place}") for place, (a, b) in enumerate(zip(old, new, strict=True)))
+        return [difference for part in found for difference in part]
+    return [] if old == new else [f"{key} was {_brief(old)}, now {_brief(new)}"]
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

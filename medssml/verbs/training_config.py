@@ -1,0 +1,138 @@
+"""The keys of a pretraining and of a fine-tuning config. Importing this imports torch; a verb does so when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective
+from medssml.trainers.settings import Optim, TrainerSettings
+from medssml.transforms import Transform
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """How studies are loaded; see `medssml.data.datamodule.StudyDataModule`."""
+
+    batch_size: int = 32
+    eval_batch_size: int | None = None
+    num_workers: int = 0
+    balance: str | None = None
+    balance_power: float = 0.5
+    prepare_workers: int = 2
+    quarantine_limit: float = 0.01
+    timeout_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """A pretraining: a model, what its inputs go through, what is learned, and how."""
+
+    model: MultimodalModel
+    transforms: dict[str, Transform]
+    objectives: list[Objective]
+    optim: Optim = field(default_factory=Optim)
+    trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=100))
+    data: DataSettings = field(default_factory=DataSettings)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model trained from scratch takes from a pretraining config; the other keys are not looked at."""
+
+    model: MultimodalModel
+    transforms: dict[str, Transform]
+    objectives: Any = None
+    optim: Any = None
+    trainer: Any = None
+    data: Any = None
+    seed: Any = None
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A fine-tuning.
+
+    freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
+    modality_dropout: probability that a present modality of a training study is hidden; never all of them.
+    class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
+    """
+
+    optim: Optim = field(default_factory=lambda: Optim(lr=3e-4, betas=(0.9, 0.999), warmup=0.1))
+    trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=30, patience=10))
+    data: DataSettings = field(default_factory=DataSettings)
+    freeze: int | str = "none"
+    modality_dropout: float = 0.25
+    class_weights: Literal["balanced"] | None = None
+    label_smoothing: float = 0.0
+    seed: int = 0
+
+
+def without_modalities(config: dict[str, Any], absent: Iterable[str]) -> dict[str, Any]:
+    """A resolved pretraining config for a manifest in which no training study has the modalities `absent`.
+
+    Their encoders and transforms go, and what the objectives say about them; an objective that is about an absent
+    modality, or needs two where one is left, goes as a whole.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    gone = set(absent)
+    if not gone:
+        return config
+    model = config["model"]["init_args"]
+    left = [name for name in model["encoders"] if name not in gone]
+    if not left:
+        raise ValueError(
+            f"no training study has any of {sorted(gone)}; fix: a manifest with files for the config's model"
+        )
+    fusion = model["fusion"]["init_args"]
+    if "modalities" in fusion:
+        fusion = {**fusion, "modalities": [name for name in fusion["modalities"] if name not in gone]}
+    model = {
+        **model,
+        "encoders": {name: model["encoders"][name] for name in left},
+        "fusion": {**model["fusion"], "init_args": fusion},
+    }
+    return {
+        **config,
+        "model": {**config["model"], "init_args": model},
+        "transforms": {name: node for name, node in config["transforms"].items() if name not in gone},
+        "objectives": [kept for node in config.get("objectives") or () if (kept := _objective(node, gone, len(left)))],
+    }
+
+
+#: Objectives that compare modalities: of one alone they learn nothing.
+_OF_SEVERAL = ("CrossModalContrast", "ModalityDropoutConsistency")
+
+
+def _objective(node: dict[str, Any], gone: set[str], left: int) -> dict[str, Any] | None:
+    if left < 2 and node["class_path"].rpartition(".")[2] in _OF_SEVERAL:
+        return None
+    arguments = {name: _purged(value, gone) for name, value in (node.get("init_args") or {}).items()}
+    emptied = any(not value and node["init_args"][name] for name, value in arguments.items() if _lists(value))
+    if emptied or arguments.get("modality") in gone:
+        return None
+    return {**node, "init_args": arguments}
+
+
+def _lists(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict))
+
+
+def _purged(value: Any, gone: set[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: inner for name, inner in value.items() if name not in gone}
+    if isinstance(value, (list, tuple)):
+        return [inner for inner in value if not (isinstance(inner, str) and gone & set(_names(inner)))]
+    return value
+
+
+def _names(text: str) -> list[str]:
+    """The modalities in "ct" or in a pair such as "ct+report"."""
+    for mark in ("->", "+", "-", ","):
+        text = text.replace(mark, " ")
+    return text.split()
