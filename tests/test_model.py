@@ -138,6 +138,14 @@ def test_zero_touch_reaches_every_parameter_and_changes_nothing():
     assert all(p.grad.abs().sum() == 0 for p in net.encoders["xray"].parameters())
 
 
+def test_runs_in_bf16():
+    net = model()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(batch())
+    for task, logits in net(batch()).items():
+        assert torch.allclose(out[task].float(), logits, atol=0.05)
+
+
 # ---- model folders
 
 

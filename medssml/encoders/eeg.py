@@ -121,11 +121,11 @@ class EEGTransformer(MaskableEncoder):
             place, mask = gather_tokens(place, keep), gather_tokens(mask, keep)
 
         # What the patch shows: its course, and its power at each frequency and in each band.
-        raw = self._raw(_as_dict(inputs), keep)
+        # Zero where nothing is real, so that no weight's gradient can be 0 * NaN.
+        raw = torch.where(mask.unsqueeze(-1), self._raw(_as_dict(inputs), keep), 0.0)
         power = self._power(raw)
         features = torch.cat([log_power(power), log_power(power @ self.bands.T)], dim=-1)
         tokens = self.embed_raw(raw) + self.embed_power(features) + place
-        tokens = torch.where(mask.unsqueeze(-1), tokens, 0.0)
 
         # Channels and times see each other.
         tokens = self.transformer(tokens, mask)

@@ -70,6 +70,8 @@ def test_padding_of_channels_and_time_moves_nothing(pool):
     encoded = net(padded)
     assert encoded.mask.sum() == 12
     assert torch.allclose(net(short).pooled, encoded.pooled, atol=1e-5)
+    encoded.pooled.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
 
 
 def test_visible_tokens_only_and_hidden_samples_move_nothing():
