@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from medssml.data.columns import check_columns, modality_columns
 from medssml.data.labels import Label, parse_labels
-from medssml.data.splits import SPLITS, assign_splits
+from medssml.data.rows import cleaned, fill_splits, id_problems, leaves, path_problems, split_problems
+from medssml.data.splits import SPLITS
 from medssml.data.table import ManifestError, read_table, refuse
 
 __all__ = ["Label", "Manifest", "ManifestError"]
-
-#: What spreadsheets and statistics programs write into an empty cell; ids are never read this way.
-EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
-#: An id that a spreadsheet has turned into a number or an error.
-_MANGLED = re.compile(r"^\d(\.\d+)?E\+\d+$|^#(N/A|NAME\?|REF!|VALUE!|NUM!)$")
 
 Source = Path | str
 
@@ -116,9 +111,9 @@ class Manifest:
     ) -> Manifest:
         check_columns(path, list(table.columns), modalities)
         names = modality_columns(table, modalities)
-        table = _cleaned(table, names)
-        problems = _id_problems(table) + _path_problems(table, names, root, allow_outside)
-        official, split_problems = _fill_splits(table, split_seed)
+        table = cleaned(table, names)
+        problems = id_problems(table) + path_problems(table, names, root, allow_outside)
+        official, split_problems = fill_splits(table, split_seed)
         labels, label_problems = parse_labels(table, tasks or {})
         problems += split_problems + label_problems
         if problems:
@@ -185,7 +180,7 @@ class Manifest:
         cell = self.table[modality].iloc[position] if modality in self.table else ""
         if not cell:
             return None
-        reason = None if self.allow_outside else _leaves(self.root, cell, {})
+        reason = None if self.allow_outside else leaves(self.root, cell, {})
         if reason:
             raise refuse(self.root, self.row_number(position), modality, reason)
         return self.root / cell
@@ -218,7 +213,7 @@ class Manifest:
             ManifestError: unknown split, or a subject in two splits.
         """
         table = self.table.assign(split=list(splits))
-        problems = _split_problems(table)
+        problems = split_problems(table)
         if problems:
             raise ManifestError("splits", problems)
         return replace(self, table=table)
@@ -262,91 +257,3 @@ def _positions(mask: ArrayLike, n: int) -> NDArray[np.int64]:
             raise ValueError(f"the mask has shape {array.shape}, expected ({n},), one value per study")
         return np.flatnonzero(array)
     return array.astype(np.int64)
-
-
-def _cleaned(table: pd.DataFrame, modalities: tuple[str, ...]) -> pd.DataFrame:
-    """Cells without outer blanks; where no id can stand, the many spellings of nothing become the empty text."""
-    table = table.copy()
-    for column in table.columns:
-        cells = table[column].astype(str).str.strip()
-        known = column in modalities or column in ("split", "report_text") or column.startswith(("label_", "group_"))
-        table[column] = cells.where(~cells.isin(EMPTY), "").astype(object) if known else cells.astype(object)
-    return table
-
-
-def _id_problems(table: pd.DataFrame) -> list[tuple[int | None, str | None, str]]:
-    problems: list[tuple[int | None, str | None, str]] = []
-    for column in ("subject_id", "study_id"):
-        for row, cell in table[column].items():
-            if not cell:
-                problems.append((int(str(row)), column, "is empty; fix: give every row an id"))
-            elif _MANGLED.match(cell):
-                problems.append(
-                    (int(str(row)), column, f"{cell!r} was mangled by a spreadsheet; fix: format ids as text")
-                )
-    ids = table["study_id"]
-    first = {study: row for row, study in reversed(list(ids.items()))}
-    for row, study in ids[ids.duplicated() & (ids != "")].items():
-        reason = f"study {study!r} is already in row {first[study]}; fix: a study has one row"
-        problems.append((int(str(row)), "study_id", reason))
-    if "report_text" in table and "report" in table:
-        for row in table.index[(table["report_text"] != "") & (table["report"] != "")]:
-            problems.append((int(row), "report_text", "the row also names a report file; fix: keep one of the two"))
-    return problems
-
-
-def _path_problems(
-    table: pd.DataFrame, modalities: tuple[str, ...], root: Path, allow_outside: bool
-) -> list[tuple[int | None, str | None, str]]:
-    if allow_outside:
-        return []
-    seen: dict[str, str] = {}
-    problems: list[tuple[int | None, str | None, str]] = []
-    for modality in (m for m in modalities if m in table):
-        for row, cell in table[modality].items():
-            reason = _leaves(root, cell, seen) if cell else None
-            if reason:
-                problems.append((int(str(row)), modality, reason))
-    return problems
-
-
-def _leaves(root: Path, cell: str, seen: dict[str, str]) -> str | None:
-    """Why `cell` leaves `root`, or None. `seen` remembers where folders really are: a table names few of them."""
-    fix = "fix: use a path inside the data root, or allow it with --allow-outside"
-    if os.path.isabs(cell) or "\0" in cell:
-        return f"{cell!r} is an absolute path; {fix}"
-    if os.path.normpath(cell).split(os.sep)[0] == "..":
-        return f"{cell!r} leaves the data root; {fix}"
-    base = seen.setdefault("", os.path.realpath(root))
-    full = os.path.join(root, cell)
-    folder = os.path.dirname(full)
-    real = seen.setdefault(folder, os.path.realpath(folder))
-    target = os.path.realpath(full) if os.path.islink(full) else os.path.join(real, os.path.basename(full))
-    if os.path.commonpath([base, target]) != base:
-        return f"{cell!r} is a link that leaves the data root; {fix}"
-    return None
-
-
-def _fill_splits(table: pd.DataFrame, seed: int) -> tuple[bool, list[tuple[int | None, str | None, str]]]:
-    """Writes a split by hash where the table has none; returns whether it had one, and what is wrong with it."""
-    if "split" not in table or bool((table["split"] == "").all()):
-        table["split"] = assign_splits(list(table["subject_id"]), seed=seed)
-        return False, []
-    return True, _split_problems(table)
-
-
-def _split_problems(table: pd.DataFrame) -> list[tuple[int | None, str | None, str]]:
-    problems: list[tuple[int | None, str | None, str]] = []
-    first: dict[str, tuple[str, int]] = {}
-    for row, subject, split in zip(table.index, table["subject_id"], table["split"], strict=True):
-        if split not in SPLITS:
-            said = f"{split!r} is no split" if split else "is empty while other rows have a split"
-            problems.append((int(row), "split", f"{said}; fix: write train, val or test"))
-            continue
-        other, where = first.setdefault(subject, (split, int(row)))
-        if other != split:
-            reason = (
-                f"subject {subject!r} is in {split!r} here and in {other!r} in row {where}; fix: one split per subject"
-            )
-            problems.append((int(row), "split", reason))
-    return problems

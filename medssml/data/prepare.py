@@ -158,7 +158,7 @@ def _stop(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False)
 
 
-def _quarantined(dataset: StudyDataset, failure: _Failure) -> Quarantined:
+def _quarantined(dataset: StudyDataset, failure: _Failure) -> Problem:
     index, modality = failure.job
     return Problem(
         row=dataset.manifest.row_number(index),
