@@ -17,6 +17,7 @@ import traceback
 import typing
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from medssml.schema import hints_of, nearest, words
@@ -41,11 +42,11 @@ VERBS = {
     ),
     "finetune": Verb(
         "learn a task from labels, starting from a pretrained run",
-        "finetune --checkpoint runs/pretrain --manifest cohort/manifest.csv --task nodule --out runs/nodule",
+        "finetune --checkpoint runs/pretrain --manifest cohort/manifest.csv --task malignant --out runs/malignant",
     ),
     "predict": Verb(
         "predictions for any subset of modalities, as CSV",
-        "predict --checkpoint runs/nodule --manifest cohort/manifest.csv --out predictions.csv",
+        "predict --checkpoint runs/malignant --manifest cohort/manifest.csv --out predictions.csv",
     ),
     "embed": Verb(
         "embeddings for any subset of modalities, as Parquet",
@@ -53,13 +54,13 @@ VERBS = {
     ),
     "evaluate": Verb(
         "probes, retrieval and metrics for every missing pattern",
-        "evaluate --checkpoint runs/nodule --manifest cohort/manifest.csv --out runs/nodule/evaluation",
+        "evaluate --checkpoint runs/malignant --manifest cohort/manifest.csv --out runs/malignant",
     ),
     "impact": Verb(
         "what each modality contributes to the predictions",
-        "impact --checkpoint runs/nodule --manifest cohort/manifest.csv --task nodule --out runs/nodule/impact",
+        "impact --checkpoint runs/malignant --manifest cohort/manifest.csv --task malignant --out runs/malignant",
     ),
-    "report": Verb("one offline HTML page of a run folder", "report runs/nodule", ("run",)),
+    "report": Verb("one offline HTML page of a run folder", "report runs/malignant", ("run",)),
 }
 
 #: Arguments whose flag has another name: given several times, one value each.
@@ -236,18 +237,33 @@ def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str, positi
     default = None if required else parameter.default
     flag = "--" + _REPEATED.get(name, name).replace("_", "-")
     text = " ".join((text or _REPEATED_HELP.get(flag[2:], "")).split()).replace("%", "%%")
-    if default not in (None, False, True, "", (), []):
+    if required and name not in positional:
+        text = f"{text} (required)"
+    elif default is not None and not isinstance(default, bool) and default not in ("", (), []):
         text = f"{text} (default: {str(default).replace('%', '%%')})"
     if name in positional:
         optional = {} if required else {"nargs": "?", "default": default}
         parser.add_argument(name, type=hint, help=text, metavar=name.upper(), **optional)
     elif isinstance(default, bool):
-        action = "store_false" if default else "store_true"
-        parser.add_argument(f"--no-{flag[2:]}" if default else flag, dest=name, action=action, help=text)
-    elif (item := _item(hint)) is not None:
-        parser.add_argument(flag, dest=name, action="append", type=item, required=required, help=text)
+        if default:
+            parser.add_argument(f"--no-{flag[2:]}", dest=name, action="store_false", help=f"do not: {text}")
+        else:
+            parser.add_argument(flag, dest=name, action="store_true", help=text)
     else:
-        parser.add_argument(flag, dest=name, type=hint, default=default, required=required, help=text)
+        item = _item(hint)
+        of = item if item is not None else hint
+        shape = {"dest": name, "type": of, "required": required, "help": text, "metavar": _metavar(of, flag)}
+        extra = {"default": default} if item is None else {"action": "append"}
+        parser.add_argument(flag, **shape, **extra)
+
+
+def _metavar(hint: Any, flag: str) -> str | None:
+    """What stands for the value in the help: PATH, N, X, NAME; None leaves the choices of a Literal."""
+    if flag == "--set":
+        return "KEY=VALUE"
+    options = {hint, *typing.get_args(hint)} if typing.get_origin(hint) is not typing.Literal else set()
+    known = {Path: "PATH", str: "NAME", int: "N", float: "X"}
+    return next((word for kind, word in known.items() if kind in options), None)
 
 
 def _item(hint: Any) -> Any:
