@@ -73,6 +73,45 @@ class _Batches:
         )
 
 
+class _Plan:
+    """Which studies a step shows. Knows nothing of the loader: a loader process that is no longer needed then ends at
+    once, and not when the garbage collector finds a circle."""
+
+    def __init__(self, studies: int, batch_size: int, seed: int, groups: Sequence[str] | None, power: float) -> None:
+        self.studies, self.batch_size, self.seed, self.groups, self.power = studies, batch_size, seed, groups, power
+        self._orders: dict[int, Order] = {}
+
+    @property
+    def batches(self) -> int:
+        """Of one epoch."""
+        return self.studies // self.batch_size
+
+    def at(self, step: int) -> list[_Where]:
+        """(index, epoch, draw) of every study of this rank's part of a batch."""
+        epoch, place = divmod(step, self.batches)
+        order = self._order(epoch)
+        rank, ranks = _rank()
+        part = self.batch_size // ranks
+        start = place * self.batch_size + rank * part
+        return [(int(order.rows[row]), epoch, int(order.draw[row])) for row in range(start, start + part)]
+
+    def _order(self, epoch: int) -> Order:
+        if epoch not in self._orders:
+            made = (
+                shuffled(self.studies, self.seed, epoch)
+                if self.groups is None
+                else balanced(self.groups, self.seed, epoch, self.power)
+            )
+            self._orders = {e: order for e, order in self._orders.items() if e >= epoch - 1} | {epoch: made}
+        return self._orders[epoch]
+
+    def endless(self, step: int) -> Iterator[list[_Where]]:
+        """Plans from a step on, without end: loader processes read ahead over the edge of an epoch."""
+        while True:
+            yield self.at(step)
+            step += 1
+
+
 class TrainLoader(_Batches):
     """Shuffled batches without end, cut into epochs.
 
@@ -109,14 +148,14 @@ class TrainLoader(_Batches):
         self.batch_size = min(int(batch_size), len(dataset) // ranks * ranks)
         if self.batch_size < 1 or self.batch_size % ranks:
             raise ValueError(f"batch_size {batch_size} of {len(dataset)} studies cannot be divided among {ranks} ranks")
-        self.seed, self.groups, self.balance_power = int(seed), groups, float(balance_power)
+        self.seed = int(seed)
+        self._plan = _Plan(len(dataset), self.batch_size, self.seed, groups, float(balance_power))
         self.step = 0
         self._open: tuple[int, Iterator[Batch]] | None = None
-        self._orders: dict[int, Order] = {}
 
     def __len__(self) -> int:
         """Batches of one epoch; studies that do not fill a batch wait for the next epoch's order."""
-        return len(self.dataset) // self.batch_size
+        return self._plan.batches
 
     @property
     def epoch(self) -> int:
@@ -138,31 +177,12 @@ class TrainLoader(_Batches):
             StudyError: a file that cannot be used. LoaderStalled: a process died or stalled.
         """
         if self._open is None or self._open[0] != self.step:
-            self._open = (self.step, self._stream(_Endless(self, self.step)))
+            self._open = None  # ends the processes that read elsewhere, before others start
+            self._open = (self.step, self._stream(self._plan.endless(self.step)))
         batch = self._take(self._open[1])
         self.step += 1
         self._open = (self.step, self._open[1])
         return batch
-
-    def plan(self, step: int) -> list[_Where]:
-        """(index, epoch, draw) of every study of this rank's part of a batch."""
-        epoch, place = divmod(step, len(self))
-        order = self._order(epoch)
-        rank, ranks = _rank()
-        part = self.batch_size // ranks
-        start = place * self.batch_size + rank * part
-        rows = range(start, start + part)
-        return [(int(order.rows[row]), epoch, int(order.draw[row])) for row in rows]
-
-    def _order(self, epoch: int) -> Order:
-        if epoch not in self._orders:
-            made = (
-                shuffled(len(self.dataset), self.seed, epoch)
-                if self.groups is None
-                else balanced(self.groups, self.seed, epoch, self.balance_power)
-            )
-            self._orders = {e: order for e, order in self._orders.items() if e >= epoch - 1} | {epoch: made}
-        return self._orders[epoch]
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands, the epoch and the batch of it that comes next, and what it must be resumed with."""
@@ -209,19 +229,6 @@ class _Epoch:
         if self.loader.step >= self.end:
             raise StopIteration
         return self.loader.take()
-
-
-class _Endless:
-    """Plans from a step on, without end: loader processes read ahead over the edge of an epoch."""
-
-    def __init__(self, loader: TrainLoader, step: int) -> None:
-        self.loader, self.step = loader, step
-
-    def __iter__(self) -> Iterator[list[_Where]]:
-        step = self.step
-        while True:
-            yield self.loader.plan(step)
-            step += 1
 
 
 class EvalLoader(_Batches):
