@@ -64,7 +64,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
         ) from error
     except Exception as error:
         detail = " ".join(str(error).split())[:160]
-        raise ReadError(path, f"{what} cannot be decoded ({type(error).__name__}: {detail})") from error
+        code = "truncated" if "truncated" in detail else "unreadable"
+        raise ReadError(path, f"{what} cannot be decoded ({type(error).__name__}: {detail})", code=code) from error
 
 
 def require_file(path: str | Path) -> Path:

@@ -105,6 +105,41 @@ def test_a_set_whose_samples_lie_elsewhere_is_refused(tmp_path):
             read_eeg(eeglab(tmp_path / "in" / "a.set", name))
 
 
+def test_a_set_with_a_broken_structure_is_refused_before_it_is_decoded(tmp_path):
+    # SciPy's decoder ends the interpreter on some of these
+    source = eeglab(tmp_path / "a.set", waves()[:, :400]).read_bytes()
+    rng = np.random.default_rng(0)
+    for number in range(300):
+        data = bytearray(source)
+        for _ in range(rng.integers(1, 6)):
+            data[rng.integers(128, 2500)] = rng.integers(0, 256)
+        (tmp_path / "m.set").write_bytes(data[: -number or None])
+        try:
+            read_eeg(tmp_path / "m.set")
+        except ReadError:
+            pass
+    (tmp_path / "b.set").write_bytes(source[:5000])
+    with pytest.raises(ReadError, match="broken structure: is truncated"):
+        read_eeg(tmp_path / "b.set")
+    (tmp_path / "c.set").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
+    with pytest.raises(ReadError, match="MATLAB 7.3"):
+        eeg_header(tmp_path / "c.set")
+
+
+def test_a_compressed_set_reads_and_one_that_inflates_without_end_does_not(tmp_path):
+    import zlib
+
+    from scipy.io import loadmat, savemat
+
+    savemat(tmp_path / "c.set", {"EEG": loadmat(eeglab(tmp_path / "a.set", waves()))["EEG"]}, do_compression=True)
+    np.testing.assert_allclose(read_eeg(tmp_path / "c.set").signal, waves(), rtol=1e-5, atol=1e-4)
+    bomb = zlib.compress(bytes(200 << 20), 9)
+    header = (tmp_path / "a.set").read_bytes()[:128]
+    (tmp_path / "b.set").write_bytes(header + (15).to_bytes(4, "little") + len(bomb).to_bytes(4, "little") + bomb)
+    with pytest.raises(ReadError, match="inflates to over"):
+        read_eeg(tmp_path / "b.set")
+
+
 def test_a_part_of_a_recording(tmp_path):
     path = edf(tmp_path / "a.edf", waves(seconds=20), annotations=[EdfAnnotation(6.5, None, "spike")])
     part = read_eeg(path, start=5, seconds=3)
