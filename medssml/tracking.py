@@ -91,7 +91,8 @@ class MlflowTracker:
     ) -> None:
         self.folder = folder
         self.name = name
-        self.params = allowed_params(config) | {key: str(value) for key, value in (facts or {}).items()}
+        params = allowed_params(config) | {key: str(value) for key, value in (facts or {}).items()}
+        self.params = {_mlflow_name(key): value for key, value in params.items()}
         self.every_s = every_s
         self._waiting: list[tuple[str, float, int, int]] = []
         self._last = time.monotonic()
@@ -213,7 +214,7 @@ class _Store:
 
     def metrics(self, rows: list[tuple[str, float, int, int]]) -> None:
         """Writes metrics, a thousand at a time."""
-        made = [self.entities.Metric(_metric_name(name), value, stamp, step) for name, value, stamp, step in rows]
+        made = [self.entities.Metric(_mlflow_name(name), value, stamp, step) for name, value, stamp, step in rows]
         for start in range(0, len(made), _BATCH):
             self.client.log_batch(self.run_id, metrics=made[start : start + _BATCH])
 
@@ -239,5 +240,6 @@ def _create_store(uri: str) -> None:
     SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
 
 
-def _metric_name(name: str) -> str:
+def _mlflow_name(name: str) -> str:
+    """The nearest name that MLflow accepts: "ct+report" becomes "ct_report"."""
     return "".join(letter if letter.isalnum() or letter in "_-./ :" else "_" for letter in name)[:250]

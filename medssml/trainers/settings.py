@@ -51,8 +51,8 @@ class TrainerSettings:
     """How long, on what, and how often to look and to save.
 
     Args:
-        max_epochs: passes over the training studies. Exactly one of this and `max_steps`.
-        max_steps: optimiser steps.
+        max_epochs: passes over the training studies.
+        max_steps: optimiser steps; of the two, what ends first.
         precision: "auto" is bf16-mixed on a device with fast bf16 units and "32" anywhere else.
         accumulate: batches per optimiser step.
         save_every_steps: a killed run loses at most this many steps.
@@ -83,10 +83,8 @@ class TrainerSettings:
     bad_steps: int = 10
 
     def __post_init__(self) -> None:
-        if (self.max_epochs is None) == (self.max_steps is None):
-            raise ValueError(
-                f"trainer.max_epochs is {self.max_epochs} and trainer.max_steps is {self.max_steps}; fix: set exactly one"
-            )
+        if self.max_epochs is None and self.max_steps is None:
+            raise ValueError("trainer has neither max_epochs nor max_steps; fix: set one, such as max_epochs: 100")
         for name in ("max_epochs", "max_steps", "accumulate", "save_every_steps", "log_every", "devices", "num_nodes"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -103,6 +101,7 @@ class TrainerSettings:
 
     def total_steps(self, length: int) -> int:
         """Optimiser steps of the whole run, from a loader's number of batches per epoch."""
-        if self.max_steps is not None:
-            return self.max_steps
-        return max(1, (self.max_epochs or 1) * self.epoch_batches(length) // self.accumulate)
+        limits = [] if self.max_steps is None else [self.max_steps]
+        if self.max_epochs is not None:
+            limits.append(max(1, self.max_epochs * self.epoch_batches(length) // self.accumulate))
+        return min(limits)

@@ -15,7 +15,7 @@ from medssml.batch import Batch
 class TrainLoader(Protocol):
     """What training asks of a loader: epochs of a fixed length, and that it can start anywhere.
 
-    The state {"step": n} means that `take()` gives batch n % length of epoch n // length next.
+    The state {"epoch": e, "batch": b} means that `take()` gives batch b of epoch e next.
     """
 
     def __len__(self) -> int: ...
@@ -44,5 +44,5 @@ class Stream:
             epoch, place = divmod(position, self.per_epoch)
             # Elsewhere the loader goes on by itself, and its processes may read ahead.
             if position == self.first or (place == 0 and self.per_epoch < len(self.loader)):
-                self.loader.load_state_dict({"step": epoch * len(self.loader) + place})
+                self.loader.load_state_dict({"epoch": epoch, "batch": place})
             yield self.loader.take()

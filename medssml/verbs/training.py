@@ -54,10 +54,10 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
     """
     problems = data.prepare()
     if folder is not None:
-        folder.write_problems([problem._asdict() for problem in problems])
+        folder.write_problems([dataclasses.asdict(problem) for problem in problems])
         write_text(folder.path / "presence.json", json.dumps(presence(data.manifest), indent=2) + "\n")
-    if problems:
-        rows = {problem.row for problem in problems}
+    rows = {problem.row for problem in problems if problem.action == "quarantined"}
+    if rows:
         console.warn(
             f"{len(rows)} of {len(data.all_studies)} studies left out, as a file of theirs cannot be used: problems.csv "
             f"says which and why; training goes on without them"

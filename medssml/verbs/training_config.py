@@ -124,15 +124,9 @@ def _lists(value: Any) -> bool:
 
 
 def _purged(value: Any, gone: set[str]) -> Any:
+    """`value` without what names an absent modality, alone or in a pair such as "ct+report"."""
     if isinstance(value, dict):
         return {name: inner for name, inner in value.items() if name not in gone}
     if isinstance(value, (list, tuple)):
-        return [inner for inner in value if not (isinstance(inner, str) and gone & set(_names(inner)))]
+        return [inner for inner in value if not (isinstance(inner, str) and gone & set(inner.split("+")))]
     return value
-
-
-def _names(text: str) -> list[str]:
-    """The modalities in "ct" or in a pair such as "ct+report"."""
-    for mark in ("->", "+", "-", ","):
-        text = text.replace(mark, " ")
-    return text.split()

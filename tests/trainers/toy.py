@@ -17,10 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medssml.batch import Batch
-from medssml.config import Configured
+from medssml.batch import Batch, Encoded
 from medssml.encoders.base import Encoder, refuse_keep
-from medssml.batch import Encoded
 from medssml.fusion import ConcatFusion
 from medssml.model import MultimodalModel, Task
 from medssml.trainers.finetune import FineTuner
@@ -71,7 +69,7 @@ class ToyLoader:
         return len(self.x) // self.size
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
+        self.step = state["epoch"] * len(self) + state["batch"]
 
     def take(self) -> Batch:
         if self.before_batch is not None:
