@@ -32,8 +32,8 @@ _Z_BODY = [-170, -60, 20, 70, 100, 114, 124, 136, 148, 170]
 _BODY_WIDTH = [160, 164, 168, 182, 186, 172, 140, 96, 72, 62]
 _BODY_DEPTH = [112, 112, 110, 104, 96, 88, 80, 70, 64, 62]
 _Z_CAVITY = [-170, -100, -40, 0, 40, 75, 98, 112, 122, 128]
-_CAVITY_WIDTH = [140, 138, 133, 126, 113, 91, 66, 44, 20, 2]
-_CAVITY_DEPTH = [88, 87, 84, 80, 72, 59, 45, 31, 15, 2]
+_CAVITY_WIDTH = [140, 138, 134, 128, 118, 100, 78, 56, 29, 3]
+_CAVITY_DEPTH = [88, 87, 84, 80, 73, 62, 50, 37, 20, 3]
 
 
 def nodule_radius(evidence: float) -> float:
@@ -177,13 +177,11 @@ class _Scene:
 
     def lungs(self, volume: Field, shown: Shown, posture: str) -> None:
         """Both lungs with vessels and pleural fluid, over diaphragm, liver, spleen and stomach."""
-        patient, x, y, z = self.patient, self.x, self.y, self.z
+        x, y, z = self.x, self.y, self.z
         floor = self._diaphragm()
         inside = cover(self.wall)
         abdomen = inside * cover(z - floor)
-        paint(volume, abdomen, np.where(x > -25 + 0.2 * y, np.float32(LIVER), np.float32(30.0)))
-        stomach = (-62.0, 30.0, -108.0) if posture == "supine" else (-64.0, 6.0, -94.0)
-        paint_ellipsoid(volume, self.grid, (stomach[0], stomach[1], stomach[2] + patient.dome), (30, 20, 13), -920)
+        self._abdomen(volume, abdomen, posture)
 
         self.lung = inside * cover(floor - z) * cover(self._band() - np.abs(x + 2))
         down = -y if posture == "supine" else -z
@@ -191,6 +189,21 @@ class _Scene:
         paint(content, self._vessels(), BLOOD)
         paint(content, self._fluid(shown, posture), FLUID)
         paint(volume, self.lung, content)
+
+    def _abdomen(self, volume: Field, share: Field, posture: str) -> None:
+        """Liver on the right, stomach with its gas and spleen on the left, fat between them."""
+        dome = self.patient.dome
+        part, axes = self.grid.box((-170, -120, -165), (170, 120, -40))
+        content = np.full(volume[part].shape, -85, np.float32)
+        liver = cover(ellipsoid(axes, (52, 4, -128 + dome), (98, 96, 78)))
+        spleen = cover(ellipsoid(axes, (-98, -38, -118 + dome), (36, 46, 48)))
+        stomach = ellipsoid(axes, (-58, 22, -122 + dome), (50, 50, 46))
+        rise = axes[1] - 44 if posture == "supine" else axes[2] + 98 - dome
+        gas = cover(stomach + 4) * cover((-rise).astype(np.float32))
+        for organ, value in ((cover(stomach), 28.0), (spleen, 52.0), (liver, LIVER)):
+            paint(content, organ, value)
+        paint(content, gas * (1 - liver) * (1 - spleen), -940)
+        paint(volume[part], share[part], content)
 
     def _diaphragm(self) -> Field:
         """Height (mm) of the two domes, (X, Y, 1): the right one is higher; both fall to deep sulci at the wall."""
@@ -201,8 +214,8 @@ class _Scene:
 
     def _band(self) -> Field:
         """Half width (mm) of the mediastinum between the lungs, (1, Y, Z): narrow in front, wide before the spine."""
-        across = np.interp(self.y.ravel(), [-120, -80, -50, -10, 25, 55, 80], [23, 24, 25, 26, 25, 13, 5])
-        along = np.interp(self.z.ravel(), [-160, -60, 30, 70, 110], [1.0, 1.0, 1.05, 1.15, 1.0])
+        across = np.interp(self.y.ravel(), [-120, -80, -50, -15, 20, 45, 80], [20, 22, 21, 19, 17, 8, 3])
+        along = np.interp(self.z.ravel(), [-160, -60, 30, 80, 115], [1.0, 0.95, 1.0, 1.15, 1.0])
         return (across[None, :, None] * along[None, None, :]).astype(np.float32)
 
     def _vessels(self) -> Field:
@@ -225,7 +238,7 @@ class _Scene:
         paint(volume, core * cover(-90 - self.z), -55)
         self._heart(volume, heart_scale(shown.cardiomegaly))
 
-        aorta: list[Point] = [(8, 16, -18), (14, 14, 30), (6, 0, 58), (-20, -28, 62), (-29, -50, 40), (-25, -54, -40)]
+        aorta: list[Point] = [(8, 16, -18), (14, 14, 30), (6, 0, 58), (-20, -28, 62), (-30, -48, 40), (-27, -52, -40)]
         aorta.append((-16, -50, -165))
         paint_tube(volume, grid, aorta, [15, 15, 14, 13, 12.5, 12, 11], BLOOD)
         if patient.calcium > 0.1:
@@ -276,7 +289,7 @@ class _Scene:
         share = np.where(self.x > 0, np.float32(1 + self.patient.tilt), np.float32(1 - self.patient.tilt))
         if posture == "upright":
             base = -122 + self.patient.dome
-            rise = min(level, 26.0) * np.exp(np.minimum(self.wall, 0) / np.float32(11))
+            rise = min(level, 34.0) * np.exp(np.minimum(self.wall, 0) / np.float32(16))
             surface = base + level * share + rise
             return cover((self.z - surface).astype(np.float32), 6.0)
         back = np.clip((0.25 * self.half_depth - self.y) / (0.8 * self.half_depth), 0, 1)
@@ -323,8 +336,8 @@ class _Scene:
                 (20 * wide, front - 26, 88), (52 * wide, front - 24, 94), (88 * wide, front - 44, 103),
                 (122 * wide, front - 66, 110), (152 * wide, front - 80, 110),
             ]  # fmt: skip
-            paint_tube(volume, grid, clavicle, [7.5, 6, 5.5, 5.5, 6], 480)
-            paint_ellipsoid(volume, grid, (170 * wide, -10, 84), (23, 23, 25), 330)
+            paint_tube(volume, grid, clavicle, [7.5, 6, 5.5, 5.5, 6], 700)
+            paint_ellipsoid(volume, grid, (170 * wide, -10, 84), (23, 23, 25), 380)
 
     def _shell_bones(self, volume: Field) -> None:
         """Ribs and scapulae: curved plates in the shell around the chest cavity."""
@@ -342,7 +355,7 @@ class _Scene:
         edge = np.abs(order - number) * step * slope - 5.2
         reach = np.where(number > 9, 0.42, np.where(number > 6, 0.86, 1.0))
         plate = np.maximum(np.maximum(edge, np.abs(out - 5) - 4.2), (angle - reach) * 200)
-        bone = np.interp(angle, [0, 0.5, 0.74, 0.8, 1], [520, 480, 380, 130, 110])
+        bone = np.interp(angle, [0, 0.5, 0.74, 0.8, 1], [700, 640, 500, 140, 110])
         flat = volume.reshape(-1)
         flat[near] += cover(plate.astype(np.float32), 3.0) * (bone - flat[near])
 
@@ -357,12 +370,12 @@ class _Scene:
         order = (z / self.patient.height + 6) / 24.5
         within = (np.abs(order - np.round(order)) * 24.5).astype(np.float32)
         ring = (np.sqrt((x / 18) ** 2 + ((y - centre) / 15.5) ** 2) - 1) * 16
-        body = np.where(within < 9.5, 250 + 12 * within, 80).astype(np.float32)
+        body = np.where(within < 9.5, 150 + 9 * within, 70).astype(np.float32)
         paint(volume[part], cover(ring), body)
         canal = np.sqrt((x / 10) ** 2 + ((y - centre + 24) / 8.5) ** 2) * 9 - 9
-        paint(volume[part], cover(np.abs(canal - 4.0) - 3.5) * cover(within - 8.5), 430)
+        paint(volume[part], cover(np.abs(canal - 4.0) - 3.5) * cover(within - 8.5), 330)
         paint(volume[part], cover(canal), 25)
         behind = y - centre
         spinous = np.maximum(np.maximum(np.abs(x) - 3.5, np.abs(behind + 44) - 13), within - 7)
         across = np.maximum(np.maximum(np.abs(behind + 21) - 5, within - 4.5), np.abs(x) - 33)
-        paint(volume[part], cover(np.minimum(spinous, np.maximum(across, 12 - np.abs(x)))), 380)
+        paint(volume[part], cover(np.minimum(spinous, np.maximum(across, 12 - np.abs(x)))), 300)

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from medssml.phantom.shapes import Field
 
 MU_WATER = 0.0195  # per mm, effective, about 65 keV
-BONE_GAIN = 1.35  # bone attenuates more at this energy than its HU (measured at about 75 keV) says
+BONE_GAIN = 1.9  # bone attenuates more at this energy than its HU (measured at about 75 keV) says
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Exposure:
 
     photons: float = 2.0e5
     blur: float = 0.8
-    window: tuple[float, float] = (0.35, 4.6)
+    window: tuple[float, float] = (0.8, 4.9)
     gamma: float = 1.0
 
 
