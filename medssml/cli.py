@@ -150,6 +150,9 @@ def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool
     logging.getLogger("medssml").setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     if not verbose:
         warnings.simplefilter("ignore")
+    if values.get("plugins") and os.getcwd() not in sys.path:
+        # A plug-in may lie in the current folder; last, so that it can hide nothing.
+        sys.path.append(os.getcwd())
     value = function(**values)
     if isinstance(value, int) and not isinstance(value, bool):
         return value

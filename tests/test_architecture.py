@@ -188,9 +188,10 @@ def test_files_and_functions_stay_readable() -> None:
             found.append(f"{path}: {lines} lines, at most {MAX_LINES}")
         for node in ast.walk(tree):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                length = (node.end_lineno or node.lineno) - first.lineno + 1
                 if length > MAX_FUNCTION:
-                    found.append(f"{path}:{node.lineno}: {node.name} has {length} lines, at most {MAX_FUNCTION}")
+                    found.append(f"{path}:{node.lineno}: the body of {node.name} has {length} lines")
     assert found == []
 
 

@@ -131,6 +131,10 @@ def test_python_snippets_run_page_by_page(blocks: list[Snippet], with_runs: Path
     monkeypatch.setattr("sys.path", [str(with_runs), *os.sys.path])  # type: ignore[attr-defined]
     names: dict[str, Any] = {"__name__": "snippet"}
     for block in blocks:
+        for flag in block.flags:
+            # ```python file=NAME: the reader saves the block under this name.
+            if flag.startswith("file="):
+                (with_runs / flag.removeprefix("file=")).write_text(block.text, "utf-8")
         padded = "\n" * block.line + block.text
         exec(compile(padded, str(block.page), "exec"), names)
 
@@ -151,3 +155,22 @@ def test_the_index_names_every_verb_and_every_tutorial() -> None:
 def test_the_tutorial_snippets_that_are_left_out_are_few() -> None:
     skipped = [f"{s.page.name}:{s.line}" for s in snippets("python") if "skip" in s.flags]
     assert len(skipped) <= 2, skipped
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs")))
+def test_every_shipped_config_is_accepted_and_builds(path: Path) -> None:
+    from medssml.config import build, load_config
+    from medssml.model import MultimodalModel
+    from medssml.objectives import Objective
+    from medssml.transforms import Transform
+    from medssml.verbs.training_config import FinetuneConfig, PretrainConfig
+
+    if "finetune" in str(path.relative_to(ROOT / "configs")):
+        load_config(path, FinetuneConfig)
+        return
+    config = load_config(path, PretrainConfig)
+    model = build(config["model"], MultimodalModel)
+    assert all(isinstance(build(node, Transform), Transform) for node in config["transforms"].values())
+    assert set(config["transforms"]) == set(model.modalities)
+    for node in config["objectives"]:
+        assert isinstance(build(node, Objective, model=model), Objective)
