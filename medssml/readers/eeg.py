@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from medssml.readers.channels import CHANNELS, canonical_channel, is_bipolar
 from medssml.readers.edf import EDFHeader, edf_header
 from medssml.readers.errors import Flag, ReadError, declared_bytes, reading, require_file
+from medssml.readers.fif import check_fif
 from medssml.readers.matlab import check_mat5
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.fl
     import mne
 
     if kind == "FIF":
+        check_fif(path)
         raw = mne.io.read_raw_fif(path, preload=False, on_split_missing="raise", verbose="ERROR")
     else:
         check_mat5(path)

@@ -1,5 +1,6 @@
 """EEG: what was written comes back in uV under its 10-10 name; what cannot be right is corrected, noted or refused."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,22 @@ def test_fif_round_trip(tmp_path):
     assert read.channels == ("Fp1", "Cz")
     np.testing.assert_allclose(read.signal, waves()[:2], rtol=1e-5, atol=1e-4)
     assert eeg_header(tmp_path / "a_raw.fif")[:3] == (("Fp1", "Cz"), SFREQ, 4.0)
+
+
+def test_a_fif_whose_tags_run_in_a_circle_or_end_early_is_refused(tmp_path):
+    mne_raw(["Fp1", "Cz"], "eeg", waves(2)).save(tmp_path / "a_raw.fif", verbose="ERROR")
+    data = bytearray((tmp_path / "a_raw.fif").read_bytes())
+    (tmp_path / "cut_raw.fif").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ReadError, match="is truncated"):
+        eeg_header(tmp_path / "cut_raw.fif")
+    second = 16 + int.from_bytes(data[8:12], "big")
+    third = second + 16 + int.from_bytes(data[second + 8 : second + 12], "big")
+    data[third + 12 : third + 16] = second.to_bytes(4, "big")
+    (tmp_path / "circle_raw.fif").write_bytes(data)
+    with pytest.raises(ReadError, match="points back to byte"):
+        read_eeg(tmp_path / "circle_raw.fif")
+    (tmp_path / "b_raw.fif.gz").write_bytes(gzip.compress((tmp_path / "a_raw.fif").read_bytes()))
+    np.testing.assert_array_equal(read_eeg(tmp_path / "b_raw.fif.gz").signal, read_eeg(tmp_path / "a_raw.fif").signal)
 
 
 def eeglab(path: Path, data) -> Path:
