@@ -1,7 +1,8 @@
-"""Masked language modelling: the hidden words of a report, from the others."""
+"""Masked language modelling: the hidden words of a report, from the others and from what else the study has."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -35,15 +36,26 @@ class MaskedLanguageModelling(Objective):
     never asked for; each report with a word is asked for at least one. The output layer shares the encoder's word
     embedding.
 
+    With `context` it is cross-modal: the embedding of each named modality that the study has is added to its words, so
+    that "nodule of [MASK] mm" can be answered only by an encoder that measures the nodule (Lu et al. 2019, ViLBERT;
+    Zhou et al. 2023, MRM, who add the image's mean to every word and hide half of them). What is absent adds nothing.
+
     Args:
         model: the model.
         modality: whose encoder is a `TextEncoder`.
         mask_ratio: share of the words that are asked for.
+        context: other modalities whose embedding may be seen; none by default.
         weight: in the sum of objectives.
     """
 
     def __init__(
-        self, model: MultimodalModel, *, modality: str = "report", mask_ratio: float = 0.15, weight: float = 1.0
+        self,
+        model: MultimodalModel,
+        *,
+        modality: str = "report",
+        mask_ratio: float = 0.15,
+        context: Sequence[str] = (),
+        weight: float = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         (self.modality,) = chosen(model, [modality], "MaskedLanguageModelling")
@@ -63,6 +75,11 @@ class MaskedLanguageModelling(Objective):
         self.special: Tensor
         self.words: Tensor
         width = encoder.bert.get_input_embeddings().weight.shape[1]
+        seen = chosen(model, list(context), "MaskedLanguageModelling: context") if context else ()
+        if modality in seen:
+            raise ValueError(f"MaskedLanguageModelling: {modality} cannot be its own context; name other modalities")
+        self.context = nn.ModuleDict({name: nn.Linear(model.dim, encoder.dim) for name in seen})
+        self.mix = CrossModalMix(encoder.dim) if seen else None
         self.transform = nn.Sequential(nn.Linear(encoder.dim, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(encoder.vocab_size))
 
@@ -105,9 +122,32 @@ class MaskedLanguageModelling(Objective):
 
         # The vocabulary is large: only the asked tokens are scored against it.
         states = encoder({**inputs, "input_ids": shown}).tokens[asked]
+        if self.mix is not None:
+            states = self.mix(states + self._seen(step, rows, states)[asked.nonzero()[:, 0]])
         logits = F.linear(self.transform(states), encoder.bert.get_input_embeddings().weight, self.bias)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
 
         truth = inputs["input_ids"][asked]
         right = (logits.detach().argmax(-1) == truth).sum()
         return F.cross_entropy(logits, truth, reduction="sum"), right, asked.sum()
+
+    def _seen(self, step: Step, rows: Tensor, like: Tensor) -> Tensor:
+        """(n, D) sum over the context's modalities that the studies at `rows` have."""
+        total = like.new_zeros(len(step.batch), like.shape[-1])
+        for name, linear in self.context.items():
+            if name in step.encoded:
+                total = total.index_add(0, step.batch.rows(name), linear(step.encoded[name].pooled).to(total.dtype))
+        return total[rows]
+
+
+class CrossModalMix(nn.Module):
+    """x + mlp(norm(x)): which word is asked for decides what of the other modalities answers it."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) from x (..., D)."""
+        return x + self.mlp(self.norm(x))

@@ -18,7 +18,7 @@ def objective(model):
 
 
 def long_reports(n=400, words=100):
-    ids = torch.randint(5, VOCABULARY, (n, words + 2), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(6, VOCABULARY, (n, words + 2), generator=torch.Generator().manual_seed(0))
     ids[:, 0], ids[:, -1] = 2, 3
     return ids, torch.ones_like(ids), torch.arange(n)
 
@@ -39,7 +39,7 @@ def test_random_words_are_words_and_all_of_them(objective):
     ids, mask, keys = long_reports()
     shown, asked = objective.corrupt(ids, mask, keys)
     random = shown[asked & (shown != 4) & (shown != ids)]
-    assert set(random.tolist()) == set(range(5, VOCABULARY))
+    assert set(random.tolist()) == set(range(6, VOCABULARY))
 
 
 def test_special_tokens_and_padding_are_never_asked_for(objective):
@@ -86,3 +86,27 @@ def test_reports_without_a_word_are_nothing_to_learn_from(model, objective):
 def test_only_a_text_encoder(model):
     with pytest.raises(ValueError, match="its encoder is ViT, no TextEncoder"):
         MaskedLanguageModelling(model, modality="ct")
+
+
+def test_with_context_the_gradient_reaches_the_other_modalities_that_are_there(model):
+    torch.manual_seed(0)
+    model.zero_grad()
+    objective = MaskedLanguageModelling(model, context=["ct", "xray"])
+    objective(Step(model, batch_of(ten_studies())))["loss"].backward()
+    reached = {name.split(".")[1] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"report", "ct", "xray"}
+    model.zero_grad()
+
+
+def test_context_of_one_study_moves_no_other_and_absent_context_adds_nothing(model):
+    torch.manual_seed(0)
+    with_ct, alone = study(0, ["ct", "report"]), study(5, ["report"])  # six words each, one asked for
+    objective = MaskedLanguageModelling(model, context=["ct"]).eval()
+    both = objective(Step(model, batch_of([with_ct, alone])))["loss"]
+    apart = [objective(Step(model, batch_of([one])))["loss"] for one in (with_ct, alone)]
+    torch.testing.assert_close(both, torch.stack(apart).mean())
+
+
+def test_a_report_cannot_be_its_own_context(model):
+    with pytest.raises(ValueError, match="its own context"):
+        MaskedLanguageModelling(model, context=["report"])
