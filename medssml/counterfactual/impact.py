@@ -74,7 +74,7 @@ def measure_impact(
     intervention: Intervention | None = None,
     sweep: Sequence[str] = ("marginal", "joint"),
     groups: Mapping[str, Array] | None = None,
-    references: Sequence[Array] | None = None,
+    references: Sequence[Array | None] | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
     device: str | torch.device = "cpu",

@@ -3,20 +3,23 @@
 Studies of one person are not independent, so whole subjects are drawn. A resample is a row of weights, how often each
 study was drawn, and a statistic maps weights (R, N) to values (R,) or (R, K): the data are sorted once, not R times.
 
-Intervals are percentile intervals [1]. Two facts to know when reading one: it is too narrow below some twenty subjects,
-and it has no width where every resample agrees, such as an AUROC of exactly 1; both are said in `Interval.reason`.
+Intervals are percentile intervals [1], widened for few subjects as Student's t is [2]. An interval has no width where
+every resample agrees, such as at an AUROC of exactly 1; then `Interval.reason` says so.
 
 [1] Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
+[2] Hesterberg, What teachers should know about the bootstrap, The American Statistician 69:371, 2015, section 4.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
 
 Array = npt.NDArray[Any]
 #: (R, N) weights -> (R,) or (R, K) values; NaN where a resample leaves the statistic undefined.
@@ -138,9 +141,19 @@ def intervals(
     if len(values) < n / 2:
         reason = f"undefined in {left_out} of {left_out + len(values)} resamples"
         return [Interval(_number(e), None, None, count, left_out, reason) for e in estimates]
-    tail = (1 - level) / 2
+    tail = tail_of(level, people)
     low, high = np.quantile(values, [tail, 1 - tail], axis=0)
-    return [Interval(_number(e), float(lo), float(hi), count, left_out) for e, lo, hi in zip(estimates, low, high, strict=True)]
+    return [
+        Interval(_number(e), float(lo), float(hi), count, left_out, "every resample agrees" if lo == hi else None)
+        for e, lo, hi in zip(estimates, low, high, strict=True)
+    ]
+
+
+@lru_cache(maxsize=4096)
+def tail_of(level: float, subjects: int) -> float:
+    """The quantile at which a percentile interval of few subjects ends, so that it covers as Student's t does [2]."""
+    t = stdtrit(subjects - 1, (1 + level) / 2)
+    return float(ndtr(-t * np.sqrt(subjects / (subjects - 1))))
 
 
 def _number(value: float) -> float | None:

@@ -180,6 +180,36 @@ def predict_within(
     return {name: np.concatenate(chunks) for name, chunks in parts.items()}
 
 
+def answers_table(
+    model: MultimodalModel,
+    studies: EncodedStudies,
+    tasks: Iterable[str],
+    mask: int | None = None,
+    device: str | torch.device = "cpu",
+) -> pd.DataFrame:
+    """study_id, task, subset, probability (and class), from the modalities of a subset; studies with none are left out."""
+    within = studies.present if mask is None else within_subset(studies.present, mask)
+    rows = np.flatnonzero(within.any(dim=1).numpy())
+    answers = predict_within(model, studies, within, device=device)
+    seen = [subset_name(int(b), studies.modalities) for b in bits(within.numpy())[rows]]
+    ids = np.array(studies.study_id, dtype=object)[rows]
+    frames = []
+    for task in tasks:
+        kind = model.tasks[task].kind
+        scores = probability(torch.from_numpy(answers[task][rows]).double(), kind).numpy()
+        classes = scores.shape[1] if scores.ndim == 2 else 1
+        columns: dict[str, Any] = {
+            "study_id": np.repeat(ids, classes),
+            "task": task,
+            "subset": np.repeat(np.array(seen, dtype=object), classes),
+            "probability": scores.reshape(-1),
+        }
+        if classes > 1:
+            columns["class"] = np.tile(np.arange(classes), len(rows))
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
+
+
 def embed_subset(
     model: MultimodalModel, studies: EncodedStudies, mask: int | None = None, device: str | torch.device = "cpu"
 ) -> Array:

@@ -1,0 +1,181 @@
+"""What an embedding holds: a linear probe and the nearest neighbours, fitted on the training studies.
+
+Nothing is chosen on the studies that are reported: the strength of the regularisation comes from the validation studies,
+or from folds of the training subjects where these are too few.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medssml.evaluation.bootstrap import Array, Metric
+from medssml.evaluation.metrics import auroc, macro_auroc, point, r2
+
+#: Inverse strengths of the L2 penalty that are tried.
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+#: Fewer labelled validation studies than this do not choose.
+LEAST_VALIDATION = 30
+LEAST_PER_CLASS = 5
+FOLDS = 4
+NEIGHBOURS = 20
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe's answers for the studies asked about, or why there are none.
+
+    Args:
+        scores: (n,) probabilities or values, (n, K) for classes; None where it could not be fitted.
+        setting: what was chosen, such as {"C": 0.1, "chosen_on": "validation"}.
+        reason: why it could not be fitted.
+    """
+
+    scores: Array | None
+    setting: dict[str, Any]
+    reason: str | None = None
+
+
+def linear_probe(
+    train: Array,
+    y: Array,
+    subjects: Array,
+    asked: Array,
+    *,
+    kind: str = "binary",
+    validation: tuple[Array, Array] | None = None,
+    classes: int = 2,
+    seed: int = 0,
+) -> Probe:
+    """Logistic (or ridge) regression on standardised embeddings.
+
+    Args:
+        train: (n, D) embeddings of the training studies.
+        y: (n,) targets, NaN where unlabelled.
+        subjects: (n,) ids, for the folds.
+        asked: (m, D) embeddings to answer for.
+        kind: binary, multiclass or regression.
+        validation: (v, D) embeddings and (v,) targets to choose the regularisation on.
+        classes: K of a multiclass task.
+        seed: of the folds.
+
+    Returns:
+        Probe with scores (m,) or (m, K).
+    """
+    train, y, subjects = _labelled(train, y, subjects)
+    reason = _cannot_fit(kind, y)
+    if reason is not None:
+        return Probe(None, {}, reason)
+    mean, sd = train.mean(axis=0), train.std(axis=0)
+    scale = np.where(sd > 1e-6, sd, 1.0)
+    train, asked = (train - mean) / scale, (asked - mean) / scale
+    held = None if validation is None else _labelled(*validation)
+    if held is not None:
+        held = ((held[0] - mean) / scale, held[1])
+    strength, chosen_on = _choose(kind, train, y, subjects, held, seed)
+    scores = _fit(kind, train, y, strength, classes)(asked)
+    return Probe(scores, {"C": strength, "chosen_on": chosen_on, "n_train": len(y)})
+
+
+def knn_probe(train: Array, y: Array, asked: Array, *, kind: str = "binary", k: int = NEIGHBOURS, classes: int = 2) -> Probe:
+    """The mean target (share of each class) among the k training studies of highest cosine similarity.
+
+    Args:
+        train: (n, D). y: (n,) targets, NaN where unlabelled. asked: (m, D).
+        kind: binary, multiclass or regression.
+        k: neighbours; all studies where there are fewer.
+        classes: K of a multiclass task.
+    """
+    train, y = _labelled(train, y)
+    reason = _cannot_fit(kind, y)
+    if reason is not None:
+        return Probe(None, {}, reason)
+    k = min(k, len(y))
+    similarity = unit(asked) @ unit(train).T
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    target = np.eye(classes)[y.astype(int)] if kind == "multiclass" else y
+    return Probe(target[nearest].mean(axis=1), {"k": k, "similarity": "cosine", "n_train": len(y)})
+
+
+def unit(x: Array) -> Array:
+    """Rows of x (n, D) at length 1; a row of zeros stays."""
+    x = np.asarray(x, dtype=np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def _labelled(x: Array, y: Array, *others: Array) -> tuple[Array, ...]:
+    known = np.isfinite(y)
+    return tuple(np.asarray(a)[known] for a in (x, y, *others))
+
+
+def _cannot_fit(kind: str, y: Array) -> str | None:
+    if len(y) == 0:
+        return "no labelled training study"
+    if kind == "regression":
+        return None if len(y) >= LEAST_PER_CLASS else f"only {len(y)} labelled training studies"
+    counts = np.unique(y, return_counts=True)[1]
+    if len(counts) < 2 or counts.min() < LEAST_PER_CLASS:
+        return f"fewer than {LEAST_PER_CLASS} labelled training studies in a class"
+    return None
+
+
+def _choose(
+    kind: str, x: Array, y: Array, subjects: Array, held: tuple[Array, ...] | None, seed: int
+) -> tuple[float, str]:
+    """The strength with the best score on held-out studies, and which studies those were."""
+    metric: Metric = r2 if kind == "regression" else auroc if kind == "binary" else macro_auroc
+    classes = 2 if kind == "binary" else int(y.max()) + 1 if kind == "multiclass" else 1
+    usable = held is not None and len(held[1]) >= LEAST_VALIDATION and _cannot_fit(kind, held[1]) is None
+    if usable and held is not None:
+        parts, chosen_on = [(x, y, held[0], held[1])], "validation"
+    else:
+        folds = _folds(kind, y, subjects, seed)
+        parts, chosen_on = [(x[a], y[a], x[b], y[b]) for a, b in folds], "folds of the training subjects"
+    scores = [
+        np.nanmean([_score(metric, _fit(kind, a, b, strength, classes)(c), d) for a, b, c, d in parts] or [np.nan])
+        for strength in STRENGTHS
+    ]
+    best = float(STRENGTHS[int(np.nanargmax(scores))]) if np.isfinite(scores).any() else 1e-1
+    return best, chosen_on
+
+
+def _score(metric: Metric, found: Array, y: Array) -> float:
+    return point(metric, y, found)
+
+
+def _folds(kind: str, y: Array, subjects: Array, seed: int) -> list[tuple[Array, Array]]:
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    count = min(FOLDS, len(np.unique(subjects)))
+    if count < 2:
+        return []
+    splitter = GroupKFold(count) if kind == "regression" else StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        folds = list(splitter.split(np.zeros(len(y)), y, subjects))
+    return [(a, b) for a, b in folds if kind == "regression" or len(np.unique(y[a])) == len(np.unique(y))]
+
+
+def _fit(kind: str, x: Array, y: Array, strength: float, classes: int) -> Any:
+    """A function from embeddings (m, D) to scores."""
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    if kind == "regression":
+        return Ridge(alpha=1 / strength).fit(x, y).predict
+    model = LogisticRegression(C=strength, max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(x, y.astype(int))
+
+    def scores(asked: Array) -> Array:
+        if kind == "binary":
+            return model.predict_proba(asked)[:, 1]
+        # A class that training does not have gets probability 0.
+        out = np.zeros((len(asked), max(classes, int(model.classes_.max()) + 1)))
+        out[:, model.classes_] = model.predict_proba(asked)
+        return out
+
+    return scores

@@ -1,0 +1,158 @@
+"""One task's page of numbers: the model's head, or a linear probe where it has none, for every subset of modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medssml.evaluation.bootstrap import Array
+from medssml.evaluation.calibration import curve
+from medssml.evaluation.metrics import score_task
+from medssml.evaluation.probing import (
+    Answers,
+    FusedEmbeddings,
+    Target,
+    probe_encoders,
+    probe_subsets,
+    validation_threshold,
+)
+from medssml.evaluation.studies import EncodedStudies, subset_name
+from medssml.evaluation.subsets import Predictions, predict_subsets, subset_metrics
+from medssml.evaluation.truth import bayes_by_subset
+from medssml.model import MultimodalModel
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """How a task is evaluated.
+
+    Args:
+        bootstrap: resamples.
+        seed: of the resamples and folds.
+        probes: fit probes.
+        device: where fusion runs.
+        truth: of simulated studies, or None.
+    """
+
+    bootstrap: int = 1000
+    seed: int = 0
+    probes: bool = True
+    device: str = "cpu"
+    truth: pd.DataFrame | None = None
+
+
+def evaluate_task(
+    model: MultimodalModel,
+    embeddings: FusedEmbeddings,
+    target: Target,
+    settings: TaskSettings,
+    split_of: Mapping[str, str],
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The entry of a task in metrics.json, and its rows of predictions.csv.
+
+    Args:
+        model: with or without a head for the task.
+        embeddings: of the training, validation and reported studies.
+        target: the task.
+        settings: how.
+        split_of: study id -> split.
+    """
+    entry: dict[str, Any] = {"kind": target.kind}
+    frames = []
+    if target.task in model.tasks:
+        found, predictions = _by_head(model, embeddings, target, settings)
+        entry |= found
+        frames.append(predictions.table(split_of).assign(method="head"))
+    if settings.probes:
+        probed, answers = probe_subsets(embeddings, target, n=settings.bootstrap, seed=settings.seed)
+        own = probe_encoders(embeddings.splits, target, n=settings.bootstrap, seed=settings.seed)
+        entry["probes"] = {name: {"fused": probed[name], "encoder": own[name]} for name in probed}
+        if target.task not in model.tasks:
+            entry |= {"method": "linear probe", "subsets": {k: v for k, v in probed["linear"].items() if "probe" in v}}
+            frames.append(_probe_table(answers, target, embeddings.splits.test, split_of))
+    if "subsets" not in entry:
+        entry |= {"method": "none", "subsets": {}, "reason": "the model has no head for it, and no probe was fitted"}
+    return entry, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _by_head(
+    model: MultimodalModel, embeddings: FusedEmbeddings, target: Target, settings: TaskSettings
+) -> tuple[dict[str, Any], Predictions]:
+    splits, task = embeddings.splits, target.task
+    predictions = predict_subsets(model, splits.test, [task], settings.device)
+    threshold, origin = 0.5, "not used"
+    if target.kind == "binary":
+        threshold, origin = 0.5, "fixed: no validation studies"
+        if splits.val is not None:
+            chosen_on = predict_subsets(model, splits.val, [task], settings.device)
+            threshold, origin = validation_threshold(
+                chosen_on.target(task), chosen_on.observed(chosen_on.probabilities(task))
+            )
+    bayes = None
+    if settings.truth is not None:
+        bayes = bayes_by_subset(settings.truth, predictions.study_id, task, predictions.modalities)
+    how: dict[str, Any] = {"n": settings.bootstrap, "seed": settings.seed, "threshold": threshold, "bayes": bayes}
+    entry = {
+        "method": "head",
+        "threshold": {"value": threshold, "from": origin},
+        "subsets": subset_metrics(predictions, task, **how),
+        "complete_cases": subset_metrics(predictions, task, only=complete_cases(predictions, task), **how),
+        "as_observed": _observed(predictions, target, settings, threshold),
+    }
+    return entry, predictions
+
+
+def complete_cases(predictions: Predictions, task: str) -> Array:
+    """(N,) bool: labelled studies with every modality that any labelled study of the task has."""
+    labelled = np.isfinite(predictions.target(task))
+    covered = predictions.present[labelled].sum(axis=0) > 0
+    return labelled & np.asarray(predictions.present[:, covered].all(axis=1))
+
+
+def _observed(predictions: Predictions, target: Target, settings: TaskSettings, threshold: float) -> dict[str, Any]:
+    """Every study from all that it has: what the model is worth in a clinic where patterns differ."""
+    y, scores = predictions.target(target.task), predictions.observed(predictions.probabilities(target.task))
+    some = predictions.present.any(axis=1)
+    found = score_task(
+        target.kind,
+        np.where(some, y, np.nan),
+        scores,
+        predictions.subject,
+        n=settings.bootstrap,
+        seed=settings.seed,
+        threshold=threshold,
+    )
+    known = np.isfinite(y) & some
+    out: dict[str, Any] = {"n": int(known.sum())} | {name: interval.to_dict() for name, interval in found.items()}
+    if target.kind == "binary" and known.any():
+        out["calibration"] = curve(y[known], scores[known])
+    return out
+
+
+def _probe_table(
+    answers: Mapping[int, Answers], target: Target, studies: EncodedStudies, split_of: Mapping[str, str]
+) -> pd.DataFrame:
+    """predictions.csv of the linear probes."""
+    frames = []
+    for mask, (rows, scores) in ((mask, (a.rows, a.scores)) for mask, a in answers.items()):
+        classes = scores.shape[1] if scores.ndim == 2 else 1
+        repeat = np.repeat(rows, classes)
+        ids = np.array(studies.study_id, dtype=object)[repeat]
+        columns: dict[str, Any] = {
+            "study_id": ids,
+            "subject": studies.subject[repeat],
+            "split": [split_of.get(str(study), "") for study in ids],
+            "task": target.task,
+            "subset": subset_name(mask, studies.modalities),
+            "probability": scores.reshape(-1),
+            "y": studies.targets[target.task][repeat],
+            "method": "linear probe",
+        }
+        if classes > 1:
+            columns["class"] = np.tile(np.arange(classes), len(rows))
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

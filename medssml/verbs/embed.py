@@ -1,0 +1,74 @@
+"""medssml embed: embeddings for any subset of modalities, as Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def embed(
+    *,
+    checkpoint: str,
+    manifest: Path,
+    out: Path,
+    split: str = "all",
+    subset: str | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    workers: int = 0,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+) -> Path | int:
+    """One row per study: study_id, subject_id, split, subset (what was seen), and the embedding as columns e0, e1, ...
+
+    Args:
+        checkpoint: run folder, or its model folder.
+        manifest: the study table, CSV or Parquet; labels are not needed.
+        out: Parquet file.
+        split: train, val, test, or all.
+        subset: show only these modalities, such as ct+report; studies with none of them are left out.
+        device: auto, cpu or cuda.
+        cache: folder of prepared studies; `cache` beside OUT by default.
+        workers: processes that load studies.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that classes may come from; may be given several times.
+
+    Returns:
+        the file; exit code 4 where more studies were left out than the limit.
+
+    Raises:
+        medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such modality.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from medssml.evaluation.cohort import open_cohort
+    from medssml.evaluation.studies import bits, subset_mask, subset_name
+    from medssml.evaluation.subsets import embed_subset
+    from medssml.predictor import load
+    from medssml.verbs.inference import chosen_device, conclude, read_studies, write_parquet
+
+    where, out = chosen_device(device), Path(out)
+    predictor = load(checkpoint, plugins, where)
+    table = read_studies(manifest, predictor, data_root, allow_outside)
+    table = table if split == "all" else table.split(split)
+    cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
+    everything = (1 << len(predictor.modalities)) - 1
+    mask = everything if subset is None else subset_mask(subset, predictor.modalities)
+    studies = cohort.encode(predictor.model, device=where)
+    vectors = embed_subset(predictor.model, studies, mask, where)
+    seen = bits(studies.has) & mask
+    rows = np.flatnonzero(seen > 0)
+    frame = pd.DataFrame(
+        {
+            "study_id": np.array(studies.study_id, dtype=object)[rows],
+            "subject_id": cohort.manifest.subject_ids[rows],
+            "split": cohort.manifest.splits[rows],
+            "subset": [subset_name(int(b), studies.modalities) for b in seen[rows]],
+        }
+    )
+    columns = pd.DataFrame(vectors[rows], columns=[f"e{i}" for i in range(vectors.shape[1])])
+    write_parquet(out, pd.concat([frame, columns], axis=1))
+    return conclude(cohort, out, len(table))

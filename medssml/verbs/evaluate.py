@@ -1,0 +1,199 @@
+"""medssml evaluate: probes, retrieval and metrics for every missing pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medssml.evaluation.cohort import Cohort
+    from medssml.evaluation.probing import Splits
+    from medssml.evaluation.studies import EncodedStudies
+    from medssml.model import MultimodalModel
+
+
+def evaluate(
+    *,
+    checkpoint: str,
+    manifest: Path,
+    out: Path,
+    split: str = "test",
+    tasks: Sequence[str] = (),
+    bootstrap: int = 1000,
+    seed: int = 0,
+    probes: bool = True,
+    truth: Path | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    workers: int = 0,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+) -> Path | int:
+    """Metrics of every task for every subset of modalities, probes of the embedding, and retrieval between modalities.
+
+    Each study is encoded once. A task that the model has no head for is answered by a linear probe, fitted on the
+    training studies of the manifest. Intervals are 95 %, by drawing subjects.
+
+    Args:
+        checkpoint: run folder, or its model folder.
+        manifest: the study table, CSV or Parquet.
+        out: folder for metrics.json, predictions.csv, retrieval.json, embedding_map.csv and problems.csv.
+        split: studies to report: test, val, train, or all.
+        tasks: only these label columns, without `label_`; all of them by default.
+        bootstrap: resamples of the subjects.
+        seed: of the resamples, the folds and the picture.
+        probes: fit probes on the training studies.
+        truth: truth.csv of a simulated cohort; the one beside the manifest by default.
+        device: auto, cpu or cuda.
+        cache: folder of prepared studies; OUT/cache by default.
+        workers: processes that load studies.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that classes may come from; may be given several times.
+
+    Returns:
+        the folder; the exit code 4 where more studies were left out than the limit.
+
+    Raises:
+        medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such task.
+    """
+    from medssml.evaluation.cohort import open_cohort
+    from medssml.evaluation.results import write_csv, write_json
+    from medssml.predictor import load
+    from medssml.verbs import console
+    from medssml.verbs.inference import chosen_device, conclude, read_studies
+
+    where = chosen_device(device)
+    predictor = load(checkpoint, plugins, where)
+    table = read_studies(manifest, predictor, data_root, allow_outside)
+    names = _chosen_tasks(table, tasks)
+    needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
+    with console.step("reading the studies"):
+        cohort = open_cohort(needed, predictor.transforms, cache or Path(out) / "cache", num_workers=workers)
+    with console.step("encoding"):
+        splits = _splits(cohort, predictor.model, split, probes, where)
+    with console.step("metrics"):
+        results, predictions = _tasks(predictor.model, splits, cohort, names, manifest, truth, bootstrap, seed, probes, where)
+        retrieval, shown = _retrieval(checkpoint, splits.test, bootstrap, seed)
+    protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits)
+    write_json(Path(out) / "metrics.json", {"tasks": results, "retrieval": retrieval, "protocol": protocol})
+    write_json(Path(out) / "retrieval.json", shown)
+    write_csv(Path(out) / "predictions.csv", predictions)
+    write_csv(Path(out) / "embedding_map.csv", _map(predictor.model, splits.test, cohort, seed, where))
+    return conclude(cohort, Path(out), len(needed))
+
+
+def _chosen_tasks(table: Any, tasks: Sequence[str]) -> list[str]:
+    from medssml.schema import nearest
+
+    asked = [tasks] if isinstance(tasks, str) else list(tasks)
+    for name in asked:
+        if name not in table.tasks:
+            raise KeyError(f"the manifest has no column label_{name}{nearest(name, table.tasks)}")
+    return asked or list(table.tasks)
+
+
+def _splits(cohort: Cohort, model: MultimodalModel, split: str, probes: bool, device: str) -> Splits:
+    from medssml.evaluation.probing import Splits
+
+    table = cohort.manifest
+    reported = table if split == "all" else table.split(split)
+    if len(reported) == 0:
+        raise ValueError(f"no {split} study is left; fix: --split, or the files named in problems.csv")
+    test = cohort.encode(model, reported, device)
+
+    def other(name: str) -> EncodedStudies | None:
+        studies = table.split(name)
+        return cohort.encode(model, studies, device) if len(studies) and split not in (name, "all") else None
+
+    train = other("train") if probes else None
+    return Splits(test if train is None else train, other("val"), test)
+
+
+def _tasks(
+    model: MultimodalModel,
+    splits: Splits,
+    cohort: Cohort,
+    names: Sequence[str],
+    manifest: Path,
+    truth: Path | None,
+    bootstrap: int,
+    seed: int,
+    probes: bool,
+    device: str,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The entry `tasks` of metrics.json, and predictions.csv."""
+    import pandas as pd
+
+    from medssml.evaluation.probing import FusedEmbeddings, Target
+    from medssml.evaluation.tasks import TaskSettings, evaluate_task
+    from medssml.evaluation.truth import find_truth, read_truth
+
+    found = truth if truth is not None else find_truth(manifest)
+    known = None if found is None else read_truth(found)
+    # Probes need training studies that are not the ones reported.
+    probing = probes and splits.train is not splits.test
+    settings = TaskSettings(bootstrap, seed, probing, device, known)
+    embeddings = FusedEmbeddings(model, splits, device)
+    results, frames = {}, []
+    split_of = dict(zip(cohort.manifest.study_ids, cohort.manifest.splits, strict=True))
+    for name in names:
+        label = cohort.manifest.tasks[name]
+        target = Target(name, label.kind, label.n_classes)
+        results[name], frame = evaluate_task(model, embeddings, target, settings, split_of)
+        frames.append(frame)
+    return results, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _retrieval(checkpoint: str, studies: EncodedStudies, bootstrap: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    from medssml.evaluation.retrieval import examples, retrieve_all, spaces_of
+    from medssml.verbs.inference import contrast_heads
+
+    heads = contrast_heads(checkpoint)
+    spaces = spaces_of(studies, heads)
+    found = retrieve_all(studies, spaces, n=bootstrap, seed=seed)
+    space = "heads of the contrast" if heads else "projection to the fusion"
+    return found, {"space": space, "pairs": examples(studies, spaces, seed=seed)}
+
+
+def _protocol(
+    cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint: str, splits: Splits
+) -> dict[str, Any]:
+    from medssml.verbs.inference import weights_hash
+
+    table = cohort.manifest
+    return {
+        "seed": seed,
+        "split": split,
+        "splits": {name: int((table.splits == name).sum()) for name in ("train", "val", "test")},
+        "official_split": table.official_split,
+        "manifest_sha256": table.sha256,
+        "model_sha256": weights_hash(checkpoint),
+        "bootstrap": {"resamples": bootstrap, "level": 0.95, "unit": "subjects"},
+        "studies": len(splits.test),
+        "left_out": {"failing files": len({p.row for p in cohort.problems}), "nothing to read": cohort.empty},
+        "subsets": "on the labelled studies that have all of the subset, of which only the subset is shown",
+        "balanced_accuracy": "threshold chosen on the validation studies of each task, see threshold",
+        "retrieval": "candidates are all reported studies with both modalities; same subject or same input is a hit",
+    }
+
+
+def _map(model: MultimodalModel, studies: EncodedStudies, cohort: Cohort, seed: int, device: str) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    from medssml.evaluation.embedding_map import MOST, embedding_map
+    from medssml.evaluation.studies import bits, subset_name
+    from medssml.evaluation.subsets import embed_subset
+
+    rows = np.sort(np.random.default_rng(seed).permutation(len(studies))[:MOST])
+    places = embedding_map(embed_subset(model, studies, device=device)[rows], seed=seed)
+    patterns = [subset_name(int(b), studies.modalities) for b in bits(studies.has)[rows]]
+    ids = np.array(studies.study_id, dtype=object)[rows]
+    columns = {"study_id": ids, "x": places[:, 0], "y": places[:, 1], "pattern": patterns}
+    labels = {f"label_{task}": studies.targets[task][rows] for task in cohort.manifest.tasks if task in studies.targets}
+    return pd.DataFrame({**columns, **labels})

@@ -1,0 +1,242 @@
+"""medssml impact: what each modality contributes to the predictions of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssml.counterfactual.impact import Impact
+    from medssml.data.manifest import Manifest
+    from medssml.evaluation.bootstrap import Array
+    from medssml.evaluation.cohort import Cohort
+    from medssml.predictor import Predictor
+
+#: Training studies whose mean prediction is the answer to nothing, at most.
+MOST_REFERENCE = 500
+
+
+def impact(
+    *,
+    checkpoint: Sequence[str] = (),
+    manifest: Path | None = None,
+    task: str = "",
+    out: Path | None = None,
+    split: str = "test",
+    value: str | None = None,
+    baseline: str = "absent",
+    empty: str = "mean",
+    donors: int = 20,
+    sweep: bool = True,
+    unlabelled: bool = False,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    truth: Path | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    workers: int = 0,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+    self_test: bool = False,
+) -> Path | int:
+    """Shapley values, necessity, sufficiency, swaps and interactions of the modalities, per study and overall.
+
+    Each study is encoded once; all coalitions are computed in fusion. The numbers are effects on the model's
+    predictions, not on patients. With several checkpoints (training seeds) the intervals hold the spread between them.
+
+    Args:
+        checkpoint: run folder, or its model folder; several training seeds of one task may be given.
+        manifest: the study table, CSV or Parquet.
+        task: a task of the model.
+        out: folder for impact.json and impact.csv.
+        split: studies to look at: test, val, train, or all.
+        value: what a coalition is worth: positive, logit, predicted, label, log_likelihood or output.
+        baseline: what stands in for a modality outside a coalition: absent, marginal or joint.
+        empty: value of nothing under the baseline absent: mean (prediction for training studies) or model.
+        donors: studies of other subjects that a modality is taken from in turn.
+        sweep: repeat the Shapley values with the other baselines and report changes of sign.
+        unlabelled: look at studies without a label of the task too.
+        bootstrap: resamples of the subjects.
+        seed: of the resamples and the donors.
+        truth: truth.csv of a simulated cohort; the one beside the manifest by default.
+        device: auto, cpu or cuda.
+        cache: folder of prepared studies; OUT/cache by default.
+        workers: processes that load studies.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that classes may come from; may be given several times.
+        self_test: no data: checks that known models get their known impact, prints the table.
+
+    Returns:
+        the folder; exit code 4 where more studies were left out than the limit; of the self-test 0 where all agree, else 1.
+
+    Raises:
+        ValueError: something is missing, or no study is left. KeyError: no such task.
+    """
+    if self_test:
+        return _self_test()
+    runs = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
+    given = {"--checkpoint": runs, "--manifest": manifest, "--task": task, "--out": out}
+    missing = [flag for flag, argument in given.items() if not argument]
+    if missing or manifest is None or out is None:
+        raise ValueError(f"missing {', '.join(missing)}; fix: give them, or --self-test, which needs none")
+
+    from medssml.counterfactual.effects import Intervention
+    from medssml.counterfactual.impact import measure_impact
+    from medssml.counterfactual.interventions import BASELINES
+    from medssml.predictor import load
+    from medssml.verbs import console
+    from medssml.verbs.inference import chosen_device, conclude, read_studies
+
+    where = chosen_device(device)
+    how = Intervention(baseline, empty, donors, seed)
+    predictors = [load(run, plugins, where) for run in runs]
+    for predictor in predictors:
+        _check_task(predictor, task)
+    table = read_studies(Path(manifest), predictors[0], data_root, allow_outside)
+    chosen = _chosen_studies(table, task, split, unlabelled)
+    reference = _reference(table, chosen, task, split, seed) if baseline == "absent" and empty == "mean" else None
+    encoded, references, cohort, groups = [], [], None, {}
+    with console.step(f"encoding {len(chosen)} studies"):
+        for predictor in predictors:
+            cohort = _cohort(predictor, chosen, reference, cache or Path(out) / "cache", workers)
+            studies = cohort.manifest.filter(_member(cohort.manifest, chosen))
+            encoded.append(cohort.encode(predictor.model, studies, where))
+            references.append(_reference_outputs(predictor, cohort, reference, task, where))
+            groups = cohort.groups(studies)
+    if cohort is None:
+        raise ValueError("no checkpoint; fix: --checkpoint RUN")
+    with console.step("impact"):
+        found = measure_impact(
+            [predictor.model for predictor in predictors],
+            encoded,
+            task,
+            value=value,
+            intervention=how,
+            sweep=tuple(BASELINES) if sweep else (),
+            groups=groups,
+            references=None if reference is None else references,
+            bootstrap=bootstrap,
+            seed=seed,
+            device=where,
+        )
+    _write(found, table, split, Path(manifest), truth, runs, Path(out))
+    return conclude(cohort, Path(out), len(chosen))
+
+
+def _check_task(predictor: Predictor, task: str) -> None:
+    from medssml.schema import nearest
+
+    if task not in predictor.tasks:
+        if not predictor.tasks:
+            raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
+        raise KeyError(f"the model has no task {task!r}{nearest(task, predictor.tasks)}")
+
+
+def _chosen_studies(table: Manifest, task: str, split: str, unlabelled: bool) -> Manifest:
+    """Studies of the split with a label of the task, unless nobody has one."""
+    studies = table if split == "all" else table.split(split)
+    if not unlabelled and task in table.tasks and len(studies.labelled(task)):
+        studies = studies.labelled(task)
+    if len(studies) == 0:
+        raise ValueError(f"no {split} study; fix: --split all, or another manifest")
+    return studies
+
+
+def _reference(table: Manifest, chosen: Manifest, task: str, split: str, seed: int) -> Manifest | None:
+    """Training studies of the task, at most 500, whose mean prediction stands for knowing nothing; None where few."""
+    import numpy as np
+
+    if split in ("train", "all"):
+        return None
+    train = table.split("train")
+    if task in table.tasks:
+        train = train.labelled(task)
+    if len(train) < 20:
+        return None
+    return train.filter(np.sort(np.random.default_rng([seed, 3]).permutation(len(train))[:MOST_REFERENCE]))
+
+
+def _cohort(
+    predictor: Predictor, chosen: Manifest, reference: Manifest | None, cache: Path, workers: int
+) -> Cohort:
+    from dataclasses import replace
+
+    import pandas as pd
+
+    from medssml.evaluation.cohort import open_cohort
+
+    tables = [chosen.table] if reference is None else [chosen.table, reference.table]
+    both = replace(chosen, table=pd.concat(tables))
+    return open_cohort(both, predictor.transforms, cache, num_workers=workers)
+
+
+def _member(table: Manifest, chosen: Manifest) -> Array:
+    import numpy as np
+
+    return np.isin(table.study_ids.astype(str), chosen.study_ids.astype(str))
+
+
+def _reference_outputs(
+    predictor: Predictor, cohort: Cohort, reference: Manifest | None, task: str, device: str
+) -> Array | None:
+    """(R,) or (R, K) logits of the reference studies."""
+    import numpy as np
+
+    if reference is None:
+        return None
+    from medssml.evaluation.subsets import predict_within
+
+    studies = cohort.manifest.filter(_member(cohort.manifest, reference))
+    if len(studies) == 0:
+        return None
+    encoded = cohort.encode(predictor.model, studies, device)
+    return np.asarray(predict_within(predictor.model, encoded, encoded.present, device=device)[task])
+
+
+def _write(
+    found: Impact, table: Manifest, split: str, manifest: Path, truth: Path | None, runs: Sequence[str], out: Path
+) -> None:
+    from medssml.counterfactual.truth import compare_with_truth
+    from medssml.evaluation.results import write_csv, write_json
+    from medssml.evaluation.truth import find_truth, read_truth
+    from medssml.verbs import console
+    from medssml.verbs.inference import weights_hash
+
+    result: dict[str, Any] = dict(found.result)
+    result["protocol"] = {
+        "split": split,
+        "manifest_sha256": table.sha256,
+        "model_sha256": [weights_hash(run) for run in runs],
+    }
+    path = truth if truth is not None else find_truth(manifest)
+    compared = None if path is None else compare_with_truth(result, found.rows, read_truth(path))
+    if compared is not None:
+        result["truth"] = compared
+    write_json(out / "impact.json", result)
+    write_csv(out / "impact.csv", found.rows)
+    columns = ("shapley", "shapley_abs", "necessity", "sufficiency", "swap", "performance_drop")
+    rows = [(name, *(_text(entry[c]) for c in columns)) for name, entry in result["modalities"].items()]
+    console.table(rows, ("modality", *(c.replace("_", " ") for c in columns)))
+
+
+def _text(interval: dict[str, Any]) -> str:
+    if interval["estimate"] is None:
+        return "-"
+    if interval["ci_low"] is None:
+        return f"{interval['estimate']:.3f}"
+    return f"{interval['estimate']:.3f} [{interval['ci_low']:.3f}, {interval['ci_high']:.3f}]"
+
+
+def _self_test() -> int:
+    from medssml.counterfactual.oracles import self_test
+    from medssml.verbs import console
+
+    checks = self_test()
+    rows = [(c.oracle, c.quantity, c.expected, c.found, "agrees" if c.agrees else "DIFFERS") for c in checks]
+    console.table(rows, ("oracle", "quantity", "expected", "found", ""))
+    wrong = sum(not check.agrees for check in checks)
+    console.say(f"{len(checks) - wrong} of {len(checks)} agree")
+    return 0 if wrong == 0 else 1

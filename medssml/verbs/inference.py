@@ -1,0 +1,122 @@
+"""What the verbs that use a trained model have in common: device, studies, problems, and what lies in a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medssml.data.manifest import Manifest
+    from medssml.evaluation.cohort import Cohort
+    from medssml.predictor import Predictor
+
+#: Share of the studies that may be left out before a verb says so with exit code 4; 5 may be left out at any rate.
+LIMIT, LEAST = 0.01, 5
+
+
+def chosen_device(device: str) -> str:
+    """"cpu" or "cuda"; auto = cuda where there is one.
+
+    Raises:
+        ValueError: unknown, or there is no such device.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} is unknown; accepted: auto, cpu, cuda")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("this machine has no CUDA device that torch can use; fix: --device cpu")
+    return device
+
+
+def read_studies(manifest: Path, predictor: Predictor, data_root: Path | None, allow_outside: bool) -> Manifest:
+    """The manifest, with the columns that the model reads as its modalities.
+
+    Raises:
+        medssml.data.table.ManifestError: a wrong table. ValueError: it has none of the model's modalities.
+    """
+    from medssml.data.manifest import Manifest
+    from medssml.data.table import read_table
+
+    path = Path(manifest)
+    columns = set(read_table(path, path.read_bytes()).columns)
+    own = [m for m in predictor.modalities if m in columns or (m == "report" and "report_text" in columns)]
+    if not own:
+        raise ValueError(f"{path.name} has none of the columns {list(predictor.modalities)} that this model reads")
+    # The kind of a task is what the model was trained for, whatever the cells of this table look like.
+    kinds = {name: task.kind for name, task in predictor.model.tasks.items() if f"label_{name}" in columns}
+    return Manifest.read(path, data_root, own, allow_outside, tasks=kinds)
+
+
+def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
+    """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from medssml.evaluation.results import write_csv
+    from medssml.verbs import console
+    from medssml.verbs.run_folder import PROBLEM_COLUMNS
+
+    folder = out if out.is_dir() else out.parent
+    if not cohort.problems:
+        return out
+    table = pd.DataFrame([asdict(problem) for problem in cohort.problems])
+    write_csv(folder / "problems.csv", table[list(PROBLEM_COLUMNS)])
+    rows = len({problem.row for problem in cohort.problems})
+    console.warn(f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why")
+    return 4 if rows > max(LIMIT * asked, LEAST) else out
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> Path:
+    """Writes a table, whole or not at all."""
+    import os
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_parquet(temporary, index=False)
+    os.replace(temporary, path)
+    return path
+
+
+def weights_hash(checkpoint: str | Path) -> str:
+    """The first 16 hex digits of the SHA-256 of a model's weights."""
+    import hashlib
+
+    from medssml.checkpoint import WEIGHTS, model_folder
+
+    with open(model_folder(checkpoint) / WEIGHTS, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def contrast_heads(checkpoint: str | Path) -> dict[str, Any]:
+    """modality -> the head that its contrast was learned behind; empty for a run without one, or without checkpoints.
+
+    The heads belong to the objective and not to the model: they are in the checkpoint of the pretraining.
+    """
+    import re
+
+    from medssml.objectives.contrast import ProjectionHead
+    from medssml.trainers.checkpoint import CheckpointError, load_last
+
+    folder = Path(checkpoint) / "checkpoints"
+    try:
+        state = load_last(folder) if folder.is_dir() else None
+    except CheckpointError:
+        return {}
+    weights = {} if state is None else state.get("learner", {}).get("weights", {})
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in weights.items():
+        match = re.fullmatch(r"objectives\.(\d+)\.heads\.(\w+)\.((?:0|2)\.(?:weight|bias))", name)
+        if match and f"objectives.{match.group(1)}.scale.log" in weights:
+            found.setdefault(match.group(2), {})[match.group(3)] = value
+    heads = {}
+    for modality, part in found.items():
+        head = ProjectionHead(part["0.weight"].shape[1], part["2.weight"].shape[0])
+        head.load_state_dict(part)
+        heads[modality] = head.eval()
+    return heads

@@ -1,0 +1,74 @@
+"""medssml predict: predictions for any subset of modalities, as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def predict(
+    *,
+    checkpoint: str,
+    manifest: Path,
+    out: Path,
+    task: Sequence[str] = (),
+    split: str = "all",
+    subset: str | None = None,
+    device: str = "auto",
+    cache: Path | None = None,
+    workers: int = 0,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+) -> Path | int:
+    """One row per study and task (and class): study_id, task, subset (what was seen), probability.
+
+    Args:
+        checkpoint: run folder of a fine-tuning, or its model folder.
+        manifest: the study table, CSV or Parquet; labels are not needed.
+        out: CSV file.
+        task: only these tasks of the model; may be given several times.
+        split: train, val, test, or all.
+        subset: show only these modalities, such as ct+report; studies with none of them are left out.
+        device: auto, cpu or cuda.
+        cache: folder of prepared studies; `cache` beside OUT by default.
+        workers: processes that load studies.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that classes may come from; may be given several times.
+
+    Returns:
+        the file; exit code 4 where more studies were left out than the limit.
+
+    Raises:
+        medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such task or modality.
+    """
+    import pandas as pd
+
+    from medssml.evaluation.cohort import open_cohort
+    from medssml.evaluation.results import write_csv
+    from medssml.evaluation.studies import subset_mask
+    from medssml.evaluation.subsets import answers_table
+    from medssml.predictor import load
+    from medssml.verbs.inference import chosen_device, conclude, read_studies
+
+    where, out = chosen_device(device), Path(out)
+    predictor = load(checkpoint, plugins, where)
+    asked = [task] if isinstance(task, str) else list(task)
+    names = asked or list(predictor.tasks)
+    for name in names:
+        if name not in predictor.tasks:
+            known = ", ".join(predictor.tasks) or "none: it is pretrained only; fix: medssml finetune first"
+            raise KeyError(f"the model has no task {name!r}; it has {known}")
+    if not names:
+        raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
+    table = read_studies(manifest, predictor, data_root, allow_outside)
+    table = table if split == "all" else table.split(split)
+    cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
+    mask = None if subset is None else subset_mask(subset, predictor.modalities)
+    frames = [
+        answers_table(predictor.model, cohort.encode(predictor.model, part, where), names, mask, where)
+        for part in cohort.parts()
+    ]
+    write_csv(out, pd.concat(frames, ignore_index=True))
+    return conclude(cohort, out, len(table))
