@@ -21,7 +21,8 @@ from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least
 STEP_UV = 0.1
 #: uV per unit that leaves the transform, as LaBraM has it.
 UNIT_UV = 100.0
-_PAD_S = 4.0
+#: s of mirrored signal beyond each end: the filter's memory.
+_PAD_S = 8.0
 
 
 class EEGTransform(Transform):
@@ -166,22 +167,34 @@ def filter_resample(
 
     ratio = Fraction(to / sfreq).limit_denominator(1000)
     count = signal.shape[1]
-    pad = min(count - 1, math.ceil(_PAD_S * sfreq))
-    # The start of the signal must stay on a sample of the new rate, and the whole must have a whole number of them.
-    pad -= pad % ratio.denominator
-    total = ratio.denominator * fft.next_fast_len(math.ceil((count + 2 * pad) / ratio.denominator), real=True)
-    padded = np.zeros((len(signal), total), dtype=np.float32)
-    mirrored = np.pad(signal, ((0, 0), (pad, min(total - pad - count, count - 1))), mode="reflect", reflect_type="odd")
-    padded[:, : mirrored.shape[1]] = mirrored
-    spectrum = fft.rfft(padded, axis=1)
+    # One period: a whole number of samples at both rates, and of a length that an FFT is fast at.
+    total = ratio.denominator * fft.next_fast_len(
+        math.ceil((count + 2 * _PAD_S * sfreq) / ratio.denominator), real=True
+    )
+    spectrum = fft.rfft(_periodic(signal, total), axis=1)
     spectrum *= response(fft.rfftfreq(total, 1 / sfreq), min(sfreq, to) / 2, bandpass, notch)
     length = total * ratio.numerator // ratio.denominator
     bins = length // 2 + 1
     if bins > spectrum.shape[1]:
         spectrum = np.pad(spectrum, ((0, 0), (0, bins - spectrum.shape[1])))
     resampled = fft.irfft(spectrum[:, :bins], n=length, axis=1) * (length / total)
-    start = pad * ratio.numerator // ratio.denominator
-    return resampled[:, start : start + round(count * to / sfreq)].astype(np.float32)
+    return resampled[:, : round(count * to / sfreq)].astype(np.float32)
+
+
+def _periodic(signal: NDArray[np.float32], total: int) -> NDArray[np.float32]:
+    """(C, total) the signal, and then a bridge from its end to its start: both mirrored, one faded into the other."""
+    count, gap = signal.shape[1], total - signal.shape[1]
+    bridge = np.arange(gap)
+    fade = (0.5 + 0.5 * np.cos(np.pi * (bridge + 1) / (gap + 1))).astype(np.float32)
+    after = signal[:, _mirror(count + bridge, count)]
+    before = signal[:, _mirror(bridge - gap, count)]
+    return np.concatenate([signal, after * fade + before * (1 - fade)], axis=1)
+
+
+def _mirror(index: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Positions beyond the ends of `count` samples, reflected at them as often as it takes."""
+    folded = np.mod(index, 2 * count)
+    return np.where(folded < count, folded, 2 * count - 1 - folded)
 
 
 def response(

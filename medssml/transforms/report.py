@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ class ReportTransform(Transform):
     """Token ids of a report, between [CLS] and [SEP], cut at `max_length`.
 
     Args:
-        tokenizer: a local Hugging Face folder; None = a WordPiece vocabulary, lower case, learned by `fit`.
+        tokenizer: a local Hugging Face folder; None = a lower-case vocabulary that `fit` learns.
         vocab_size: most tokens that `fit` learns.
         max_length: most tokens of a report, [CLS] and [SEP] included.
         sections: keep only these sections, in this order, such as ["findings", "impression"], where the report has any
@@ -180,7 +180,10 @@ def text_of(prepared: Prepared) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A lower-case WordPiece tokenizer in BERT's manner; [PAD] is 0.
+    """A lower-case byte-pair vocabulary (Sennrich et al. 2016); [PAD] is 0, a word begins with "\u2581".
+
+    Not WordPiece: the library's trainer numbers its "##" pieces in an order that changes from run to run, and then two
+    ranks, or a run and its resumption, would read one report differently.
 
     Raises:
         ValueError: no text.
@@ -188,25 +191,21 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader workers are forked from this process
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    corpus = [text for text in texts if text.strip()]
+    corpus = sorted(text for text in texts if text.strip())
     if not corpus:
         raise ValueError("no report to learn a vocabulary from; the training split has no text")
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=64))
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", fuse_unk=True))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
+    words = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Punctuation()])
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
     )
-    tokenizer.train_from_iterator(_sorted(corpus), trainer=trainer)
+    tokenizer.train_from_iterator(corpus, trainer=trainer)
     ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return tokenizer
-
-
-def _sorted(corpus: list[str]) -> Iterator[str]:
-    """The order of the rows must not decide ties between merges."""
-    yield from sorted(corpus)
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, str]]:

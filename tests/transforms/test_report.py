@@ -1,0 +1,141 @@
+"""Report: text to ids and back, a vocabulary of one's own, and a folder that Hugging Face reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medssml.config import describe
+from medssml.readers.errors import ReadError
+from medssml.transforms import ReportTransform
+from medssml.transforms.report import text_of
+
+TEXTS = [
+    "FINDINGS: The lungs are clear. No pleural effusion. Heart size is normal.\nIMPRESSION: No acute disease.",
+    "FINDINGS: Small left pleural effusion. XXXX is unchanged. Heart size is enlarged.\nIMPRESSION: Effusion.",
+] * 3
+
+
+@pytest.fixture
+def fitted() -> ReportTransform:
+    transform = ReportTransform()
+    transform.fit(TEXTS)
+    return transform
+
+
+def test_ids_between_cls_and_sep_in_lower_case(fitted: ReportTransform) -> None:
+    out = fitted(fitted.prepare("Heart size is NORMAL."))
+    assert type(out["input_ids"]) is torch.Tensor and out["input_ids"].dtype == torch.int64
+    vocabulary = fitted.tokenizer.get_vocab()
+    assert out["input_ids"][0] == vocabulary["[CLS]"] and out["input_ids"][-1] == vocabulary["[SEP]"]
+    assert out["attention_mask"].tolist() == [1] * len(out["input_ids"])
+    assert fitted.decode(out["input_ids"]) == "heart size is normal."
+    assert (fitted.pad_id, fitted.mask_id, fitted.special_ids) == (0, 4, (0, 1, 2, 3, 4, 5))
+    assert fitted.vocab_size == len(vocabulary) < 300
+
+
+def test_a_deidentification_mark_is_one_token(fitted: ReportTransform) -> None:
+    ids = fitted(fitted.prepare("Heart XXXX normal."))["input_ids"]
+    assert fitted.tokenizer.token_to_id("[DEID]") in ids and fitted.tokenizer.token_to_id("[UNK]") not in ids
+
+
+def test_long_reports_are_cut_and_the_vocabulary_is_bounded() -> None:
+    transform = ReportTransform(max_length=8, vocab_size=70)
+    transform.fit(TEXTS)
+    assert len(transform(transform.prepare(TEXTS[0]))["input_ids"]) == 8
+    assert transform.vocab_size <= 70
+
+
+def test_sections(fitted: ReportTransform) -> None:
+    only = ReportTransform(sections=["impression"])
+    assert text_of(only.prepare(TEXTS[0])) == "No acute disease."
+    assert text_of(only.prepare("Nothing with a heading.")) == "Nothing with a heading."
+    assert only.spec() != fitted.spec() == ReportTransform(vocab_size=100, max_length=9).spec()
+
+
+def test_a_text_is_never_opened_as_a_file(tmp_path: Path, fitted: ReportTransform) -> None:
+    (tmp_path / "secret.txt").write_text("secret words")
+    assert "secret words" not in text_of(fitted.prepare(str(tmp_path / "secret.txt")))
+    assert text_of(fitted.prepare(tmp_path / "secret.txt")) == "secret words"
+    with pytest.raises(ReadError):
+        fitted.prepare("  ")
+
+
+def test_augmentation_is_keyed_and_keeps_sentences_whole(fitted: ReportTransform) -> None:
+    busy = ReportTransform(drop_sentences=0.4, shuffle_sentences=0.5)
+    busy.fit(TEXTS)
+    prepared = busy.prepare(TEXTS[0])
+    draws = [busy.decode(busy(prepared, np.random.default_rng(seed))["input_ids"]) for seed in range(30)]
+    assert draws[3] == busy.decode(busy(prepared, np.random.default_rng(3))["input_ids"])
+    assert len(set(draws)) > 5 and all(draws)
+    assert any("no pleural effusion" not in draw for draw in draws)
+    assert not any("pleural effusion" in draw and "no pleural effusion" not in draw for draw in draws)
+
+
+def test_before_fit_it_says_what_to_do() -> None:
+    transform = ReportTransform()
+    with pytest.raises(ValueError, match="fit"):
+        transform(transform.prepare("Text."))
+    with pytest.raises(ValueError, match="no report"):
+        transform.fit([" "])
+    with pytest.raises(ValueError, match="no folder"):
+        ReportTransform("/nowhere/at/all")
+
+
+def test_the_folder_gives_the_same_ids(tmp_path: Path, fitted: ReportTransform) -> None:
+    fitted.save_tokenizer(tmp_path / "tokenizer")
+    again = ReportTransform(tmp_path / "tokenizer")
+    prepared = fitted.prepare(TEXTS[1])
+    assert torch.equal(again(prepared)["input_ids"], fitted(prepared)["input_ids"])
+    assert (again.pad_id, again.mask_id, again.special_ids, again.vocab_size) == (
+        0,
+        4,
+        fitted.special_ids,
+        fitted.vocab_size,
+    )
+    again.fit_training([again.prepare("entirely other words")])
+    assert again.vocab_size == fitted.vocab_size
+    assert describe(again)["init_args"] == {"tokenizer": str(tmp_path / "tokenizer")}
+
+
+def test_hugging_face_reads_the_folder(tmp_path: Path, fitted: ReportTransform) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    fitted.save_tokenizer(tmp_path)
+    loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    assert loaded.pad_token_id == 0 and loaded.mask_token == "[MASK]"
+    assert (
+        loaded("Heart size is normal.")["input_ids"]
+        == fitted(fitted.prepare("Heart size is normal."))["input_ids"].tolist()
+    )
+
+
+def test_a_folder_with_other_special_tokens(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(
+        TEXTS, trainers.BpeTrainer(special_tokens=["<s>", "<pad>", "<unk>", "<mask>"], show_progress=False)
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "<pad>", "mask_token": {"content": "<mask>"}}')
+    transform = ReportTransform(tmp_path)
+    assert (transform.pad_id, transform.mask_id) == (1, 3)
+
+
+def test_the_vocabulary_does_not_depend_on_the_order_or_the_run(tmp_path: Path) -> None:
+    script = (
+        "import sys; from medssml.transforms import ReportTransform; t = ReportTransform(vocab_size=120);"
+        f"texts = {TEXTS!r}; t.fit(texts[::int(sys.argv[1])]); print(sorted(t.tokenizer.get_vocab().items()))"
+    )
+    outs = {
+        subprocess.run([sys.executable, "-c", script, step], capture_output=True, text=True, check=True).stdout
+        for step in ("1", "-1")
+    }
+    assert len(outs) == 1
