@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medssml.verbs import console
 
@@ -31,11 +31,21 @@ class Scale:
     finetune: str
     labels: float
     tasks: tuple[str, ...]
+    resamples: int
     overrides: tuple[str, ...] = ()
 
 
-FULL = Scale(480, "pretrain/phantom.yaml", "finetune/default.yaml", 0.5, ("malignant", "deterioration"))
-QUICK = Scale(64, "smoke/pretrain.yaml", "smoke/finetune.yaml", 1.0, ("malignant",))
+class Station(NamedTuple):
+    """One step of the story: its name in demo.json, what it says, the verb, its arguments."""
+
+    name: str
+    says: str
+    verb: Callable[..., Any]
+    arguments: dict[str, Any]
+
+
+FULL = Scale(480, "pretrain/phantom.yaml", "finetune/default.yaml", 0.5, ("malignant", "deterioration"), 1000)
+QUICK = Scale(64, "smoke/pretrain.yaml", "smoke/finetune.yaml", 1.0, ("malignant",), 200)
 
 
 def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: bool = False) -> Path | int:
@@ -71,40 +81,7 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
 
 def _tell(story: Story, scale: Scale, seed: int) -> int:
     """Every station of the story through its verb; the first exit code that is not 0 ends it."""
-    from medssml.verbs.check import check
-    from medssml.verbs.evaluate import evaluate
-    from medssml.verbs.finetune import finetune
-    from medssml.verbs.impact import impact
-    from medssml.verbs.phantom import phantom
-    from medssml.verbs.pretrain import pretrain
-    from medssml.verbs.report import report
-
-    run, cohort, cache = story.folder, story.folder / "cohort", story.folder / "cache"
-    manifest = cohort / "manifest.csv"
-    stations: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
-        ("cohort", f"simulate {scale.studies} studies", phantom, {"out": cohort, "studies": scale.studies, "seed": seed}),
-        ("check", "check every file", check, {"manifest": manifest, "problems": cohort / "problems.csv"}),
-        (
-            "pretrain",
-            "pretrain without labels",
-            pretrain,
-            {"config": config_file(scale.pretrain), "manifest": manifest, "out": run / "pretrain", "seed": seed}
-            | {"cache": cache, "overrides": scale.overrides},
-        ),
-        (
-            "finetune",
-            f"fine-tune on {scale.labels:.0%} of the labels",
-            finetune,
-            {"checkpoint": str(run / "pretrain"), "manifest": manifest, "task": ["all"], "out": run, "seed": seed}
-            | {"config": config_file(scale.finetune), "labels": scale.labels, "cache": cache},
-        ),
-        ("evaluate", "evaluate every missing pattern", evaluate, {"checkpoint": run, "manifest": manifest, "out": run}),
-        *(
-            (f"impact-{task}", f"impact of each modality on {task}", impact, _impact_arguments(run, manifest, task))
-            for task in scale.tasks
-        ),
-        ("report", "write the report", report, {"run": run}),
-    ]
+    stations = [*_learning(story.folder, scale, seed), *_judging(story.folder, scale)]
     for number, (name, says, verb, arguments) in enumerate(stations, start=1):
         code = story.do(name, f"[{number}/{len(stations)}] {says}", verb, arguments)
         if code:
@@ -112,8 +89,48 @@ def _tell(story: Story, scale: Scale, seed: int) -> int:
     return 0
 
 
-def _impact_arguments(run: Path, manifest: Path, task: str) -> dict[str, Any]:
-    return {"checkpoint": run, "manifest": manifest, "task": task, "out": run}
+def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
+    """From nothing to a model of every task."""
+    from medssml.verbs.check import check
+    from medssml.verbs.finetune import finetune
+    from medssml.verbs.phantom import phantom
+    from medssml.verbs.pretrain import pretrain
+
+    cohort = run / "cohort"
+    shared = {"manifest": cohort / "manifest.csv", "cache": run / "cache", "seed": seed}
+    pretraining = {"config": config_file(scale.pretrain), "out": run / "pretrain", "overrides": scale.overrides}
+    tuning = {"checkpoint": str(run / "pretrain"), "task": ["all"], "labels": scale.labels, "out": run}
+    return [
+        Station("cohort", f"simulate {scale.studies} studies", phantom, {"out": cohort, "studies": scale.studies, "seed": seed}),
+        Station("check", "check every file", check, {"manifest": shared["manifest"], "problems": cohort / "problems.csv"}),
+        Station("pretrain", "pretrain without labels", pretrain, shared | pretraining),
+        Station(
+            "finetune",
+            f"fine-tune on {scale.labels:.0%} of the labels",
+            finetune,
+            shared | tuning | {"config": config_file(scale.finetune)},
+        ),
+    ]
+
+
+def _judging(run: Path, scale: Scale) -> list[Station]:
+    """What the model can do, what each modality does in it, and a page about both."""
+    from medssml.verbs.evaluate import evaluate
+    from medssml.verbs.impact import impact
+    from medssml.verbs.report import report
+
+    shared = {"checkpoint": str(run), "manifest": run / "cohort" / "manifest.csv", "cache": run / "cache"}
+    shared["bootstrap"] = scale.resamples
+    # The page shows one task's impact in full, that of the run folder itself; the others lie beside it.
+    places = [run, *(run / "impact" / task for task in scale.tasks[1:])]
+    return [
+        Station("evaluate", "evaluate every missing pattern", evaluate, shared | {"out": run}),
+        *(
+            Station(f"impact-{task}", f"impact of each modality on {task}", impact, shared | {"task": task, "out": place})
+            for task, place in zip(scale.tasks, places, strict=True)
+        ),
+        Station("report", "write the report", report, {"run": run}),
+    ]
 
 
 def config_file(name: str) -> Path:
