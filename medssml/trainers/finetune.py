@@ -100,7 +100,7 @@ class FineTuner(Learner):
             return metrics["auroc"]
         return -metrics["loss"] if "loss" in metrics else None
 
-    def _logits(self, batch: Batch, model: nn.Module, within: Tensor | None = None) -> dict[str, Tensor]:
+    def _logits(self, batch: Batch, model: MultimodalModel, within: Tensor | None = None) -> dict[str, Tensor]:
         batch = model.align(batch)
         fused = model.fuse(model.encode(batch), batch.present, within)
         return {task: model.heads[task](fused.pooled) for task in self.tasks if task in batch.targets}

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medssml.batch import Batch
 from medssml.losses.gather import take_part
+from medssml.model import MultimodalModel
 from medssml.trainers.optim import adamw, clip_gradients, lr_factor, parameter_groups, set_lr
 from medssml.trainers.settings import Optim
 
@@ -55,9 +56,9 @@ class Learner(pl.LightningModule):
         seed: of dropout.
     """
 
-    def __init__(self, model: nn.Module, optim: Optim, *, seed: int = 0) -> None:
+    def __init__(self, model: MultimodalModel, optim: Optim, *, seed: int = 0) -> None:
         super().__init__()
-        self.model = model
+        self.model: MultimodalModel = model
         self.optim = optim
         self.seed = seed
         self.average: AveragedModel | None = None
@@ -93,9 +94,9 @@ class Learner(pl.LightningModule):
         return self.batches // self.accumulate
 
     @property
-    def validated(self) -> nn.Module:
+    def validated(self) -> MultimodalModel:
         """The model that counts: the running mean of the weights where there is one."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else cast(MultimodalModel, self.average.module)
 
     def keep_average(self, decay: float) -> None:
         """Starts a running mean of the weights, w <- decay w + (1 - decay) new."""

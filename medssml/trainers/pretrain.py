@@ -66,13 +66,15 @@ class Pretrainer(Learner):
         """Mean of every term, the signs of collapse, and AUROC of a linear probe on the frozen embedding."""
         sums: dict[str, float] = defaultdict(float)
         weights: dict[str, int] = defaultdict(int)
-        features, targets, subjects = [], defaultdict(list), []
+        features: list[Tensor] = []
+        subjects: list[Tensor] = []
+        targets: dict[str, list[Tensor]] = defaultdict(list)
         for batch in batches:
             step = Step(self.validated, batch, seed=self.seed)
             for name, value in self._sum(step).items():
                 sums[name] += float(value) * len(batch)
                 weights[name] += len(batch)
-            if sum(map(len, features)) < self.probe_studies:
+            if sum(len(part) for part in features) < self.probe_studies:
                 features.append(step.fused.pooled.float().cpu())
                 subjects.append(batch.subject.cpu())
                 for task, values in batch.targets.items():

@@ -3,53 +3,24 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from torch import Tensor
 
 from medssml.batch import Batch
 from medssml.trainers import checkpoint
-from medssml.trainers.checkpoint import BEST, LAST, CheckpointError
-from medssml.trainers.history import History, RunningMean
-from medssml.trainers.learner import Learner, evaluating
+from medssml.trainers.checkpoint import CheckpointError
+from medssml.trainers.course import Course, Outcome, Tracker
+from medssml.trainers.learner import Learner
 from medssml.trainers.precision import chosen_precision, device_type
 from medssml.trainers.settings import TrainerSettings
-from medssml.trainers.signals import StopRequest
 from medssml.trainers.stream import Stream, TrainLoader
 
-log = logging.getLogger(__name__)
-
-
-class Tracker(Protocol):
-    """Where metrics go besides history.csv; `medssml.tracking` has the one for MLflow."""
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
-
-    def flush(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    status: "done", or "stopped" by a signal. exit_code: 0, or 75 / 130 where stopped. step: optimiser steps taken.
-    score: of the checkpoint that was kept, None where the last one was. skipped: nothing was left to do.
-    """
-
-    status: Literal["done", "stopped"]
-    exit_code: int
-    step: int
-    seconds: float
-    score: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    skipped: bool = False
+__all__ = ["Outcome", "Tracker", "fit"]
 
 
 def fit(
@@ -99,14 +70,14 @@ def fit(
     if settings.ema is not None and learner.average is None:
         learner.keep_average(settings.ema)
 
-    course = _Course(learner, folder, settings, per_epoch, precision, val=val, identity=known, tracker=tracker)
+    course = Course(learner, folder, settings, per_epoch, precision, val=val, identity=known, tracker=tracker)
     course.restore(state)
     if not course.over:
         _train(learner, train, course, device)
     return course.finish()
 
 
-def _train(learner: Learner, train: TrainLoader, course: _Course, device: str) -> None:
+def _train(learner: Learner, train: TrainLoader, course: Course, device: str) -> None:
     settings = course.settings
     # Lightning's own loggers say what a user cannot act on ("GPU available: False").
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -134,7 +105,9 @@ def _train(learner: Learner, train: TrainLoader, course: _Course, device: str) -
     last = learner.total * settings.accumulate
     stream = Stream(train, first=learner.batches, last=last, per_epoch=course.per_epoch)
     learner.train()
-    with course.stop:
+    with course.stop, warnings.catch_warnings():
+        # Of Lightning against torch; nothing that a user could act on.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         try:
             trainer.fit(learner, train_dataloaders=stream)
         finally:
@@ -142,188 +115,8 @@ def _train(learner: Learner, train: TrainLoader, course: _Course, device: str) -
     learner.to("cpu")
 
 
-class _Course(pl.Callback):
-    """What happens between the steps: the row in history.csv, the validation, the checkpoint, the stop."""
-
-    def __init__(
-        self,
-        learner: Learner,
-        folder: Path,
-        settings: TrainerSettings,
-        per_epoch: int,
-        precision: str,
-        *,
-        val: Iterable[Batch] | None,
-        identity: dict[str, str],
-        tracker: Tracker | None,
-    ) -> None:
-        self.learner = learner
-        self.folder = folder
-        self.settings = settings
-        self.per_epoch = per_epoch
-        self.precision = precision
-        self.val = val
-        self.identity = identity
-        self.tracker = tracker
-        self.stop = StopRequest()
-        self.history = History(folder / "history.csv")
-        self.means = RunningMean()
-        self.over = False
-        self.resumed = False
-        self.best: dict[str, Any] = {"score": None, "step": 0, "since": 0}
-        self.best_weights: dict[str, Tensor] | None = None
-        self.metrics: dict[str, float] = {}
-        self.seconds = 0.0
-        self._started = time.monotonic()
-        self._optimizer_state: dict[str, Any] | None = None
-
-    # From and to a checkpoint.
-
-    def restore(self, state: dict[str, Any] | None) -> None:
-        """Goes on from a checkpoint, or starts where there is none."""
-        if state is None:
-            self.history.rewind(-1)
-            return
-        self.learner.load_learning_state(state["learner"])
-        self._optimizer_state = state["optimizer"]
-        self.means.load_state_dict(state["means"])
-        self.best, self.metrics, self.seconds = dict(state["best"]), dict(state["metrics"]), float(state["seconds"])
-        self.over, self.resumed = bool(state["over"]), True
-        if not self.over:
-            self.history.rewind(int(state["step"]))
-            log.info("resumed at step %d of %d", self.learner.step, self.learner.total)
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Writes the best weights if they are new, then the state of the run."""
-        if trainer.is_global_zero:
-            folder = self.folder / "checkpoints"
-            if self.best_weights is not None:
-                checkpoint.save(folder / BEST, {"weights": self.best_weights, **self.best})
-                self.best_weights = None
-            self.flush()
-            state = {
-                "step": self.learner.step,
-                "learner": self.learner.learning_state(),
-                "optimizer": trainer.optimizers[0].state_dict(),
-                "means": self.means.state_dict(),
-                "best": self.best,
-                "metrics": self.metrics,
-                "seconds": self.seconds + time.monotonic() - self._started,
-                "over": self.over,
-                "precision": self.precision,
-                "identity": self.identity,
-            }
-            checkpoint.save(folder / LAST, state)
-        trainer.strategy.barrier("checkpoint")
-
-    def flush(self) -> None:
-        """Everything that was held back goes to history.csv and to the tracker."""
-        if self.learner.global_rank == 0:
-            self.history.flush()
-            if self.tracker is not None:
-                self.tracker.flush()
-
-    def finish(self) -> Outcome:
-        """The outcome; puts the weights to keep into the model where the run is over."""
-        seconds = self.seconds + (time.monotonic() - self._started if self._ran else 0.0)
-        if not self.over:
-            code = self.stop.exit_code or 75
-            return Outcome("stopped", code, self.learner.step, seconds, metrics=self.metrics)
-        if self.best["score"] is not None:
-            kept = checkpoint.load(self.folder / "checkpoints" / BEST)
-            self.learner.model.load_state_dict(kept["weights"])
-        elif self.learner.average is not None:
-            self.learner.model.load_state_dict(self.learner.average.module.state_dict())
-        self.learner.model.eval()
-        return Outcome("done", 0, self.learner.step, seconds, self.best["score"], self.metrics, skipped=not self._ran)
-
-    # Lightning's hooks.
-
-    _ran = False
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The optimiser exists from here on."""
-        self._ran = True
-        self._started = time.monotonic()
-        if self._optimizer_state is not None:
-            trainer.optimizers[0].load_state_dict(self._optimizer_state)
-            self._optimizer_state = None
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """After every batch; between two optimiser steps nothing else happens."""
-        learner = self.learner
-        learner.batches += 1
-        self.means.add(learner.numbers)
-        learner.numbers = {}
-        if learner.batches % self.settings.accumulate != 0:
-            return
-
-        self.over = learner.step >= learner.total
-        epoch = learner.batches // self.per_epoch
-        edge = epoch > (learner.batches - self.settings.accumulate) // self.per_epoch
-        if learner.step % self.settings.log_every == 0 or self.over:
-            self._log(trainer)
-        if self._validates(epoch, edge):
-            self._validate(trainer)
-
-        stopping = self._asked_to_stop(trainer)
-        if self.over or stopping or learner.step % self.settings.save_every_steps == 0:
-            self.save(trainer)
-        if self.over or stopping:
-            trainer.should_stop = True
-
-    # Details.
-
-    def _log(self, trainer: pl.Trainer) -> None:
-        means = {f"train/{name}": value for name, value in self.means.read().items()}
-        self._row(means | {"lr": max(group["lr"] for group in trainer.optimizers[0].param_groups)})
-        log.info("step %d/%d  loss %.4f", self.learner.step, self.learner.total, means.get("train/loss", float("nan")))
-
-    def _row(self, metrics: Mapping[str, float]) -> None:
-        if self.learner.global_rank == 0:
-            step, seconds = self.learner.step, self.seconds + time.monotonic() - self._started
-            self.history.add(step, self.learner.batches / self.per_epoch, seconds, metrics)
-            if self.tracker is not None:
-                self.tracker.metrics(step, metrics)
-
-    def _validates(self, epoch: int, edge: bool) -> bool:
-        every = self.settings.validate_every
-        return self.val is not None and every > 0 and (self.over or (edge and epoch % every == 0))
-
-    def _validate(self, trainer: pl.Trainer) -> None:
-        with evaluating(self.learner), trainer.precision_plugin.forward_context():
-            metrics = self.learner.validate(self._val_batches())
-        self._row({f"val/{name}": value for name, value in metrics.items()})
-        self.metrics = {name: float(value) for name, value in metrics.items()}
-        score = trainer.strategy.broadcast(self.learner.score(metrics))
-        if score is None:
-            return
-        if self.best["score"] is None or score > self.best["score"]:
-            self.best = {"score": float(score), "step": self.learner.step, "since": 0}
-            weights = self.learner.validated.state_dict()
-            self.best_weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
-        else:
-            self.best = {**self.best, "since": self.best["since"] + 1}
-        if self.settings.patience is not None and self.best["since"] >= self.settings.patience:
-            log.info("no better validation in %d looks: stopped at step %d", self.best["since"], self.learner.step)
-            self.over = True
-
-    def _val_batches(self) -> Iterator[Batch]:
-        for count, batch in enumerate(self.val or ()):
-            if self.settings.limit_val_batches is not None and count >= self.settings.limit_val_batches:
-                return
-            yield batch.to(self.learner.device)
-
-    def _asked_to_stop(self, trainer: pl.Trainer) -> bool:
-        asked = self.stop.exit_code is not None or trainer.received_sigterm
-        if trainer.world_size == 1:
-            return asked
-        # One rank may have the signal before the others; all have to stop at the same step.
-        return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
-
-
 def _same_run(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
-    differing: Sequence[str] = [name for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]
+    differing = [name for name in sorted({*saved, *now}) if saved.get(name) != now.get(name)]
     if differing:
         raise CheckpointError(
             f"this run was begun with another {', '.join(differing)}; fix: the old one, another --out, or --fresh to "

@@ -110,8 +110,8 @@ def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) ->
     from medssml.verbs.training_config import without_modalities
 
     train = table.split("train")
-    having = dict(zip(train.modalities, train.present.any(axis=0).tolist(), strict=True))
-    absent = [name for name in config["transforms"] if not having.get(name, False)]
+    having = {name for column, name in enumerate(train.modalities) if train.present[:, column].any()}
+    absent = [name for name in config["transforms"] if name not in having]
     if absent:
         console.warn(f"no training study has {', '.join(absent)}: left out of the model")
     node = without_modalities(dict(config), absent)

@@ -1,0 +1,88 @@
+"""The learning rate against its formula; which weights decay; clipping."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from medssml.trainers.optim import adamw, clip_gradients, lr_factor, parameter_groups, set_lr, warmup_steps
+from medssml.trainers.settings import Optim, TrainerSettings
+
+
+def test_warm_up_then_cosine_is_the_closed_form() -> None:
+    optim = Optim(lr=1.0, warmup=0.2, final=0.1)
+    factors = [lr_factor(step, 100, optim) for step in range(100)]
+    assert warmup_steps(optim, 100) == 20
+    assert factors[:20] == pytest.approx([(step + 1) / 21 for step in range(20)])
+    cosine = [0.1 + 0.9 * (1 + math.cos(math.pi * (step - 20) / 80)) / 2 for step in range(20, 100)]
+    assert factors[20:] == pytest.approx(cosine)
+    assert max(factors) == factors[20] == 1.0
+
+
+def test_other_schedules_and_warm_up_in_steps() -> None:
+    assert lr_factor(5, 10, Optim(warmup=0.0, schedule="constant")) == 1.0
+    assert lr_factor(5, 10, Optim(warmup=0.0, schedule="linear")) == pytest.approx(0.5)
+    assert warmup_steps(Optim(warmup_steps=3), 1000) == 3
+    assert lr_factor(0, 1, Optim(warmup=0.0)) == 1.0
+
+
+def test_total_steps_come_from_the_settings() -> None:
+    assert TrainerSettings(max_epochs=3).total_steps(10) == 30
+    assert TrainerSettings(max_epochs=3, accumulate=4).total_steps(10) == 7
+    assert TrainerSettings(max_epochs=3, limit_train_batches=2).total_steps(10) == 6
+    assert TrainerSettings(max_epochs=3, max_steps=11).total_steps(10) == 11
+    assert TrainerSettings(max_steps=11).total_steps(2) == 11
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"max_epochs": 0}, {"max_epochs": 1, "ema": 1.5}, {"max_epochs": 1, "precision": "fp8"}]
+)
+def test_contradictory_settings_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="fix|accepted"):
+        TrainerSettings(**wrong)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({"ct": nn.Sequential(nn.Conv2d(1, 2, 3), nn.LayerNorm(2))})
+        self.words = nn.Embedding(5, 4)
+        self.token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.head = nn.Linear(4, 2)
+        self.tied = nn.Linear(4, 5)
+        self.tied.weight = self.words.weight
+        self.attention = nn.MultiheadAttention(4, 2)
+
+
+def test_only_matrices_of_maps_decay_and_encoders_have_their_own_rate() -> None:
+    net = Net()
+    groups = parameter_groups(net, Optim(lr=0.1, weight_decay=0.3, encoder_lr_scale=0.5), encoders=net.encoders)
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    decayed = {names[id(p)] for group in groups if group["weight_decay"] > 0 for p in group["params"]}
+    assert decayed == {"encoders.ct.0.weight", "head.weight", "attention.in_proj_weight", "attention.out_proj.weight"}
+    slow = {names[id(p)] for group in groups if group["base_lr"] == pytest.approx(0.05) for p in group["params"]}
+    assert slow == {name for name in names.values() if name.startswith("encoders")}
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+    optimizer = adamw(groups, Optim(lr=0.1))
+    set_lr(optimizer, 0.5)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.025, 0.05}
+
+
+def test_nothing_trainable_is_an_error() -> None:
+    net = Net().requires_grad_(False)
+    with pytest.raises(ValueError, match="freeze less"):
+        adamw(parameter_groups(net, Optim()), Optim())
+
+
+def test_clipping_returns_the_norm_before_and_leaves_the_norm_after() -> None:
+    parameter = nn.Parameter(torch.zeros(4))
+    parameter.grad = torch.full((4,), 2.0)
+    assert float(clip_gradients([parameter], 0.0)) == pytest.approx(4.0)
+    assert float(parameter.grad.norm()) == pytest.approx(4.0)
+    assert float(clip_gradients([parameter], 1.0)) == pytest.approx(4.0)
+    assert float(parameter.grad.norm()) == pytest.approx(1.0, rel=1e-4)
