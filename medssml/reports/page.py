@@ -1,0 +1,91 @@
+"""The report: one HTML file that needs nothing else, made from the result files of a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medssml.reports import impact_section, run_sections, task_sections
+from medssml.reports.blocks import Section
+from medssml.reports.results import WRITTEN_BY, Results, read_results
+
+log = logging.getLogger(__name__)
+
+#: The sections in order: anchor, title, the files that it needs, and what makes it.
+SECTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[Results], Section | None]], ...] = (
+    ("brief", "In brief", ("metrics.json",), task_sections.in_brief),
+    ("studies", "Studies", ("presence.json",), run_sections.studies),
+    ("learning", "Learning", ("history.csv",), run_sections.learning),
+    ("embedding", "Embedding map", ("embedding_map.csv",), run_sections.embedding),
+    ("retrieval", "Retrieval", ("metrics.json", "retrieval.json"), run_sections.retrieval),
+    ("performance", "Performance for every missing pattern", ("metrics.json",), task_sections.performance),
+    ("calibration", "Calibration", ("metrics.json",), task_sections.calibration),
+    ("impact", "Impact of each modality", ("impact.json",), impact_section.impact),
+    ("problems", "Data problems", ("problems.csv",), run_sections.problems),
+    ("protocol", "Protocol and configuration", ("config.yaml",), run_sections.protocol),
+)
+
+
+def write_report(run: str | Path, out: str | Path | None = None, *, only: Sequence[str] | None = None) -> Path:
+    """Writes the report of a run folder.
+
+    Args:
+        run: folder with result files, in itself or in folders below it.
+        out: the file; default report.html in `run`.
+        only: anchors of the sections to write, such as ["impact"]; all by default.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: no result file in `run`, or a section that there is not.
+    """
+    folder = Path(run)
+    path = folder / "report.html" if out is None else Path(out)
+    text = render(read_results(folder), folder.resolve().name, only=only)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def render(results: Results, title: str, *, only: Sequence[str] | None = None) -> str:
+    """The page as text; a section whose files are missing is named in a note and left out."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    import medssml
+
+    known = [anchor for anchor, *_ in SECTIONS]
+    unknown = [anchor for anchor in only or () if anchor not in known]
+    if unknown:
+        raise ValueError(f"no section {unknown}; known: {', '.join(known)}")
+
+    sections, missing = [], []
+    for anchor, name, files, make in SECTIONS:
+        if only is not None and anchor not in only:
+            continue
+        section = _made(make, results, name)
+        if section is not None:
+            sections.append(section)
+        elif only is None:
+            missing.append((name, files[-1], WRITTEN_BY[files[-1]]))
+
+    environment = Environment(
+        loader=PackageLoader("medssml.reports", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    template = environment.get_template("report.html.j2")
+    facts = task_sections.facts(results) if only is None else None
+    return template.render(title=title, sections=sections, missing=missing, facts=facts, version=medssml.__version__)
+
+
+def _made(make: Callable[[Results], Section | None], results: Results, name: str) -> Section | None:
+    """The section, or None where a result file is not as this version writes it: the others are still worth reading."""
+    try:
+        return make(results)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        log.warning("section %r left out of the report: a result file is not as expected (%r)", name, error)
+        return None

@@ -1,0 +1,176 @@
+"""Finds and reads the result files of a run. Reports are made from these files and from nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+#: Folders that hold no result files, or too many files to look through.
+NOT_HERE = {"checkpoints", "model", "mlartifacts", "cache", "figures"}
+DEPTH = 3
+
+#: What may be found, and the verb that writes it.
+WRITTEN_BY = {
+    "presence.json": "pretrain and finetune",
+    "history.csv": "pretrain and finetune",
+    "embedding_map.csv": "evaluate",
+    "retrieval.json": "evaluate",
+    "metrics.json": "evaluate",
+    "impact.json": "impact",
+    "impact.csv": "impact",
+    "problems.csv": "check, pretrain and finetune",
+    "config.yaml": "pretrain and finetune",
+    "truth.json": "phantom",
+}
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The result files of a run folder and of the folders below it.
+
+    `files` maps a file's name to what each holds, by the folder that it lies in ("" = the run folder itself).
+    """
+
+    root: Path
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, name: str) -> dict[str, Any]:
+        """Folder -> content of the files called `name`."""
+        return self.files.get(name, {})
+
+    def truth(self, task: str) -> dict[str, float]:
+        """Subset -> AUROC of the best possible prediction of a simulated task; empty where it is not known."""
+        for folder in self.of("truth.json").values():
+            known = _mapping(_mapping(_mapping(folder).get("tasks")).get(task)).get("bayes_auroc")
+            if known:
+                return numbers(known)
+        return {}
+
+    def true_shapley(self, task: str) -> dict[str, float]:
+        """Modality -> its true share of the best possible AUROC of a simulated task."""
+        for folder in self.of("truth.json").values():
+            known = _mapping(_mapping(_mapping(folder).get("tasks")).get(task)).get("shapley_auroc")
+            if known:
+                return numbers(known)
+        return {}
+
+
+def read_results(root: Path) -> Results:
+    """Everything in `root` that a report can show; a file that cannot be read is left out, with a warning.
+
+    Raises:
+        ValueError: no such folder, or nothing in it to report.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; fix: give the run folder that pretrain, finetune or evaluate wrote")
+    files: dict[str, dict[str, Any]] = {}
+    for path in _candidates(root, 0):
+        try:
+            content = _read(path)
+        except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
+            log.warning("%s left out of the report: %s", path.name, error)
+            continue
+        if content:
+            folder = path.parent.relative_to(root).as_posix()
+            files.setdefault(path.name, {})["" if folder == "." else folder] = content
+    if not files:
+        raise ValueError(
+            f"{root} holds no result file ({', '.join(WRITTEN_BY)}); fix: give the folder that a verb wrote with --out"
+        )
+    _follow_truth(root, files)
+    return Results(root, files)
+
+
+def _candidates(folder: Path, depth: int) -> Iterator[Path]:
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    yield from (Path(entry.path) for entry in entries if entry.name in WRITTEN_BY and entry.is_file())
+    if depth < DEPTH:
+        for entry in entries:
+            hidden = entry.name.startswith(".") or entry.name in NOT_HERE
+            if not hidden and entry.is_dir(follow_symlinks=False):
+                yield from _candidates(Path(entry.path), depth + 1)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
+    if path.suffix == ".yaml":
+        import yaml
+
+        try:
+            return yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"no YAML: {error}") from error
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _follow_truth(root: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Reads the truth.json that an evaluation says it compared with."""
+    if "truth.json" in files:
+        return
+    for folder, metrics in files.get("metrics.json", {}).items():
+        named = _mapping(_mapping(metrics).get("bayes")).get("truth")
+        path = root / folder / str(named) if named else None
+        if path is not None and path.suffix == ".json" and path.is_file():
+            files["truth.json"] = {folder: _read(path)}
+            return
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: Any) -> float | None:
+    """`value` as a finite number: itself, the text of one, or the "estimate" of an interval; None where it is none."""
+    if isinstance(value, dict):
+        value = value.get("estimate")
+    if isinstance(value, (list, tuple)):
+        value = value[0] if value else None
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def numbers(values: dict[str, Any]) -> dict[str, float]:
+    """The entries of `values` that are numbers."""
+    found = {name: number(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its interval; None where it is not known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def estimate(value: Any) -> Estimate | None:
+    """The interval that a result file holds, or None where it has no estimate."""
+    found = number(value)
+    if found is None:
+        return None
+    ends = _mapping(value)
+    return Estimate(found, number(ends.get("ci_low")), number(ends.get("ci_high")))
+
+
+def series(history: list[Row], column: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one column of a history.csv, without its gaps."""
+    pairs = [(number(row.get("step")), number(row.get(column))) for row in history]
+    known = [(step, value) for step, value in pairs if step is not None and value is not None]
+    return [step for step, _ in known], [value for _, value in known]

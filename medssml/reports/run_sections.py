@@ -1,0 +1,314 @@
+"""Sections on the run: its studies, how it learned, its embeddings, what was wrong with the data, how it was set up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from medssml.reports import figures, words
+from medssml.reports.blocks import Block, Facts, Fold, Heading, Plot, Section, Table, Text
+from medssml.reports.figures import Colouring, Curve, Panel
+from medssml.reports.results import Results, estimate, number, series
+from medssml.reports.results import Row as CsvRow
+
+SPLITS = ("train", "val", "test")
+#: A column of the embedding map with more groups than this is coloured as the commonest ones and the rest.
+GROUPS = 8
+MAPS = 6
+EXAMPLES = 5
+
+
+def modalities_of(results: Results) -> list[str]:
+    """The names of the modalities, in the order of the manifest's columns where it is known."""
+    for presence in results.of("presence.json").values():
+        if presence.get("modalities"):
+            return [str(name) for name in presence["modalities"]]
+    found: dict[str, None] = {}
+    for impact in results.of("impact.json").values():
+        found.update(dict.fromkeys(impact.get("modalities", {})))
+    for metrics in results.of("metrics.json").values():
+        for task in metrics.get("tasks", {}).values():
+            longest = max(task.get("subsets", {}), key=lambda name: name.count("+"), default="")
+            found.update(dict.fromkeys(words.members(longest)))
+    return list(found)
+
+
+def studies(results: Results) -> Section | None:
+    """Which modalities the studies have: the coverage matrix."""
+    presence = next(iter(results.of("presence.json").values()), None)
+    if not presence or not presence.get("patterns"):
+        return None
+    patterns = [
+        (str(row["pattern"]), {split: int(row.get(split) or 0) for split in SPLITS if split in row})
+        for row in presence["patterns"]
+    ]
+    patterns.sort(key=lambda item: -sum(item[1].values()))
+    names = [str(name) for name in presence["modalities"]]
+    total = sum(sum(counts.values()) for _, counts in patterns)
+    having = {
+        name: sum(sum(counts.values()) for pattern, counts in patterns if name in words.members(pattern))
+        for name in names
+    }
+    splits = [split for split in SPLITS if any(split in counts for _, counts in patterns)]
+    facts = [("studies", f"{total:,}", "")]
+    facts += [
+        (words.modality(n), f"{having[n]:,}", f"{100 * having[n] / max(total, 1):.0f} % of studies") for n in names
+    ]
+    table = Table(
+        ["modalities", *splits, "all"],
+        [
+            [words.subset(pattern), *[f"{counts.get(split, 0):,}" for split in splits], f"{sum(counts.values()):,}"]
+            for pattern, counts in patterns
+        ],
+    )
+    return Section(
+        "studies",
+        "Studies",
+        "Which modalities the studies have together. A modality that is absent is left out of every computation, not filled in.",
+        [
+            Facts(facts),
+            Plot(figures.coverage(patterns, [(name, words.modality(name)) for name in names])),
+            Fold("The numbers", [table]),
+        ],
+    )
+
+
+def learning(results: Results) -> Section | None:
+    """Learning curves of every run."""
+    blocks: list[Block] = []
+    histories = results.of("history.csv")
+    for folder, history in histories.items():
+        panels = panels_of(history)
+        if panels:
+            if len(histories) > 1:
+                blocks.append(Heading(folder or "this run"))
+            blocks.append(Plot(figures.curves(panels, folder)))
+    if not blocks:
+        return None
+    lead = (
+        "Grey: training; coloured: validation; dashed: chance, or the value of an even embedding. The horizontal axis counts "
+        "optimiser steps. A falling effective rank or a feature spread near 0 would be a sign of collapse."
+    )
+    return Section("learning", "Learning", lead, blocks)
+
+
+def panels_of(history: list[CsvRow]) -> list[Panel]:
+    """The panels that the columns of a history.csv give."""
+    columns = list(dict.fromkeys(name for row in history for name in row if name))
+    tails = list(dict.fromkeys(name.split("/", 1)[1] for name in columns if name.startswith(("train/", "val/"))))
+    panels = [_both(history, "loss", "Loss")]
+    objectives = [tail.removesuffix("/loss") for tail in tails if tail.endswith("/loss")]
+    panels += [_both(history, f"{name}/loss", _title(name)) for name in objectives]
+    for name in objectives:
+        found = {t: t.removeprefix(f"{name}/accuracy").lstrip("_") for t in tails if t.startswith(f"{name}/accuracy")}
+        panels.append(_several(history, found, f"{_title(name)}: found", None))
+    for prefix, title in (("probe_auroc/", "Linear probe, AUROC"), ("auroc/", "Validation AUROC")):
+        found = {tail: tail.removeprefix(prefix) for tail in tails if tail.startswith(prefix)}
+        panels.append(_several(history, found, title, 0.5))
+    panels.append(_several(history, {"rankme": ""}, "Effective rank (RankMe)", None))
+    panels.append(_several(history, {"feature_spread": ""}, "Feature spread", 1.0))
+    panels.append(Panel("Learning rate", [Curve(*series(history, "lr"))]))
+    return [panel for panel in panels if any(curve.x for curve in panel.curves)]
+
+
+def _title(objective: str) -> str:
+    return objective.replace("_", " ").capitalize()
+
+
+def _both(history: list[CsvRow], tail: str, title: str) -> Panel:
+    train, val = (
+        Curve(*series(history, f"train/{tail}"), "training", True),
+        Curve(*series(history, f"val/{tail}"), "validation"),
+    )
+    if not val.x:
+        return Panel(title, [Curve(train.x, train.y, "training")] if train.x else [])
+    return Panel(title, [curve for curve in (train, val) if curve.x])
+
+
+def _several(history: list[CsvRow], tails: dict[str, str], title: str, level: float | None) -> Panel:
+    """Lines of the validation, or of the training where there is none."""
+    lines = []
+    for tail, name in tails.items():
+        x, y = series(history, f"val/{tail}")
+        if not x:
+            x, y = series(history, f"train/{tail}")
+        if x:
+            lines.append(Curve(x, y, words.subset(name) if "+" in name else name.replace("_", " ")))
+    return Panel(title, lines, level)
+
+
+def embedding(results: Results) -> Section | None:
+    """The map of embeddings, coloured by what studies have and what is known of them."""
+    blocks: list[Block] = []
+    for rows in results.of("embedding_map.csv").values():
+        points = [row for row in rows if number(row.get("x")) is not None and number(row.get("y")) is not None]
+        colourings = colourings_of(points)
+        if points and colourings:
+            x, y = ([float(row[axis]) for row in points] for axis in ("x", "y"))
+            blocks.append(Plot(figures.embedding_map(x, y, colourings)))
+    if not blocks:
+        return None
+    lead = (
+        "Each dot is a study, placed by its embedding in two dimensions; distances between far groups mean little. Groups "
+        "that follow a label were found without that label. Groups that follow the set of modalities would mean that the "
+        "embedding says how a study was examined rather than what it shows."
+    )
+    return Section("embedding", "Embedding map", lead, blocks)
+
+
+def colourings_of(points: list[CsvRow]) -> list[Colouring]:
+    """One colouring per column that groups the studies."""
+    skipped = {"study_id", "subject_id", "x", "y", "split"}
+    found = []
+    for name in points[0] if points else []:
+        if name is None or name in skipped:
+            continue
+        values = [str(row.get(name) or "") for row in points]
+        if name in ("pattern", "present", "modality", "modalities"):
+            values = [words.subset(value) if value else "" for value in values]
+        else:
+            values = [value.removesuffix(".0") for value in values]
+        commonest = Counter(value for value in values if value).most_common()
+        if len(commonest) > 20 and name.startswith("label_"):
+            continue  # a number, not a class
+        kept = {value for value, _ in commonest[: GROUPS if len(commonest) <= GROUPS else GROUPS - 1]}
+        groups = [value if value in kept or not value else "other" for value in values]
+        if len(set(groups)) > 1:
+            found.append(Colouring(name.removeprefix("label_").removeprefix("group_").replace("_", " "), groups))
+    return found[:MAPS]
+
+
+def retrieval(results: Results) -> Section | None:
+    """Retrieval between modalities, and examples that were drawn at random."""
+    blocks: list[Block] = []
+    for metrics in results.of("metrics.json").values():
+        if metrics.get("retrieval"):
+            blocks.append(_retrieval_table(metrics["retrieval"]))
+    for examples in results.of("retrieval.json").values():
+        examples = examples.get("examples", examples)
+        parts = [_example_table(name, cases) for name, cases in examples.items() if cases and isinstance(cases, list)]
+        if parts:
+            blocks.append(Fold("Examples, drawn at random", [Text(_EXAMPLE_WORDS), *parts]))
+    if not blocks:
+        return None
+    lead = (
+        "From one modality of a study to another of the same study, among all test studies that have both. Studies of the "
+        "same subject and identical inputs count as right."
+    )
+    return Section("retrieval", "Retrieval", lead, blocks)
+
+
+_EXAMPLE_WORDS = (
+    "Studies go by eight digits of a hash of their id. Rank 1 means that the right study came first; ✓ marks a right one "
+    "among the nearest."
+)
+
+
+def _pair(name: str) -> str:
+    return " → ".join(words.modality(part) for part in name.split("->"))
+
+
+def _retrieval_table(found: dict[str, Any]) -> Table:
+    measures = [m for m in ("r@1", "r@5", "median_rank") if any(m in row for row in found.values())]
+    rows = []
+    for name, row in found.items():
+        cells = [_pair(name)]
+        for measure in measures:
+            value = row.get(measure)
+            digits = 1 if measure == "median_rank" else 3
+            chance = number(value.get("chance")) if isinstance(value, dict) else None
+            cells += [words.interval(estimate(value), digits), words.figure(chance, digits)]
+        rows.append([*cells, words.figure(number(row.get("n")))])
+    columns = ["from → to"]
+    for measure in measures:
+        columns += [words.metric(measure), "chance"]
+    return Table([*columns, "studies"], rows)
+
+
+def _example_table(name: str, cases: list[dict[str, Any]]) -> Table:
+    rows = []
+    for case in cases[:EXAMPLES]:
+        nearest = [_hit(hit) for hit in case.get("top", [])]
+        rows.append(
+            [words.study_code(str(case["query"])), words.figure(number(case.get("rank")), 1), ", ".join(nearest)]
+        )
+    return Table(["query", "rank", f"nearest: {_pair(name)} (similarity)"], rows, _pair(name), left=3)
+
+
+def _hit(hit: dict[str, Any]) -> str:
+    similarity = words.figure(number(hit.get("similarity")), 2)
+    return f"{'✓ ' if hit.get('hit') else ''}{words.study_code(str(hit['study_id']))} ({similarity})"
+
+
+def problems(results: Results) -> Section | None:
+    """What was wrong with the data, and what became of it."""
+    rows: dict[tuple[str, ...], CsvRow] = {}
+    for found in results.of("problems.csv").values():
+        for row in found:
+            rows.setdefault(tuple(str(row.get(k)) for k in ("row", "study_id", "column", "code")), row)
+    if not rows:
+        return None
+    counts = Counter(str(row.get("action")) for row in rows.values())
+    facts = [(action, f"{count:,}", "") for action, count in sorted(counts.items())]
+    groups = Counter((row.get("action", ""), row.get("column", ""), row.get("code", "")) for row in rows.values())
+    overview = Table(
+        ["action", "modality", "problem", "cases"],
+        [
+            [a, words.modality(c) if c else "–", code.replace("_", " "), f"{n:,}"]
+            for (a, c, code), n in groups.most_common()
+        ],
+        left=3,
+    )
+    details = Table(
+        ["row", "study", "modality", "problem", "action", "fix"],
+        [_problem(row) for row in list(rows.values())[:200]],
+        left=6,
+    )
+    more = f" The first 200 of {len(rows):,}." if len(rows) > 200 else ""
+    lead = (
+        "What was found wrong, and what became of it: quarantined studies were left out, fixed ones were put right while "
+        "reading, flagged ones were used. Files and ids are in problems.csv and not here." + more
+    )
+    return Section("problems", "Data problems", lead, [Facts(facts), overview, Fold("Every case", [details])])
+
+
+def _problem(row: CsvRow) -> list[str]:
+    hidden = [row.get("file") or "", (row.get("file") or "").rsplit("/", 1)[-1], row.get("study_id") or ""]
+    study = words.study_code(row["study_id"]) if row.get("study_id") else "–"
+    said = [words.without_names(row.get(key) or "", hidden) for key in ("problem", "fix")]
+    return [
+        row.get("row") or "–",
+        study,
+        words.modality(row.get("column") or "–"),
+        said[0],
+        row.get("action") or "",
+        said[1],
+    ]
+
+
+_IMPACT_SETTINGS = ("value", "baseline_words", "empty_words", "n_studies", "n_models", "bootstrap")
+
+
+def protocol(results: Results) -> Section | None:
+    """How the numbers were made: seeds, splits, hashes, and the resolved config."""
+    blocks: list[Block] = []
+    for folder, metrics in results.of("metrics.json").items():
+        if metrics.get("protocol"):
+            blocks += [Heading(f"Evaluation {folder}".strip()), _lines(metrics["protocol"])]
+    for folder, impact in results.of("impact.json").items():
+        kept = {
+            k: impact[k]
+            for k in ("value", "baseline_words", "empty_words", "n_studies", "n_models", "bootstrap")
+            if k in impact
+        }
+        if kept:
+            blocks += [Heading(f"Impact {folder}".strip()), _lines(kept)]
+    for folder, config in results.of("config.yaml").items():
+        blocks.append(Fold(f"Configuration {folder}".strip(), [_lines(config)]))
+    if not blocks:
+        return None
+    return Section("protocol", "Protocol and configuration", "What looks like a path is left out.", blocks)
+
+
+def _lines(values: Any) -> Table:
+    return Table(["setting", "value"], [[key, value] for key, value in words.flattened(values)], left=2)
