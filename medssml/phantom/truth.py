@@ -21,6 +21,7 @@ from scipy.special import ndtr
 from medssml.phantom.causes import GRADE_EDGES, MODALITIES, STRENGTH, TASKS, Array, grade, normal_nodes, population
 
 CHUNK = 8192  # studies per quadrature block: bounds the memory at a few MB
+PARTS = 20  # of a Monte Carlo population, for the standard error
 
 
 class Estimate(NamedTuple):
@@ -173,7 +174,7 @@ def bayes_auroc(task: str, subset: str, n: int = 40_000, seed: int = 0) -> Estim
     """The best AUROC that any model can reach from `subset`, in the population with nothing missing.
 
     Monte Carlo over n studies, of which the exact posteriors are ranked (`soft_auroc`: labels are not drawn, which
-    lowers the variance); the standard error is that of 20 equal parts. The same draws serve every subset.
+    lowers the variance); the standard error is that of PARTS equal parts. The same draws serve every subset.
     """
     useful = informative(task)
     return _bayes_auroc(task, "+".join(m for m in members(subset) if m in useful), n, seed)
@@ -183,9 +184,32 @@ def bayes_auroc(task: str, subset: str, n: int = 40_000, seed: int = 0) -> Estim
 def _bayes_auroc(task: str, subset: str, n: int, seed: int) -> Estimate:
     if not subset:
         return Estimate(0.5, 0.0)
-    probability = posterior(_population(n, seed), task, subset)
-    parts = [soft_auroc(part) for part in np.array_split(probability, 20)]
-    return Estimate(soft_auroc(probability), float(np.std(parts, ddof=1) / np.sqrt(len(parts))))
+    probability = _population_posterior(task, subset, n, seed)
+    return Estimate(soft_auroc(probability), _standard_error(_auroc_parts(task, subset, n, seed)))
+
+
+def shapley_auroc(task: str, n: int = 40_000, seed: int = 0) -> tuple[dict[str, float], dict[str, float]]:
+    """Shapley split of the Bayes AUROC (0.5 for the empty subset) among all modalities, and its standard errors."""
+    split = shapley({subset: bayes_auroc(task, subset, n, seed).estimate for subset in subsets()})
+    useful = informative(task)
+    parts = shapley({s: _auroc_parts(task, "+".join(m for m in members(s) if m in useful), n, seed) for s in subsets()})
+    return split, {modality: _standard_error(phi) for modality, phi in parts.items()}
+
+
+def _auroc_parts(task: str, subset: str, n: int, seed: int) -> Array:
+    """The AUROC in each of PARTS equal parts of the population, (PARTS,)."""
+    if not subset:
+        return np.full(PARTS, 0.5)
+    return np.array([soft_auroc(part) for part in np.array_split(_population_posterior(task, subset, n, seed), PARTS)])
+
+
+def _standard_error(parts: Array) -> float:
+    return float(np.std(parts, ddof=1) / np.sqrt(len(parts)))
+
+
+@lru_cache(maxsize=64)
+def _population_posterior(task: str, subset: str, n: int, seed: int) -> Array:
+    return posterior(_population(n, seed), task, subset)
 
 
 @lru_cache(maxsize=2)
