@@ -30,6 +30,7 @@ def cleaned(table: pd.DataFrame, modalities: tuple[str, ...]) -> pd.DataFrame:
 
 
 def id_problems(table: pd.DataFrame) -> list[RowProblem]:
+    """Ids that are empty, mangled or twice there; rows with both a report file and a report text."""
     problems: list[RowProblem] = []
     for column in ("subject_id", "study_id"):
         for row, cell in table[column].items():
@@ -53,6 +54,7 @@ def id_problems(table: pd.DataFrame) -> list[RowProblem]:
 def path_problems(
     table: pd.DataFrame, modalities: tuple[str, ...], root: Path, allow_outside: bool
 ) -> list[RowProblem]:
+    """Paths that leave `root`; none where that is allowed."""
     if allow_outside:
         return []
     seen: dict[str, str] = {}
@@ -91,6 +93,7 @@ def fill_splits(table: pd.DataFrame, seed: int) -> tuple[bool, list[RowProblem]]
 
 
 def split_problems(table: pd.DataFrame) -> list[RowProblem]:
+    """Cells that name no split, and subjects in two splits."""
     problems: list[RowProblem] = []
     first: dict[str, tuple[str, int]] = {}
     for row, subject, split in zip(table.index, table["subject_id"], table["split"], strict=True):
