@@ -155,6 +155,8 @@ class Course(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The optimiser exists from here on."""
         self._ran = True
+        # Lightning has just put its own handler of SIGTERM in place, which ends the run without a checkpoint.
+        self.stop.listen()
         self._started = time.monotonic()
         if self._optimizer_state is not None:
             trainer.optimizers[0].load_state_dict(self._optimizer_state)
@@ -237,7 +239,7 @@ class Course(pl.Callback):
             yield batch.to(self.learner.device)
 
     def _asked_to_stop(self, trainer: pl.Trainer) -> bool:
-        asked = self.stop.exit_code is not None or trainer.received_sigterm
+        asked = self.stop.exit_code is not None
         if trainer.world_size == 1:
             return asked
         # One rank may have the signal before the others; all have to stop at the same step.

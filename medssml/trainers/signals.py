@@ -22,9 +22,14 @@ class StopRequest:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._ask) for number in EXIT_CODES}
+        self._previous = self.listen()
         return self
+
+    def listen(self) -> dict[int, Any]:
+        """Takes the signals, also from somebody who took them since; returns what handled them before."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._ask) for number in EXIT_CODES}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
