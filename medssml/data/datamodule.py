@@ -19,6 +19,8 @@ from medssml.data.prepare import fit_training, prepare_all
 
 _log = logging.getLogger(__name__)
 _LEAST_LIMIT = 5
+#: MiB that prepared studies may take where they have no folder.
+_MEMORY_MB = 2048.0
 
 
 class StudyDataModule(L.LightningDataModule):
@@ -34,7 +36,7 @@ class StudyDataModule(L.LightningDataModule):
         eval_batch_size: studies per evaluation batch; default: `batch_size`.
         num_workers: loader processes.
         seed: of order and augmentation.
-        cache_dir: folder of prepared studies, or a `Cache`; None keeps nothing on disk.
+        cache_dir: folder of prepared studies, or a `Cache`; None keeps them in memory, as far as 2 GiB go.
         tasks: targets in the batches; default: all of the manifest.
         balance: "modality" (patterns of presence) or a column such as "source": rare groups are shown more often.
         balance_power: 0 = all groups alike, 1 = as they are.
@@ -65,7 +67,9 @@ class StudyDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.transforms = dict(transforms)
-        self.cache = cache_dir if isinstance(cache_dir, Cache) else Cache(cache_dir)
+        self.cache = (
+            cache_dir if isinstance(cache_dir, Cache) else Cache(cache_dir, memory_mb=0.0 if cache_dir else _MEMORY_MB)
+        )
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.seed, self.timeout_s = num_workers, seed, timeout_s
         self.balance, self.balance_power = balance, balance_power

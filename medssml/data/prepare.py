@@ -32,7 +32,7 @@ def prepare_all(dataset: StudyDataset, *, workers: int = 2, timeout_s: float = 6
 
     Args:
         dataset: its cache is filled.
-        workers: processes; 0 = this one.
+        workers: processes; 0 = this one, as where the cache has no folder.
         timeout_s: s that 16 files, or after a stall one file, may take.
 
     Returns:
@@ -47,7 +47,9 @@ def prepare_all(dataset: StudyDataset, *, workers: int = 2, timeout_s: float = 6
             warm_up = getattr(dataset.transforms[modality], "warm_up", None)
             if warm_up is not None:
                 warm_up()
-        failures += _run(dataset, jobs, workers, timeout_s) if workers else _attempt(dataset, jobs)
+        # Without a folder there is only this process's memory to put them.
+        apart = workers > 0 and dataset.cache.folder is not None
+        failures += _run(dataset, jobs, workers, timeout_s) if apart else _attempt(dataset, jobs)
     failures.sort(key=lambda failure: failure.job)
     return [_quarantined(dataset, failure) for failure in failures]
 

@@ -1,4 +1,4 @@
-"""Small cohorts: one of real file formats, one whose transforms are as plain as can be."""
+"""A small cohort whose transforms are as plain as can be."""
 
 from __future__ import annotations
 
