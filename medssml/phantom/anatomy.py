@@ -132,6 +132,14 @@ def chest(patient: Patient, shown: Shown, grid: Grid, posture: Literal["supine",
     return volume
 
 
+def nodule_centre(patient: Patient) -> Point:
+    """Where the patient's nodule is, in mm."""
+    x, y, z = NODULE_SITES[patient.site]
+    half = float(np.interp(z, _Z_CAVITY, _CAVITY_WIDTH)) * patient.width
+    dx, dy, dz = patient.jitter
+    return (x * half + dx, y + dy, z * patient.height + dz)
+
+
 class _Scene:
     """The fields that several organs share, computed once per volume."""
 
@@ -297,17 +305,9 @@ class _Scene:
         depth = 0.62 * level * share * (back * back * (3 - 2 * back) * low)
         return (cover((-self.wall - depth).astype(np.float32), 5.0) * np.clip(depth / 2, 0, 1)).astype(np.float32)
 
-    def nodule_centre(self) -> Point:
-        """Where the nodule is, in mm."""
-        x, y, z = NODULE_SITES[self.patient.site]
-        height = z * self.patient.height
-        half = float(np.interp(z, _Z_CAVITY, _CAVITY_WIDTH)) * self.patient.width
-        dx, dy, dz = self.patient.jitter
-        return (x * half + dx, y + dy, height + dz)
-
     def nodule(self, volume: Field, radius: float) -> None:
         """A lobulated solid nodule."""
-        centre = self.nodule_centre()
+        centre = nodule_centre(self.patient)
         reach = 1.2 * radius + 5
         part, axes = self.grid.box(
             (centre[0] - reach, centre[1] - reach, centre[2] - reach),

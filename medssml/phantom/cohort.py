@@ -100,7 +100,7 @@ def _person(seed: int, subject: int) -> dict[str, float | bool | str]:
     female = bool(rng.random() < 0.45)
     latents: dict[str, Array] = {finding: rng.standard_normal(1) for finding in FINDINGS}
     labels = labels_of(latents, rng.standard_normal((1, len(TASKS))))
-    site = _patient(seed, subject, age, female).site
+    site = patient_of(seed, subject, age, female).site
     return (
         {"age": age, "female": female, "nodule_site": site}
         | {f"latent_{name}": float(value[0]) for name, value in latents.items()}
@@ -108,7 +108,8 @@ def _person(seed: int, subject: int) -> dict[str, float | bool | str]:
     )
 
 
-def _patient(seed: int, subject: int, age: float, female: bool) -> anatomy.Patient:
+def patient_of(seed: int, subject: int, age: float, female: bool) -> anatomy.Patient:
+    """The chest that a subject has in all of his studies."""
     return anatomy.draw_patient(np.random.default_rng([seed, 3, subject]), age, female, (seed, 3, subject))
 
 
@@ -169,7 +170,7 @@ def write_files(
 
 def write_study(row: dict, out: Path, seed: int, *, dicom: bool = False, xray_bits: int = 16) -> None:
     """Write the files of the modalities that one study has."""
-    patient = _patient(seed, row["subject"], row["age"], row["female"])
+    patient = patient_of(seed, row["subject"], row["age"], row["female"])
     paths = {modality: out / name for modality, name in file_names(row["study_id"], dicom).items()}
     rngs = {modality: np.random.default_rng([seed, 4, row["study"], number]) for number, modality in enumerate(MODALITIES)}
     if row["present_ct"]:

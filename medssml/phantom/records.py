@@ -88,12 +88,12 @@ def _task_summary(task: str, known: pd.DataFrame, draws: int) -> dict[str, Any]:
 
 def _probability_summaries(task: str, known: pd.DataFrame, draws: int) -> dict[str, Any]:
     """Shapley split of the Bayes posterior, over the population and over the test studies that have everything."""
-    people = population(draws, seed=0)
     complete = known[(known["split"] == "test") & (known["available"] == "+".join(MODALITIES))]
     by_subset = {subset: complete[f"bayes_{task}__{subset}"].to_numpy() for subset in truth.subsets()}
+    people = population(draws, seed=0)[f"label_{task}"].to_numpy()
     return {
         "value": "Bayes probability of the positive class; players are all modalities, baseline the prevalence",
-        "population": _probability_split(truth.posteriors(people, task), people[f"label_{task}"].to_numpy()),
+        "population": _probability_split(truth.population_posteriors(task, draws), people),
         "test_complete": _probability_split(by_subset, complete[f"label_{task}"].to_numpy()),
     }
 

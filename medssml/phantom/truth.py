@@ -2,13 +2,13 @@
 
 Given the evidence that a subset of modalities shows, a finding's posterior is Gaussian (precision 1 plus the sum of
 1 / sd^2), times the probability of the report's grade where there is a report. A label's posterior is therefore a
-closed form, or one integral over one finding, which is computed by the trapezoid rule (error below 1e-6). Only the
+closed form, or one integral over one finding, which is computed by the trapezoid rule (error below 1e-9). Only the
 AUROC needs Monte Carlo; its standard error is given beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain, combinations
 from math import factorial
@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from medssml.phantom.causes import GRADE_EDGES, MODALITIES, STRENGTH, TASKS, Array, grade, normal_nodes, population
+from medssml.phantom.causes import GRADE_EDGES, MODALITIES, STRENGTH, TASKS, Array, Task, grade, population
 
-CHUNK = 8192  # studies per quadrature block: bounds the memory at a few MB
+CHUNK = 2048  # studies per quadrature block: it stays in the cache
+REACH = 7.0  # of the quadrature, in standard deviations of a finding
 PARTS = 20  # of a Monte Carlo population, for the standard error
 
 
@@ -92,7 +93,7 @@ def posteriors(evidence_table: pd.DataFrame, task: str, modalities: Iterable[str
     return {s: known["+".join(m for m in members(s) if m in useful)] for s in subsets(modalities)}
 
 
-def _task(task: str):  # type: ignore[no-untyped-def]
+def _task(task: str) -> Task:
     if task not in TASKS:
         raise KeyError(f"no task {task!r}; the phantom's tasks are {list(TASKS)}")
     return TASKS[task]
@@ -116,46 +117,51 @@ def _posterior_of_one(belief: Belief, threshold: float, noise: float) -> Array:
     """P(z + noise * N(0, 1) > threshold)."""
     if belief.grade is None:
         return ndtr((belief.mean - threshold) / np.sqrt(belief.variance + noise**2))
-
-    def positive(z: Array, rows: slice) -> Array:
-        return ndtr((z - threshold) / noise)
-
-    return _expect(positive, belief)
+    nodes = _nodes(belief, noise)
+    return _expect(lambda rows: ndtr((nodes - threshold) / noise)[None], belief, nodes)
 
 
 def _posterior_of_two(first: Belief, second: Belief, threshold: float, noise: float, shift: float) -> Array:
     """P((z_1 + shift)(z_2 + shift) + noise * N(0, 1) > threshold): normal in z_1 given z_2, integrated over z_2."""
     if first.grade is not None:
         raise ValueError(f"the first finding of an interaction, {first.finding!r}, must not be shown by the report")
+    nodes = _nodes(second, noise)
+    slope = nodes + shift
+    scale = 1 / np.sqrt(slope**2 * first.variance + noise**2)
 
-    def positive(z: Array, rows: slice) -> Array:
-        slope = z + shift
-        mean = (first.mean[rows, None] + shift) * slope
-        return ndtr((mean - threshold) / np.sqrt(slope**2 * first.variance + noise**2))
+    def positive(rows: slice) -> Array:
+        return ndtr((first.mean[rows, None] + shift) * (slope * scale) - threshold * scale)
 
-    return _expect(positive, second)
+    return _expect(positive, second, nodes)
 
 
-def _expect(function, belief: Belief) -> Array:  # type: ignore[no-untyped-def]
-    """E[function(z, rows)] under a belief; `function` maps (rows, nodes) to (rows, nodes)."""
-    nodes, weights = normal_nodes()
+def _nodes(belief: Belief, noise: float) -> Array:
+    """Nodes of the trapezoid rule over a finding, (k,): 0.8 of the narrowest feature apart, error below 1e-12."""
+    step = 0.8 * min(np.sqrt(belief.variance), noise, 0.25)
+    return np.linspace(-REACH, REACH, int(np.ceil(2 * REACH / step)) + 1)
+
+
+def _expect(positive: Callable[[slice], Array], belief: Belief, nodes: Array) -> Array:
+    """E[positive] under a belief; `positive` maps rows to their values at the nodes, (rows or 1, k)."""
     out = np.empty(len(belief.mean))
+    likelihood = None if belief.grade is None else _grade_probability(belief.finding, nodes)
     for start in range(0, len(out), CHUNK):
         rows = slice(start, start + CHUNK)
-        z = belief.mean[rows, None] + np.sqrt(belief.variance) * nodes
-        mass = weights
-        if belief.grade is not None:
-            mass = weights * _grade_probability(belief.finding, z, belief.grade[rows])
-        value = function(z, rows)
-        out[rows] = (value * mass).sum(1) / np.broadcast_to(mass, z.shape).sum(1)
+        mass = nodes - belief.mean[rows, None]
+        np.square(mass, out=mass)
+        mass *= -0.5 / belief.variance
+        np.exp(mass, out=mass)
+        if likelihood is not None and belief.grade is not None:
+            mass *= likelihood[belief.grade[rows]]
+        out[rows] = (positive(rows) * mass).sum(1) / mass.sum(1)
     return out
 
 
-def _grade_probability(finding: str, z: Array, grades: np.ndarray) -> Array:
-    """P(the report's grade | z), (rows, nodes)."""
-    edges = np.array([-np.inf, *GRADE_EDGES[finding], np.inf])
-    sd = STRENGTH["report"][finding]
-    return ndtr((edges[grades + 1, None] - z) / sd) - ndtr((edges[grades, None] - z) / sd)
+def _grade_probability(finding: str, z: Array) -> Array:
+    """P(the report's grade | z), (grades, k) at z (k,)."""
+    edges = np.array([-np.inf, *GRADE_EDGES[finding], np.inf])[:, None]
+    below = ndtr((edges - z) / STRENGTH["report"][finding])
+    return np.diff(below, axis=0)
 
 
 def soft_auroc(probability: Array) -> float:
@@ -205,6 +211,12 @@ def _auroc_parts(task: str, subset: str, n: int, seed: int) -> Array:
 
 def _standard_error(parts: Array) -> float:
     return float(np.std(parts, ddof=1) / np.sqrt(len(parts)))
+
+
+def population_posteriors(task: str, n: int = 40_000, seed: int = 0) -> dict[str, Array]:
+    """Every subset's posterior (n,) in the population that `bayes_auroc` ranks."""
+    useful = informative(task)
+    return {s: _population_posterior(task, "+".join(m for m in members(s) if m in useful), n, seed) for s in subsets()}
 
 
 @lru_cache(maxsize=64)
