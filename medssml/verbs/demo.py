@@ -72,9 +72,12 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
     code = _tell(story, scale, seed)
     if code:
         return code
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     console.say("")
-    console.say(f"the whole story took {console.duration(story.seconds)} and {peak:.1f} GiB of memory at most")
+    if story.seconds:
+        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
+        console.say(f"this took {console.duration(story.seconds)} and {peak:.1f} GiB of memory at most")
+    else:
+        console.say("everything was done before; --fresh starts over")
     console.say(f"open {folder / 'report.html'} in a browser")
     return folder
 
