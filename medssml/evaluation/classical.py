@@ -155,3 +155,26 @@ def _fit_features(values: Sequence[Any]) -> Callable[[Sequence[Any]], Any]:
     mean, scale = x.mean(0), x.std(0)
     scale = np.where(scale > 1e-9, scale, 1.0)
     return lambda rows: (np.stack([np.asarray(v, dtype=np.float64) for v in rows]) - mean) / scale
+
+
+def read_features(modality: str, source: Any) -> Any:
+    """The features of one file, or the text of a report; None for a modality that has no classical features here.
+
+    Args:
+        modality: name of the column. source: a path, or the text of a report.
+
+    Raises:
+        medssml.readers.errors.ReadError: the file cannot be used.
+    """
+    from medssml.readers import modality_kind, read_ct, read_eeg, read_report, read_xray
+
+    kind = modality_kind(modality)
+    if kind == "ct":
+        volume = read_ct(source)
+        return ct_features(volume.array, volume.spacing)
+    if kind == "xray":
+        return xray_features(read_xray(source).array)
+    if kind == "eeg":
+        recording = read_eeg(source)
+        return eeg_features(recording.signal, recording.sfreq, recording.channels)
+    return read_report(source).text if kind == "report" else None
