@@ -62,6 +62,8 @@ class Effects:
         interactions: (N, M, M) Shapley interaction index; NaN where a study lacks one of the pair.
         swap: see `Swap`.
         gap: largest failure of the Shapley values to add up.
+        empty_error: (N,) standard error of v of the empty coalition where it is a mean over reference studies, else 0;
+            negative where the value falls as the mean rises.
     """
 
     value: Value
@@ -73,6 +75,7 @@ class Effects:
     interactions: Array
     swap: Swap
     gap: float
+    empty_error: Array
 
 
 def study_effects(
@@ -112,16 +115,17 @@ def study_effects(
         raise ValueError(f"value {worth.name!r} needs a label, {missing} studies have none; fix: leave them out")
     factual = worth(factual_outputs, everyone)
     donors = draw_background(studies, how.baseline, how.draws, how.seed)
+    error = np.zeros(len(studies))
     if how.baseline == "absent":
         values = worth(outputs, everyone)
         if how.empty == "mean":
-            nothing = worth.of_others(factual_outputs if reference is None else reference, everyone)
+            nothing, error = worth.of_others(factual_outputs if reference is None else reference, everyone)
             values = np.where(without_any(studies.has), nothing[:, None], values)
     else:
         values = coalition_values(model, studies, task, worth, donors, factual, device)
         values = _filled(values)
     swap = swap_effects(model, studies, task, worth, donors, factual, device)
-    return _effects(worth, values, studies.has, swap)
+    return _effects(worth, values, studies.has, swap, error)
 
 
 def without_any(has: Array) -> Array:
@@ -137,7 +141,7 @@ def _filled(values: Array) -> Array:
     return np.where(lost, values[:, -1:], values)
 
 
-def _effects(worth: Value, values: Array, has: Array, swap: Swap) -> Effects:
+def _effects(worth: Value, values: Array, has: Array, swap: Swap, error: Array) -> Effects:
     members = 1 << np.arange(has.shape[1])
     everything = values.shape[1] - 1
     phi = checked_shapley(values)
@@ -152,4 +156,5 @@ def _effects(worth: Value, values: Array, has: Array, swap: Swap) -> Effects:
         interactions=np.where(both, interactions(values), np.nan),
         swap=swap,
         gap=efficiency_gap(values, phi),
+        empty_error=error,
     )

@@ -159,7 +159,8 @@ def _overall(measured: _Measured, task: str, how: Intervention, resampling: Resa
     quantities = {name: measured.stack(name) for name in ("shapley", "necessity", "sufficiency")}
     quantities["swap"] = np.stack([e.swap.effect for e in measured.effects])
     complete = complete_rows(measured.studies.has)
-    found = modality_summary(quantities, modalities, resampling)
+    shifts = _shifts(measured)
+    found = modality_summary(quantities, modalities, resampling, shifts)
     performance = _performance(measured, task, how, resampling)
     for name, entry in found.items():
         entry["performance_drop"] = performance["drop"][name]
@@ -167,19 +168,29 @@ def _overall(measured: _Measured, task: str, how: Intervention, resampling: Resa
         entry["swap_error"] = _donor_error(measured, modalities.index(name))
     del performance["drop"]
     inside = {name: q[:, complete] for name, q in quantities.items()}
+    inside_shifts = {name: shift[:, complete] for name, shift in shifts.items()}
     return {
         "coalitions": _means(values, modalities),
         "coalitions_complete": _means(values[:, complete], modalities) if complete.any() else {},
         "modalities": found,
         "complete": {
             "n": int(complete.sum()),
-            "modalities": modality_summary(inside, modalities, resampling.within(complete)) if complete.any() else {},
+            "modalities": modality_summary(inside, modalities, resampling.within(complete), inside_shifts)
+            if complete.any()
+            else {},
         },
         "waterfall": _waterfall(measured),
         "interactions": interaction_summary(measured.stack("interactions"), modalities, resampling),
         "interaction_share": interaction_shares(values, resampling),
         "performance": performance,
     }
+
+
+def _shifts(measured: _Measured) -> dict[str, Array]:
+    """quantity -> (S, N), how it moves when v of the empty coalition is one standard error larger."""
+    error = measured.stack("empty_error")
+    count = measured.studies.has.sum(axis=1)
+    return {"shapley": -error / count, "sufficiency": -error, "necessity": np.where(count == 1, -error, 0.0)}
 
 
 def complete_rows(has: Array) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import erfc
 
 from medssml.counterfactual.shapley import share, split_interactions
-from medssml.evaluation.bootstrap import MIN_SUBJECTS, Array, Interval, intervals, over_seeds, resample
+from medssml.evaluation.bootstrap import MIN_SUBJECTS, Array, Interval, intervals, is_estimate, over_seeds, resample
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,46 @@ class Resampling:
         return Resampling(self.subjects[rows], self.n, self.seed, self.level)
 
 
-def mean_interval(values: Array, how: Resampling) -> Interval:
-    """The mean over studies and models of values (S, N); studies with NaN in any model are left out."""
+def mean_interval(values: Array, how: Resampling, *, shift: Array | None = None, size: bool = False) -> Interval:
+    """The mean over studies and models of values (S, N), or of their sizes; studies with NaN in any model are left out.
+
+    Args:
+        values: (S, N).
+        how: the resampling.
+        shift: (S, N) by how much each value moves when v of the empty coalition is wrong by one standard error: it is a
+            mean over reference studies, and what it is uncertain by is common to all studies.
+        size: of |value|.
+    """
     rows = np.flatnonzero(np.isfinite(values).all(axis=0))
     kept, some = values[:, rows], how.within(rows)
+    moves = None if shift is None or not shift[:, rows].any() else shift[:, rows]
+    rng = np.random.default_rng([how.seed, 4])
 
     def mean(weights: Array) -> Array:
-        return weights @ kept.T / weights.sum(axis=1, keepdims=True)
+        total = weights.sum(axis=1, keepdims=True)
+        if moves is None or is_estimate(weights):
+            return weights @ (np.abs(kept) if size else kept).T / total
+        error = rng.standard_normal(len(weights))
+        moved = kept[None] + error[:, None, None] * moves[None]
+        return np.einsum("rn,rsn->rs", weights, np.abs(moved) if size else moved) / total
 
     statistic = over_seeds(mean, len(values), seed=how.seed)
     return intervals(statistic, some.subjects, n=how.n, seed=how.seed, level=how.level)[0]
 
 
-def modality_summary(effects: Mapping[str, Array], modalities: tuple[str, ...], how: Resampling) -> dict[str, Any]:
+def modality_summary(
+    effects: Mapping[str, Array],
+    modalities: tuple[str, ...],
+    how: Resampling,
+    shifts: Mapping[str, Array] | None = None,
+) -> dict[str, Any]:
     """modality -> quantity -> interval of the mean, and `<quantity>_abs` of the mean size, over studies that have it.
 
     Args:
         effects: quantity -> (S, N, M).
         modalities: names of the columns.
         how: the resampling.
+        shifts: quantity -> (S, N), see `mean_interval`.
     """
     out: dict[str, Any] = {}
     for column, name in enumerate(modalities):
@@ -58,8 +79,9 @@ def modality_summary(effects: Mapping[str, Array], modalities: tuple[str, ...], 
             continue
         out[name] = {}
         for quantity, values in effects.items():
-            out[name][quantity] = mean_interval(values[:, :, column], how).to_dict()
-            out[name][f"{quantity}_abs"] = mean_interval(np.abs(values[:, :, column]), how).to_dict()
+            shift = None if shifts is None else shifts.get(quantity)
+            out[name][quantity] = mean_interval(values[:, :, column], how, shift=shift).to_dict()
+            out[name][f"{quantity}_abs"] = mean_interval(values[:, :, column], how, shift=shift, size=True).to_dict()
     return out
 
 

@@ -93,12 +93,23 @@ class Value:
         chosen = np.take_along_axis(outputs, np.broadcast_to(index, (*outputs.shape[:-1], 1)), axis=-1)[..., 0]
         return chosen if self.name in ("logit", "log_likelihood") else np.exp(chosen)
 
-    def of_others(self, outputs: Array, studies: Array) -> Array:
-        """(B,) mean value of outputs (R,) or (R, K) of any studies, as if each were about the studies (B,)."""
+    def of_others(self, outputs: Array, studies: Array) -> tuple[Array, Array]:
+        """What is expected of a study that nothing is known of.
+
+        Args:
+            outputs: (R,) or (R, K) logits of reference studies.
+            studies: (B,) studies to answer for.
+
+        Returns:
+            (B,) mean value of the outputs, as if each were about the study; (B,) its standard error, negative where the
+            value falls as the outputs rise.
+        """
         background = np.asarray(outputs, dtype=np.float64)
-        means = np.empty(len(studies))
+        means, errors = np.empty(len(studies)), np.empty(len(studies))
         for category in np.unique(self.category[studies]):
             rows = np.flatnonzero(self.category[studies] == category)
-            about = np.full(len(background), studies[rows[0]])
-            means[rows] = self(background, about).mean()
-        return means
+            values = self(background, np.full(len(background), studies[rows[0]]))
+            falls = self.kind == "binary" and category == 0
+            means[rows] = values.mean()
+            errors[rows] = (-1 if falls else 1) * values.std() / np.sqrt(max(len(values) - 1, 1))
+        return means, errors

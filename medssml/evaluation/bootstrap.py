@@ -210,6 +210,11 @@ def seed_weights(rows: int, seeds: int, rng: np.random.Generator) -> Array:
     return np.stack([(drawn == s).sum(axis=1) for s in range(seeds)], axis=1) / (seeds - 1)
 
 
+def is_estimate(weights: Array) -> bool:
+    """Whether these weights (R, N) ask for the estimate, all studies once, and not for a resample."""
+    return len(weights) == 1 and bool((weights == 1).all())
+
+
 def over_seeds(values: Callable[[Array], Array], seeds: int, *, seed: int, two_level: bool = True) -> Statistic:
     """The mean over training seeds of a statistic, as a statistic.
 
@@ -223,7 +228,7 @@ def over_seeds(values: Callable[[Array], Array], seeds: int, *, seed: int, two_l
 
     def mean(weights: Array) -> Array:
         per_seed = np.asarray(values(weights))
-        if not two_level or (len(weights) == 1 and bool((weights == 1).all())):
+        if not two_level or is_estimate(weights):
             return per_seed.mean(axis=1)
         chosen = seed_weights(len(weights), seeds, rng)
         return np.einsum("rs...,rs->r...", per_seed, chosen)

@@ -1,0 +1,238 @@
+"""Impact as a whole: the contract of the result, models whose impact is known, several seeds, truth, oracles."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from medssml.counterfactual.decompose import emap
+from medssml.counterfactual.effects import Intervention
+from medssml.counterfactual.impact import Impact, measure_impact
+from medssml.counterfactual.oracles import GATES, TASK, check_gate, formula_model, noise_coverage, number_batch
+from medssml.counterfactual.summary import Resampling, holm, mean_interval
+from medssml.counterfactual.truth import compare_with_truth
+from medssml.evaluation.results import plain
+from medssml.evaluation.studies import encode_studies, subset_name, subsets
+
+MODALITIES = ("ct", "xray", "eeg")
+WEIGHTS = torch.tensor([1.5, 0.8, 0.0])
+
+
+def simulated(n: int = 300, missing: float = 0.3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    x = torch.randn(n, 3)
+    y = (torch.rand(n) < (x @ WEIGHTS).sigmoid()).float()
+    x[torch.rand(n, 3) < missing] = float("nan")
+    x[x.isnan().all(dim=1), 0] = 0.0
+    return x, y
+
+
+def run(x: torch.Tensor, y: torch.Tensor, *weights: torch.Tensor, **options: object) -> Impact:
+    models = [formula_model(MODALITIES, lambda z, w=w: z @ w) for w in weights]  # type: ignore[misc]
+    encoded = [encode_studies(m, [number_batch(x, MODALITIES, y=y)]) for m in models]
+    return measure_impact(models, encoded, TASK, bootstrap=200, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def page() -> Impact:
+    x, y = simulated()
+    groups = {"group_sex": np.array((["F", "M", ""] * 100), dtype=object)}
+    return run(x, y, WEIGHTS, groups=groups, intervention=Intervention(empty="model"))
+
+
+def test_the_result_has_what_the_contract_says_and_is_json(page: Impact) -> None:
+    result = json.loads(json.dumps(plain(page.result), allow_nan=False))
+    assert result["task"] == TASK and result["value"] == "probability of the positive class"
+    assert result["baseline"] == "absent" and result["n_studies"] == 300
+    assert set(result["coalitions"]) == {subset_name(s, MODALITIES) for s in subsets(MODALITIES)}
+    for entry in result["modalities"].values():
+        for quantity in ("shapley", "necessity", "sufficiency", "swap", "performance_drop"):
+            assert {"estimate", "ci_low", "ci_high"} <= set(entry[quantity])
+    assert set(result["interactions"]) == {"ct,xray", "ct,eeg", "xray,eeg"}
+    assert set(result["interaction_share"]) == {"mean_of_abs", "abs_of_mean"}
+    assert "not on patients" in result["note"] and result["efficiency_gap"] < 1e-6
+    assert set(result["baselines"]["shapley"]) == {"absent", "marginal", "joint"}
+    columns = ["study_id", "modality", "shapley", "necessity", "sufficiency", "prediction"]
+    assert list(page.rows.columns[:6]) == columns
+    assert (page.rows.groupby("study_id").prediction.nunique() == 1).all()
+
+
+def test_the_modality_that_is_not_read_has_no_impact_and_the_others_rank(page: Impact) -> None:
+    found = page.result["modalities"]
+    assert found["eeg"]["shapley_abs"]["estimate"] < 1e-9 and found["eeg"]["performance_drop"]["estimate"] == 0
+    sizes = [found[m]["shapley_abs"]["ci_low"] for m in MODALITIES]
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert page.result["performance"]["shapley_observed"]["ct"]["ci_low"] > 0
+    split = page.result["performance"]["shapley"]
+    assert split["ct"]["estimate"] > split["xray"]["estimate"] > 0 == split["eeg"]["estimate"]
+
+
+def test_performance_by_scikit_learn(page: Impact) -> None:
+    x, y = simulated()
+    has = ~x[:, 0].isnan()
+    score = torch.nan_to_num(x) @ WEIGHTS
+    without = torch.nan_to_num(x[:, 1:]) @ WEIGHTS[1:]
+    drop = roc_auc_score(y[has], score[has]) - roc_auc_score(y[has], without[has])
+    assert page.result["modalities"]["ct"]["performance_drop"]["estimate"] == pytest.approx(drop, abs=1e-6)
+    complete = ~x.isnan().any(dim=1)
+    total = roc_auc_score(y[complete], score[complete]) - 0.5
+    shares = page.result["performance"]["shapley"]
+    assert sum(entry["estimate"] for entry in shares.values()) == pytest.approx(total)
+    assert page.result["performance"]["n_complete"] == int(complete.sum())
+
+
+def test_the_waterfall_goes_from_nothing_to_the_mean_prediction(page: Impact) -> None:
+    fall = page.result["waterfall"]
+    assert fall["base"] + sum(fall["contributions"].values()) == pytest.approx(fall["prediction"])
+    assert page.result["coalitions"][""] == pytest.approx(fall["base"])
+    assert page.result["coalitions"]["ct+xray+eeg"] == pytest.approx(fall["prediction"])
+
+
+def test_subgroups_are_corrected_for_their_number(page: Impact) -> None:
+    groups = page.result["subgroups"]
+    assert set(groups) == {"group_sex", "label", "present"} and set(groups["group_sex"]) == {"F", "M"}
+    label = groups["label"]["1"]["modalities"]["ct"]
+    assert label["difference"]["ci_low"] > 0 and label["p"] <= label["p_holm"] < 0.05
+    assert groups["group_sex"]["F"]["modalities"]["ct"]["p_holm"] > 0.05
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_studies_that_lack_a_modality_do_not_count_for_it(page: Impact) -> None:
+    x, _ = simulated()
+    for column, name in enumerate(MODALITIES):
+        assert page.result["modalities"][name]["shapley"]["n"] == int((~x[:, column].isnan()).sum())
+    assert len(page.rows) == int((~x.isnan()).sum())
+    complete = int((~x.isnan()).all(dim=1).sum())
+    assert page.result["complete"]["n"] == complete
+    assert page.result["complete"]["modalities"]["ct"]["shapley"]["n"] == complete
+
+
+def test_what_nothing_is_worth_is_uncertain_by_its_reference() -> None:
+    x, y = simulated()
+    few, many = (run(x, y, WEIGHTS, sweep=(), references=[np.tile([-1.0, 1.0], n)]) for n in (10, 2000))
+    noise = [page.result["modalities"]["eeg"]["shapley"] for page in (few, many)]
+    assert noise[0]["ci_high"] - noise[0]["ci_low"] > 5 * (noise[1]["ci_high"] - noise[1]["ci_low"])
+    assert noise[0]["ci_low"] < 0 < noise[0]["ci_high"]
+    assert few.result["n_reference"] == 20
+
+
+def test_several_seeds_widen_the_interval_and_give_a_range_per_study() -> None:
+    x, y = simulated()
+    one = run(x, y, WEIGHTS, sweep=())
+    three = run(x, y, WEIGHTS, WEIGHTS * 0.5, WEIGHTS * 2, sweep=())
+    width = [r.result["modalities"]["ct"]["shapley_abs"] for r in (one, three)]
+    assert width[1]["ci_high"] - width[1]["ci_low"] > 1.5 * (width[0]["ci_high"] - width[0]["ci_low"])
+    assert one.rows.shapley_low.isna().all() and (three.rows.shapley_low <= three.rows.shapley_high).all()
+    assert three.result["n_models"] == 3 and three.result["bootstrap"]["unit"] == "subjects and models"
+
+
+def test_the_order_and_the_batches_of_the_studies_do_not_matter() -> None:
+    x, y = simulated(60)
+    model = formula_model(MODALITIES, lambda z: z @ WEIGHTS)
+    whole = encode_studies(model, [number_batch(x, MODALITIES, y=y)])
+    split = encode_studies(model, [number_batch(x[:25], MODALITIES, y=y[:25]), number_batch(x[25:], MODALITIES, y=y[25:])])
+    quantities = ["shapley", "necessity", "sufficiency", "prediction"]
+    a, b = (measure_impact([model], [s], TASK, bootstrap=20, sweep=()).rows for s in (whole, split))
+    np.testing.assert_allclose(a[quantities], b[quantities], atol=1e-12)
+
+
+def test_wrong_input_is_refused() -> None:
+    x, y = simulated(20)
+    model = formula_model(MODALITIES, lambda z: z @ WEIGHTS)
+    whole = encode_studies(model, [number_batch(x, MODALITIES, y=y)])
+    part = encode_studies(model, [number_batch(x[:9], MODALITIES, y=y[:9])])
+    with pytest.raises(ValueError, match="do not share studies"):
+        measure_impact([model, model], [whole, part], TASK)
+    with pytest.raises(ValueError, match="at least 1"):
+        measure_impact([], [], TASK)
+    x[3] = float("nan")
+    with pytest.raises(ValueError, match="no modality at all"):
+        measure_impact([model], [encode_studies(model, [number_batch(x, MODALITIES, y=y)])], TASK)
+
+
+NODES, MASS = (torch.tensor(a, dtype=torch.float64) for a in np.polynomial.hermite_e.hermegauss(60))
+
+
+def best(known: torch.Tensor, hidden_variance: torch.Tensor) -> torch.Tensor:
+    """The mean of sigmoid(known + hidden) over a normal hidden part: known (n,), its variance (n,)."""
+    return (torch.sigmoid(known[:, None] + hidden_variance.sqrt()[:, None] * NODES) * MASS).sum(dim=1) / MASS.sum()
+
+
+def bayes(x: torch.Tensor) -> pd.DataFrame:
+    """The best possible prediction of every study from every subset, as truth.csv has it."""
+    table = {"study_id": [f"s{i}" for i in range(len(x))]}
+    for mask in subsets(MODALITIES):
+        seen = torch.tensor([float(mask >> j & 1) for j in range(3)])
+        variance = (WEIGHTS**2 * (1 - seen)).sum().double().expand(len(x))
+        column = best((x @ (WEIGHTS * seen)).double(), variance)
+        table[f"bayes_{TASK}__{subset_name(mask, MODALITIES)}"] = column.tolist()
+    return pd.DataFrame(table).set_index("study_id")
+
+
+def best_reader(z: torch.Tensor) -> torch.Tensor:
+    """The same as a model: what is absent is 0."""
+    p = best((z @ WEIGHTS).double(), ((z == 0) * WEIGHTS**2).sum(dim=1).double())
+    return torch.logit(p).float()
+
+
+def test_the_best_reader_has_the_true_impact_and_a_wrong_one_does_not() -> None:
+    x, y = simulated()
+    # What is absent is hidden from the best reader, too: the truth needs the number only where a subset shows it.
+    truth = bayes(torch.nan_to_num(x))
+
+    def compared(formula) -> dict:  # type: ignore[no-untyped-def, type-arg]
+        model = formula_model(MODALITIES, formula)
+        batch = number_batch(x, MODALITIES, y=y)
+        how = Intervention(empty="model")
+        found = measure_impact([model], [encode_studies(model, [batch])], TASK, bootstrap=200, sweep=(), intervention=how)
+        result = compare_with_truth(found.result, found.rows, truth)
+        assert result is not None
+        return result
+
+    right, wrong = compared(best_reader), compared(lambda z: z @ torch.tensor([0.0, 0.0, 3.0]))
+    assert right["inside"] == {"shapley": 1.0, "shapley_abs": 1.0, "performance_shapley": 1.0}
+    assert wrong["inside"]["shapley_abs"] == 0 and wrong["inside"]["performance_shapley"] < 1
+    for pair in right["pairs"]:
+        assert pair["estimate"] == pytest.approx(pair["truth"], abs=0.003)
+
+
+def test_without_a_known_truth_nothing_is_compared(page: Impact) -> None:
+    assert compare_with_truth(page.result, page.rows, pd.DataFrame({"x": [1]}, index=["s0"])) is None
+    assert compare_with_truth({**page.result, "value": "other"}, page.rows, pd.DataFrame()) is None
+
+
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
+def test_gates(gate) -> None:  # type: ignore[no-untyped-def]
+    assert [check for check in check_gate(gate) if not check.agrees] == []
+
+
+def test_pure_noise_has_an_interval_that_holds_zero() -> None:
+    assert noise_coverage(200) >= 0.93
+
+
+def test_the_interval_of_a_mean_over_models_is_that_of_the_mean() -> None:
+    values = np.random.default_rng(0).normal(size=(1, 200)) + 1
+    found = mean_interval(values, Resampling(np.arange(200), 500))
+    assert found.estimate == pytest.approx(values.mean()) and found.holds(1.0)
+
+
+def test_emap_removes_a_product_and_keeps_a_sum() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 6))
+    np.testing.assert_allclose(emap(a[:, None] + b[None, :]), a + b)
+    centred_a, centred_b = a - a.mean(), b - b.mean()
+    np.testing.assert_allclose(emap(centred_a[:, None] * centred_b[None, :]), 0, atol=1e-12)
+
+
+def test_all_coalitions_of_300_studies_are_quick() -> None:
+    x, y = simulated()
+    model = formula_model(MODALITIES, lambda z: z @ WEIGHTS)
+    studies = encode_studies(model, [number_batch(x, MODALITIES, y=y)])
+    start = time.perf_counter()
+    measure_impact([model], [studies], TASK, bootstrap=200, sweep=(), intervention=Intervention(draws=5))
+    assert time.perf_counter() - start < 5
