@@ -5,11 +5,6 @@ python tests/trainers/toy.py FOLDER [--kill STEP] [--slow]
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,29 +114,3 @@ def toy_run(
         identity=identity or {"config": "toy"},
     )
     return learner, outcome
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--kill", type=int, default=None, help="kill -9 before this batch of the run")
-    parser.add_argument("--slow", action="store_true", help="half a second per batch, for somebody to send a signal")
-    options = parser.parse_args()
-    loader = ToyLoader()
-
-    def before(step: int) -> None:
-        if step == options.kill:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if options.slow:
-            print("batch", flush=True)
-            time.sleep(0.3)
-
-    loader.before_batch = before
-    learner, outcome = toy_run(options.folder, loader=loader)
-    if outcome.status == "done":
-        torch.save(learner.model.state_dict(), options.folder / "final.pt")
-    return outcome.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
