@@ -1,0 +1,234 @@
+"""The verbs that use a trained model, on a cohort of numbers in text files with a model that reads them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from medssml.evaluation.studies import subset_name, subsets
+from medssml.verbs import console
+from medssml.verbs.embed import embed
+from medssml.verbs.evaluate import evaluate
+from medssml.verbs.impact import impact
+from medssml.verbs.inference import contrast_heads
+from medssml.verbs.predict import predict
+
+MODALITIES = ("ct", "xray", "eeg")
+#: A package of a user's own: an encoder and a transform of files that hold one number.
+PLUGIN = '''
+import numpy as np
+import torch
+from medssml.encoders.base import Encoder, as_encoded
+from medssml.transforms.base import Transform
+
+
+class NumberEncoder(Encoder):
+    def __init__(self):
+        super().__init__()
+        self.dim = 2
+        self.scale = torch.nn.Parameter(torch.ones(2))
+
+    def forward(self, inputs, keep=None):
+        return as_encoded(inputs[:, None] * self.scale)
+
+
+class NumberTransform(Transform):
+    def __init__(self):
+        pass
+
+    def settings(self):
+        return {}
+
+    def prepare(self, source):
+        return {"number": np.array([float(source.read_text())], dtype=np.float32)}
+
+    def __call__(self, prepared, rng=None):
+        return torch.tensor(float(prepared["number"][0]))
+'''
+
+
+@dataclass(frozen=True)
+class Place:
+    """run: a model folder. manifest: its cohort. root: of both."""
+
+    root: Path
+    run: Path
+    manifest: Path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    root = tmp_path_factory.mktemp("verbs")
+    (root / "number_plugin.py").write_text(PLUGIN)
+    sys.path.insert(0, str(root))
+    make_cohort(root)
+    make_run(root / "run")
+    yield Place(root, root / "run", root / "manifest.csv")
+    sys.path.remove(str(root))
+
+
+def make_cohort(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(240, 3))
+    y = (rng.random(240) < 1 / (1 + np.exp(-2 * x[:, 0] - x[:, 1]))).astype(int)
+    present = rng.random((240, 3)) > 0.25
+    present[~present.any(axis=1), 0] = True
+    rows = []
+    for i in range(240):
+        row = {"subject_id": f"{i // 2:03d}", "study_id": f"{i:04d}", "split": ("train", "val", "test")[(i // 2) % 3]}
+        for j, name in enumerate(MODALITIES):
+            row[name] = f"{name}_{i}.txt" if present[i, j] else ""
+            if present[i, j]:
+                (root / f"{name}_{i}.txt").write_text(str(x[i, j]))
+        rows.append(row | {"label_sick": y[i], "label_other": int(x[i, 2] > 0), "group_sex": "FM"[(i // 2) % 2]})
+    table = pd.DataFrame(rows)
+    table.to_csv(root / "manifest.csv", index=False)
+    truth = {f"bayes_sick__{subset_name(s, MODALITIES)}": np.full(240, y.mean()) for s in subsets(MODALITIES)}
+    pd.DataFrame({"study_id": table["study_id"], **truth}).to_csv(root / "truth.csv", index=False)
+
+
+def make_run(folder: Path) -> None:
+    import number_plugin
+
+    from medssml.fusion import ConcatFusion
+    from medssml.model import MultimodalModel, Task
+
+    torch.manual_seed(0)
+    encoders = {m: number_plugin.NumberEncoder() for m in MODALITIES}
+    model = MultimodalModel(encoders, ConcatFusion(MODALITIES, 8), {"sick": Task()})
+    transforms = {m: number_plugin.NumberTransform() for m in MODALITIES}
+    model.save(folder / "model", transforms=transforms)
+
+
+def common(place: Place, out: Path) -> dict:  # type: ignore[type-arg]
+    return {"manifest": place.manifest, "out": out, "plugins": ["number_plugin"], "cache": place.root / "cache"}
+
+
+def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(place: Place, tmp_path: Path) -> None:
+    assert evaluate(checkpoint=str(place.run), bootstrap=30, **common(place, tmp_path)) == tmp_path
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    sick, other = metrics["tasks"]["sick"], metrics["tasks"]["other"]
+    assert set(sick["subsets"]) == {subset_name(s, MODALITIES) for s in subsets(MODALITIES)}
+    assert {"auroc", "auprc", "balanced_accuracy", "brier", "ece", "n"} <= set(sick["subsets"]["ct+xray"])
+    assert {"estimate", "ci_low", "ci_high"} <= set(sick["subsets"]["ct"]["auroc"])
+    assert sick["method"] == "head" and sick["threshold"]["from"] == "validation"
+    assert sick["subsets"]["ct"]["bayes"]["auroc"]["estimate"] == 0.5
+    assert sick["as_observed"]["calibration"] and sick["as_observed"]["n"] == 80
+    assert other["method"] == "linear probe" and other["subsets"]["eeg"]["auroc"]["estimate"] > 0.95
+    assert sick["probes"]["linear"]["fused"]["ct"]["auroc"]["estimate"] > 0.7
+    assert sick["probes"]["knn"]["encoder"]["ct"]["auroc"]["estimate"] > 0.7
+    assert metrics["retrieval"]["ct->xray"]["r@1"]["chance"] > 0
+    assert metrics["protocol"]["splits"] == {"train": 80, "val": 80, "test": 80}
+    predictions = pd.read_csv(tmp_path / "predictions.csv", dtype={"study_id": str}, keep_default_na=False)
+    assert set(predictions["split"]) == {"test"} and set(predictions["method"]) == {"head", "linear probe"}
+    assert "0004" in set(predictions["study_id"]) and set(predictions["task"]) == {"sick", "other"}
+    places = pd.read_csv(tmp_path / "embedding_map.csv", dtype={"study_id": str})
+    assert len(places) == 80 and {"x", "y", "pattern", "label_sick"} <= set(places.columns)
+    assert json.loads((tmp_path / "retrieval.json").read_text())["pairs"]["ct->xray"][0]["top"]
+
+
+def test_evaluate_without_probes_reads_no_training_study(place: Place, tmp_path: Path) -> None:
+    options = {**common(place, tmp_path), "cache": None}
+    evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, tasks=["sick"], **options)
+    entry = json.loads((tmp_path / "metrics.json").read_text())["tasks"]
+    assert set(entry) == {"sick"} and "probes" not in entry["sick"]
+    with pytest.raises(KeyError, match="did you mean 'sick'"):
+        evaluate(checkpoint=str(place.run), tasks=["sik"], **common(place, tmp_path))
+    with pytest.raises(ValueError, match="splits are train, val, test"):
+        evaluate(checkpoint=str(place.run), split="tset", **common(place, tmp_path))
+
+
+def test_impact_writes_the_contract_and_compares_with_the_truth(place: Place, tmp_path: Path) -> None:
+    runs = [str(place.run), str(place.run)]
+    assert impact(checkpoint=runs, task="sick", bootstrap=30, donors=3, **common(place, tmp_path)) == tmp_path
+    result = json.loads((tmp_path / "impact.json").read_text())
+    assert result["n_studies"] == 80 and result["n_models"] == 2 and 60 <= result["n_reference"] <= 80
+    assert set(result["modalities"]) == set(MODALITIES) and "group_sex" in result["subgroups"]
+    assert {pair["quantity"] for pair in result["truth"]["pairs"]} >= {"shapley", "shapley_abs"}
+    rows = pd.read_csv(tmp_path / "impact.csv", dtype={"study_id": str})
+    total = rows.groupby("study_id").agg(phi=("shapley", "sum"), p=("prediction", "first"))
+    np.testing.assert_allclose(total.p - total.phi, result["coalitions"][""], atol=1e-5)
+
+
+def test_impact_says_what_is_missing(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="missing --task"):
+        impact(checkpoint=[str(place.run)], **common(place, tmp_path))
+    with pytest.raises(KeyError, match="no task 'sik'; did you mean 'sick'"):
+        impact(checkpoint=[str(place.run)], task="sik", **common(place, tmp_path))
+    with pytest.raises(ValueError, match="absent, marginal, joint"):
+        impact(checkpoint=[str(place.run)], task="sick", baseline="zeros", **common(place, tmp_path))
+
+
+def test_self_test_prints_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from medssml.counterfactual import oracles
+
+    monkeypatch.setattr(oracles, "noise_coverage", lambda replicates: 0.95)
+    assert impact(self_test=True) == 0
+    assert "37 of 37 agree" in capsys.readouterr().out
+    monkeypatch.setattr(oracles, "noise_coverage", lambda replicates: 0.5)
+    assert impact(self_test=True) == 1
+    assert "DIFFERS" in capsys.readouterr().out
+
+
+def test_embed_and_predict_need_no_labels_and_take_any_subset(place: Place, tmp_path: Path) -> None:
+    table = pd.read_csv(place.manifest, dtype=str, keep_default_na=False)
+    bare = table[["subject_id", "study_id", "ct", "eeg"]]
+    bare.to_csv(place.root / "bare.csv", index=False)
+    options = {"checkpoint": str(place.run), "plugins": ["number_plugin"], "manifest": place.root / "bare.csv"}
+    assert embed(out=tmp_path / "e.parquet", **options) == tmp_path / "e.parquet"  # type: ignore[arg-type]
+    vectors = pd.read_parquet(tmp_path / "e.parquet")
+    some = int(((bare.ct != "") | (bare.eeg != "")).sum())
+    assert len(vectors) == some and {"study_id", "subject_id", "split", "subset", "e0", "e7"} <= set(vectors.columns)
+    predict(out=tmp_path / "p.csv", subset="eeg", **options)  # type: ignore[arg-type]
+    answers = pd.read_csv(tmp_path / "p.csv", dtype={"study_id": str})
+    assert len(answers) == int((bare.eeg != "").sum()) and set(answers.subset) == {"eeg"}
+    assert list(answers.columns) == ["study_id", "task", "subset", "probability"]
+    with pytest.raises(KeyError, match="mri"):
+        predict(out=tmp_path / "p.csv", subset="mri", **options)  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="it has sick"):
+        predict(out=tmp_path / "p.csv", task=["ill"], **options)  # type: ignore[arg-type]
+
+
+def test_a_study_with_a_failing_file_is_left_out_and_listed(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(place.manifest, dtype=str, keep_default_na=False)
+    rows = np.flatnonzero(table["ct"] != "")[:7]
+    (place.root / "broken.txt").write_text("no number")
+    table.loc[rows, "ct"] = "broken.txt"
+    table.loc[rows[0], "ct"] = "gone.txt"
+    table.to_csv(place.root / "bad.csv", index=False)
+    options = {**common(place, tmp_path / "p.csv"), "manifest": place.root / "bad.csv"}
+    code = predict(checkpoint=str(place.run), **options)  # type: ignore[arg-type]
+    assert code == 4
+    problems = pd.read_csv(tmp_path / "problems.csv", dtype=str)
+    assert len(problems) == 7 and "7 of 240 studies left out" in capsys.readouterr().err
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 233
+
+
+def test_heads_of_the_contrast_are_found_in_the_checkpoint(tmp_path: Path) -> None:
+    from medssml.objectives.contrast import ProjectionHead
+    from medssml.trainers.checkpoint import save
+
+    head = ProjectionHead(8, 4)
+    weights = {f"objectives.1.heads.ct.{name}": value for name, value in head.state_dict().items()}
+    state = {"learner": {"weights": weights | {"objectives.1.scale.log": torch.zeros(())}}}
+    save(tmp_path / "checkpoints" / "last.ckpt", state)
+    found = contrast_heads(tmp_path)
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(found["ct"](x), head(x))
+    assert contrast_heads(tmp_path / "none") == {}
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    yield
+    console.configure()
