@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medssml.reports import impact_section, run_sections, task_sections
-from medssml.reports.blocks import Section
+from medssml.reports.blocks import Block, Section
 from medssml.reports.results import WRITTEN_BY, Results, read_results
 
 log = logging.getLogger(__name__)
@@ -54,10 +54,6 @@ def write_report(run: str | Path, out: str | Path | None = None, *, only: Sequen
 
 def render(results: Results, title: str, *, only: Sequence[str] | None = None) -> str:
     """The page as text; a section whose files are missing is named in a note and left out."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    import medssml
-
     known = [anchor for anchor, *_ in SECTIONS]
     unknown = [anchor for anchor in only or () if anchor not in known]
     if unknown:
@@ -73,12 +69,22 @@ def render(results: Results, title: str, *, only: Sequence[str] | None = None) -
         elif only is None:
             missing.append((name, files[-1], WRITTEN_BY[files[-1]]))
 
+    return html(title, sections, missing, task_sections.facts(results) if only is None else None)
+
+
+def html(
+    title: str, sections: Sequence[Section], missing: Sequence[tuple[str, str, str]] = (), facts: Block | None = None
+) -> str:
+    """Sections as a page. missing: (section, file, verb that writes it). facts: shown under the title."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    import medssml
+
     environment = Environment(
         loader=PackageLoader("medssml.reports", "."), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("report.html.j2")
-    facts = task_sections.facts(results) if only is None else None
     return template.render(title=title, sections=sections, missing=missing, facts=facts, version=medssml.__version__)
 
 
