@@ -20,12 +20,12 @@ from medssml.phantom.vessels import vessel_tree
 AIR, FAT, MUSCLE, BLOOD, LIVER, FLUID, NODULE = -1000.0, -100.0, 50.0, 42.0, 60.0, 10.0, 40.0
 
 NODULE_SITES: dict[str, Point] = {
-    "right upper lobe": (0.60, 12.0, 52.0),
-    "left upper lobe": (-0.60, 12.0, 50.0),
-    "right lower lobe": (0.66, -30.0, -22.0),
-    "left lower lobe": (-0.74, -34.0, -18.0),
+    "right upper lobe": (0.60, 14.0, 54.0),
+    "left upper lobe": (-0.60, 14.0, 54.0),
+    "right middle lobe": (0.62, 26.0, 4.0),
+    "lingula": (-0.66, 26.0, 6.0),
 }
-"""Site -> x as a share of the chest's half width there, y and z in mm."""
+"""Site -> x as a share of the chest's half width there, y and z in mm; all above and in front of free fluid."""
 
 # Outlines along z (mm): half width and half depth of the skin and of the chest cavity.
 _Z_BODY = [-170, -60, 20, 70, 100, 114, 124, 136, 148, 170]
@@ -42,8 +42,8 @@ def nodule_radius(evidence: float) -> float:
 
 
 def fluid_level(evidence: float) -> float:
-    """Height in mm (0 to 105) of free fluid above the costophrenic angle when upright; strictly increasing."""
-    return float(105 * ndtr(0.8 * evidence - 0.25))
+    """Height in mm (0 to 84) of free fluid above the costophrenic angle when upright; strictly increasing."""
+    return float(84 * ndtr(0.8 * evidence - 0.25))
 
 
 def heart_scale(evidence: float) -> float:
@@ -71,7 +71,7 @@ class Patient:
         calcium: share (0 to 1) of the aortic wall that is calcified; grows with age.
         rib_phase: mm, where the first rib starts.
         dome: mm, height of the diaphragm.
-        tilt: share by which fluid is more on the right (-0.35 to 0.35).
+        tilt: share by which fluid is more on the right (-0.2 to 0.2).
         site: name of the nodule's site.
         jitter: mm, the nodule's offset from its site.
         seed: of vessels and texture.
@@ -104,7 +104,7 @@ def draw_patient(rng: np.random.Generator, age: float, female: bool, seed: tuple
         calcium=float(np.clip((age - 50) / 40, 0, 1) * rng.uniform(0.4, 1)),
         rib_phase=float(rng.uniform(-5, 5)),
         dome=float(rng.uniform(-6, 6)),
-        tilt=float(rng.uniform(-0.3, 0.3)),
+        tilt=float(rng.uniform(-0.2, 0.2)),
         site=str(rng.choice(list(NODULE_SITES))),
         jitter=(float(jitter[0]), float(jitter[1]), float(jitter[2])),
         seed=seed,
@@ -302,7 +302,7 @@ class _Scene:
             return cover((self.z - surface).astype(np.float32), 6.0)
         back = np.clip((0.25 * self.half_depth - self.y) / (0.8 * self.half_depth), 0, 1)
         low = 1 - 0.75 * np.clip((self.z + 50) / 130, 0, 1)
-        depth = 0.62 * level * share * (back * back * (3 - 2 * back) * low)
+        depth = 0.75 * level * share * (back * back * (3 - 2 * back) * low)
         return (cover((-self.wall - depth).astype(np.float32), 5.0) * np.clip(depth / 2, 0, 1)).astype(np.float32)
 
     def nodule(self, volume: Field, radius: float) -> None:
