@@ -22,7 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7
 INK, SOFT, FAINT, RULE = "#1f2a37", "#5b6777", "#aab3bf", "#e4e8ed"
 ACCENT, TRUTH = "#0072B2", "#D55E00"
 #: Width of the page's column, inches.
-WIDTH = 9.4
+WIDTH = 10.3
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -179,7 +179,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
     colours = palette([curve.name for curve in front])
     for curve in panel.curves:
         shown = {"color": FAINT, "linewidth": 1.1} if curve.behind else {"color": colours[curve.name]}
-        marker = {"marker": "o", "markersize": 2.6} if len(curve.x) <= 40 and not curve.behind else {}
+        marker = {"marker": "o", "markersize": 2.6} if len(curve.x) <= 25 and not curve.behind else {}
         axes.plot(curve.x, curve.y, label=curve.name, **shown, **marker)
     if panel.level is not None:
         axes.axhline(panel.level, color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))

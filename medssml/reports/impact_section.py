@@ -6,6 +6,7 @@ from typing import Any
 
 from medssml.reports import result_figures, words
 from medssml.reports.blocks import Block, Fold, Heading, Plot, Section, Table, Text
+from medssml.reports.result_figures import Step, waterfall
 from medssml.reports.results import Estimate, Results, estimate, number, numbers
 
 
@@ -28,11 +29,11 @@ def impact(results: Results) -> Section | None:
 def _impact_of(results: Results, folder: str, found: dict[str, Any]) -> list[Block]:
     task, unit = str(found.get("task", "")), str(found.get("value", "value"))
     blocks: list[Block] = [Heading(task), Text(_setting(found))]
-    blocks += _waterfalls(task, unit, found)
-    blocks.append(_effects_table(results, task, found))
+    blocks += _waterfalls(results, task, unit, found)
+    blocks.append(_effects_table(found, true_values(results, task, found)))
     rows = results.of("impact.csv").get(folder)
     if rows:
-        effects: dict[str, list[tuple[float, str]]] = {}
+        effects: dict[str, list[tuple[float, str]]] = {words.modality(name): [] for name in found["modalities"]}
         for row in rows:
             value = number(row.get("shapley"))
             if value is not None:
@@ -49,41 +50,54 @@ def _impact_of(results: Results, folder: str, found: dict[str, Any]) -> list[Blo
 
 def _setting(found: dict[str, Any]) -> str:
     models = number(found.get("n_models")) or 1
-    said = f"{words.figure(number(found.get('n_studies')))} studies"
-    if models > 1:
-        said += f", {models:.0f} trained models"
-    taken = found.get("baseline_words") or found.get("baseline")
-    return f"{said}. Value: {found.get('value', '')}." + (f" A modality that is taken away: {taken}." if taken else "")
+    said = f"{words.count(number(found.get('n_studies')))} studies" + (
+        f", {models:.0f} trained models" if models > 1 else ""
+    )
+    said += f". Value: {found.get('value', '')}."
+    for key, word in (("baseline_words", "A modality is taken away"), ("empty_words", "Nothing at all")):
+        if found.get(key):
+            said += f" {word}: {found[key]}."
+    return said
 
 
-_CANCEL = (
-    "How the mean prediction comes about. Effects of opposite sign in different studies cancel here; their size is in "
-    "the table."
-)
+def true_values(results: Results, task: str, found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Quantity -> modality -> the value of the best possible predictions of simulated studies."""
+    known: dict[str, dict[str, float]] = {}
+    for pair in (found.get("truth") or {}).get("pairs") or []:
+        value = number(pair.get("truth"))
+        if value is not None:
+            known.setdefault(str(pair["quantity"]), {})[str(pair["modality"])] = value
+    population = results.true_shapley(task)
+    if population:
+        known.setdefault("performance_shapley", population)
+    return known
 
 
-def _waterfalls(task: str, unit: str, found: dict[str, Any]) -> list[Block]:
+def _waterfalls(results: Results, task: str, unit: str, found: dict[str, Any]) -> list[Block]:
     """Of the quality where there are labels, and of the mean prediction."""
     blocks: list[Block] = []
     quality = found.get("performance") or {}
-    shares = {m: estimate(v) for m, v in (quality.get("shapley") or {}).items()}
-    known = [(words.modality(m), v) for m, v in shares.items() if v is not None]
-    if known:
-        name = words.metric(str(quality.get("metric", "auroc")))
-        start = ("guessing", 0.5 if quality.get("metric", "auroc") == "auroc" else 0.0)
-        plot = result_figures.waterfall(f"{task}, quality", start, known, "all modalities", name)
-        count = words.figure(number(quality.get("n_complete")))
-        caption = f"How much of the {name} is owed to each modality, on {count} studies that have all."
-        blocks.append(Plot(plot, caption))
-    steps = found.get("waterfall") or {}
-    contributions = numbers(steps.get("contributions") or {})
-    base = number(steps.get("base"))
-    if contributions and base is not None:
-        rows = [(words.modality(m), Estimate(v)) for m, v in contributions.items()]
-        plot = result_figures.waterfall(
-            f"{task}, prediction", ("no modality", base), rows, "all that is there", f"mean {unit}"
+    truth = true_values(results, task, found).get("performance_shapley", {})
+    shares = [(m, estimate(value)) for m, value in (quality.get("shapley") or {}).items()]
+    steps = [Step(words.modality(m), share, truth.get(m)) for m, share in shares if share is not None]
+    if steps:
+        metric = str(quality.get("metric", "auroc"))
+        start = ("guessing", 0.5 if metric == "auroc" else 0.0)
+        plot = waterfall(f"{task}, quality", start, steps, "all modalities", words.metric(metric))
+        count = words.count(number(quality.get("n_complete")))
+        caption = (
+            f"How much of the {words.metric(metric)} is owed to each modality, on the {count} studies that have all."
         )
-        blocks.append(Plot(plot, _CANCEL))
+        blocks.append(Plot(plot, caption))
+    prediction = found.get("waterfall") or {}
+    contributions, base = numbers(prediction.get("contributions") or {}), number(prediction.get("base"))
+    if contributions and base is not None:
+        steps = [Step(words.modality(m), Estimate(value)) for m, value in contributions.items()]
+        plot = waterfall(f"{task}, prediction", ("no modality", base), steps, "all that is there", f"mean {unit}")
+        caption = (
+            "How the mean prediction comes about. Effects of opposite sign cancel here; their size is in the table."
+        )
+        blocks.append(Plot(plot, caption))
     return blocks
 
 
@@ -97,23 +111,25 @@ _EFFECTS = (
 )
 
 
-def _effects_table(results: Results, task: str, found: dict[str, Any]) -> Table:
+def _effects_table(found: dict[str, Any], truth: dict[str, dict[str, float]]) -> Table:
     kept = [(key, word) for key, word in _EFFECTS if any(key in e for e in found["modalities"].values())]
-    truth = results.true_shapley(task)
-    shares = (found.get("performance") or {}).get("shapley") or {}
-    columns = ["modality", *[word for _, word in kept]]
-    if truth:
-        columns += ["share of quality", "true share"]
+    columns = ["modality"]
+    for key, word in kept:
+        columns += [word, "true value"] if key in truth else [word]
     rows = []
     for name, effects in found["modalities"].items():
-        cells = [words.modality(name), *[words.interval(estimate(effects.get(key))) for key, _ in kept]]
-        if truth:
-            cells += [words.interval(estimate(shares.get(name))), words.figure(truth.get(name))]
+        cells = [words.modality(name)]
+        for key, _ in kept:
+            cells.append(words.interval(estimate(effects.get(key))))
+            if key in truth:
+                cells.append(words.figure(truth[key].get(name)))
         rows.append(cells)
     caption = (
         "Necessity: all that a study has, minus all but this modality. Sufficiency: this modality alone, minus none. Swap: "
         "the prediction, minus that with another subject's modality. Means over the studies that have it; 95 % intervals."
     )
+    if truth:
+        caption += " True value: the same of the best possible predictions of the same simulated studies."
     return Table(columns, rows, caption)
 
 
@@ -148,7 +164,7 @@ def _further(found: dict[str, Any]) -> list[Block]:
                     words.interval(estimate(e.get("shapley"))),
                 ]
                 cells += [words.interval(estimate(e.get("difference"))), words.figure(number(e.get("p_holm")))]
-                rows.append([*cells, words.figure(number(content.get("n")))])
+                rows.append([*cells, words.count(number(content.get("n")))])
     if rows:
         columns = ["group", "modality", "Shapley", "difference from the others", "p (Holm)", "n"]
         blocks.append(Fold("Subgroups", [Table(columns, rows, left=2)]))

@@ -88,7 +88,7 @@ def _numbers(axes: Axes, rows: Sequence[Measured]) -> None:
     axes.text(1.0, -0.95, "n", fontsize=8.5, color=SOFT, va="center", ha="right")
     for height, row in enumerate(rows):
         axes.text(0.0, height, words.interval(row.found), va="center", fontsize=9)
-        axes.text(1.0, height, words.figure(row.n), va="center", ha="right", fontsize=9, color=SOFT)
+        axes.text(1.0, height, words.count(row.n), va="center", ha="right", fontsize=9, color=SOFT)
 
 
 def _whisker(axes: Axes, height: float, found: Estimate | None, colour: str) -> None:
@@ -101,62 +101,76 @@ def _whisker(axes: Axes, height: float, found: Estimate | None, colour: str) -> 
     axes.scatter([found.value], [height], s=34, color=colour, zorder=5)
 
 
-def reliability(curves: Mapping[str, Sequence[tuple[float, float, float]]], name: str) -> str:
-    """Observed share against predicted probability.
-
-    Args:
-        curves: what it is of -> (expected, observed, number of studies) per bin.
-        name: of the figure.
-    """
-    with style(f"reliability/{name}"):
-        figure, (axes,) = canvas(4.3, 3.9)
+def reliability(bins: Sequence[tuple[float, float, float]], title: str) -> str:
+    """Observed share against predicted probability, from (expected, observed, number of studies) per bin."""
+    with style(f"reliability/{title}"):
+        figure, (axes,) = canvas(3.3, 3.3)
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, linestyle=(0, (4, 3)))
-        for (title, bins), colour in zip(curves.items(), COLOURS, strict=False):
-            most = max(count for *_, count in bins)
-            x, y = [b[0] for b in bins], [b[1] for b in bins]
-            axes.plot(x, y, color=colour, linewidth=1.4, label=title)
-            axes.scatter(x, y, s=[12 + 40 * count / most for *_, count in bins], color=colour, zorder=3)
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="predicted probability", ylabel="share that came true")
-        axes.set_title(name)
+        most = max(count for *_, count in bins)
+        x, y = [b[0] for b in bins], [b[1] for b in bins]
+        axes.plot(x, y, color=ACCENT, linewidth=1.2)
+        axes.scatter(x, y, s=[12 + 36 * count / most for *_, count in bins], color=ACCENT, zorder=3)
+        ticks = [0, 0.25, 0.5, 0.75, 1]
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=ticks, yticks=ticks)
+        axes.set(xlabel="predicted probability", ylabel="share that came true")
+        axes.set_title(title)
         axes.set_aspect("equal")
-        axes.legend(loc="upper left", handlelength=1.2)
-        return svg(figure, f"Reliability of the predicted probabilities: {name}")
+        return svg(figure, f"Reliability of the predicted probabilities: {title}")
 
 
-def waterfall(title: str, start: tuple[str, float], steps: Sequence[tuple[str, Estimate]], end: str, unit: str) -> str:
+@dataclass(frozen=True)
+class Step:
+    """One modality of a waterfall: its word, its share, and its true share where that is known."""
+
+    name: str
+    share: Estimate
+    truth: float | None = None
+
+
+def waterfall(title: str, start: tuple[str, float], steps: Sequence[Step], end: str, unit: str) -> str:
     """From what is known without any modality to what is predicted with all, one step per modality."""
     with style(f"waterfall/{title}"):
-        figure, (axes,) = canvas(WIDTH, 1.1 + 0.42 * (len(steps) + 2))
-        level, height = start[1], 0
+        figure, (axes,) = canvas(WIDTH, 1.0 + 0.38 * (len(steps) + 2))
+        axes.use_sticky_edges = False
+        level, last = start[1], len(steps) + 1
         axes.scatter([level], [0], s=40, color=SOFT, zorder=3)
-        for height, (_, step) in enumerate(steps, start=1):
-            colour = ACCENT if step.value >= 0 else TRUTH
-            axes.barh(height, step.value, left=level, height=0.58, color=colour, zorder=2)
-            axes.plot([level, level], [height - 1, height + 0.29], color=FAINT, linewidth=0.9, zorder=1)
-            if step.low is not None and step.high is not None:
-                axes.plot([level + step.low, level + step.high], [height, height], color=INK, linewidth=1.3, zorder=4)
-            reach = level + max(0.0, step.value, step.high or 0.0)
-            text = f"{step.value:+.3f}".replace("-", "−")
-            axes.annotate(text, (reach, height), xytext=(6, 0), textcoords="offset points", va="center")
-            level += step.value
-        axes.plot([level, level], [height, height + 1], color=FAINT, linewidth=0.9, zorder=1)
-        axes.scatter([level], [height + 1], s=40, color=INK, zorder=3)
-        for place, value in ((0, start[1]), (height + 1, level)):
-            axes.annotate(
-                words.figure(value),
-                (value, place),
-                xytext=(7, 0),
-                textcoords="offset points",
-                va="center",
-                weight="bold",
-            )
-        axes.set_yticks(range(height + 2), [start[0], *[name for name, _ in steps], end], color=INK)
-        axes.set_ylim(height + 1.6, -0.6)
+        for height, step in enumerate(steps, start=1):
+            _stair(axes, height, level, step)
+            level += step.share.value
+        axes.plot([level, level], [last - 1, last], color=FAINT, linewidth=0.9, zorder=1)
+        axes.scatter([level], [last], s=40, color=INK, zorder=3)
+        for height, value in ((0, start[1]), (last, level)):
+            beside = {"xytext": (8, 0), "textcoords": "offset points", "va": "center", "weight": "bold"}
+            axes.annotate(words.figure(value), (value, height), **beside)
+        axes.set_yticks(range(last + 1), [start[0], *[step.name for step in steps], end], color=INK)
+        axes.set_ylim(last + 0.6, -0.6)
         axes.set_xlabel(unit)
-        axes.margins(x=0.12)
+        axes.margins(x=0.1)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
+        if any(step.truth is not None for step in steps):
+            axes.scatter([], [], **_DIAMOND, label="end of the bar for the best possible predictions")
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1, handletextpad=0.2)
         return svg(figure, f"{title}: from {start[0]} to {end} in {unit}, modality by modality")
+
+
+_DIAMOND = {"marker": "d", "s": 44, "facecolors": "none", "edgecolors": INK, "linewidths": 1.3, "zorder": 6}
+
+
+def _stair(axes: Axes, height: int, level: float, step: Step) -> None:
+    """One modality's bar, from `level` on, with its interval at its end."""
+    share = step.share
+    axes.barh(height, share.value, left=level, height=0.56, color=ACCENT if share.value >= 0 else TRUTH, zorder=2)
+    axes.plot([level, level], [height - 1, height + 0.28], color=FAINT, linewidth=0.9, zorder=1)
+    reach = max(0.0, share.value)
+    if share.low is not None and share.high is not None:
+        axes.plot([level + share.low, level + share.high], [height, height], color=INK, linewidth=1.2, zorder=4)
+        reach = max(reach, share.high)
+    if step.truth is not None:
+        axes.scatter([level + step.truth], [height], **_DIAMOND)
+        reach = max(reach, step.truth)
+    place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+    axes.annotate(words.signed(share.value), (level + reach, height), **place)
 
 
 def strips(title: str, effects: Mapping[str, Sequence[tuple[float, str]]], unit: str) -> str:
@@ -168,7 +182,7 @@ def strips(title: str, effects: Mapping[str, Sequence[tuple[float, str]]], unit:
         unit: of the effects.
     """
     with style(f"strips/{title}"):
-        figure, (axes,) = canvas(WIDTH, 0.9 + 0.62 * len(effects))
+        figure, (axes,) = canvas(WIDTH, 0.8 + 0.55 * len(effects))
         labels = sorted({label for pairs in effects.values() for _, label in pairs if label})
         colours = {"": FAINT, **dict(zip(labels, COLOURS, strict=False))}
         for height, (name, pairs) in enumerate(effects.items()):
@@ -204,16 +218,15 @@ def interactions(title: str, names: Sequence[str], values: Mapping[tuple[str, st
     """The mean interaction of every pair of modalities as a lower triangle."""
     with style(f"interactions/{title}"):
         count = len(names)
-        figure, (axes,) = canvas(1.4 + 0.95 * count, 0.9 + 0.72 * count)
+        figure, (axes,) = canvas(1.2 + 0.95 * count, 0.6 + 0.5 * count)
         most = max((abs(value) for value in values.values()), default=0.0) or 1.0
         table = np.full((count, count), np.nan)
         for (a, b), value in values.items():
             i, j = sorted((names.index(a), names.index(b)))
             table[j, i] = value
-            strong = abs(value) > 0.6 * most
-            text = f"{value:+.3f}".replace("-", "−")
-            axes.text(i, j, text, ha="center", va="center", color="white" if strong else INK, fontsize=9)
-        axes.imshow(table, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+            strong = abs(value) > 0.8 * most
+            axes.text(i, j, words.signed(value), ha="center", va="center", color="white" if strong else INK, fontsize=9)
+        axes.imshow(table, cmap="RdBu", vmin=-1.4 * most, vmax=1.4 * most, aspect="auto")
         axes.set_xticks(range(count - 1), [words.modality(name) for name in names[:-1]], color=INK)
         axes.set_yticks(range(1, count), [words.modality(name) for name in names[1:]], color=INK)
         axes.set(xlim=(-0.5, count - 1.5), ylim=(count - 0.5, 0.5))

@@ -81,14 +81,13 @@ def read_results(root: Path) -> Results:
         except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
             log.warning("%s left out of the report: %s", path.name, error)
             continue
-        if content:
+        if content or path.name == "problems.csv":  # an empty list of problems says that there are none
             folder = path.parent.relative_to(root).as_posix()
             files.setdefault(path.name, {})["" if folder == "." else folder] = content
     if not files:
         raise ValueError(
             f"{root} holds no result file ({', '.join(WRITTEN_BY)}); fix: give the folder that a verb wrote with --out"
         )
-    _follow_truth(root, files)
     return Results(root, files)
 
 
@@ -114,18 +113,6 @@ def _read(path: Path) -> Any:
             raise ValueError(f"no YAML: {error}") from error
     with open(path, encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def _follow_truth(root: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Reads the truth.json that an evaluation says it compared with."""
-    if "truth.json" in files:
-        return
-    for folder, metrics in files.get("metrics.json", {}).items():
-        named = _mapping(_mapping(metrics).get("bayes")).get("truth")
-        path = root / folder / str(named) if named else None
-        if path is not None and path.suffix == ".json" and path.is_file():
-            files["truth.json"] = {folder: _read(path)}
-            return
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def learning(results: Results) -> Section | None:
     """Learning curves of every run."""
     blocks: list[Block] = []
     histories = results.of("history.csv")
-    for folder, history in histories.items():
+    # A run's own curves come last: what lies below it, such as its pretraining, came before.
+    for folder, history in sorted(histories.items(), key=lambda item: item[0] == ""):
         panels = panels_of(history)
         if panels:
             if len(histories) > 1:
@@ -101,7 +102,7 @@ def panels_of(history: list[CsvRow]) -> list[Panel]:
     panels += [_both(history, f"{name}/loss", _title(name)) for name in objectives]
     for name in objectives:
         found = {t: t.removeprefix(f"{name}/accuracy").lstrip("_") for t in tails if t.startswith(f"{name}/accuracy")}
-        panels.append(_several(history, found, f"{_title(name)}: found", None))
+        panels.append(_several(history, found, f"{_title(name)}: share found", None))
     for prefix, title in (("probe_auroc/", "Linear probe, AUROC"), ("auroc/", "Validation AUROC")):
         found = {tail: tail.removeprefix(prefix) for tail in tails if tail.startswith(prefix)}
         panels.append(_several(history, found, title, 0.5))
@@ -112,7 +113,7 @@ def panels_of(history: list[CsvRow]) -> list[Panel]:
 
 
 def _title(objective: str) -> str:
-    return objective.replace("_", " ").capitalize()
+    return objective.replace("_", " ").replace("cross modal", "cross-modal").capitalize()
 
 
 def _both(history: list[CsvRow], tail: str, title: str) -> Panel:
@@ -185,7 +186,7 @@ def retrieval(results: Results) -> Section | None:
         if metrics.get("retrieval"):
             blocks.append(_retrieval_table(metrics["retrieval"]))
     for examples in results.of("retrieval.json").values():
-        examples = examples.get("examples", examples)
+        examples = examples.get("pairs", examples)
         parts = [_example_table(name, cases) for name, cases in examples.items() if cases and isinstance(cases, list)]
         if parts:
             blocks.append(Fold("Examples, drawn at random", [Text(_EXAMPLE_WORDS), *parts]))
@@ -218,7 +219,7 @@ def _retrieval_table(found: dict[str, Any]) -> Table:
             digits = 1 if measure == "median_rank" else 3
             chance = number(value.get("chance")) if isinstance(value, dict) else None
             cells += [words.interval(estimate(value), digits), words.figure(chance, digits)]
-        rows.append([*cells, words.figure(number(row.get("n")))])
+        rows.append([*cells, words.count(number(row.get("n")))])
     columns = ["from → to"]
     for measure in measures:
         columns += [words.metric(measure), "chance"]
@@ -229,9 +230,7 @@ def _example_table(name: str, cases: list[dict[str, Any]]) -> Table:
     rows = []
     for case in cases[:EXAMPLES]:
         nearest = [_hit(hit) for hit in case.get("top", [])]
-        rows.append(
-            [words.study_code(str(case["query"])), words.figure(number(case.get("rank")), 1), ", ".join(nearest)]
-        )
+        rows.append([words.study_code(str(case["query"])), f"{number(case.get('rank')) or 0:g}", ", ".join(nearest)])
     return Table(["query", "rank", f"nearest: {_pair(name)} (similarity)"], rows, _pair(name), left=3)
 
 
@@ -247,7 +246,8 @@ def problems(results: Results) -> Section | None:
         for row in found:
             rows.setdefault(tuple(str(row.get(k)) for k in ("row", "study_id", "column", "code")), row)
     if not rows:
-        return None
+        clean = bool(results.of("problems.csv"))
+        return Section("problems", "Data problems", "None was found.") if clean else None
     counts = Counter(str(row.get("action")) for row in rows.values())
     facts = [(action, f"{count:,}", "") for action, count in sorted(counts.items())]
     groups = Counter((row.get("action", ""), row.get("column", ""), row.get("code", "")) for row in rows.values())

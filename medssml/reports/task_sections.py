@@ -13,8 +13,6 @@ from medssml.reports.run_sections import modalities_of
 
 #: The metric that a task is judged by: the first of these that it has, and what guessing gives.
 JUDGED_BY = {"auroc": 0.5, "r2": 0.0, "balanced_accuracy": 0.5, "accuracy": None}
-#: Sets of modalities whose reliability is drawn.
-RELIABILITY_CURVES = 4
 
 
 def tasks_of(results: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -26,6 +24,10 @@ def tasks_of(results: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 yield task, folder if len(files) > 1 else "", found
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def judged_by(task: dict[str, Any]) -> str | None:
     """The metric that decides on a task."""
     for name in JUDGED_BY:
@@ -34,18 +36,10 @@ def judged_by(task: dict[str, Any]) -> str | None:
     return None
 
 
-def best_possible(results: Results, name: str, task: dict[str, Any]) -> dict[str, float]:
-    """Subset -> the best possible value, from truth.json or as the evaluation worked it out for its own studies."""
-    own = {
-        subset: number(row.get("bayes_auroc", row.get("bayes")))
-        for subset, row in task["subsets"].items()
-        if isinstance(row, dict)
-    }
-    found = results.truth(name) | numbers(task.get("bayes_auroc") or task.get("bayes") or {})
-    for metrics in results.of("metrics.json").values():
-        block = (metrics.get("bayes") or {}).get(name)
-        found |= numbers(block) if isinstance(block, dict) else {}
-    return found | {subset: value for subset, value in own.items() if value is not None}
+def best_possible(results: Results, name: str, task: dict[str, Any], part: str = "subsets") -> dict[str, float]:
+    """Subset -> the best possible AUROC: on the same studies where the evaluation knew it, else of the population."""
+    rows = {subset: _mapping(row.get("bayes")).get("auroc") for subset, row in (task.get(part) or {}).items()}
+    return results.truth(name) | numbers(rows)
 
 
 def ordered(subsets: Sequence[str], modalities: Sequence[str]) -> list[str]:
@@ -60,43 +54,52 @@ def ordered(subsets: Sequence[str], modalities: Sequence[str]) -> list[str]:
 
 
 def in_brief(results: Results) -> Section | None:
-    """One line per task: how good with all that there is, how far from the best possible, and what counts most."""
-    rows, known = [], False
+    """One line per task: how good it is, how far from the best possible, and which modality counts most."""
     impacts = {str(impact.get("task")): impact for impact in results.of("impact.json").values()}
-    modalities = modalities_of(results)
-    for name, source, task in tasks_of(results):
-        metric = judged_by(task)
-        if metric is None:
-            continue
-        measured = [s for s in ordered(list(task["subsets"]), modalities) if estimate(task["subsets"][s].get(metric))]
-        plain = [s for s in measured if all(m in modalities for m in words.members(s))]
-        if not plain:
-            continue
-        whole = plain[-1]
-        found = estimate(task["subsets"][whole][metric])
-        best = best_possible(results, name, task).get(whole) if metric == "auroc" else None
-        known = known or best is not None
-        gap = words.figure(best - found.value) if best is not None and found is not None else "–"
-        rows.append(
-            [
-                name + (f" ({source})" if source else ""),
-                words.subset(whole),
-                words.metric(metric),
-                words.interval(found),
-                words.figure(best),
-                gap,
-                _counts_most(impacts.get(name)),
-            ]
-        )
+    lines = [_in_brief(results, name, source, task, impacts.get(name)) for name, source, task in tasks_of(results)]
+    rows = [line for line in lines if line is not None]
     if not rows:
         return None
-    columns = ["task", "with", "metric", "estimate (95 % interval)", "best possible", "gap", "counts most"]
-    hidden = set() if known else {4, 5}
-    if not impacts:
-        hidden.add(6)
-    kept = [i for i in range(len(columns)) if i not in hidden]
-    table = Table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], left=3)
-    return Section("brief", "In brief", "Each task with the largest set of modalities that was evaluated.", [table])
+    columns = [
+        "task",
+        "metric",
+        "all that each study has",
+        "most modalities",
+        "with them",
+        "best possible",
+        "gap",
+        "counts most",
+    ]
+    kept = [i for i in range(len(columns)) if i < 2 or any(row[i] != "–" for row in rows)]
+    table = Table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], left=2)
+    lead = "Estimates with 95 % intervals, on test studies: as they are, and those that have the most modalities."
+    return Section("brief", "In brief", lead, [table])
+
+
+def _in_brief(
+    results: Results, name: str, source: str, task: dict[str, Any], impact: dict[str, Any] | None
+) -> list[str] | None:
+    metric, modalities = judged_by(task), modalities_of(results)
+    if metric is None:
+        return None
+    measured = [s for s in ordered(list(task["subsets"]), modalities) if estimate(task["subsets"][s].get(metric))]
+    whole = measured[-1] if measured else ""
+    row = task["subsets"].get(whole, {})
+    found = estimate(row.get(metric))
+    best = best_possible(results, name, task).get(whole) if metric == "auroc" else None
+    gap = words.interval(estimate(_mapping(row.get("bayes")).get("gap")))
+    if gap == "–" and best is not None and found is not None:
+        gap = words.figure(best - found.value)
+    return [
+        f"{name} ({source})" if source else name,
+        words.metric(metric),
+        words.interval(estimate(_mapping(task.get("as_observed")).get(metric))),
+        words.subset(whole),
+        words.interval(found),
+        words.figure(best),
+        gap,
+        _counts_most(impact),
+    ]
 
 
 def _counts_most(impact: dict[str, Any] | None) -> str:
@@ -110,62 +113,70 @@ def _counts_most(impact: dict[str, Any] | None) -> str:
 def performance(results: Results) -> Section | None:
     """Metrics of every task for every set of modalities."""
     blocks: list[Block] = []
-    modalities = modalities_of(results)
     for name, source, task in tasks_of(results):
-        blocks += _task(results, name, source, task, modalities)
-    blocks += _probes(results, modalities)
+        blocks += _task(results, name, source, task)
     if not blocks:
         return None
     lead = (
-        "Each row shows the model only the marked modalities, on test studies that have them. Bars are 95 % intervals over "
-        "subjects; rows are of different studies where n differs, so compare them with care. Dashed: chance."
+        "In each row the model sees only the marked modalities. Bars are 95 % intervals over subjects; dashed is chance. "
+        "Each row is measured on the studies that have these modalities, so rows differ in their studies too; the fold "
+        "below compares all rows on the same studies."
     )
     if any(best_possible(results, name, task) for name, _, task in tasks_of(results)):
-        lead += (
-            " Diamonds: the best that any model can do with these modalities, known since the studies are simulated."
-        )
+        lead += " Diamonds: the best that is possible with these modalities, known since the studies are simulated."
     return Section("performance", "Performance for every missing pattern", lead, blocks)
 
 
-def _task(results: Results, name: str, source: str, task: dict[str, Any], modalities: list[str]) -> list[Block]:
-    metric = judged_by(task)
-    subsets = ordered([s for s in task["subsets"] if s], modalities)
-    title = f"{name} ({source})" if source else name
+def _task(results: Results, name: str, source: str, task: dict[str, Any]) -> list[Block]:
+    title, metric = f"{name} ({source})" if source else name, judged_by(task)
     blocks: list[Block] = [Heading(title)]
+    if task.get("method") not in (None, "head"):
+        blocks.append(Text(f"The model has no head for this task: the answers are those of a {task['method']}."))
     if metric is not None:
-        best = best_possible(results, name, task) if metric == "auroc" else {}
-        rows = [
-            Measured(s, estimate(task["subsets"][s].get(metric)), _studies(task["subsets"][s], metric), best.get(s))
-            for s in subsets
-        ]
-        shown = [row for row in rows if row.found is not None]
-        if shown:
-            drawn = result_figures.forest(
-                title, shown, metric=words.metric(metric), chance=JUDGED_BY[metric], modalities=modalities
-            )
-            blocks.append(Plot(drawn))
-        unknown = [words.subset(row.name) for row in rows if row.found is None]
-        if unknown:
-            blocks.append(Text(f"Not enough labelled studies: {', '.join(unknown)}."))
-    names = list(
-        dict.fromkeys(
-            k for s in subsets for k, v in task["subsets"][s].items() if isinstance(v, dict) and "estimate" in v
-        )
-    )
-    if names:
-        table = Table(
-            ["modalities", *[words.metric(k) for k in names], "n"],
-            [
-                [
-                    words.subset(s),
-                    *[words.interval(estimate(task["subsets"][s].get(k))) for k in names],
-                    words.figure(_studies(task["subsets"][s], names[0])),
-                ]
-                for s in subsets
-            ],
-        )
-        blocks.append(Fold(f"All metrics of {title}", [table]))
+        blocks += _forest(results, name, title, task, metric, "subsets")
+        complete = _forest(results, name, f"{title}, same studies", task, metric, "complete_cases")
+        if complete:
+            blocks.append(Fold("The same studies in every row: those that have all modalities of the task", complete))
+    blocks += _all_metrics(results, task)
+    blocks += _probes(task, modalities_of(results))
     return blocks
+
+
+def _forest(results: Results, name: str, title: str, task: dict[str, Any], metric: str, part: str) -> list[Block]:
+    modalities, found = modalities_of(results), task.get(part) or {}
+    best = best_possible(results, name, task, part) if metric == "auroc" else {}
+    rows = [
+        Measured(s, estimate(found[s].get(metric)), _studies(found[s], metric), best.get(s))
+        for s in ordered([s for s in found if s], modalities)
+    ]
+    shown = [row for row in rows if row.found is not None]
+    if not shown:
+        return []
+    plot = result_figures.forest(
+        title, shown, metric=words.metric(metric), chance=JUDGED_BY[metric], modalities=modalities
+    )
+    unknown = [words.subset(row.name) for row in rows if row.found is None]
+    note = f"Not enough labelled studies: {', '.join(unknown)}." if unknown else ""
+    return [Plot(plot, note)]
+
+
+def _all_metrics(results: Results, task: dict[str, Any]) -> list[Block]:
+    subsets = ordered([s for s in task["subsets"] if s], modalities_of(results))
+    cells = [cell for s in subsets for cell in task["subsets"][s].items()]
+    names = list(dict.fromkeys(k for k, v in cells if isinstance(v, dict) and "estimate" in v))
+    if not names:
+        return []
+    rows = [(words.subset(s), task["subsets"][s]) for s in subsets]
+    if isinstance(task.get("as_observed"), dict):
+        rows.append(("all that each study has", task["as_observed"]))
+    table = Table(
+        ["modalities", *[words.metric(k) for k in names], "n"],
+        [
+            [title, *[words.interval(estimate(row.get(k))) for k in names], words.count(_studies(row, names[0]))]
+            for title, row in rows
+        ],
+    )
+    return [Fold("All metrics", [table])]
 
 
 def _studies(row: dict[str, Any], metric: str) -> int | None:
@@ -175,54 +186,53 @@ def _studies(row: dict[str, Any], metric: str) -> int | None:
     return None if found is None else int(found)
 
 
-def _probes(results: Results, modalities: list[str]) -> list[Block]:
-    """Linear probe and nearest neighbours on the frozen embedding, {task: {probe: {subset: {metric: interval}}}}."""
-    rows = []
-    for metrics in results.of("metrics.json").values():
-        for task, probes in (metrics.get("probes") or {}).items():
-            for probe, subsets in probes.items():
-                if not isinstance(subsets, dict):
-                    continue
-                for subset in ordered(list(subsets), modalities):
-                    row = subsets[subset] if isinstance(subsets[subset], dict) else {}
-                    metric = next((m for m in JUDGED_BY if m in row), None)
-                    found = None if metric is None else estimate(row[metric])
-                    if metric is not None and found is not None:
-                        cells = [task, probe.replace("_", " "), words.subset(subset), words.metric(metric)]
-                        rows.append([*cells, words.interval(found), words.figure(_studies(row, metric))])
-    if not rows:
+_EMBEDDINGS = {"fused": "fused", "encoder": "of the encoder alone"}
+
+
+def _probes(task: dict[str, Any], modalities: list[str]) -> list[Block]:
+    """Linear probe and nearest neighbours on the frozen embedding: probe -> embedding -> subset -> metrics."""
+    probes = _mapping(task.get("probes"))
+    metric = next(
+        (m for m in JUDGED_BY if any(m in row for by in probes.values() for r in by.values() for row in r.values())),
+        None,
+    )
+    if metric is None:
         return []
-    columns = ["task", "probe", "modalities", "metric", "estimate (95 % interval)", "n"]
-    return [Heading("Probes of the frozen embedding"), Table(columns, rows, left=4)]
+    columns = [(probe, kind) for probe, by in probes.items() for kind in by if by[kind]]
+    subsets = ordered(list(dict.fromkeys(s for probe, kind in columns for s in probes[probe][kind] if s)), modalities)
+    rows = [
+        [words.subset(s), *[words.interval(estimate(_mapping(probes[p][k].get(s)).get(metric))) for p, k in columns]]
+        for s in subsets
+    ]
+    names = [f"{_PROBES.get(probe, probe)}, {_EMBEDDINGS.get(kind, kind)}" for probe, kind in columns]
+    return [Fold(f"Probes of the frozen embedding, {words.metric(metric)}", [Table(["modalities", *names], rows)])]
+
+
+_PROBES = {"linear": "linear probe", "knn": "nearest neighbours"}
 
 
 def calibration(results: Results) -> Section | None:
-    """Reliability diagrams."""
-    modalities = modalities_of(results)
+    """Reliability diagrams, of every study with all that it has."""
     plots: list[Block] = []
     for name, source, task in tasks_of(results):
-        curves: dict[str, list[tuple[float, float, float]]] = {}
-        for subset in reversed(ordered(list(task["subsets"]), modalities)):
-            bins = _bins(task, subset)
-            if bins and len(curves) < RELIABILITY_CURVES:
-                curves[words.subset(subset)] = bins
-        if curves:
-            plots.append(Plot(result_figures.reliability(curves, f"{name} ({source})" if source else name)))
+        observed = _mapping(task.get("as_observed"))
+        points = [
+            tuple(number(b.get(key)) for key in ("expected", "observed", "n"))
+            for b in observed.get("calibration") or []
+        ]
+        bins = [(x, y, n) for x, y, n in points if x is not None and y is not None and n is not None]
+        if bins:
+            title = f"{name} ({source})" if source else name
+            slope, intercept = (estimate(observed.get(f"calibration_{part}")) for part in ("slope", "intercept"))
+            note = f"Slope {words.interval(slope, 2)}, intercept {words.interval(intercept, 2)}."
+            plots.append(Plot(result_figures.reliability(bins, title), note))
     if not plots:
         return None
     lead = (
-        "Of the studies that are given a probability of 0.3, three in ten should be positive: on the dashed line. Larger "
-        "dots are more studies."
+        "Every test study with all that it has. Of the studies that are given a probability of 0.3, three in ten should be "
+        "positive: on the dashed line. Larger dots are more studies. A slope below 1 means too extreme predictions."
     )
     return Section("calibration", "Calibration", lead, [Row(plots)])
-
-
-def _bins(task: dict[str, Any], subset: str) -> list[tuple[float, float, float]]:
-    row = task["subsets"][subset]
-    found = row.get("reliability") or row.get("calibration_curve") or row.get("curve")
-    found = found or (task.get("reliability") or task.get("calibration") or {}).get(subset)
-    points = [(number(b.get("expected")), number(b.get("observed")), number(b.get("n"))) for b in found or []]
-    return [(x, y, n) for x, y, n in points if x is not None and y is not None and n is not None]
 
 
 def facts(results: Results) -> Facts | None:

@@ -56,13 +56,21 @@ def metric(name: str) -> str:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A number of about 1 with `digits` after the point, a large one without; a dash where there is none."""
+    """A number of about 1 with `digits` after the point, a large one with fewer; a dash where there is none."""
     if value is None:
         return "–"
-    if float(value).is_integer() and abs(value) >= 1:
-        return f"{int(value):,}"
     text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.1f}"
     return text.replace("-", "−")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A change: +0.012."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """How many; a dash where it is not known."""
+    return "–" if value is None else f"{int(value):,}"
 
 
 def interval(found: Estimate | None, digits: int = 3) -> str:
