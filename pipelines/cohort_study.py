@@ -146,12 +146,12 @@ def merged_table(
 def binary_tasks(table: pd.DataFrame) -> list[str]:
     """Tasks whose labels are 0 and 1, both of them among the training and among the test studies or overall."""
     names = [str(c).removeprefix("label_") for c in table.columns if str(c).startswith("label_")]
-    return [name for name in names if set(table.loc[table[f"label_{name}"] != "", f"label_{name}"].astype(float)) == {0, 1}]
+    return [
+        name for name in names if set(table.loc[table[f"label_{name}"] != "", f"label_{name}"].astype(float)) == {0, 1}
+    ]
 
 
-def plans_of(
-    study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int
-) -> Iterator[Plan]:
+def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int) -> Iterator[Plan]:
     """The test split and, for a task with few labelled test studies, the folds of a cross-validation by subject."""
     from medssml.evaluation.comparison import subject_folds
 
@@ -205,19 +205,27 @@ def model_answers(study: Study, plan: Plan, pretrained: Path, seed: int) -> dict
     shared: dict[str, Any] = {"manifest": plan.table, "cache": study.cache, "data_root": study.root}
 
     def probed() -> pd.DataFrame:
-        evaluate(checkpoint=str(pretrained), out=folder / f"probe_{plan.name}", tasks=[plan.task], bootstrap=50, **shared)
+        evaluate(
+            checkpoint=str(pretrained), out=folder / f"probe_{plan.name}", tasks=[plan.task], bootstrap=50, **shared
+        )
         return pd.read_csv(folder / f"probe_{plan.name}" / "predictions.csv", dtype={"study_id": str})
 
     def tuned() -> pd.DataFrame:
         run = folder / f"finetune_{plan.name}"
-        arguments = {"checkpoint": str(pretrained), "task": [plan.task], "config": study.finetune_config, "track": False}
+        arguments = {
+            "checkpoint": str(pretrained),
+            "task": [plan.task],
+            "config": study.finetune_config,
+            "track": False,
+        }
         _finished(finetune(out=run, seed=seed, **arguments, **shared), run)
         evaluate(checkpoint=str(run), out=run / "evaluation", tasks=[plan.task], probes=False, bootstrap=50, **shared)
         return pd.read_csv(run / "evaluation" / "predictions.csv", dtype={"study_id": str})
 
     made = {"probe": probed, "finetune": tuned}
     return {
-        name: once(folder / "answers" / f"{name}_{plan.name}.csv", make).assign(seed=seed) for name, make in made.items()
+        name: once(folder / "answers" / f"{name}_{plan.name}.csv", make).assign(seed=seed)
+        for name, make in made.items()
     }
 
 
@@ -252,9 +260,7 @@ def _classical(study: Study, plan: Plan) -> pd.DataFrame:
         model = ClassicalBaseline().fit(rows, y[fit], list(subject[fit]))
         answer = model.predict({m: [features[m][i] for i in np.flatnonzero(asked)] for m in names})
         columns = {"study_id": np.array(table.study_ids)[asked], "subject": subject[asked], "y": y[asked]}
-        frames.append(
-            pd.DataFrame({**columns, "subset": subset_name(mask, table.modalities), "probability": answer})
-        )
+        frames.append(pd.DataFrame({**columns, "subset": subset_name(mask, table.modalities), "probability": answer}))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -297,9 +303,7 @@ def tabulate(
     return results
 
 
-def protocol_of(
-    study: Study, table: pd.DataFrame, seeds: int, folds: int, few: int, bootstrap: int
-) -> dict[str, Any]:
+def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: int, bootstrap: int) -> dict[str, Any]:
     """What the numbers are: printed beside them."""
     import hashlib
 
@@ -326,5 +330,3 @@ if __name__ == "__main__":
     from jsonargparse import auto_cli
 
     auto_cli(main, as_positional=False)
-
-
