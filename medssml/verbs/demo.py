@@ -44,7 +44,15 @@ class Station(NamedTuple):
     arguments: dict[str, Any]
 
 
-FULL = Scale(480, "pretrain/phantom.yaml", "finetune/default.yaml", 0.5, ("malignant", "deterioration"), 1000)
+FULL = Scale(
+    400,
+    "pretrain/phantom.yaml",
+    "finetune/default.yaml",
+    0.5,
+    ("malignant", "deterioration"),
+    1000,
+    ("trainer.max_epochs=16", "trainer.validate_every=4"),
+)
 QUICK = Scale(64, "smoke/pretrain.yaml", "smoke/finetune.yaml", 1.0, ("malignant",), 200)
 
 
