@@ -200,7 +200,7 @@ class Course(pl.Callback):
             return
         self._said = now
         pace = (now - self._first[0]) / max(1, step - self._first[1])
-        left = "" if self.over else f"  {pace * (total - step):.0f} s left"
+        left = "" if self.over or step == self._first[1] else f"  {pace * (total - step):.0f} s left"
         log.info("step %d/%d%s%s", step, total, "" if loss is None else f"  loss {loss:.4f}", left)
 
     def _row(self, metrics: Mapping[str, float]) -> None:

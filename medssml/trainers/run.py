@@ -106,8 +106,9 @@ def _train(learner: Learner, train: TrainLoader, course: Course, device: str) ->
     stream = Stream(train, first=learner.batches, last=last, per_epoch=course.per_epoch)
     learner.train()
     with course.stop, warnings.catch_warnings():
-        # Of Lightning against torch; nothing that a user could act on.
+        # Nothing that a user could act on: Lightning against torch, and frozen parts that are meant to be in eval mode.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start.*")
         try:
             trainer.fit(learner, train_dataloaders=stream)
         finally:

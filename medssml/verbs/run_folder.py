@@ -33,6 +33,11 @@ VOLATILE = (
 )
 
 
+def first_rank() -> bool:
+    """Whether this process writes: of several that train together, the first does and the others only compute."""
+    return not any(int(os.environ.get(name) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 class RunFolderError(ValueError):
     """A run folder that belongs to another run."""
 
@@ -70,6 +75,8 @@ class RunFolder:
         Raises:
             RunFolderError: the folder holds a run with another config or manifest; says what differs.
         """
+        if not first_rank():
+            return
         if fresh:
             self.clear()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -89,6 +96,8 @@ class RunFolder:
 
     def write_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
         """problems.csv, one row per file or study that was left out or flagged."""
+        if not first_rank():
+            return
         with open(self.path / ".problems.csv.tmp", "w", encoding="utf-8", newline="") as stream:
             writer = csv.DictWriter(stream, PROBLEM_COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
@@ -117,6 +126,9 @@ class RunFolder:
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
         """Inside, what medssml logs is written to log.txt as well."""
+        if not first_rank():
+            yield
+            return
         logger = logging.getLogger("medssml")
         handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -21,7 +21,7 @@ from medssml.trainers.learner import Learner
 from medssml.trainers.run import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.verbs import console
-from medssml.verbs.run_folder import RunFolder, write_text
+from medssml.verbs.run_folder import RunFolder, first_rank, write_text
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,8 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
     problems = data.prepare()
     if folder is not None:
         folder.write_problems([dataclasses.asdict(problem) for problem in problems])
-        write_text(folder.path / "presence.json", json.dumps(presence(data.manifest), indent=2) + "\n")
+        if first_rank():
+            write_text(folder.path / "presence.json", json.dumps(presence(data.manifest), indent=2) + "\n")
     rows = {problem.row for problem in problems if problem.action == "quarantined"}
     if rows:
         console.warn(
@@ -97,7 +98,7 @@ def train(
     learner.on_bad = lambda ids: folder.flag_studies(
         ids, "non_finite", "loss or gradient of a batch with this study was not finite", "look at its files"
     )
-    tracker = _tracker(folder, verb, config, data.manifest, facts) if track else None
+    tracker = _tracker(folder, verb, config, data.manifest, facts) if track and first_rank() else None
     try:
         outcome = fit(learner, loader, folder.path, settings, val=val, identity=identity, tracker=tracker)
         if tracker is not None and outcome.status == "stopped":
@@ -108,7 +109,7 @@ def train(
         raise
     finally:
         loader.close()
-    if outcome.status == "done" and isinstance(learner.model, MultimodalModel):
+    if outcome.status == "done" and first_rank():
         learner.model.requires_grad_(True)
         _save(learner.model, folder, data.transforms, card or {})
     if tracker is not None:

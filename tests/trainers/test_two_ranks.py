@@ -1,0 +1,71 @@
+"""Two ranks with half of each batch learn what one rank learns with the whole: the run itself, through Lightning's DDP."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from medssml.trainers.finetune import FineTuner
+from medssml.trainers.history import read
+from medssml.trainers.run import fit
+from medssml.trainers.settings import Optim, TrainerSettings
+
+from .toy import ToyLoader, toy_model
+
+
+class RankLoader(ToyLoader):
+    """Each rank takes its contiguous part of the batch."""
+
+    def batch(self, rows, epoch=0):  # type: ignore[no-untyped-def]
+        if dist.is_initialized() and len(rows) == self.size:
+            rows = rows.chunk(dist.get_world_size())[dist.get_rank()]
+        return super().batch(rows, epoch)
+
+
+def learn(folder: Path, devices: int) -> FineTuner:
+    torch.set_num_threads(1)
+    # Half of the labels are missing: the ranks hold different numbers of them, and now and then none.
+    learner = FineTuner(toy_model(dropout=0.0), None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
+    settings = TrainerSettings(max_epochs=3, device="cpu", devices=devices, save_every_steps=5)
+    fit(learner, RankLoader(labels=0.4), folder, settings, val=ToyLoader(studies=44, seed=9))
+    return learner
+
+
+def one_of_two(rank: int, port: int, folder: Path) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0",
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test",
+    )  # fmt: skip
+    learner = learn(folder, devices=2)
+    torch.save(learner.model.state_dict(), folder / f"rank{rank}.pt")
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
+def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
+    one = learn(tmp_path / "one", devices=1)
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=one_of_two, args=(rank, port, tmp_path / "two")) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+
+    for rank in range(2):
+        weights = torch.load(tmp_path / "two" / f"rank{rank}.pt", weights_only=True)
+        for name, value in one.model.state_dict().items():
+            torch.testing.assert_close(weights[name], value, atol=1e-5, rtol=1e-4, msg=name)
+    losses = [
+        [row["train/loss"] for row in read(tmp_path / n / "history.csv") if "train/loss" in row] for n in ("one", "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
