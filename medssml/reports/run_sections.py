@@ -93,6 +93,13 @@ def learning(results: Results) -> Section | None:
     return Section("learning", "Learning", lead, blocks)
 
 
+_PER_TASK = (
+    ("loss/", "Loss of each task", None),
+    ("probe_auroc/", "Linear probe, AUROC", 0.5),
+    ("auroc/", "Validation AUROC", 0.5),
+)
+
+
 def panels_of(history: list[CsvRow]) -> list[Panel]:
     """The panels that the columns of a history.csv give."""
     columns = list(dict.fromkeys(name for row in history for name in row if name))
@@ -103,9 +110,9 @@ def panels_of(history: list[CsvRow]) -> list[Panel]:
     for name in objectives:
         found = {t: t.removeprefix(f"{name}/accuracy").lstrip("_") for t in tails if t.startswith(f"{name}/accuracy")}
         panels.append(_several(history, found, f"{_title(name)}: share found", None))
-    for prefix, title in (("probe_auroc/", "Linear probe, AUROC"), ("auroc/", "Validation AUROC")):
+    for prefix, title, chance in _PER_TASK:
         found = {tail: tail.removeprefix(prefix) for tail in tails if tail.startswith(prefix)}
-        panels.append(_several(history, found, title, 0.5))
+        panels.append(_several(history, found, title, chance))
     panels.append(_several(history, {"rankme": ""}, "Effective rank (RankMe)", None))
     panels.append(_several(history, {"feature_spread": ""}, "Feature spread", 1.0))
     panels.append(Panel("Learning rate", [Curve(*series(history, "lr"))]))
