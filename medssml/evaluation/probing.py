@@ -16,6 +16,8 @@ from medssml.evaluation.subsets import embed_subset
 from medssml.model import MultimodalModel
 
 METHODS = ("linear", "knn")
+#: What probes are scored by; calibration is a matter of heads.
+METRICS = ("auroc", "auprc", "balanced_accuracy", "brier", "r2", "mae")
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _scored(
     probe: Probe, scores: Array, rows: Array, test: EncodedStudies, target: Target, n: int, seed: int
 ) -> dict[str, Any]:
     y, subject = test.targets[target.task][rows], test.subject[rows]
-    found = score_task(target.kind, y, scores, subject, n=n, seed=seed)
+    found = score_task(target.kind, y, scores, subject, n=n, seed=seed, names=METRICS)
     out: dict[str, Any] = {"n": len(rows), "subjects": len(np.unique(subject))}
     if target.kind == "binary":
         out["positives"] = int(y.sum())

@@ -50,7 +50,7 @@ def impact(
         checkpoint: run folder, or its model folder; several training seeds of one task may be given.
         manifest: the study table, CSV or Parquet.
         task: a task of the model.
-        out: folder for impact.json and impact.csv.
+        out: folder for impact.json, impact.csv and impact.html.
         split: studies to look at: test, val, train, or all.
         value: what a coalition is worth: positive, logit, predicted, label, log_likelihood or output.
         baseline: what stands in for a modality outside a coalition: absent, marginal or joint.
@@ -202,6 +202,7 @@ def _write(
     from medssml.counterfactual.truth import compare_with_truth
     from medssml.evaluation.results import write_csv, write_json
     from medssml.evaluation.truth import find_truth, read_truth
+    from medssml.reports.page import write_report
     from medssml.verbs import console
     from medssml.verbs.inference import weights_hash
 
@@ -217,6 +218,7 @@ def _write(
         result["truth"] = compared
     write_json(out / "impact.json", result)
     write_csv(out / "impact.csv", found.rows)
+    write_report(out, out / "impact.html", only=["impact"])
     columns = ("shapley", "shapley_abs", "necessity", "sufficiency", "swap", "performance_drop")
     rows = [(name, *(_text(entry[c]) for c in columns)) for name, entry in result["modalities"].items()]
     console.table(rows, ("modality", *(c.replace("_", " ") for c in columns)))

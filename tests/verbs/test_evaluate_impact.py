@@ -154,6 +154,7 @@ def test_impact_writes_the_contract_and_compares_with_the_truth(place: Place, tm
     assert set(result["modalities"]) == set(MODALITIES) and "group_sex" in result["subgroups"]
     assert {pair["quantity"] for pair in result["truth"]["pairs"]} >= {"shapley", "shapley_abs"}
     rows = pd.read_csv(tmp_path / "impact.csv", dtype={"study_id": str})
+    assert "Impact of each modality" in (tmp_path / "impact.html").read_text()
     total = rows.groupby("study_id").agg(phi=("shapley", "sum"), p=("prediction", "first"))
     np.testing.assert_allclose(total.p - total.phi, result["coalitions"][""], atol=1e-5)
 
