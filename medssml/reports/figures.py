@@ -189,8 +189,12 @@ def _panel(axes: Axes, panel: Panel) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     if not panel.log:
         axes.yaxis.set_major_locator(MaxNLocator(5))
-    if len(panel.curves) > 1:
-        axes.legend(loc="best", handlelength=1.4, labelspacing=0.25, borderaxespad=0.2)
+    compact = {"handlelength": 1.2, "labelspacing": 0.2, "borderaxespad": 0.2}
+    if len(panel.curves) > 3:
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "ncols": 2, "columnspacing": 1.0}
+        axes.legend(**compact, **below, fontsize=7.5)
+    elif len(panel.curves) > 1:
+        axes.legend(**compact, loc="best")
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _effects_table(found: dict[str, Any], truth: dict[str, dict[str, float]]) ->
         "the prediction, minus that with another subject's modality. Means over the studies that have it; 95 % intervals."
     )
     if truth:
-        caption += " True value: the same of the best possible predictions of the same simulated studies."
+        caption += " True value: the same of the Bayes predictor on the same simulated studies."
     return Table(columns, rows, caption)
 
 

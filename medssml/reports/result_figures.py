@@ -51,7 +51,7 @@ def forest(
                 edgecolors=TRUTH,
                 linewidths=1.4,
                 zorder=4,
-                label="best possible",
+                label="Bayes predictor",
             )
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.1, handletextpad=0.2)
         if chance is not None:
@@ -149,7 +149,7 @@ def waterfall(title: str, start: tuple[str, float], steps: Sequence[Step], end: 
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         if any(step.truth is not None for step in steps):
-            axes.scatter([], [], **_DIAMOND, label="end of the bar for the best possible predictions")
+            axes.scatter([], [], **_DIAMOND, label="where the bar would end for the Bayes predictor")
             axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1, handletextpad=0.2)
         return svg(figure, f"{title}: from {start[0]} to {end} in {unit}, modality by modality")
 

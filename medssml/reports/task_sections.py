@@ -66,7 +66,7 @@ def in_brief(results: Results) -> Section | None:
         "all that each study has",
         "most modalities",
         "with them",
-        "best possible",
+        "Bayes predictor",
         "gap",
         "counts most",
     ]
@@ -123,7 +123,10 @@ def performance(results: Results) -> Section | None:
         "below compares all rows on the same studies."
     )
     if any(best_possible(results, name, task) for name, _, task in tasks_of(results)):
-        lead += " Diamonds: the best that is possible with these modalities, known since the studies are simulated."
+        lead += (
+            " Diamonds: the Bayes predictor, which is the best there can be from these modalities, on the same studies. It "
+            "is known since the studies are simulated; on few of them a model can score above it by luck."
+        )
     return Section("performance", "Performance for every missing pattern", lead, blocks)
 
 

@@ -116,7 +116,7 @@ def test_the_numbers_are_those_of_the_files(run, page):
         assert f"{found['estimate']:.3f} ({found['ci_low']:.3f} to {found['ci_high']:.3f})" in words
         assert f"{content['subsets']['ct+xray+eeg+report']['bayes']['auroc']['estimate']:.3f}" in words
     assert "CT → report" in words
-    assert "best possible" in words
+    assert "Bayes predictor" in words
     assert "Not enough labelled studies: EEG." in words
 
 
