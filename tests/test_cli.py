@@ -175,6 +175,15 @@ def test_an_error_of_a_verb_is_one_line_and_an_exit_code(
         assert "Traceback" in run(capsys, "report", "a", "--verbose")[2]
 
 
+def test_errors_that_a_user_may_meet_carry_their_exit_code() -> None:
+    from medssml.checkpoint import CheckpointError
+    from medssml.data.table import ManifestError
+    from medssml.readers.errors import ReadError
+
+    codes = {ConfigError: 2, ManifestError: 3, ReadError: 3, CheckpointError: 5}
+    assert {kind: kind.exit_code for kind in codes} == codes  # type: ignore[attr-defined]
+
+
 def test_results_and_exit_codes_of_verbs(verb: Any, capsys: Any) -> None:
     verb(example)
     code, out, _ = run(capsys, "report", "a", "--out", "b", "--json")

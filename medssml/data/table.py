@@ -12,6 +12,8 @@ import pandas as pd
 class ManifestError(ValueError):
     """A study table that is refused. `problems` holds (row, column, reason); row 1 is the header, None = whole file."""
 
+    exit_code = 3
+
     def __init__(self, path: str | Path, problems: list[tuple[int | None, str | None, str]]) -> None:
         self.path = str(path)
         self.problems = problems

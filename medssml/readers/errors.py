@@ -20,6 +20,8 @@ class ReadError(ValueError):
     content (nothing usable in it), mixed (several things in one), codec, outside, unreadable.
     """
 
+    exit_code = 3
+
     def __init__(
         self,
         file: str | Path,
