@@ -59,13 +59,14 @@ def figure(value: float | None, digits: int = 3) -> str:
     """A number of about 1 with `digits` after the point, a large one with fewer; a dash where there is none."""
     if value is None:
         return "–"
+    value = round(value, digits) + 0.0  # + 0.0: no minus before a zero
     text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:,.1f}"
     return text.replace("-", "−")
 
 
 def signed(value: float, digits: int = 3) -> str:
     """A change: +0.012."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def count(value: float | None) -> str:

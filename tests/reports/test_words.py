@@ -6,7 +6,15 @@ from medssml.reports.results import Estimate, estimate, number
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.91234, "0.912"), (-0.5, "−0.500"), (1.0, "1.000"), (None, "–"), (1234.5, "1,234.5"), (0, "0.000")],
+    [
+        (0.91234, "0.912"),
+        (-0.5, "−0.500"),
+        (1.0, "1.000"),
+        (None, "–"),
+        (1234.5, "1,234.5"),
+        (0, "0.000"),
+        (-0.0001, "0.000"),
+    ],
 )
 def test_numbers(value, text):
     assert words.figure(value) == text
