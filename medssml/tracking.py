@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "medssml"
 
+#: The file of a run folder that says which run of MLflow it is.
+RUN_NOTE = "mlflow_run.txt"
+
 #: Sections of a resolved config that are logged; everything else in it stays in the run folder.
 SECTIONS = (
     "model", "transforms", "objectives", "optim", "trainer", "data", "freeze", "modality_dropout", "label_smoothing",
@@ -107,7 +110,7 @@ class MlflowTracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close("FAILED" if error is not None else self._status)
+        self.close("FAILED" if error is not None else None)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Takes the numbers of one step; they are written in batches."""
@@ -131,10 +134,10 @@ class MlflowTracker:
         """The run was stopped by a signal and will go on later."""
         self._status = "KILLED"
 
-    def close(self, status: str = "FINISHED") -> None:
-        """Writes everything and ends the thread."""
+    def close(self, status: str | None = None) -> None:
+        """Writes everything and ends the thread; the run is then finished, or stopped, or what `status` says."""
         self.flush()
-        self._orders.put(("end", status))
+        self._orders.put(("end", self._status if status is None else status))
         self._thread.join()
 
     # In the thread.
@@ -157,7 +160,7 @@ class MlflowTracker:
 
 
 class _Store:
-    """The MLflow side: everything that blocks."""
+    """The MLflow side: everything that blocks. Its public methods are the orders of the tracker."""
 
     def __init__(self, folder: Path, name: str, params: Mapping[str, str]) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -192,10 +195,9 @@ class _Store:
 
     def _resumed(self) -> str | None:
         """The run that this folder began, where there is one."""
-        note = self.folder / "mlflow_run.txt"
-        if not note.exists():
+        run_id = _run_of(self.folder)
+        if run_id is None:
             return None
-        run_id = note.read_text(encoding="utf-8").strip()
         with contextlib.suppress(Exception):  # a new server, or a store that was removed: begin a new run
             self.client.update_run(run_id, status="RUNNING")
             return run_id
@@ -203,7 +205,7 @@ class _Store:
 
     def _created(self, name: str) -> str:
         run_id = str(self.client.create_run(self.experiment, run_name=name, tags={}).info.run_id)
-        (self.folder / "mlflow_run.txt").write_text(run_id + "\n", encoding="utf-8")
+        (self.folder / RUN_NOTE).write_text(run_id + "\n", encoding="utf-8")
         return run_id
 
     def _scrub(self) -> None:
@@ -220,16 +222,43 @@ class _Store:
 
     def artifact(self, path: Path) -> None:
         """Copies the file to where `mlflow server --artifacts-destination mlartifacts` serves it, or sends it."""
-        if not self.local:
+        if self.local:
+            _copy_artifact(self.folder, self.run_id, path)
+        else:
             self.client.log_artifact(self.run_id, str(path))
-            return
-        target = self.folder / "mlartifacts" / EXPERIMENT / self.run_id / "artifacts"
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target / path.name)
 
     def end(self, status: str) -> None:
         """Marks the run as ended."""
         self.client.set_terminated(self.run_id, status=status)
+
+
+def add_artifact(folder: Path, path: Path) -> bool:
+    """Logs a file, such as the report, with the run of a run folder; False where that run was not tracked.
+
+    In a run folder's own store this is a copy into `mlartifacts/`, and nothing of MLflow is imported.
+    """
+    run_id = _run_of(folder)
+    if run_id is None:
+        return False
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        _copy_artifact(folder, run_id, path)
+        return True
+    from mlflow import MlflowClient
+
+    MlflowClient(tracking_uri=uri).log_artifact(run_id, str(path))
+    return True
+
+
+def _run_of(folder: Path) -> str | None:
+    note = folder / RUN_NOTE
+    return note.read_text(encoding="utf-8").strip() if note.exists() else None
+
+
+def _copy_artifact(folder: Path, run_id: str, path: Path) -> None:
+    target = folder / "mlartifacts" / EXPERIMENT / run_id / "artifacts"
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target / path.name)
 
 
 def _create_store(uri: str) -> None:

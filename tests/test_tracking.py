@@ -107,6 +107,9 @@ def test_the_store_names_no_place_and_nobody(monkeypatch: pytest.MonkeyPatch, tm
     with MlflowTracker(folder, name="pretrain", config=CONFIG) as tracker:
         tracker.metrics(2, {"val/auroc": 0.8})
 
+    assert tracking.add_artifact(folder, report)
+    assert not tracking.add_artifact(tmp_path, report)
+
     with sqlite3.connect(folder / "mlflow.db") as database:
         everything = "\n".join(database.iterdump())
         metrics = database.execute("select key, value, step from metrics order by key, step").fetchall()

@@ -18,7 +18,7 @@ from medssml.evaluation.metrics import auroc, macro_auroc, point
 LEAST_PER_CLASS = 5
 
 #: A feature spread below this is a collapse: 1 is a perfectly spread embedding, 0 a constant one.
-COLLAPSED = 0.1
+COLLAPSED = 0.02
 
 
 def rankme(features: Tensor, eps: float = 1e-7) -> float:
