@@ -231,3 +231,10 @@ def test_pretraining_watches_for_collapse_and_probes(tmp_path: Path, caplog: pyt
 def test_the_seed_of_a_step_is_its_own() -> None:
     assert step_seed(0, 5) == step_seed(0, 5, 0) != step_seed(0, 5, 1)
     assert len({step_seed(seed, batch) for seed in range(5) for batch in range(50)}) == 250
+
+
+def test_bf16_autocast_runs_and_a_resume_keeps_the_precision(tmp_path: Path) -> None:
+    toy_run(tmp_path, precision="bf16-mixed")
+    state = checkpoint.load_last(tmp_path / "checkpoints")
+    assert state is not None and state["precision"] == "bf16-mixed"
+    assert all(bool(torch.isfinite(value).all()) for value in state["learner"]["weights"].values())
