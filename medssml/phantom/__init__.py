@@ -1,8 +1,11 @@
 """The simulated cohort: an intensive-care cohort with CT, radiograph, EEG and report whose causes are known.
 
-    from medssml.phantom import Design, simulate, truth
-    simulate(Path("cohort"), Design(studies=300, seed=0))
-    truth.bayes_auroc("malignant", "ct+report")
+from pathlib import Path
+
+from medssml.phantom import Design, simulate, truth
+
+simulate(Path("cohort"), Design(studies=300, seed=0))
+truth.bayes_auroc("malignant", "ct+report")
 """
 
 from medssml.phantom import truth

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.special import ndtr
 
 from medssml.phantom.shapes import Field, Grid, Point, cover, ellipsoid, paint, paint_ellipsoid, paint_tube, splat
+from medssml.phantom.skeleton import Cage, paint_skeleton
 from medssml.phantom.vessels import vessel_tree
 
 AIR, FAT, MUSCLE, BLOOD, LIVER, FLUID, NODULE = -1000.0, -100.0, 50.0, 42.0, 60.0, 10.0, 40.0
@@ -23,7 +24,6 @@ NODULE_SITES: dict[str, Point] = {
     "right upper lobe": (0.60, 14.0, 54.0),
     "left upper lobe": (-0.60, 14.0, 54.0),
     "right middle lobe": (0.62, 26.0, 4.0),
-    "lingula": (-0.66, 26.0, 6.0),
 }
 """Site -> x as a share of the chest's half width there, y and z in mm; all above and in front of free fluid."""
 
@@ -94,7 +94,7 @@ class Patient:
 def draw_patient(rng: np.random.Generator, age: float, female: bool, seed: tuple[int, ...]) -> Patient:
     """A patient of this age (years) and sex."""
     size = 0.93 if female else 1.0
-    jitter = rng.uniform(-5, 5, 3)
+    jitter = rng.uniform(-3, 3, 3)
     return Patient(
         width=size * float(np.clip(rng.normal(1, 0.03), 0.93, 1.05)),
         depth=size * float(np.clip(rng.normal(1, 0.04), 0.9, 1.08)) + (age - 60) * 0.0008,
@@ -128,7 +128,11 @@ def chest(patient: Patient, shown: Shown, grid: Grid, posture: Literal["supine",
     scene.lungs(volume, shown, posture)
     scene.mediastinum(volume, shown)
     scene.nodule(volume, nodule_radius(shown.nodule))
-    scene.bones(volume)
+    paint_skeleton(
+        volume,
+        Cage(grid, patient.width, patient.depth, patient.height, scene.half_width, scene.half_depth, scene.wall),
+        patient.rib_phase,
+    )
     return volume
 
 
@@ -171,12 +175,13 @@ class _Scene:
         """
         power = np.float32(1 / sum(roots))
         sides = (np.abs(self.x) / width) ** power + (np.abs(self.y) / depth) ** power + np.float32(1e-6)
-        radius = np.ones((), np.float32)
+        radius = np.ones_like(sides)
         exponent = 1.0
         while exponent > min(roots):
-            sides = np.sqrt(sides)
+            np.sqrt(sides, out=sides)
             exponent /= 2
-            radius = radius * sides if exponent in roots else radius
+            if exponent in roots:
+                radius *= sides
         return (self.ray * (1 - 1 / radius)).astype(np.float32)
 
     def trunk(self) -> Field:
@@ -327,64 +332,3 @@ class _Scene:
         phase = np.random.default_rng([*self.patient.seed, 9]).uniform(0, 6.28, 3)
         lobes = np.sin(3 * np.arctan2(y, x) + phase[0]) * (1 - (z / gap) ** 2) + np.sin(5 * z / gap + phase[1])
         paint(volume[part], cover(gap - radius * (1 + 0.05 * lobes)), NODULE)
-
-    def bones(self, volume: Field) -> None:
-        """Ribs, sternum, spine, clavicles, scapulae, humeral heads."""
-        self._shell_bones(volume)
-        self._spine(volume)
-        grid, patient = self.grid, self.patient
-        front = float(80 * patient.depth)
-        part, (x, y, z) = grid.box((-40, 30, -75), (40, 130, 100))
-        ahead = self.half_depth[:, :, part[2]] + 5
-        half = np.interp(z.ravel(), [-60, -30, 50, 62, 85], [12, 15, 16, 27, 30]).reshape(1, 1, -1)
-        plate = np.maximum(np.maximum(np.abs(x) - half, np.abs(y - ahead) - 4.5), np.maximum(z - 86, -62 - z))
-        paint(volume[part], cover(plate.astype(np.float32)), 230)
-        for side in (1.0, -1.0):
-            wide = side * patient.width
-            clavicle: list[Point] = [
-                (20 * wide, front - 26, 88), (52 * wide, front - 24, 94), (88 * wide, front - 44, 103),
-                (122 * wide, front - 66, 110), (152 * wide, front - 80, 110),
-            ]  # fmt: skip
-            paint_tube(volume, grid, clavicle, [7.5, 6, 5.5, 5.5, 6], 700)
-            paint_ellipsoid(volume, grid, (170 * wide, -10, 84), (23, 23, 25), 380)
-
-    def _shell_bones(self, volume: Field) -> None:
-        """Ribs and scapulae: curved plates in the shell around the chest cavity."""
-        near = np.flatnonzero((self.wall > -3) & (self.wall < 30) & (np.abs(self.z) < 150))
-        i, j, k = np.unravel_index(near, self.grid.shape)
-        x, y, z = self.x.ravel()[i], self.y.ravel()[j], self.z.ravel()[k] / self.patient.height
-        width, depth = self.half_width.ravel()[k], self.half_depth.ravel()[k]
-        out = self.wall.ravel()[near]
-        angle = np.arctan2(np.abs(x) / width, -y / depth) / np.float32(np.pi)  # 0 at the spine, 1 at the sternum
-        fall = np.interp(angle, [0, 0.12, 0.5, 0.78, 0.9, 1], [0, -4, 46, 82, 80, 62]).astype(np.float32)
-        slope = np.interp(angle, [0, 0.2, 0.5, 0.8, 1], [1, 0.92, 0.82, 0.85, 0.8])
-        step = 24.5
-        order = (108 + self.patient.rib_phase - z - fall) / step
-        number = np.clip(np.round(order), 0, 11)
-        edge = np.abs(order - number) * step * slope - 5.2
-        reach = np.where(number > 9, 0.42, np.where(number > 6, 0.86, 1.0))
-        plate = np.maximum(np.maximum(edge, np.abs(out - 5) - 4.2), (angle - reach) * 200)
-        bone = np.interp(angle, [0, 0.5, 0.74, 0.8, 1], [700, 640, 500, 140, 110])
-        flat = volume.reshape(-1)
-        flat[near] += cover(plate.astype(np.float32), 3.0) * (bone - flat[near])
-
-        blade = np.maximum(np.abs(angle - 0.3 - (z - 40) * 0.0006) - 0.1 - (z + 20) * 0.0005, np.abs(z - 38) / 500 - 0.11)
-        scapula = np.maximum(blade * 300, np.abs(out - 22) - 2.2)
-        flat[near] += cover(scapula.astype(np.float32), 3.0) * (340 - flat[near])
-
-    def _spine(self, volume: Field) -> None:
-        """Vertebral bodies with discs between them, the canal, transverse and spinous processes."""
-        part, (x, y, z) = self.grid.box((-44, -135, -165), (44, -30, 165))
-        centre = (-64 + 7 * np.cos(z / 75)) * self.patient.depth
-        order = (z / self.patient.height + 6) / 24.5
-        within = (np.abs(order - np.round(order)) * 24.5).astype(np.float32)
-        ring = (np.sqrt((x / 18) ** 2 + ((y - centre) / 15.5) ** 2) - 1) * 16
-        body = np.where(within < 9.5, 150 + 9 * within, 70).astype(np.float32)
-        paint(volume[part], cover(ring), body)
-        canal = np.sqrt((x / 10) ** 2 + ((y - centre + 24) / 8.5) ** 2) * 9 - 9
-        paint(volume[part], cover(np.abs(canal - 4.0) - 3.5) * cover(within - 8.5), 330)
-        paint(volume[part], cover(canal), 25)
-        behind = y - centre
-        spinous = np.maximum(np.maximum(np.abs(x) - 3.5, np.abs(behind + 44) - 13), within - 7)
-        across = np.maximum(np.maximum(np.abs(behind + 21) - 5, within - 4.5), np.abs(x) - 33)
-        paint(volume[part], cover(np.minimum(spinous, np.maximum(across, 12 - np.abs(x)))), 300)

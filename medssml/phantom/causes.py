@@ -147,6 +147,6 @@ def population(n: int, seed: int = 0) -> pd.DataFrame:
         "female": rng.random(n) < 0.45,
         "scanner_b": rng.random(n) < 0.5,
     }
-    columns = {f"latent_{name}": value for name, value in latents.items()}
-    columns |= evidence | {f"label_{name}": value for name, value in labels.items()} | people
-    return pd.DataFrame(columns)
+    named = {f"latent_{name}": value for name, value in latents.items()}
+    named_labels = {f"label_{name}": value for name, value in labels.items()}
+    return pd.concat([pd.DataFrame(part) for part in (named, evidence, named_labels, people)], axis=1)

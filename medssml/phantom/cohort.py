@@ -51,7 +51,9 @@ class Design:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; fix: 0 or a positive number")
         if not 0 <= self.labelled <= 1:
-            raise ValueError(f"labelled is {self.labelled}, expected a share from 0 to 1; fix: for example 0.1 for 10 %")
+            raise ValueError(
+                f"labelled is {self.labelled}, expected a share from 0 to 1; fix: for example 0.1 for 10 %"
+            )
         check_rate(self.missing, self.mechanism)
 
 
@@ -101,11 +103,10 @@ def _person(seed: int, subject: int) -> dict[str, float | bool | str]:
     latents: dict[str, Array] = {finding: rng.standard_normal(1) for finding in FINDINGS}
     labels = labels_of(latents, rng.standard_normal((1, len(TASKS))))
     site = patient_of(seed, subject, age, female).site
-    return (
-        {"age": age, "female": female, "nodule_site": site}
-        | {f"latent_{name}": float(value[0]) for name, value in latents.items()}
-        | {f"label_{name}": int(value[0]) for name, value in labels.items()}
-    )
+    person: dict[str, float | bool | str] = {"age": age, "female": female, "nodule_site": site}
+    person.update({f"latent_{name}": float(value[0]) for name, value in latents.items()})
+    person.update({f"label_{name}": int(value[0]) for name, value in labels.items()})
+    return person
 
 
 def patient_of(seed: int, subject: int, age: float, female: bool) -> anatomy.Patient:
@@ -172,7 +173,9 @@ def write_study(row: dict, out: Path, seed: int, *, dicom: bool = False, xray_bi
     """Write the files of the modalities that one study has."""
     patient = patient_of(seed, row["subject"], row["age"], row["female"])
     paths = {modality: out / name for modality, name in file_names(row["study_id"], dicom).items()}
-    rngs = {modality: np.random.default_rng([seed, 4, row["study"], number]) for number, modality in enumerate(MODALITIES)}
+    rngs = {
+        modality: np.random.default_rng([seed, 4, row["study"], number]) for number, modality in enumerate(MODALITIES)
+    }
     if row["present_ct"]:
         volume = scan(patient, _shown(row, "ct"), row["scanner_b"], rngs["ct"])
         if dicom:
@@ -182,7 +185,9 @@ def write_study(row: dict, out: Path, seed: int, *, dicom: bool = False, xray_bi
     if row["present_xray"]:
         film = take_film(patient, _shown(row, "xray"), row["scanner_b"], rngs["xray"])
         if dicom:
-            files.write_dicom_film(paths["xray"], film, FILM_PIXEL, row["subject_id"], row["study_id"], row["scanner_b"])
+            files.write_dicom_film(
+                paths["xray"], film, FILM_PIXEL, row["subject_id"], row["study_id"], row["scanner_b"]
+            )
         else:
             files.write_png(paths["xray"], film, xray_bits)
     if row["present_eeg"]:
@@ -208,11 +213,15 @@ def scan(patient: anatomy.Patient, shown: anatomy.Shown, scanner_b: bool, rng: n
     return volume + np.where(body, np.float32(24 if scanner_b else 14) * noise + (6 if scanner_b else 0), 0)
 
 
-def take_film(patient: anatomy.Patient, shown: anatomy.Shown, scanner_b: bool, rng: np.random.Generator) -> anatomy.Field:
+def take_film(
+    patient: anatomy.Patient, shown: anatomy.Shown, scanner_b: bool, rng: np.random.Generator
+) -> anatomy.Field:
     """A radiograph, (H, W) in [0, 1]: projection of the upright chest; scanner B has a softer curve and more blur."""
     volume = anatomy.chest(patient, shown, FILM_GRID, "upright")
     low = 0.8 + float(rng.uniform(-0.05, 0.05))
-    exposure = radiograph.Exposure(window=(low, low + 4.1), gamma=0.9 if scanner_b else 1.0, blur=1.2 if scanner_b else 0.8)
+    exposure = radiograph.Exposure(
+        window=(low, low + 4.1), gamma=0.9 if scanner_b else 1.0, blur=1.2 if scanner_b else 0.8
+    )
     return radiograph.radiograph(volume, FILM_GRID.spacing, FILM_PIXEL, exposure, rng)
 
 

@@ -124,9 +124,7 @@ def _dataset(modality: str, sop_class: str, subject: str, study: str, number: in
     return dataset
 
 
-def _set_pixels(
-    dataset: FileDataset, stored: NDArray[np.uint16], bits: int, photometric: str = "MONOCHROME2"
-) -> None:
+def _set_pixels(dataset: FileDataset, stored: NDArray[np.uint16], bits: int, photometric: str = "MONOCHROME2") -> None:
     """Pixels (H, W) of `bits` stored bits in 16."""
     dataset.Rows, dataset.Columns = stored.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, photometric

@@ -23,12 +23,20 @@ LADDER: dict[str, tuple[tuple[str, ...], ...]] = {
         ("Possible small pleural effusions.", "Probable small effusions.", "Small pleural effusions are suspected."),
         ("Small bilateral pleural effusions.", "Small effusions are present.", "Mild pleural fluid on both sides."),
         ("Moderate bilateral pleural effusions.", "Moderate pleural fluid is present.", "Moderate sized effusions."),
-        ("Large bilateral pleural effusions.", "Extensive pleural fluid.", "Massive effusions with compressive atelectasis."),
+        (
+            "Large bilateral pleural effusions.",
+            "Extensive pleural fluid.",
+            "Massive effusions with compressive atelectasis.",
+        ),
     ),
     "cardiomegaly": (
         ("The heart is small.", "Small cardiac silhouette.", "The heart is slender."),
         ("Heart size is normal.", "Normal cardiac silhouette.", "No cardiomegaly."),
-        ("Heart size is at the upper limit of normal.", "The cardiac silhouette is high normal.", "Heart size is upper normal."),
+        (
+            "Heart size is at the upper limit of normal.",
+            "The cardiac silhouette is high normal.",
+            "Heart size is upper normal.",
+        ),
         ("Borderline heart size.", "Borderline cardiac silhouette.", "Equivocal cardiomegaly, possibly projectional."),
         ("Mild cardiomegaly.", "The heart is mildly enlarged.", "Mildly enlarged cardiac silhouette."),
         ("Moderate cardiomegaly.", "The heart is moderately enlarged.", "Moderately enlarged cardiac silhouette."),
@@ -37,9 +45,17 @@ LADDER: dict[str, tuple[tuple[str, ...], ...]] = {
     "nodule": (
         ("No suspicious pulmonary nodule.", "No focal lung lesion.", "Lungs without nodule or mass."),
         ("Tiny granuloma, benign.", "Punctate calcified nodule, benign appearance.", "Tiny nodule of no concern."),
-        ("Nodule of a few millimetres, likely benign.", "Small nodule, probably benign.", "Small nodule, malignancy unlikely."),
+        (
+            "Nodule of a few millimetres, likely benign.",
+            "Small nodule, probably benign.",
+            "Small nodule, malignancy unlikely.",
+        ),
         ("Indeterminate nodule.", "Nodule of uncertain nature.", "Nodule, neither benign nor malignant features."),
-        ("Nodule, malignancy cannot be excluded.", "Possibly malignant nodule.", "Nodule for which follow-up is advised."),
+        (
+            "Nodule, malignancy cannot be excluded.",
+            "Possibly malignant nodule.",
+            "Nodule for which follow-up is advised.",
+        ),
         ("Suspicious nodule.", "Nodule suspicious for malignancy.", "Worrisome nodule, biopsy is suggested."),
         ("Mass highly suspicious for carcinoma.", "Large mass, most likely malignant.", "Malignant appearing mass."),
     ),

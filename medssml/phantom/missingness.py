@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from medssml.phantom.causes import MODALITIES, Array, population
+from medssml.phantom.causes import FINDINGS, MODALITIES, Array, population
 
 Mechanism = Literal["mcar", "mar", "mnar"]
 
@@ -79,7 +79,7 @@ def _leaning(people: pd.DataFrame, mechanism: str) -> Array:
         "sex": np.where(people["female"], 1.0, -1.0),
         "scanner": np.where(people["scanner_b"], 1.0, -1.0),
     }
-    known |= {name.removeprefix("latent_"): people[name].to_numpy(float) for name in people if name.startswith("latent_")}
+    known |= {finding: people[f"latent_{finding}"].to_numpy(float) for finding in FINDINGS}
     columns = []
     for modality in MODALITIES:
         effects = DEPENDS_ON[mechanism][modality].items()

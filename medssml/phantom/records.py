@@ -25,7 +25,7 @@ def truth_table(table: pd.DataFrame) -> pd.DataFrame:
     """truth.csv of `draw`'s table."""
     columns = [
         "study_id", "subject_id", "split", "age", "female", "scanner_b", "nodule_site", "labelled",
-        *(name for name in table if name.startswith(("latent_", "evidence_", "grade_", "label_", "present_"))),
+        *table.filter(regex="^(latent|evidence|grade|label|present)_"),
     ]  # fmt: skip
     present = table[[f"present_{modality}" for modality in MODALITIES]].to_numpy()
     available = np.array(["+".join(m for m, there in zip(MODALITIES, row, strict=True) if there) for row in present])

@@ -133,7 +133,8 @@ def _blinks(rng: np.random.Generator, brain: Brain, time: Array) -> Array:
     for onset in rng.uniform(0, DURATION, rng.poisson(brain.blinks * DURATION / 60)):
         since = time - onset
         course += rng.uniform(70, 130) * (
-            np.exp(-0.5 * (since / np.where(since < 0, 0.06, 0.11)) ** 2) - 0.15 * np.exp(-0.5 * ((since - 0.4) / 0.15) ** 2)
+            np.exp(-0.5 * (since / np.where(since < 0, 0.06, 0.11)) ** 2)
+            - 0.15 * np.exp(-0.5 * ((since - 0.4) / 0.15) ** 2)
         )
     across = np.array([np.clip((y - 0.2) / 0.63, 0, 1) ** 2 for _, y in POSITIONS.values()])
     return np.outer(across, course)

@@ -46,7 +46,12 @@ def simulate(
     """
     if xray_bits not in (8, 16):
         raise ValueError(f"xray_bits is {xray_bits}; fix: 8 or 16")
-    asked = {"format": FORMAT, "design": asdict(design), "files": {"dicom": dicom, "xray_bits": xray_bits}, "draws": draws}
+    asked = {
+        "format": FORMAT,
+        "design": asdict(design),
+        "files": {"dicom": dicom, "xray_bits": xray_bits},
+        "draws": draws,
+    }
     known = _read_json(out / "truth.json")
     if known is not None and not fresh and all(known.get(key) == value for key, value in asked.items()):
         return known
@@ -82,7 +87,9 @@ def _clear(out: Path, known: dict[str, Any] | None, asked: dict[str, Any], fresh
             raise ValueError(f"{out} holds {strangers} that no phantom wrote; fix: another --out")
         return
     if not fresh and not all(begun.get(key) == value for key, value in asked.items()):
-        raise ValueError(f"{out} holds a phantom cohort of another design; fix: another --out, or --fresh to replace it")
+        raise ValueError(
+            f"{out} holds a phantom cohort of another design; fix: another --out, or --fresh to replace it"
+        )
     for name in ("truth.json", "truth.csv", "manifest.csv"):
         (out / name).unlink(missing_ok=True)
     for modality in MODALITIES:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain, combinations
 from math import factorial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -229,7 +229,9 @@ def _population(n: int, seed: int) -> pd.DataFrame:
     return population(n, seed)
 
 
-def shapley(values: Mapping[str, float] | Mapping[str, Array], modalities: Iterable[str] = MODALITIES) -> dict:
+def shapley(
+    values: Mapping[str, float] | Mapping[str, Array], modalities: Iterable[str] = MODALITIES
+) -> dict[str, Any]:
     """Exact Shapley split of a game given as subset name -> value (a number, or one per study (n,)).
 
     Returns:
@@ -241,7 +243,7 @@ def shapley(values: Mapping[str, float] | Mapping[str, Array], modalities: Itera
     for player in players:
         others = [p for p in players if p != player]
         parts = chain.from_iterable(combinations(others, size) for size in range(total))
-        phi = 0.0
+        phi: Any = 0.0
         for part in parts:
             weight = factorial(len(part)) * factorial(total - len(part) - 1) / factorial(total)
             joined = "+".join(p for p in players if p in part or p == player)

@@ -11,7 +11,9 @@ GENERATIONS = ((6, 3.6), (3, 2.5), (3, 1.6), (2, 1.05))
 """Children per branch and radius in mm, from the hilum outwards."""
 
 
-def vessel_tree(rng: np.random.Generator, hilum: Points, centre: Points, radii: Points, step: float = 1.5) -> tuple[Points, Points]:
+def vessel_tree(
+    rng: np.random.Generator, hilum: Points, centre: Points, radii: Points, step: float = 1.5
+) -> tuple[Points, Points]:
     """Bits of vessel of one lung.
 
     Args:
@@ -56,7 +58,8 @@ def _grow(
     towards /= np.linalg.norm(towards, axis=1, keepdims=True) + 1e-9
     surface = centre + towards * radii * rng.uniform(0.75, 0.97, (len(starts), 1))
     ends = starts + (0.42, 0.45, 0.5, 0.6)[level] * (surface - starts)
-    bends = 0.5 * (starts + ends) + 0.12 * np.linalg.norm(ends - starts, axis=1, keepdims=True) * rng.standard_normal(starts.shape)
+    length = np.linalg.norm(ends - starts, axis=1, keepdims=True)
+    bends = 0.5 * (starts + ends) + 0.12 * length * rng.standard_normal(starts.shape)
     if level:
-        bends = bends + 0.2 * np.linalg.norm(ends - starts, axis=1, keepdims=True) * headings
+        bends = bends + 0.2 * length * headings
     return ends, bends

@@ -44,9 +44,7 @@ def phantom(
     from medssml.phantom import Design, simulate
 
     design = Design(studies=studies, seed=seed, missing=missing, mechanism=mechanism, labelled=labelled)
-    simulate(
-        Path(out), design, dicom=dicom, xray_bits=xray_bits, workers=workers, fresh=fresh, progress=_progress
-    )
+    simulate(Path(out), design, dicom=dicom, xray_bits=xray_bits, workers=workers, fresh=fresh, progress=_progress)
     console.say(f"{studies:,} studies in {Path(out) / 'manifest.csv'}, the truth about them beside it")
     return Path(out) / "manifest.csv"
 

@@ -22,7 +22,10 @@ class Volume:
         image = nib.load(path)
         self.hu = np.asarray(image.dataobj, dtype=np.float32)
         self.smooth = gaussian_filter(self.hu, 0.7)
-        axes = [np.arange(n) * s + o for n, s, o in zip(self.hu.shape, image.header.get_zooms(), image.affine[:3, 3], strict=True)]
+        axes = [
+            np.arange(n) * s + o
+            for n, s, o in zip(self.hu.shape, image.header.get_zooms(), image.affine[:3, 3], strict=True)
+        ]
         self.x, self.y, self.z = np.meshgrid(*axes, indexing="ij", sparse=True)
 
     def fluid(self) -> float:
@@ -62,7 +65,9 @@ class Film:
 
     def fluid(self) -> float:
         """Height in mm of the white at the outer lower edge of the lungs."""
-        place = (self.z > -125) & (self.z < -10) & (((self.x > 55) & (self.x < 108)) | ((self.x < -88) & (self.x > -108)))
+        place = (
+            (self.z > -125) & (self.z < -10) & (((self.x > 55) & (self.x < 108)) | ((self.x < -88) & (self.x > -108)))
+        )
         air, dense = self.mean((62, 105), (15, 50)), self.mean((40, 90), (-150, -130))
         return float((place & (self.film > (air + dense) / 2)).sum())
 
@@ -86,11 +91,13 @@ def spike_energy(path: Path) -> float:
     edf = edfio.read_edf(path)
     signals = {signal.label: signal for signal in edf.signals}
     course = np.mean([signals[f"EEG {name}-Ref"].data for name in ("Fz", "F3", "F4", "Cz", "C3", "C4")], axis=0)
-    filtered = sosfiltfilt(butter(3, (2, 20), "bandpass", fs=signals["EEG Fz-Ref"].sampling_frequency, output="sos"), course)
+    filtered = sosfiltfilt(
+        butter(3, (2, 20), "bandpass", fs=signals["EEG Fz-Ref"].sampling_frequency, output="sos"), course
+    )
     return float(np.log(np.mean(filtered**2)))
 
 
-def components(mask: NDArray[np.bool_]) -> int:
-    """Connected parts of a mask that are larger than 100 voxels."""
+def components(mask: NDArray[np.bool_], least: int) -> int:
+    """Connected parts of a mask that have at least so many voxels."""
     parts, count = label(mask)
-    return int((np.bincount(parts.ravel())[1:] > 100).sum()) if count else 0
+    return int((np.bincount(parts.ravel())[1:] >= least).sum()) if count else 0

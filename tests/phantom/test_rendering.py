@@ -1,0 +1,154 @@
+"""The files show the evidence: a simple measurement of each file ranks the studies as their evidence does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from medssml.phantom import anatomy, language, radiograph, signals
+from medssml.phantom.cohort import CT_GRID, patient_of
+from medssml.phantom.shapes import Grid, cover, ellipsoid, splat
+from tests.phantom import measure
+from tests.phantom.studies import DESIGN, Rendered
+
+
+def centre_of(row: dict) -> anatomy.Point:
+    return anatomy.nodule_centre(patient_of(DESIGN.seed, row["subject"], row["age"], row["female"]))
+
+
+MEASUREMENTS: dict[tuple[str, str], tuple[float, Callable[[Path, dict], float]]] = {
+    ("ct", "nodule"): (0.95, lambda path, row: measure.Volume(path).nodule(centre_of(row))),
+    ("ct", "effusion"): (0.95, lambda path, row: measure.Volume(path).fluid()),
+    ("ct", "cardiomegaly"): (0.95, lambda path, row: measure.Volume(path).heart_width()),
+    ("xray", "nodule"): (0.85, lambda path, row: measure.Film(path).nodule(centre_of(row))),
+    ("xray", "effusion"): (0.85, lambda path, row: measure.Film(path).fluid()),
+    ("xray", "cardiomegaly"): (0.85, lambda path, row: measure.Film(path).heart_width()),
+    ("eeg", "epileptiform"): (0.95, lambda path, row: measure.spike_energy(path)),
+}
+SUFFIX = {"ct": "nii.gz", "xray": "png", "eeg": "edf"}
+
+
+@pytest.mark.parametrize(("modality", "finding"), MEASUREMENTS)
+def test_a_ruler_finds_the_evidence(rendered: Rendered, modality: str, finding: str) -> None:
+    least, ruler = MEASUREMENTS[modality, finding]
+    rows = rendered.table.to_dict("records")
+    found = [ruler(rendered.folder / f"{modality}/{row['study_id']}.{SUFFIX[modality]}", row) for row in rows]
+    assert spearmanr(found, rendered.table[f"evidence_{modality}_{finding}"])[0] > least
+
+
+def test_a_report_states_exactly_its_grades_and_never_the_eeg(rendered: Rendered) -> None:
+    for row in rendered.table.to_dict("records"):
+        text = (rendered.folder / f"report/{row['study_id']}.txt").read_text("utf-8")
+        assert language.read_grades(text) == {f: row[f"grade_report_{f}"] for f in language.LADDER}
+        assert "INDICATION:" in text and "IMPRESSION:" in text
+        assert not any(word in text.lower() for word in ("eeg", "seiz", "epilep", "spike"))
+    for finding in language.LADDER:
+        shown, evidence = rendered.table[f"grade_report_{finding}"], rendered.table[f"evidence_report_{finding}"]
+        assert spearmanr(shown, evidence)[0] > 0.95
+
+
+def test_wordings_belong_to_one_grade_each() -> None:
+    wordings = [text for ladder in language.LADDER.values() for grade in ladder for text in grade]
+    assert len(wordings) == len(set(wordings))
+    assert all(len(ladder) == 7 for ladder in language.LADDER.values())
+    inside = [(a, b) for a in wordings for b in wordings if a != b and f" {a}" in f" {b}"]
+    assert not inside, "read_grades would find a wording within another"
+
+
+def test_the_impression_repeats_grades_and_adds_none() -> None:
+    text = language.report({"effusion": 6, "cardiomegaly": 1, "nodule": 3}, 70, True, np.random.default_rng(0))
+    impression = text.partition("IMPRESSION:")[2]
+    assert any(wording in impression for wording in language.LADDER["effusion"][6])
+    assert not any(wording in impression for wording in language.LADDER["cardiomegaly"][1])
+
+
+@pytest.mark.parametrize(
+    "size",
+    [anatomy.nodule_radius, anatomy.fluid_level, anatomy.heart_scale, signals.burst_size, signals.burst_length],
+)
+def test_sizes_grow_with_the_evidence(size: Callable[[float], float]) -> None:
+    assert (np.diff([size(e) for e in np.linspace(-4, 4, 200)]) > 0).all()
+
+
+def test_the_chest_has_the_densities_and_sides_of_a_chest(rendered: Rendered) -> None:
+    volume = measure.Volume(rendered.folder / "ct/s000000.nii.gz")
+    x, z = volume.x.ravel(), volume.z.ravel()
+    lungs = (volume.smooth > -950) & (volume.smooth < -700)
+    litres = lungs.sum() * 4**3 / 1e6
+    assert 1.5 < litres < 7
+    assert measure.components(lungs & (np.abs(volume.x) > 12) & (volume.z < 105), least=5000) == 2, "two lungs"
+    assert np.median(volume.hu[volume.hu > 200]) > 250  # bone
+    heart = ((volume.smooth > 0) & (volume.smooth < 90) & (volume.y > -20) & (np.abs(volume.x) < 95))[
+        :, :, (z > -45) & (z < -15)
+    ]
+    assert (heart.sum((1, 2)) * x).sum() < 0, "the heart lies to the patient's left (-x in RAS)"
+    tops = [volume.smooth[(s * x > 40) & (s * x < 90)][:, :, z < -60].mean((0, 1)) for s in (1, -1)]
+    assert tops[0].mean() > tops[1].mean(), "the liver fills the right side, the stomach's gas and fat the left"
+
+
+def test_a_film_is_viewed_as_radiologists_do(rendered: Rendered) -> None:
+    film = measure.Film(rendered.folder / "xray/s000000.png").film
+    rows, columns = film.shape
+    assert film[: rows // 10].mean() < film[-rows // 10 :].mean(), "neck above, abdomen below"
+    assert film[: rows // 20, : columns // 8].max() < 0.02, "air beside the neck is black"
+
+
+def test_line_integrals_are_exact_and_turn_the_volume_to_the_viewer() -> None:
+    hu = np.full((6, 5, 4), -1000.0, np.float32)
+    hu[5, :, 3] = 0  # water all the way at the patient's right, head side
+    hu[0, 1:3, 0] = 0  # two voxels at the patient's left, feet side
+    path = radiograph.line_integrals(hu, depth=4.0)
+    assert path.shape == (4, 6)
+    assert path[0, 0] == pytest.approx(5 * 4 * radiograph.MU_WATER, rel=1e-5)
+    assert path[3, 5] == pytest.approx(2 * 4 * radiograph.MU_WATER, rel=1e-5)
+    assert np.count_nonzero(path) == 2
+
+
+def test_film_obeys_beer_lambert() -> None:
+    """Twice the water, twice the density on the film, within quantum noise."""
+    exposure = radiograph.Exposure(photons=1e8, blur=0.01, window=(0.0, 4.0))
+    films = []
+    for depth in (50.0, 100.0):
+        water = np.zeros((8, 10, 8), np.float32)
+        films.append(
+            radiograph.radiograph(water, (2.0, depth / 10, 2.0), 2.0, exposure, np.random.default_rng(0)).mean()
+        )
+    assert films[0] * 4 == pytest.approx(50 * radiograph.MU_WATER, rel=1e-3)
+    assert films[1] == pytest.approx(2 * films[0], rel=1e-3)
+
+
+def test_spikes_are_generalised_negative_and_three_per_second() -> None:
+    time = np.arange(int(signals.SFREQ * signals.DURATION)) / signals.SFREQ
+    bursts = signals.spike_and_wave(np.random.default_rng(0), 2.0, time)
+    assert bursts.min() < -120 and bursts.max() < 0.5 * -bursts.min()
+    fz, o1 = (bursts[signals.CHANNELS.index(name)] for name in ("Fz", "O1"))
+    assert -fz.min() > -2 * o1.min() > 0
+    lags = np.arange(int(0.2 * signals.SFREQ), int(0.6 * signals.SFREQ))
+    likeness = [float(fz[lag:] @ fz[:-lag]) for lag in lags]
+    assert 2.7 < signals.SFREQ / lags[int(np.argmax(likeness))] < 3.5
+
+
+def test_background_falls_as_one_over_f_and_alpha_is_posterior() -> None:
+    brain = signals.Brain(alpha=10.0, alpha_size=30, background=10, slope=1.3, blinks=0)
+    signal = np.concatenate([signals.recording(brain, -3.0, np.random.default_rng(i)) for i in range(6)], axis=1)
+    power = np.abs(np.fft.rfft(signal.reshape(19, 6, -1))) ** 2
+    frequency = np.fft.rfftfreq(signal.shape[1] // 6, 1 / signals.SFREQ)
+    band = {name: power[:, :, (frequency >= low) & (frequency < high)].mean((1, 2)) for name, low, high in
+            (("delta", 1, 3), ("theta", 5, 7), ("alpha", 9, 11), ("beta", 16, 24))}  # fmt: skip
+    o1, cz = signals.CHANNELS.index("O1"), signals.CHANNELS.index("Cz")
+    assert band["delta"][cz] > band["theta"][cz] > band["beta"][cz]
+    assert band["alpha"][o1] > 5 * band["theta"][o1] and band["alpha"][o1] > 5 * band["alpha"][cz]
+
+
+def test_soft_solids_keep_their_volume() -> None:
+    grid = Grid((4.0, 4.0, 4.0))
+    sphere = cover(ellipsoid(grid.axes, (3.0, -5.0, 11.0), (20, 20, 20))).sum() * 4**3
+    assert sphere == pytest.approx(4 / 3 * math.pi * 20**3, rel=0.02)
+    bits = np.random.default_rng(0).uniform(-100, 100, (500, 3))
+    assert splat(grid, bits, np.full(500, 2.0)).sum() * 4**3 == pytest.approx(1000, rel=1e-4)
+    assert CT_GRID.shape == (96, 72, 80)
