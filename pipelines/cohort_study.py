@@ -128,7 +128,8 @@ def merged_table(
     given = [Path(p).resolve() for p in (manifest, test_manifest) if p is not None]
     roots = [Path(data_root).resolve() if data_root is not None else path.parent for path in given]
     common = Path(os.path.commonpath(roots))
-    frames, origin = [], {}
+    frames: list[pd.DataFrame] = []
+    origin: dict[str, str] = {}
     for position, (path, root) in enumerate(zip(given, roots, strict=True)):
         read = Manifest.read(path, root)
         frame = read.table.copy()
@@ -206,20 +207,20 @@ def model_answers(study: Study, plan: Plan, pretrained: Path, seed: int) -> dict
 
     def probed() -> pd.DataFrame:
         evaluate(
-            checkpoint=str(pretrained), out=folder / f"probe_{plan.name}", tasks=[plan.task], bootstrap=50, **shared
+            checkpoint=str(pretrained), out=folder / f"probe_{plan.name}", task=[plan.task], bootstrap=50, **shared
         )
         return pd.read_csv(folder / f"probe_{plan.name}" / "predictions.csv", dtype={"study_id": str})
 
     def tuned() -> pd.DataFrame:
         run = folder / f"finetune_{plan.name}"
-        arguments = {
+        arguments: dict[str, Any] = {
             "checkpoint": str(pretrained),
             "task": [plan.task],
             "config": study.finetune_config,
             "track": False,
         }
         _finished(finetune(out=run, seed=seed, **arguments, **shared), run)
-        evaluate(checkpoint=str(run), out=run / "evaluation", tasks=[plan.task], probes=False, bootstrap=50, **shared)
+        evaluate(checkpoint=str(run), out=run / "evaluation", task=[plan.task], probes=False, bootstrap=50, **shared)
         return pd.read_csv(run / "evaluation" / "predictions.csv", dtype={"study_id": str})
 
     made = {"probe": probed, "finetune": tuned}

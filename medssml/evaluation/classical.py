@@ -7,7 +7,7 @@ the model, and nothing is chosen on the test split: the penalty is chosen by cro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ class ClassicalBaseline:
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
 
-    def fit(self, features: dict[str, Sequence[Any]], y: Array, subjects: Sequence[str]) -> ClassicalBaseline:
+    def fit(self, features: Mapping[str, Sequence[Any]], y: Array, subjects: Sequence[str]) -> ClassicalBaseline:
         """Chooses the penalty by cross-validation over subjects and fits.
 
         Args:
@@ -133,11 +133,11 @@ class ClassicalBaseline:
         self.model_ = LogisticRegression(C=chosen, max_iter=3000).fit(x, y)
         return self
 
-    def predict(self, features: dict[str, Sequence[Any]]) -> Array:
+    def predict(self, features: Mapping[str, Sequence[Any]]) -> Array:
         """(n,) probability of the positive class."""
         return np.asarray(self.model_.predict_proba(self._matrix(features))[:, 1])
 
-    def _matrix(self, features: dict[str, Sequence[Any]]) -> Any:
+    def _matrix(self, features: Mapping[str, Sequence[Any]]) -> Any:
         from scipy import sparse
 
         return sparse.hstack([sparse.csr_matrix(self.transforms_[m](values)) for m, values in features.items()]).tocsr()
@@ -171,7 +171,7 @@ def read_features(modality: str, source: Any) -> Any:
     kind = modality_kind(modality)
     if kind == "ct":
         volume = read_ct(source)
-        return ct_features(volume.array, volume.spacing)
+        return ct_features(volume.array, [float(mm) for mm in volume.spacing])
     if kind == "xray":
         return xray_features(read_xray(source).array)
     if kind == "eeg":

@@ -21,7 +21,7 @@ def evaluate(
     manifest: Path,
     out: Path,
     split: str = "test",
-    tasks: Sequence[str] = (),
+    task: Sequence[str] = (),
     bootstrap: int = 1000,
     seed: int = 0,
     probes: bool = True,
@@ -43,7 +43,7 @@ def evaluate(
         manifest: the study table, CSV or Parquet.
         out: folder for metrics.json, predictions.csv, retrieval.json, embedding_map.csv and problems.csv.
         split: studies to report: test, val, train, or all.
-        tasks: only these label columns, without `label_`; all of them by default.
+        task: name of a label column without `label_`; may be given several times; every one by default.
         bootstrap: resamples of the subjects.
         seed: of the resamples, the folds and the picture.
         probes: fit probes on the training studies.
@@ -70,7 +70,7 @@ def evaluate(
     where = chosen_device(device)
     predictor = load(checkpoint, plugins, where)
     table = read_studies(manifest, predictor, data_root, allow_outside)
-    names = _chosen_tasks(table, tasks)
+    names = _chosen_tasks(table, task)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
     with console.step("reading the studies"):
         cohort = open_cohort(needed, predictor.transforms, cache or Path(out) / "cache", num_workers=workers)
@@ -87,10 +87,12 @@ def evaluate(
     return conclude(cohort, Path(out), len(needed))
 
 
-def _chosen_tasks(table: Any, tasks: Sequence[str]) -> list[str]:
+def _chosen_tasks(table: Any, task: Sequence[str]) -> list[str]:
     from medssml.schema import nearest
 
-    asked = [tasks] if isinstance(tasks, str) else list(tasks)
+    asked = [task] if isinstance(task, str) else list(task)
+    if asked == ["all"]:
+        asked = []
     for name in asked:
         if name not in table.tasks:
             raise KeyError(f"the manifest has no column label_{name}{nearest(name, table.tasks)}")

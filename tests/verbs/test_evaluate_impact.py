@@ -137,11 +137,11 @@ def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(place: Place,
 
 def test_evaluate_without_probes_reads_no_training_study(place: Place, tmp_path: Path) -> None:
     options = {**common(place, tmp_path), "cache": None}
-    evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, tasks=["sick"], **options)
+    evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, task=["sick"], **options)
     entry = json.loads((tmp_path / "metrics.json").read_text())["tasks"]
     assert set(entry) == {"sick"} and "probes" not in entry["sick"]
     with pytest.raises(KeyError, match="did you mean 'sick'"):
-        evaluate(checkpoint=str(place.run), tasks=["sik"], **common(place, tmp_path))
+        evaluate(checkpoint=str(place.run), task=["sik"], **common(place, tmp_path))
     with pytest.raises(ValueError, match="splits are train, val, test"):
         evaluate(checkpoint=str(place.run), split="tset", **common(place, tmp_path))
 
