@@ -50,6 +50,8 @@ CONTAINED = {
     "matplotlib": ("reports/", "verbs/"),
     "pickle": (),
 }
+#: Imported name -> name of the package, where the two differ.
+DISTRIBUTION = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 MAX_LINES = 450
 MAX_FUNCTION = 70
 FORBIDDEN_WORDS = ("utils", "misc", "helpers", "common", "registry", "manager")
@@ -234,6 +236,21 @@ def test_the_lock_matches_the_project() -> None:
         name = requirement.name.lower().replace("_", "-")
         assert name in pins, f"{name} is not in requirements.lock; run make lock"
         assert pins[name] in requirement.specifier, f"{name}=={pins[name]} is not {requirement.specifier}; run make lock"
+
+
+def test_every_imported_package_is_declared() -> None:
+    import re
+    import sys
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    declared = {re.split(r"[\[<>=~! ]", text)[0].lower() for text in [*project["dependencies"], *extras]}
+    scripts = ((path.name, ast.parse(path.read_text("utf-8"))) for path in (ROOT / "pipelines").glob("*.py"))
+    imported = {name.split(".")[0] for path, tree in [*modules(), *scripts] for _, name in imports(tree, path)}
+    foreign = imported - set(sys.stdlib_module_names) - {"medssml"}
+    distributions = {DISTRIBUTION.get(name, name.replace("_", "-")).lower() for name in foreign}
+    assert distributions - declared == set(), "declare it in pyproject.toml, then run make lock"
 
 
 def test_the_version_is_the_same_everywhere() -> None:
