@@ -35,7 +35,9 @@ VERBS = {
     "demo": Verb("the whole story on a simulated cohort, offline, on a CPU", "demo --out runs/demo"),
     "doctor": Verb("what is installed, what is missing, and the command that fixes it", "doctor"),
     "phantom": Verb("simulate a cohort whose true causes are known", "phantom --out cohort --studies 200 --seed 0"),
-    "check": Verb("every problem of a manifest and its files, before any training", "check cohort/manifest.csv", ("manifest",)),
+    "check": Verb(
+        "every problem of a manifest and its files, before any training", "check cohort/manifest.csv", ("manifest",)
+    ),
     "pretrain": Verb(
         "learn from studies without labels",
         "pretrain --config configs/smoke/pretrain.yaml --manifest cohort/manifest.csv --out runs/pretrain",
@@ -74,7 +76,11 @@ _COMMON = {
     "quiet": "say only warnings and errors",
     "json": "the result as JSON on stdout, everything else on stderr",
 }
-_QUIET_LIBRARIES = {"MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+_QUIET_LIBRARIES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -286,7 +292,9 @@ def _refuse(name: str, function: Callable[..., Any], parser: Any, message: str) 
         given = next((word.split("=")[0] for word in found if word.startswith("-")), found[0])
         if given.startswith("-"):
             raise UsageError(f"medssml {name}: unknown flag {given!r}{nearest(given, flags)}")
-        raise UsageError(f"medssml {name}: unexpected {given!r}; fix: a value needs its flag, see medssml {name} --help")
+        raise UsageError(
+            f"medssml {name}: unexpected {given!r}; fix: a value needs its flag, see medssml {name} --help"
+        )
     if key := re.search(r"Parser key \"(\w+)\"", message):
         parameter = key.group(1)
         hint = hints_of(function).get(parameter, str)

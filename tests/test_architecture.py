@@ -114,7 +114,9 @@ def test_imports_point_to_lower_floors_only() -> None:
 
 
 def test_the_rule_sees_lazy_and_relative_imports() -> None:
-    tree = ast.parse("def f():\n    from medssml.trainers import x\n    from ..model import y\n    from medssml import cli\n")
+    tree = ast.parse(
+        "def f():\n    from medssml.trainers import x\n    from ..model import y\n    from medssml import cli\n"
+    )
     assert len(violations_of_floors((("encoders/bad.py", tree),))) == 3
 
 
@@ -235,7 +237,9 @@ def test_the_lock_matches_the_project() -> None:
         requirement = Requirement(text)
         name = requirement.name.lower().replace("_", "-")
         assert name in pins, f"{name} is not in requirements.lock; run make lock"
-        assert pins[name] in requirement.specifier, f"{name}=={pins[name]} is not {requirement.specifier}; run make lock"
+        assert pins[name] in requirement.specifier, (
+            f"{name}=={pins[name]} is not {requirement.specifier}; run make lock"
+        )
 
 
 def test_every_imported_package_is_declared() -> None:

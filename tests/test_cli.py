@@ -21,7 +21,19 @@ import medssml
 from medssml import cli
 from medssml.config import ConfigError
 
-HEAVY = ("torch", "monai", "lightning", "mne", "mlflow", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "transformers")
+HEAVY = (
+    "torch",
+    "monai",
+    "lightning",
+    "mne",
+    "mlflow",
+    "pandas",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "transformers",
+)
 CLEAN = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
@@ -107,7 +119,21 @@ def test_a_verb_is_one_documented_function_with_simple_arguments(name: str) -> N
 
 
 def test_text_becomes_what_the_signature_says() -> None:
-    argv = ("a.nii", "--out", "007", "--task", "x,y", "--task", "z", "--rate", "1e-1", "--set", "a=[1,2]", "--set", "b=c")
+    argv = (
+        "a.nii",
+        "--out",
+        "007",
+        "--task",
+        "x,y",
+        "--task",
+        "z",
+        "--rate",
+        "1e-1",
+        "--set",
+        "a=[1,2]",
+        "--set",
+        "b=c",
+    )
     cli.VERBS["example"] = cli.Verb("", "", ("study",))
     try:
         got = cli.parse("example", example, [*argv, "--freeze", "3", "--dry-run", "--no-shuffle", "--json"])

@@ -134,7 +134,9 @@ def test_the_resolved_config_builds_and_describes_itself(load: Any) -> None:
         ("rate: !!python/object:os.system 1", "rate: 1e-3", 6, ["refused", "plain values"]),
     ],
 )
-def test_a_wrong_config_is_told_the_line_and_the_way_out(load: Any, wrong: str, right: str, line: int, words: list) -> None:
+def test_a_wrong_config_is_told_the_line_and_the_way_out(
+    load: Any, wrong: str, right: str, line: int, words: list
+) -> None:
     message = refused(load, GOOD.replace(right, wrong, 1))
     assert f"x.yaml:{line}: " in message, message
     for word in words:
@@ -147,7 +149,9 @@ def test_a_missing_key_says_what_is_expected(load: Any) -> None:
 
 
 def test_the_command_line_sets_any_key(load: Any) -> None:
-    got = load(GOOD, ("optim.lr=1e-5", "objectives.0.weight=2", "encoders.ct.size=[4, 5, 6]", "devices=2", "optim.steps=50"))
+    got = load(
+        GOOD, ("optim.lr=1e-5", "objectives.0.weight=2", "encoders.ct.size=[4, 5, 6]", "devices=2", "optim.steps=50")
+    )
     assert got["optim"] == {"lr": 1e-5, "steps": 50, "warmup": 10}
     assert got["objectives"][0]["init_args"]["weight"] == 2.0
     assert got["encoders"]["ct"]["init_args"]["size"] == [4, 5, 6]

@@ -126,7 +126,9 @@ def pages_with_python() -> list[Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("blocks", pages_with_python())
-def test_python_snippets_run_page_by_page(blocks: list[Snippet], with_runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_snippets_run_page_by_page(
+    blocks: list[Snippet], with_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(with_runs)
     monkeypatch.setattr("sys.path", [str(with_runs), *os.sys.path])  # type: ignore[attr-defined]
     names: dict[str, Any] = {"__name__": "snippet"}
@@ -157,7 +159,9 @@ def test_the_tutorial_snippets_that_are_left_out_are_few() -> None:
     assert len(skipped) <= 2, skipped
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs")))
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT / "configs"))
+)
 def test_every_shipped_config_is_accepted_and_builds(path: Path) -> None:
     from medssml.config import build, load_config
     from medssml.model import MultimodalModel

@@ -118,7 +118,9 @@ def measure_impact(
 
 def _checked(models: Sequence[MultimodalModel], encoded: Sequence[EncodedStudies]) -> None:
     if not models or len(models) != len(encoded):
-        raise ValueError(f"{len(models)} models and {len(encoded)} sets of encoded studies; expected the same, at least 1")
+        raise ValueError(
+            f"{len(models)} models and {len(encoded)} sets of encoded studies; expected the same, at least 1"
+        )
     first = encoded[0]
     for other in encoded:
         if other.study_id != first.study_id or other.modalities != first.modalities:
@@ -244,7 +246,8 @@ def _performance(measured: _Measured, task: str, how: Intervention, resampling: 
         split = performance_shapley(kind, scores, y, rows, studies.modalities, resampling)
         found[key] = {m: split[m] for m, known in zip(studies.modalities, covered, strict=True) if known}
     found["drop"] = {
-        m: performance_drop(kind, scores, y, has, column, resampling).to_dict() for column, m in enumerate(studies.modalities)
+        m: performance_drop(kind, scores, y, has, column, resampling).to_dict()
+        for column, m in enumerate(studies.modalities)
     }
     return found
 
@@ -279,12 +282,17 @@ def _sweep(
         other = Intervention(baseline, how.empty, min(how.draws, SWEEP_DRAWS), how.seed)
         phis[baseline] = np.stack(
             [
-                study_effects(m, studies_of, task, value=value, intervention=other, predictions=p, device=device).shapley
+                study_effects(
+                    m, studies_of, task, value=value, intervention=other, predictions=p, device=device
+                ).shapley
                 for m, studies_of, p in zip(models, measured.encoded, measured.predictions, strict=True)
             ]
         )
     out: dict[str, Any] = {
-        name: {m: entry["shapley"] for m, entry in modality_summary({"shapley": phi}, studies.modalities, resampling).items()}
+        name: {
+            m: entry["shapley"]
+            for m, entry in modality_summary({"shapley": phi}, studies.modalities, resampling).items()
+        }
         for name, phi in phis.items()
     }
     return {"shapley": out, "sign_flips": _sign_flips(phis, studies.modalities)}

@@ -42,7 +42,8 @@ def performance_drop(kind: str, scores: Array, y: Array, has: Array, column: int
 
     def drop(weights: Array) -> Array:
         return np.stack(
-            [metric(target, a, weights) - metric(target, b, weights) for a, b in zip(with_it, without, strict=True)], axis=1
+            [metric(target, a, weights) - metric(target, b, weights) for a, b in zip(with_it, without, strict=True)],
+            axis=1,
         )
 
     statistic = over_seeds(drop, len(scores), seed=how.seed)

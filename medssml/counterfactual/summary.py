@@ -86,7 +86,7 @@ def modality_summary(
 
 
 def interaction_summary(values: Array, modalities: tuple[str, ...], how: Resampling) -> dict[str, Any]:
-    """"ct,xray" -> interval of the mean interaction, (S, N, M, M), over studies that have both."""
+    """ "ct,xray" -> interval of the mean interaction, (S, N, M, M), over studies that have both."""
     out = {}
     for i, j in combinations(range(len(modalities)), 2):
         pair = values[:, :, i, j]

@@ -77,7 +77,9 @@ def true_values(best: Array, has: Array) -> Array:
     return np.take_along_axis(best, masks, axis=1)
 
 
-def _mean_pairs(result: Mapping[str, Any], best: Array, has: Array, modalities: tuple[str, ...]) -> list[dict[str, Any]]:
+def _mean_pairs(
+    result: Mapping[str, Any], best: Array, has: Array, modalities: tuple[str, ...]
+) -> list[dict[str, Any]]:
     p = np.clip(best, 1e-12, 1 - 1e-12)
     values = true_values(np.log(p / (1 - p)) if result["value"].startswith("logit") else best, has)
     phi = shapley(values)

@@ -65,7 +65,9 @@ class Value:
     @property
     def words(self) -> str:
         """What a page says of it."""
-        return "logit of the predicted class" if (self.kind, self.name) == ("multiclass", "logit") else VALUES[self.name]
+        return (
+            "logit of the predicted class" if (self.kind, self.name) == ("multiclass", "logit") else VALUES[self.name]
+        )
 
     @property
     def defined(self) -> Array:

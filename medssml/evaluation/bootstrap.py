@@ -111,7 +111,13 @@ def resample(statistic: Statistic, subjects: Array, *, n: int = 1000, seed: int 
 
 
 def intervals(
-    statistic: Statistic, subjects: Array, *, n: int = 1000, seed: int = 0, level: float = 0.95, studies: int | None = None
+    statistic: Statistic,
+    subjects: Array,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    studies: int | None = None,
 ) -> list[Interval]:
     """One interval for each of the K values of `statistic`, all from the same resamples.
 

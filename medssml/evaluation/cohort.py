@@ -92,4 +92,6 @@ def open_cohort(
     bad = {problem.row for problem in problems}
     fine = np.array([row not in bad for row in manifest.table.index], dtype=bool)
     some = np.array([bool(dataset.present(index)) for index in range(len(dataset))], dtype=bool)
-    return Cohort(manifest.filter(fine & some), transforms, store, tuple(problems), int((fine & ~some).sum()), num_workers)
+    return Cohort(
+        manifest.filter(fine & some), transforms, store, tuple(problems), int((fine & ~some).sum()), num_workers
+    )

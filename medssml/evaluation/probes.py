@@ -82,7 +82,9 @@ def linear_probe(
     return Probe(scores, {"C": strength, "chosen_on": chosen_on, "n_train": len(y)})
 
 
-def knn_probe(train: Array, y: Array, asked: Array, *, kind: str = "binary", k: int = NEIGHBOURS, classes: int = 2) -> Probe:
+def knn_probe(
+    train: Array, y: Array, asked: Array, *, kind: str = "binary", k: int = NEIGHBOURS, classes: int = 2
+) -> Probe:
     """The mean target (share of each class) among the k training studies of highest cosine similarity.
 
     Args:
@@ -154,7 +156,9 @@ def _folds(kind: str, y: Array, subjects: Array, seed: int) -> list[tuple[Array,
     count = min(FOLDS, len(np.unique(subjects)))
     if count < 2:
         return []
-    splitter = GroupKFold(count) if kind == "regression" else StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    splitter = (
+        GroupKFold(count) if kind == "regression" else StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folds = list(splitter.split(np.zeros(len(y)), y, subjects))

@@ -74,7 +74,9 @@ def probe_subsets(
     found: dict[str, dict[str, Any]] = {method: {} for method in methods}
     answers: dict[int, Answers] = {}
     for mask in subsets(splits.test.modalities)[1:]:
-        sides = {name: embeddings.of(name, mask) for name in ("train", "val", "test") if getattr(splits, name) is not None}
+        sides = {
+            name: embeddings.of(name, mask) for name in ("train", "val", "test") if getattr(splits, name) is not None
+        }
         holds = {name: _holding(getattr(splits, name), target, mask) for name in sides}
         if not holds["test"].any():
             continue

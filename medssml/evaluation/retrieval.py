@@ -108,7 +108,7 @@ def weighted_median(values: Array, weights: Array) -> Array:
 def retrieve_all(
     studies: EncodedStudies, spaces: Mapping[str, Space], *, n: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """"xray->report" -> `retrieve`, for all ordered pairs that enough studies have."""
+    """ "xray->report" -> `retrieve`, for all ordered pairs that enough studies have."""
     found = {f"{a}->{b}": retrieve(studies, spaces, a, b, n=n, seed=seed) for a, b in permutations(spaces, 2)}
     return {name: result for name, result in found.items() if result is not None}
 
@@ -116,7 +116,7 @@ def retrieve_all(
 def examples(
     studies: EncodedStudies, spaces: Mapping[str, Space], *, count: int = EXAMPLES, top: int = 3, seed: int = 0
 ) -> dict[str, list[dict[str, Any]]]:
-    """"xray->report" -> some queries, drawn at random and not for being good: study, rank, the `top` candidates."""
+    """ "xray->report" -> some queries, drawn at random and not for being good: study, rank, the `top` candidates."""
     out: dict[str, list[dict[str, Any]]] = {}
     for query, target in permutations(spaces, 2):
         found = _pairs(studies, spaces, query, target)
@@ -130,7 +130,11 @@ def examples(
                 "query": studies.study_id[rows[i]],
                 "rank": float(rank[i]),
                 "top": [
-                    {"study_id": studies.study_id[rows[j]], "similarity": float(similarity[i, j]), "hit": bool(hits[i, j])}
+                    {
+                        "study_id": studies.study_id[rows[j]],
+                        "similarity": float(similarity[i, j]),
+                        "hit": bool(hits[i, j]),
+                    }
                     for j in np.argsort(-similarity[i], kind="stable")[:top]
                 ],
             }

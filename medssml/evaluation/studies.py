@@ -133,7 +133,9 @@ class EncodedStudies:
         return out
 
 
-def encode_studies(model: MultimodalModel, batches: Iterable[Batch], device: str | torch.device = "cpu") -> EncodedStudies:
+def encode_studies(
+    model: MultimodalModel, batches: Iterable[Batch], device: str | torch.device = "cpu"
+) -> EncodedStudies:
     """Runs every encoder once over `batches`.
 
     Args:
@@ -164,20 +166,25 @@ def _joined(
     tasks = sorted({task for batch in batches for task in batch.targets})
     nan = float("nan")
     return EncodedStudies(
-        encoded={m: _stacked([e[m] for _, e, _ in parts if m in e]) for m in modalities if any(m in e for _, e, _ in parts)},
+        encoded={
+            m: _stacked([e[m] for _, e, _ in parts if m in e]) for m in modalities if any(m in e for _, e, _ in parts)
+        },
         present=torch.cat([batch.present for batch in batches]),
         modalities=modalities,
         study_id=tuple(study for batch in batches for study in batch.study_id),
         subject=torch.cat([batch.subject for batch in batches]).numpy(),
         targets={
-            t: torch.cat([b.targets.get(t, torch.full((len(b),), nan)).double() for b in batches]).numpy() for t in tasks
+            t: torch.cat([b.targets.get(t, torch.full((len(b),), nan)).double() for b in batches]).numpy()
+            for t in tasks
         },
         content={
             m: torch.cat([b.content[m] for b in batches if m in b.content]).numpy()
             for m in modalities
             if any(m in b.content for b in batches)
         },
-        raw={m: torch.cat([r[m] for _, _, r in parts if m in r]) for m in modalities if any(m in r for _, _, r in parts)},
+        raw={
+            m: torch.cat([r[m] for _, _, r in parts if m in r]) for m in modalities if any(m in r for _, _, r in parts)
+        },
     )
 
 

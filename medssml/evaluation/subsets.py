@@ -215,7 +215,9 @@ def embed_subset(
 ) -> Array:
     """(N, D) fused embeddings from the modalities of a subset; None for all that each study has."""
     within = studies.present if mask is None else within_subset(studies.present, mask)
-    return torch.cat([fused.pooled.float().cpu() for fused in fuse_studies(model, studies, within, device=device)]).numpy()
+    return torch.cat(
+        [fused.pooled.float().cpu() for fused in fuse_studies(model, studies, within, device=device)]
+    ).numpy()
 
 
 def subset_metrics(

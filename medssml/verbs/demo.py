@@ -82,7 +82,9 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
         return code
     console.say("")
     if story.seconds:
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
+        peak = (
+            max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
+        )
         console.say(f"this took {console.duration(story.seconds)} and {peak:.1f} GiB of memory at most")
     else:
         console.say("everything was done before; --fresh starts over")
@@ -112,8 +114,15 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
     pretraining = {"config": config_file(scale.pretrain), "out": run / "pretrain", "overrides": scale.overrides}
     tuning = {"checkpoint": str(run / "pretrain"), "task": ["all"], "labels": scale.labels, "out": run}
     return [
-        Station("cohort", f"simulate {scale.studies} studies", phantom, {"out": cohort, "studies": scale.studies, "seed": seed}),
-        Station("check", "check every file", check, {"manifest": shared["manifest"], "problems": cohort / "problems.csv"}),
+        Station(
+            "cohort",
+            f"simulate {scale.studies} studies",
+            phantom,
+            {"out": cohort, "studies": scale.studies, "seed": seed},
+        ),
+        Station(
+            "check", "check every file", check, {"manifest": shared["manifest"], "problems": cohort / "problems.csv"}
+        ),
         Station("pretrain", "pretrain without labels", pretrain, shared | pretraining),
         Station(
             "finetune",
@@ -137,7 +146,9 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
     return [
         Station("evaluate", "evaluate every missing pattern", evaluate, shared | {"out": run}),
         *(
-            Station(f"impact-{task}", f"impact of each modality on {task}", impact, shared | {"task": task, "out": place})
+            Station(
+                f"impact-{task}", f"impact of each modality on {task}", impact, shared | {"task": task, "out": place}
+            )
             for task, place in zip(scale.tasks, places, strict=True)
         ),
         Station("report", "write the report", report, {"run": run}),

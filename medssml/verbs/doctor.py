@@ -94,7 +94,9 @@ def _packages() -> Iterator[Finding]:
     for extra in sorted(set(importlib.metadata.metadata("medssml").get_all("Provides-Extra") or ()) - {"dev"}):
         names = _extra(extra)
         installed = [f"{name} {version}" for name in names if (version := _version(name))]
-        complete = ", ".join(installed) if len(installed) == len(names) else f"not installed (pip install {' '.join(names)})"
+        complete = (
+            ", ".join(installed) if len(installed) == len(names) else f"not installed (pip install {' '.join(names)})"
+        )
         yield Finding("extra", extra, "ok", complete)
 
 
@@ -142,7 +144,9 @@ def _compute() -> Iterator[Finding]:
         yield Finding("compute", "threads", "note", f"{torch.get_num_threads()} threads on {usable} cores", fix)
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
-        yield Finding("compute", "GPU", "ok", f"none in use (torch {torch.__version__}, {built}); the CPU does the work")
+        yield Finding(
+            "compute", "GPU", "ok", f"none in use (torch {torch.__version__}, {built}); the CPU does the work"
+        )
         return
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)

@@ -77,7 +77,9 @@ def evaluate(
     with console.step("encoding"):
         splits = _splits(cohort, predictor.model, split, probes, where)
     with console.step("metrics"):
-        results, predictions = _tasks(predictor.model, splits, cohort, names, manifest, truth, bootstrap, seed, probes, where)
+        results, predictions = _tasks(
+            predictor.model, splits, cohort, names, manifest, truth, bootstrap, seed, probes, where
+        )
         retrieval, shown = _retrieval(checkpoint, splits.test, bootstrap, seed)
     protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits)
     write_json(Path(out) / "metrics.json", {"tasks": results, "retrieval": retrieval, "protocol": protocol})
@@ -151,7 +153,9 @@ def _tasks(
     return results, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _retrieval(checkpoint: str, studies: EncodedStudies, bootstrap: int, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _retrieval(
+    checkpoint: str, studies: EncodedStudies, bootstrap: int, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
     from medssml.evaluation.retrieval import examples, retrieve_all, spaces_of
     from medssml.verbs.inference import contrast_heads
 
@@ -162,9 +166,7 @@ def _retrieval(checkpoint: str, studies: EncodedStudies, bootstrap: int, seed: i
     return found, {"space": space, "pairs": examples(studies, spaces, seed=seed)}
 
 
-def _protocol(
-    cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint: str, splits: Splits
-) -> dict[str, Any]:
+def _protocol(cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint: str, splits: Splits) -> dict[str, Any]:
     from medssml.verbs.inference import weights_hash
 
     table = cohort.manifest

@@ -159,9 +159,7 @@ def _reference(table: Manifest, chosen: Manifest, task: str, split: str, seed: i
     return train.filter(np.sort(np.random.default_rng([seed, 3]).permutation(len(train))[:MOST_REFERENCE]))
 
 
-def _cohort(
-    predictor: Predictor, chosen: Manifest, reference: Manifest | None, cache: Path, workers: int
-) -> Cohort:
+def _cohort(predictor: Predictor, chosen: Manifest, reference: Manifest | None, cache: Path, workers: int) -> Cohort:
     from dataclasses import replace
 
     import pandas as pd

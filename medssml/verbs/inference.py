@@ -17,7 +17,7 @@ LIMIT, LEAST = 0.01, 5
 
 
 def chosen_device(device: str) -> str:
-    """"cpu" or "cuda"; auto = cuda where there is one.
+    """ "cpu" or "cuda"; auto = cuda where there is one.
 
     Raises:
         ValueError: unknown, or there is no such device.
@@ -68,7 +68,9 @@ def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
     table = pd.DataFrame([asdict(problem) for problem in cohort.problems])
     write_csv(folder / "problems.csv", table[list(PROBLEM_COLUMNS)])
     rows = len({problem.row for problem in cohort.problems})
-    console.warn(f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why")
+    console.warn(
+        f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why"
+    )
     return 4 if rows > max(LIMIT * asked, LEAST) else out
 
 

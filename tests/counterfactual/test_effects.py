@@ -141,7 +141,9 @@ def test_value_functions() -> None:
     np.testing.assert_allclose(value(classes, rows), softmax.max(1))
     np.testing.assert_allclose(value(np.stack([classes, classes], 1), rows), np.stack([softmax.max(1)] * 2, 1))
     np.testing.assert_allclose(value.of_others(classes, rows)[0], softmax[:, [2, 0]].mean(0))
-    np.testing.assert_allclose(Value.of("multiclass", "label", classes, np.array([1.0, 1.0]))(classes, rows), softmax[:, 1])
+    np.testing.assert_allclose(
+        Value.of("multiclass", "label", classes, np.array([1.0, 1.0]))(classes, rows), softmax[:, 1]
+    )
     np.testing.assert_allclose(Value.of("multiclass", "logit", classes, y)(classes, rows), [3, 2])
     assert Value.of("regression", None, outputs, y)(outputs, rows) is not None
     with pytest.raises(ValueError, match="accepted: output"):

@@ -136,7 +136,9 @@ def test_the_order_and_the_batches_of_the_studies_do_not_matter() -> None:
     x, y = simulated(60)
     model = formula_model(MODALITIES, lambda z: z @ WEIGHTS)
     whole = encode_studies(model, [number_batch(x, MODALITIES, y=y)])
-    split = encode_studies(model, [number_batch(x[:25], MODALITIES, y=y[:25]), number_batch(x[25:], MODALITIES, y=y[25:])])
+    split = encode_studies(
+        model, [number_batch(x[:25], MODALITIES, y=y[:25]), number_batch(x[25:], MODALITIES, y=y[25:])]
+    )
     quantities = ["shapley", "necessity", "sufficiency", "prediction"]
     a, b = (measure_impact([model], [s], TASK, bootstrap=20, sweep=()).rows for s in (whole, split))
     np.testing.assert_allclose(a[quantities], b[quantities], atol=1e-12)
@@ -190,7 +192,9 @@ def test_the_best_reader_has_the_true_impact_and_a_wrong_one_does_not() -> None:
         model = formula_model(MODALITIES, formula)
         batch = number_batch(x, MODALITIES, y=y)
         how = Intervention(empty="model")
-        found = measure_impact([model], [encode_studies(model, [batch])], TASK, bootstrap=200, sweep=(), intervention=how)
+        found = measure_impact(
+            [model], [encode_studies(model, [batch])], TASK, bootstrap=200, sweep=(), intervention=how
+        )
         result = compare_with_truth(found.result, found.rows, truth)
         assert result is not None
         return result

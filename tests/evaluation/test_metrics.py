@@ -101,4 +101,6 @@ def test_calibration_error_by_hand_and_bins_never_split_ties() -> None:
 
 def test_separated_classes_have_no_slope() -> None:
     y = np.r_[np.zeros(20), np.ones(20)]
-    assert np.isnan(metrics.point(calibration.slope, y, np.r_[np.full(20, 0.3), np.full(20, 0.6)] + np.linspace(0, 0.1, 40)))
+    assert np.isnan(
+        metrics.point(calibration.slope, y, np.r_[np.full(20, 0.3), np.full(20, 0.6)] + np.linspace(0, 0.1, 40))
+    )

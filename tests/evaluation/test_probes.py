@@ -116,7 +116,9 @@ def test_retrieval_is_perfect_where_modalities_agree_and_at_chance_where_not() -
     assert both is not None and both["r@1"]["estimate"] == 1 and both["median_rank"]["estimate"] == 1
     found = retrieve_all(studies, spaces, n=50)
     assert len(found) == 6
-    assert found["eeg->ct"]["r@5"]["estimate"] < 0.2 and found["eeg->ct"]["r@5"]["chance"] == pytest.approx(0.061, abs=1e-3)
+    assert found["eeg->ct"]["r@5"]["estimate"] < 0.2 and found["eeg->ct"]["r@5"]["chance"] == pytest.approx(
+        0.061, abs=1e-3
+    )
     assert found["eeg->ct"]["median_rank"]["chance"] == 40.5
 
 

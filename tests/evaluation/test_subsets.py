@@ -120,7 +120,9 @@ def test_answers_of_a_subset_leave_out_studies_without_it() -> None:
 
 def test_a_modality_cannot_be_taken_from_a_study_that_lacks_it() -> None:
     model = formula_model(MODALITIES, lambda z: z.sum(dim=1))
-    studies = encode_studies(model, [number_batch(torch.tensor([[1.0, float("nan"), 2.0], [3.0, 4.0, 5.0]]), MODALITIES)])
+    studies = encode_studies(
+        model, [number_batch(torch.tensor([[1.0, float("nan"), 2.0], [3.0, 4.0, 5.0]]), MODALITIES)]
+    )
     rows = torch.tensor([1])
     with pytest.raises(ValueError, match="does not have it"):
         studies.gather(rows, torch.tensor([[True, True, True]]), torch.tensor([[1, 0, 1]]))

@@ -19,7 +19,9 @@ def findings(folder: Path, topic: str) -> dict[str, dict[str, Any]]:
 def test_a_machine_that_runs_these_tests_is_ready(tmp_path: Path) -> None:
     result = doctor(folder=tmp_path)
     assert result["exit_code"] == 0
-    assert {"python", "package", "codec", "compute", "memory", "disk", "sqlite"} <= {f["topic"] for f in result["findings"]}
+    assert {"python", "package", "codec", "compute", "memory", "disk", "sqlite"} <= {
+        f["topic"] for f in result["findings"]
+    }
     assert list(tmp_path.iterdir()) == []
 
 
@@ -35,7 +37,9 @@ def test_versions_are_the_installed_ones(tmp_path: Path) -> None:
     assert "pytest" not in packages
 
 
-def test_a_missing_and_an_old_package_are_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_and_an_old_package_are_named_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = module._version
     versions = {"monai": None, "pydicom": "2.4.0"}
     monkeypatch.setattr(module, "_version", lambda name: versions[name] if name in versions else original(name))

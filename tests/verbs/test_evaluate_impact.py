@@ -23,7 +23,7 @@ from medssml.verbs.predict import predict
 
 MODALITIES = ("ct", "xray", "eeg")
 #: A package of a user's own: an encoder and a transform of files that hold one number.
-PLUGIN = '''
+PLUGIN = """
 import numpy as np
 import torch
 from medssml.encoders.base import Encoder, as_encoded
@@ -52,7 +52,7 @@ class NumberTransform(Transform):
 
     def __call__(self, prepared, rng=None):
         return torch.tensor(float(prepared["number"][0]))
-'''
+"""
 
 
 @dataclass(frozen=True)
