@@ -8,13 +8,21 @@ from pathlib import Path
 def report(run: Path, *, out: Path | None = None) -> Path:
     """One HTML file that shows what a run folder holds, and needs nothing else to be read.
 
+    Where the run was tracked, the page joins it in MLflow.
+
     Args:
         run: folder that pretrain, finetune, evaluate or impact wrote; folders below it are looked through too.
         out: the file; default report.html in the run folder.
 
     Returns:
         the file.
+
+    Raises:
+        ValueError: no such folder, or no result file in it.
     """
     from medssml.reports import write_report
+    from medssml.tracking import add_artifact
 
-    return write_report(run, out)
+    page = write_report(run, out)
+    add_artifact(run, page)
+    return page
