@@ -1,7 +1,7 @@
 """What travels between the parts: a batch of studies, of which each modality holds only the rows that exist.
 
 The page to read first. `Batch.inputs[m]` has `n_m` rows, one for every study that has modality `m`; `Batch.present`
-says which studies these are. No part of medssml ever sees a placeholder for something that is absent.
+says which studies these are. No part of medssml ever sees a stand-in for something that is absent.
 """
 
 from __future__ import annotations
