@@ -151,7 +151,7 @@ def write_files(
         progress: told (studies done, studies in all).
     """
     rows = table.to_dict("records")
-    count = workers if workers is not None else 1 if len(rows) < 64 else len(os.sched_getaffinity(0))
+    count = workers if workers is not None else 1 if len(rows) < 64 else _cores()
     if count <= 1:
         for done, row in enumerate(rows, start=1):
             write_study(row, out, seed, dicom=dicom, xray_bits=xray_bits)
@@ -167,6 +167,11 @@ def write_files(
         if progress is not None:
             progress(done, len(rows))
     get_reusable_executor().shutdown(wait=True)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def write_study(row: dict, out: Path, seed: int, *, dicom: bool = False, xray_bits: int = 16) -> None:

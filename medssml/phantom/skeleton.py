@@ -84,8 +84,9 @@ def _paint_spine(volume: Field, cage: Cage) -> None:
     ring = (np.sqrt((x / 18) ** 2 + ((y - centre) / 15.5) ** 2) - 1) * 16
     body = np.where(within < 9.5, 150 + 9 * within, 70).astype(np.float32)
     paint(volume[part], cover(ring), body)
-    canal = np.sqrt((x / 10) ** 2 + ((y - centre + 24) / 8.5) ** 2) * 9 - 9
-    paint(volume[part], cover(np.abs(canal - 4.0) - 3.5) * cover(within - 8.5), 330)
+    canal = (np.sqrt((x / 10) ** 2 + ((y - centre + 24) / 8.5) ** 2) * 9 - 9).astype(np.float32)
+    arch = (np.abs(canal - 4.0) - 3.5).astype(np.float32)
+    paint(volume[part], cover(arch) * cover(within - 8.5), 330)
     paint(volume[part], cover(canal), 25)
     behind = y - centre
     spinous = np.maximum(np.maximum(np.abs(x) - 3.5, np.abs(behind + 44) - 13), within - 7)

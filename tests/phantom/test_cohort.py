@@ -181,3 +181,12 @@ def test_an_interrupted_cohort_is_written_again(tmp_path: Path) -> None:
 def test_impossible_designs_are_refused_with_the_way_out(fault: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Design(**fault)
+
+
+def test_the_verbs_cohort_passes_every_check(cohort: Path) -> None:
+    from medssml.data.checks import check_manifest
+    from medssml.data.manifest import Manifest
+
+    studies = Manifest.read(cohort)
+    assert studies.modalities == MODALITIES and set(studies.tasks) == set(TASKS)
+    assert [problem for problem in check_manifest(studies, deep=True, workers=1) if problem.action != "fixed"] == []
