@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medssml.batch import Batch
+from medssml.batch import Batch, Encoded
 from medssml.losses.gather import global_sum
 from medssml.model import MultimodalModel, Task
 from medssml.objectives.draws import uniform
@@ -26,6 +27,10 @@ LEAST_LABELLED = 10
 class FineTuner(Learner):
     """loss = mean over the tasks that are labelled in the batch of the mean over their labelled studies.
 
+    With `unimodal_weight` w, the same loss of each modality seen alone is added, w times their mean: a rich modality
+    that answers first leaves no gradient for a poor one, which then fails where it is all there is (the separate
+    decoders of mmFormer, Zhang et al. 2022). It costs fusion passes only.
+
     Args:
         model: has a head for every task.
         tasks: which of its tasks to learn; None for all.
@@ -33,6 +38,7 @@ class FineTuner(Learner):
         freeze: "none"; "encoders": projections, fusion and heads learn; "all_but_heads"; or n: the first n blocks of
             every encoder, and what comes before them, stay as they are.
         modality_dropout: each present modality of a study is hidden with this probability, never all of them.
+        unimodal_weight: of the loss of each modality alone; 0 for none.
         class_weights: task -> weight of each class in the loss.
         label_smoothing: share of the target that goes to all classes alike; not for regression.
         seed: of dropout and modality dropout.
@@ -46,6 +52,7 @@ class FineTuner(Learner):
         *,
         freeze: str | int = "none",
         modality_dropout: float = 0.0,
+        unimodal_weight: float = 0.0,
         class_weights: Mapping[str, Sequence[float]] | None = None,
         label_smoothing: float = 0.0,
         seed: int = 0,
@@ -54,7 +61,10 @@ class FineTuner(Learner):
         self.tasks: dict[str, Task] = _chosen(model, tasks)
         if not 0 <= modality_dropout < 1:
             raise ValueError(f"modality_dropout is {modality_dropout}; fix: a probability from 0 to below 1")
+        if not unimodal_weight >= 0:
+            raise ValueError(f"unimodal_weight is {unimodal_weight}; fix: 0 or a positive number")
         self.modality_dropout = modality_dropout
+        self.unimodal_weight = unimodal_weight
         self.label_smoothing = label_smoothing
         self.class_weights = {name: torch.tensor(list(value)) for name, value in (class_weights or {}).items()}
         self.frozen = freeze_parts(model, freeze)
@@ -71,12 +81,34 @@ class FineTuner(Learner):
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """ "loss", and "loss/TASK" for every task that somebody in the batch, on any rank, is labelled for."""
-        logits = self._logits(batch, self.model, self._within(batch))
-        losses = self._task_losses(logits, batch)
+        batch = self.model.align(batch)
+        encoded = self.model.encode(batch)
+        losses = self._task_losses(self._answers(self.model, encoded, batch, self._within(batch)), batch)
         if not losses:
             return {}
         numbers = {f"loss/{task}": loss.detach() for task, loss in losses.items()}
-        return {"loss": torch.stack(list(losses.values())).mean(), **numbers}
+        loss = torch.stack(list(losses.values())).mean()
+        alone = self._alone(encoded, batch) if self.unimodal_weight > 0 else {}
+        if alone:
+            numbers |= {f"loss/{name} alone": value.detach() for name, value in alone.items()}
+            loss = loss + self.unimodal_weight * torch.stack(list(alone.values())).mean()
+        return {"loss": loss, **numbers}
+
+    def _alone(self, encoded: dict[str, Encoded], batch: Batch) -> dict[str, Tensor]:
+        """Modality -> loss of the labelled studies that have it, answered from it alone; every rank asks for each."""
+        losses = {}
+        for column, modality in enumerate(self.model.modalities):
+            within = torch.zeros_like(batch.present)
+            within[:, column] = batch.present[:, column]
+            asked = {
+                task: torch.where(within[:, column], values, torch.nan)
+                for task, values in batch.targets.items()
+                if task in self.tasks
+            }
+            found = self._task_losses(self._answers(self.model, encoded, batch, within), replace(batch, targets=asked))
+            if found:
+                losses[modality] = torch.stack(list(found.values())).mean()
+        return losses
 
     def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
         """ "loss", "auroc/TASK" (or "mse/TASK" of a regression) where there are enough labels, and "auroc", their mean."""
@@ -100,15 +132,20 @@ class FineTuner(Learner):
             return metrics["auroc"]
         return -metrics["loss"] if "loss" in metrics else None
 
-    def _logits(self, batch: Batch, model: MultimodalModel, within: Tensor | None = None) -> dict[str, Tensor]:
+    def _logits(self, batch: Batch, model: nn.Module) -> dict[str, Tensor]:
         batch = model.align(batch)
-        fused = model.fuse(model.encode(batch), batch.present, within)
+        return self._answers(model, model.encode(batch), batch)
+
+    def _answers(
+        self, model: nn.Module, encoded: dict[str, Encoded], batch: Batch, within: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Task -> logits of the tasks that are learned, from what may be seen."""
+        fused = model.fuse(encoded, batch.present, within)
         return {task: model.heads[task](fused.pooled) for task in self.tasks if task in batch.targets}
 
     def _within(self, batch: Batch) -> Tensor | None:
         if not self.training or self.modality_dropout == 0:
             return None
-        batch = self.model.align(batch)
         return hide_modalities(batch.present, batch.key, self.modality_dropout, self.seed)
 
     def _task_losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

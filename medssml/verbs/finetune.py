@@ -231,6 +231,7 @@ def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> FineTune
         settings_of(config)[0],
         freeze=config["freeze"],
         modality_dropout=config["modality_dropout"],
+        unimodal_weight=config["unimodal_weight"],
         class_weights=weights,
         label_smoothing=config["label_smoothing"],
         seed=int(config["seed"]),

@@ -58,6 +58,7 @@ class FinetuneConfig:
 
     freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
     modality_dropout: probability that a present modality of a training study is hidden; never all of them.
+    unimodal_weight: of the loss of each modality alone, beside that of all together; 0 for none.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
     """
 
@@ -66,6 +67,7 @@ class FinetuneConfig:
     data: DataSettings = field(default_factory=DataSettings)
     freeze: int | str = "none"
     modality_dropout: float = 0.25
+    unimodal_weight: float = 0.0
     class_weights: Literal["balanced"] | None = None
     label_smoothing: float = 0.0
     seed: int = 0

@@ -41,6 +41,22 @@ def test_the_loss_is_the_mean_over_tasks_of_the_mean_over_labelled_studies() -> 
     torch.testing.assert_close(found["loss"], (a + b) / 2)
 
 
+def test_each_modality_alone_is_the_loss_of_the_batch_without_the_others() -> None:
+    plain, both = tuner(), tuner(unimodal_weight=0.5)
+    both.load_state_dict(plain.state_dict())
+    batch = batch_with(a=[1, 0, NAN, 1, 0, 1], b=[NAN, NAN, 0, NAN, 1, 1])
+    alone = []
+    for modality in batch.modalities:
+        others = batch.without(*(name for name in batch.modalities if name != modality))
+        has = batch.present[:, batch.column(modality)]
+        seen = replace(others, targets={t: torch.where(has, v, torch.nan) for t, v in batch.targets.items()})
+        found = plain.terms(seen)
+        if found:
+            alone.append(found["loss"])
+    expected = plain.terms(batch)["loss"] + 0.5 * torch.stack(alone).mean()
+    torch.testing.assert_close(both.terms(batch)["loss"], expected)
+
+
 def test_a_task_nobody_is_labelled_for_is_left_out_and_its_head_has_no_gradient() -> None:
     learner = tuner()
     found = learner.terms(batch_with(a=[1, 0, 1], b=[NAN, NAN, NAN]))
