@@ -132,12 +132,12 @@ class FineTuner(Learner):
             return metrics["auroc"]
         return -metrics["loss"] if "loss" in metrics else None
 
-    def _logits(self, batch: Batch, model: nn.Module) -> dict[str, Tensor]:
+    def _logits(self, batch: Batch, model: MultimodalModel) -> dict[str, Tensor]:
         batch = model.align(batch)
         return self._answers(model, model.encode(batch), batch)
 
     def _answers(
-        self, model: nn.Module, encoded: dict[str, Encoded], batch: Batch, within: Tensor | None = None
+        self, model: MultimodalModel, encoded: dict[str, Encoded], batch: Batch, within: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Task -> logits of the tasks that are learned, from what may be seen."""
         fused = model.fuse(encoded, batch.present, within)
