@@ -244,6 +244,7 @@ def classical_answers(study: Study, plan: Plan) -> pd.DataFrame:
 def _classical(study: Study, plan: Plan) -> pd.DataFrame:
     from medssml.data.manifest import Manifest
     from medssml.evaluation.classical import ClassicalBaseline
+    from medssml.evaluation.comparison import COLUMNS
     from medssml.evaluation.studies import subset_name, subsets
 
     table = Manifest.read(plan.table, study.root)
@@ -262,7 +263,7 @@ def _classical(study: Study, plan: Plan) -> pd.DataFrame:
         answer = model.predict({m: [features[m][i] for i in np.flatnonzero(asked)] for m in names})
         columns = {"study_id": np.array(table.study_ids)[asked], "subject": subject[asked], "y": y[asked]}
         frames.append(pd.DataFrame({**columns, "subset": subset_name(mask, table.modalities), "probability": answer}))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
 
 
 def classical_features(study: Study, table: Any, modality: str) -> list[Any]:
@@ -296,7 +297,10 @@ def tabulate(
 
     results: dict[str, dict[str, Any]] = {}
     for (task, name), tables in answers.items():
-        whole = pd.concat(tables, ignore_index=True)
+        some = [table for table in tables if len(table)]
+        if not some:
+            continue  # too few labels to fit anything
+        whole = pd.concat(some, ignore_index=True)
         further = whole["study_id"].map(origin).fillna("") != ""
         for part, label in ((whole.loc[~further], name), (whole.loc[further], f"{name} [test manifest]")):
             if len(part):

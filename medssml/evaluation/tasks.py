@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from medssml.evaluation.studies import EncodedStudies, subset_name
 from medssml.evaluation.subsets import Predictions, predict_subsets, subset_metrics
 from medssml.evaluation.truth import bayes_by_subset
 from medssml.model import MultimodalModel
+
+#: Columns of predictions.csv, which it has even where nothing could be answered.
+PREDICTION_COLUMNS = ("study_id", "subject", "split", "task", "subset", "probability", "y", "method")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,13 @@ def evaluate_task(
             frames.append(_probe_table(answers, target, embeddings.splits.test, split_of))
     if "subsets" not in entry:
         entry |= {"method": "none", "subsets": {}, "reason": "the model has no head for it, and no probe was fitted"}
-    return entry, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return entry, stacked(frames)
+
+
+def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of predictions.csv of several tasks or subsets; its columns where there is no row."""
+    some = [frame for frame in frames if len(frame)]
+    return pd.concat(some, ignore_index=True) if some else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
 
 
 def _by_head(
@@ -155,4 +164,4 @@ def _probe_table(
         if classes > 1:
             columns["class"] = np.tile(np.arange(classes), len(rows))
         frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return stacked(frames)

@@ -131,10 +131,8 @@ def _tasks(
     device: str,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The entry `tasks` of metrics.json, and predictions.csv."""
-    import pandas as pd
-
     from medssml.evaluation.probing import FusedEmbeddings, Target
-    from medssml.evaluation.tasks import TaskSettings, evaluate_task
+    from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
     from medssml.evaluation.truth import find_truth, read_truth
 
     found = truth if truth is not None else find_truth(manifest)
@@ -150,7 +148,7 @@ def _tasks(
         target = Target(name, label.kind, label.n_classes)
         results[name], frame = evaluate_task(model, embeddings, target, settings, split_of)
         frames.append(frame)
-    return results, pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return results, stacked(frames)
 
 
 def _retrieval(

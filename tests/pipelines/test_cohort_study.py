@@ -1,0 +1,167 @@
+"""The cohort study on simulated studies: its results, that it resumes, and that test labels reach no model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines import cohort_study
+
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
+MODALITIES = ("ct", "xray", "eeg", "report")
+TASKS = ["malignant", "effusion"]
+#: The test split has 12 studies; 8 of them keep their label of the first task, which is therefore cross-validated.
+TEST, LABELLED, FEW = 12, 8, 10
+
+pytestmark = pytest.mark.slow
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def with_splits(table: pd.DataFrame) -> pd.DataFrame:
+    """Every study twice, under other names; the last ones are test; classes alternate, so that none is rare."""
+    table = pd.concat([table, table], ignore_index=True)
+    rows = np.arange(len(table))
+    split = np.where(rows >= len(table) - TEST, "test", np.where(rows < 6, "val", "train"))
+    names = {"subject_id": [f"p{row:02d}" for row in rows], "study_id": [f"s{row:02d}" for row in rows]}
+    table = table.assign(split=split, **names)
+    for task in TASKS:
+        table[f"label_{task}"] = (rows % 2).astype(str)
+    table.loc[table.index[-TEST:-LABELLED], f"label_{TASKS[0]}"] = ""
+    return table
+
+
+@pytest.fixture(scope="module")
+def manifests(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The small cohort with labels of both classes everywhere, and the same files as a second hospital's studies."""
+    place = tmp_path_factory.mktemp("cohorts")
+    table = with_splits(read(cohort))
+    table.to_csv(place / "first.csv", index=False)
+    other = table.iloc[-TEST:].assign(label_malignant=["0", "1"] * (TEST // 2))
+    for column in ("subject_id", "study_id"):
+        other[column] = "other-" + other[column]
+    other.to_csv(place / "second.csv", index=False)
+    return place / "first.csv", place / "second.csv"
+
+
+@contextmanager
+def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What is trained, encoded or fitted meanwhile."""
+    from medssml.evaluation.classical import ClassicalBaseline
+    from medssml.evaluation.cohort import Cohort
+    from medssml.verbs import training
+
+    log: list[str] = []
+    with monkeypatch.context() as patch:
+        for owner, name in ((training, "train"), (Cohort, "encode"), (ClassicalBaseline, "fit")):
+            original = getattr(owner, name)
+
+            def told(*args: Any, _name: str = name, _original: Any = original, **options: Any) -> Any:
+                log.append(_name)
+                return _original(*args, **options)
+
+            patch.setattr(owner, name, told)
+        yield log
+
+
+@pytest.fixture(scope="module")
+def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return {
+        "manifest": manifests[0],
+        "test_manifest": manifests[1],
+        "data_root": cohort.parent,
+        "out": tmp_path_factory.mktemp("study"),
+        "seeds": 1,
+        "tasks": TASKS,
+        "config": SMOKE / "pretrain.yaml",
+        "finetune_config": SMOKE / "finetune.yaml",
+        "folds": 2,
+        "cross_validate_below": FEW,
+        "bootstrap": 50,
+        "threads": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def done(options: dict[str, Any]) -> Path:
+    cohort_study.main(**options)
+    return Path(options["out"])
+
+
+def test_results_have_every_method_and_subset_with_its_interval(done: Path, options: dict[str, Any]) -> None:
+    results = json.loads((done / "results.json").read_text())
+    methods = [name + part for name in ("classical", "probe", "finetune") for part in ("", " [test manifest]")]
+    assert list(results) == TASKS
+    assert set(results["effusion"]) == set(methods)
+    assert set(results["malignant"]) == {
+        *methods,
+        *(f"{n} (cross-validated)" for n in ("classical", "probe", "finetune")),
+    }
+    for task, found in results.items():
+        for name, subsets in found.items():
+            assert set(subsets) >= set(MODALITIES), (task, name)
+            for subset, entry in subsets.items():
+                assert set(subset.split("+")) <= set(MODALITIES)
+                assert {"estimate", "ci_low", "ci_high", "n"} <= set(entry["auroc"])
+                assert 0 <= entry["auroc"]["estimate"] <= 1 and 0 < entry["positives"] < entry["auroc"]["n"]
+    whole = read(options["manifest"])
+    seen = whole.loc[(whole["split"] == "test") & (whole["report"] != "")]
+    assert results["effusion"]["finetune"]["report"]["auroc"]["n"] == len(seen)
+    labelled = whole.loc[(whole["label_malignant"] != "") & (whole["report"] != "")]
+    assert results["malignant"]["finetune (cross-validated)"]["report"]["auroc"]["n"] == len(labelled)
+    assert "AUROC" in (done / "results.html").read_text()
+    assert json.loads((done / "protocol.json").read_text())["seeds"] == 1
+
+
+def test_run_again_it_computes_nothing_and_says_the_same(
+    done: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (done / "results.json").read_bytes()
+    weights = {path: path.stat().st_mtime_ns for path in done.rglob("model.safetensors")}
+    started = time.perf_counter()
+    with counted(monkeypatch) as log:
+        cohort_study.main(**options)
+    assert log == [] and len(weights) == 1 + 4
+    assert time.perf_counter() - started < 10
+    assert (done / "results.json").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("model.safetensors")} == weights
+
+
+def test_labels_of_test_studies_change_no_answer(done: Path, options: dict[str, Any], tmp_path: Path) -> None:
+    flipped = []
+    for name in ("manifest", "test_manifest"):
+        table = read(options[name])
+        held = table["split"] == "test"
+        for task in TASKS:
+            column = f"label_{task}"
+            table.loc[held, column] = table.loc[held, column].map({"0": "1", "1": "0", "": ""})
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+        flipped.append(tmp_path / f"{name}.csv")
+    root = options["data_root"]
+    table, origin, common = cohort_study.merged_table(*flipped, root)
+    study = cohort_study.Study(
+        tmp_path / "study", common, flipped[0], options["config"], options["finetune_config"], threads=1
+    )
+    (plan,) = cohort_study.plans_of(study, table, "effusion", set(origin), folds=2, few=FEW)
+    answers = cohort_study.model_answers(study, plan, done / "seed0" / "pretrain", seed=0)
+    answers["classical"] = cohort_study.classical_answers(study, plan)
+    for name, ours in answers.items():
+        folder = done / "classical" if name == "classical" else done / "seed0" / "answers"
+        theirs = pd.read_csv(
+            folder / f"{'' if name == 'classical' else name + '_'}effusion.csv", dtype={"study_id": str}
+        )
+        keys = ["study_id", "subset"]
+        both = ours.fillna({"subset": ""}).merge(theirs.fillna({"subset": ""}), on=keys, suffixes=("", "_before"))
+        assert len(both) == len(ours) == len(theirs) > 0
+        np.testing.assert_array_equal(both["probability"], both["probability_before"], err_msg=name)
+        np.testing.assert_array_equal(both["y"], 1 - both["y_before"])
