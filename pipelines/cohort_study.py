@@ -313,14 +313,18 @@ def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: 
     import hashlib
 
     import medssml
+    from medssml.config import load_config
+    from medssml.verbs.finetune import which_weights
+    from medssml.verbs.training_config import FinetuneConfig
 
+    finetuning = load_config(study.finetune_config, FinetuneConfig)
     return {
         "medssml": medssml.__version__,
         "manifest_sha256": hashlib.sha256(study.manifest.read_bytes()).hexdigest(),
         "studies": {split or "none": int(count) for split, count in table["split"].value_counts().items()},
         "pretraining": "training studies, no labels, one model for all tasks; configs: "
         f"{study.config.name}, {study.finetune_config.name}",
-        "finetune": "all labelled training studies; weights chosen on the validation studies, never on test",
+        "finetune": f"all labelled training studies; {which_weights(finetuning['trainer'])}; no label of a test study",
         "probe": "logistic regression on the frozen embedding, its penalty chosen on validation or by inner folds",
         "classical": "intensity and size (CT), HOG (X-ray), band power (EEG), TF-IDF (report) and logistic regression, "
         "one per subset, its penalty chosen by cross-validation over training subjects; no seed",

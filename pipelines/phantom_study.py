@@ -49,9 +49,12 @@ def main(
     """
     import torch
 
+    from medssml.config import load_config
     from medssml.evaluation.results import write_json
     from medssml.reports.study import write_study_page
     from medssml.verbs import console
+    from medssml.verbs.finetune import which_weights
+    from medssml.verbs.training_config import FinetuneConfig
 
     torch.set_num_threads(threads or torch.get_num_threads())
     out = Path(out).resolve()
@@ -70,7 +73,7 @@ def main(
             "cohorts": f"{seed + 1} of {studies} studies, one per seed, {missing:.0%} of the modalities absent at random",
             "pretraining": f"training studies, no labels; {config.name}",
             "finetune, scratch": f"{labels:.0%} of the labelled training subjects, the same for both; {finetune_config.name}; "
-            "weights chosen on the validation studies",
+            f"{which_weights(load_config(finetune_config, FinetuneConfig)['trainer'])}",
             "bayes": "the best that anyone can do from the same modalities of the same studies, from the causal model",
             "interval": f"95 %, {bootstrap} resamples of subjects",
         }

@@ -39,8 +39,8 @@ def finetune(
     """Learns one or several tasks from the labelled training studies and writes a run folder.
 
     `model/` holds the weights with the best mean AUROC on the validation studies (their loss where an AUROC is not
-    defined, the last weights where they have too few labels); test studies are never looked at. The same command run
-    again continues where it stopped.
+    defined, the last weights where they have too few labels or with trainer.validate_every=0); test studies are never
+    looked at. The same command run again continues where it stopped.
 
     Args:
         checkpoint: run folder of a pretraining, or `none` to train from scratch (then with --architecture).
@@ -260,12 +260,21 @@ def _run(
 
 def card_text(config: Mapping[str, Any], data: StudyDataModule) -> str:
     """What the model card says of this training."""
+    weights = which_weights(config["trainer"])
     begun = "from scratch" if config["start"] == "scratch" else f"from a pretrained model ({config['start']})"
     count = len(data.manifest.split("train"))
     return (
         f"Trained {begun} for {', '.join(config['tasks'])} on {count} labelled studies; freeze: {config['freeze']}. "
-        f"The weights are those with the best score on the validation studies, not the last ones."
+        f"{weights[0].upper()}{weights[1:]}."
     )
+
+
+def which_weights(trainer: Mapping[str, Any]) -> str:
+    """Which of the weights that a training passes through are kept, in words."""
+    kept = "the running mean of the weights" if trainer["ema"] is not None else "the weights"
+    if trainer["validate_every"] == 0:
+        return f"a fixed length of training, {kept} at its end"
+    return f"{kept} at the best score on the validation studies"
 
 
 def _rehearse(config: Mapping[str, Any], table: Manifest, checkpoint: str, plugins: Sequence[str]) -> dict[str, Any]:

@@ -92,6 +92,16 @@ def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_penalty() -> Iterator[None]:
+    """The choice of the baselines' penalty has tests of its own and would be most of the time here."""
+    from medssml.evaluation import classical
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classical, "PENALTIES", (0.1,))
+        yield
+
+
 @pytest.fixture(scope="module")
 def done(options: dict[str, Any]) -> Path:
     cohort_study.main(**options)

@@ -1,0 +1,73 @@
+"""The phantom study on a few studies: its results, the distance to Bayes, and that it resumes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipelines import phantom_study
+
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
+METHODS = {"finetune", "scratch", "finetune, all labels", "bayes"}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def options(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("study")
+    # The cohort of the first seed is there already; three quarters of it are for testing, so that both classes occur.
+    place = out / "seed0" / "cohort"
+    shutil.copytree(cohort.parent, place)
+    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    subjects = {subject: place for place, subject in enumerate(dict.fromkeys(table["subject_id"]))}
+    table["split"] = [("train", "test", "val", "test")[subjects[subject] % 4] for subject in table["subject_id"]]
+    table.to_csv(place / "manifest.csv", index=False)
+    small = {"config": SMOKE / "pretrain.yaml", "finetune_config": SMOKE / "finetune.yaml", "bootstrap": 50}
+    return {"out": out, "seeds": 1, "studies": len(table), "labels": 0.5, "threads": 1, **small}
+
+
+@pytest.fixture(scope="module")
+def done(options: dict[str, Any]) -> Path:
+    phantom_study.main(**options)
+    return Path(options["out"])
+
+
+def test_every_task_has_its_methods_the_gain_and_the_gap_to_bayes(done: Path) -> None:
+    results = json.loads((done / "results.json").read_text())
+    impact = results.pop("impact")
+    assert set(results) == {"malignant", "effusion", "cardiomegaly", "seizure", "deterioration"} == set(impact["seed0"])
+    for task, found in results.items():
+        assert set(found["methods"]) == METHODS
+        for name, subsets in found["methods"].items():
+            assert {"as observed", "report"} <= set(subsets), (task, name)
+            assert all({"estimate", "ci_low", "ci_high", "n"} <= set(entry["auroc"]) for entry in subsets.values())
+        for label, first, second in (
+            ("gain over scratch", "finetune", "scratch"),
+            ("gap to bayes", "bayes", "finetune"),
+            ("gap to bayes, all labels", "bayes", "finetune, all labels"),
+        ):
+            a, b = (found["methods"][method]["as observed"]["auroc"]["estimate"] for method in (first, second))
+            assert found[label]["as observed"]["estimate"] == pytest.approx(a - b, abs=1e-6)
+    assert "as observed" in (done / "results.html").read_text()
+    assert "50%" in json.loads((done / "protocol.json").read_text())["finetune, scratch"]
+
+
+def test_run_again_it_trains_nothing(done: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from medssml.verbs import training
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained again")
+
+    before = (done / "results.json").read_bytes()
+    monkeypatch.setattr(training, "train", refused)
+    started = time.perf_counter()
+    phantom_study.main(**options)
+    assert time.perf_counter() - started < 10
+    assert (done / "results.json").read_bytes() == before
