@@ -1,0 +1,51 @@
+"""What the command line says of a config that nobody can have meant, before anything is read or trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medssml import cli
+
+SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
+
+
+@pytest.mark.parametrize(
+    ("verb", "right", "wrong", "nearest"),
+    [
+        ("pretrain", "decoder_depth: 1", "decoder_dept: 1", "decoder_depth"),
+        ("pretrain", "trainer: {max_epochs", "trainer: {max_epoch", "max_epochs"),
+        ("pretrain", "class_path: ViT", "class_path: VitT", "ViT"),
+        ("pretrain", "objectives:", "objective:", "objectives"),
+        ("finetune", "optim: {lr:", "optim: {learn_rate: 1, lr:", None),
+        ("finetune", "data: {batch_size:", "data: {batchsize:", "batch_size"),
+    ],
+)
+def test_a_wrong_key_exits_2_with_the_key_its_line_and_the_nearest_name(
+    verb: str,
+    right: str,
+    wrong: str,
+    nearest: str | None,
+    cohort: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (SMOKE / f"{verb}.yaml").read_text()
+    assert right in text
+    config = tmp_path / "mine.yaml"
+    config.write_text(text.replace(right, wrong, 1))
+    line = next(i for i, said in enumerate(config.read_text().splitlines(), start=1) if wrong in said)
+    start = (
+        []
+        if verb == "pretrain"
+        else ["--checkpoint", "none", "--task", "malignant", "--architecture", str(SMOKE / "pretrain.yaml")]
+    )
+    code = cli.main([verb, "--config", str(config), "--manifest", str(cohort), "--out", str(tmp_path / "run"), *start])
+    said = capsys.readouterr().err
+    assert code == 2
+    key = wrong.split("{")[-1].split(":")[0] if "class_path" not in wrong else "VitT"
+    assert f"{config}:{line}:" in said and f"'{key}'" in said and said.count("\n") == 1, said
+    fix = "known here: " if nearest is None else f"did you mean '{nearest}'"
+    assert fix in said, said
+    assert not (tmp_path / "run").exists()
