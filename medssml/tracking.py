@@ -30,8 +30,8 @@ RUN_NOTE = "mlflow_run.txt"
 
 #: Sections of a resolved config that are logged; everything else in it stays in the run folder.
 SECTIONS = (
-    "model", "transforms", "objectives", "optim", "trainer", "data", "freeze", "modality_dropout", "label_smoothing",
-    "class_weights", "labels", "tasks", "seed",
+    "model", "transforms", "objectives", "optim", "trainer", "data", "freeze", "modality_dropout",
+    "unimodal_weight", "label_smoothing", "class_weights", "labels", "tasks", "seed",
 )  # fmt: skip
 
 #: What MLflow or its environment may add on its own, and what says who or where.
