@@ -34,7 +34,7 @@ demo: install
 	@$(BIN)/medssml demo $(DEMO_ARGS)
 
 check: install
-	@echo "== ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@echo "== ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "== mypy" && $(BIN)/mypy
 	@echo "== architecture" && $(BIN)/python -m pytest tests/test_architecture.py
 
