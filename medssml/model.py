@@ -16,6 +16,7 @@ from medssml.config import Configured, build, describe
 from medssml.encoders.base import as_encoded
 from medssml.encoders.heads import Head
 from medssml.fusion.base import Fusion
+from medssml.standardise import Standardise
 
 __all__ = ["MultimodalModel", "Task"]
 
@@ -32,7 +33,7 @@ class Task:
 
 
 class MultimodalModel(Configured, nn.Module):
-    """encode each modality -> project to the width of the fusion -> fuse what is present -> one head per task.
+    """encode each modality -> standardise -> project to the width of the fusion -> fuse what is present -> one head per task.
 
     Args:
         encoders: modality -> `Encoder`, or any module with an attribute `dim`, its output width, that returns (n, dim),
@@ -58,6 +59,7 @@ class MultimodalModel(Configured, nn.Module):
         self.modalities = tuple(fusion.modalities)
         self.encoders = nn.ModuleDict({name: encoders[name] for name in self.modalities})
         widths = {name: cast(int, encoders[name].dim) for name in self.modalities}
+        self.standardise = nn.ModuleDict({name: Standardise(width) for name, width in widths.items()})
         self.project = nn.ModuleDict({name: nn.Linear(width, fusion.dim) for name, width in widths.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict()
@@ -109,14 +111,20 @@ class MultimodalModel(Configured, nn.Module):
 
     def projected(self, raw: Mapping[str, Encoded]) -> dict[str, Encoded]:
         """The same with tokens and pooled in the width of the fusion."""
-        return {
-            name: Encoded(self.project[name](part.tokens), part.mask, self.project[name](part.pooled))
-            for name, part in raw.items()
-        }
+        return {name: self._projected(name, part) for name, part in raw.items()}
+
+    def _projected(self, name: str, part: Encoded) -> Encoded:
+        standardise, project = self.standardise[name], self.project[name]
+        return Encoded(project(standardise(part.tokens)), part.mask, project(standardise(part.pooled)))
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Modality -> projected tokens (n_m, N, D) and pooled (n_m, D) of the studies that have it."""
-        return self.projected(self.encode_raw(batch))
+        raw = self.encode_raw(batch)
+        if self.training:
+            # Every rank, each modality, in the same order: also one that no study of this rank has.
+            for name, layer in self.standardise.items():
+                cast(Standardise, layer).follow(raw[name].pooled if name in raw else None)
+        return self.projected(raw)
 
     def fuse(self, encoded: Mapping[str, Encoded], present: Tensor, within: Tensor | None = None) -> Fused:
         """Fuses; no encoder runs.

@@ -61,9 +61,8 @@ def main(
     answers: dict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
     for seed in range(seeds):
         with console.step(f"seed {seed}"):
-            for name, table in one_seed(
-                out / f"seed{seed}", seed, studies, labels, missing, config, finetune_config
-            ).items():
+            shared = (seed, studies, labels, missing, config, finetune_config)
+            for name, table in one_seed(out / f"seed{seed}", *shared, all_labels=impact).items():
                 for task, part in table.groupby("task"):
                     answers[str(task), name].append(part)
         if impact:
@@ -84,7 +83,15 @@ def main(
 
 
 def one_seed(
-    folder: Path, seed: int, studies: int, labels: float, missing: float, config: Path, finetune_config: Path
+    folder: Path,
+    seed: int,
+    studies: int,
+    labels: float,
+    missing: float,
+    config: Path,
+    finetune_config: Path,
+    *,
+    all_labels: bool,
 ) -> dict[str, pd.DataFrame]:
     """Method -> its answers, one row per test study, task and subset; "bayes" among them."""
     from medssml.verbs.evaluate import evaluate
@@ -102,8 +109,9 @@ def one_seed(
     starts: dict[str, dict[str, Any]] = {
         "finetune": {"checkpoint": str(pretrained), "labels": labels},
         "scratch": {"checkpoint": "none", "architecture": config, "labels": labels},
-        "finetune, all labels": {"checkpoint": str(pretrained), "labels": 1.0},
     }
+    if all_labels:
+        starts["finetune, all labels"] = {"checkpoint": str(pretrained), "labels": 1.0}
     tables = {}
     for name, start in starts.items():
         run = folder / name.replace(", ", "_").replace(" ", "_")
@@ -158,6 +166,8 @@ def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], bootstrap: int)
             ("gap to bayes", "bayes", "finetune"),
             ("gap to bayes, all labels", "bayes", "finetune, all labels"),
         ):
+            if not {first, second} <= set(tables):
+                continue
             entry[label] = {}
             for subset, part in tables[first].groupby("subset"):
                 other = tables[second].loc[tables[second]["subset"] == subset].set_index("study_id")

@@ -24,7 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"schema"}),
     frozenset({"config"}),
     frozenset({"batch", "readers", "losses", "layers", "checkpoint"}),
-    frozenset({"data", "transforms", "encoders", "fusion"}),
+    frozenset({"data", "transforms", "encoders", "fusion", "standardise"}),
     frozenset({"model", "phantom"}),
     frozenset({"predictor"}),
     frozenset({"objectives", "missing", "evaluation"}),

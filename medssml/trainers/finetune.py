@@ -228,7 +228,7 @@ def freeze_parts(model: MultimodalModel, freeze: str | int) -> list[nn.Module]:
     if freeze == "encoders":
         parts: list[nn.Module] = list(model.encoders.values())
     elif freeze == "all_but_heads":
-        parts = [model.encoders, model.project, model.fusion]
+        parts = [model.encoders, model.standardise, model.project, model.fusion]
     elif isinstance(freeze, int) or str(freeze).isdigit():
         parts = [part for name, encoder in model.encoders.items() for part in _first_blocks(name, encoder, int(freeze))]
     else:

@@ -1,0 +1,61 @@
+"""Standardisation by running statistics: what all studies share goes, what tells them apart stays."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medssml.losses.gather import global_sum
+
+#: Share of a new batch in the running statistics, and the smallest variance that is told from none.
+MOMENTUM, FLOOR = 0.1, 1e-8
+
+
+class Standardise(nn.Module):
+    """(x - mean) / sd per feature, by running statistics, in training as in evaluation.
+
+    Two chests look alike: nearly all of an encoder's mean feature is common to every study, all pairs have a cosine near
+    1, and a contrast between studies learns nothing for hundreds of steps. Batch normalisation would remove the common
+    part, but would make a study's output depend on its batch, and a modality may have one row. Here statistics are
+    followed beside the forward pass and never differentiated (as the running ones of Ioffe and Szegedy 2015). Before the
+    first batch it is the identity.
+
+    Args:
+        dim: D.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("variance", torch.ones(dim))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.mean: Tensor
+        self.variance: Tensor
+        self.batches: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) from x (..., D)."""
+        return (x - self.mean) * (self.variance + FLOOR).rsqrt()
+
+    @torch.no_grad()
+    def follow(self, rows: Tensor | None) -> None:
+        """Takes the rows (n, D) of this rank into the statistics, with those of all ranks; None for no row.
+
+        Nothing happens in evaluation mode, or where all ranks together have fewer than two rows.
+        """
+        if not self.training:
+            return
+        mine = self.mean.new_zeros(0, len(self.mean)) if rows is None else rows.detach().to(self.mean.dtype)
+        count = global_sum(mine.new_tensor(float(len(mine))))
+        mean = global_sum(mine.sum(0)) / count.clamp(min=1)
+        squares = global_sum((mine - mean).square().sum(0))
+        if count < 2:
+            return
+        # A plain mean at first, a running one later; the variance counts how far the means lie apart.
+        self.batches += 1
+        share = max(MOMENTUM, 1.0 / int(self.batches))
+        step = mean - self.mean
+        first = int(self.batches) == 1
+        kept = torch.zeros_like(self.variance) if first else self.variance + share * step.square()
+        self.variance.copy_((1 - share) * kept + share * squares / count)
+        self.mean.add_(share * step)

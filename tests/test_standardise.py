@@ -1,0 +1,49 @@
+"""Running standardisation: the statistics of what was seen, no dependence on the batch in hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from medssml.standardise import Standardise
+
+
+def test_before_the_first_batch_it_is_the_identity() -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Standardise(4)(x), x)
+
+
+def test_the_first_batch_gives_its_mean_and_variance() -> None:
+    layer, x = Standardise(4), 5 + 0.01 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    layer.follow(x)
+    torch.testing.assert_close(layer.mean, x.mean(0))
+    torch.testing.assert_close(layer.variance, x.var(0, unbiased=False))
+    out = layer(x)
+    torch.testing.assert_close(out.mean(0), torch.zeros(4), atol=1e-3, rtol=0)
+    assert out.std(0).sub(1).abs().max() < 0.05
+
+
+def test_many_batches_give_the_statistics_of_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = Standardise(2)
+    for _ in range(400):
+        layer.follow(torch.randn(16, 2, generator=generator) * torch.tensor([1.0, 3.0]) + torch.tensor([-2.0, 7.0]))
+    torch.testing.assert_close(layer.mean, torch.tensor([-2.0, 7.0]), atol=0.6, rtol=0)
+    torch.testing.assert_close(layer.variance.sqrt(), torch.tensor([1.0, 3.0]), rtol=0.15, atol=0)
+
+
+@pytest.mark.parametrize("rows", [None, torch.ones(1, 3)])
+def test_fewer_than_two_rows_change_nothing(rows: torch.Tensor | None) -> None:
+    layer = Standardise(3)
+    layer.follow(rows)
+    assert int(layer.batches) == 0 and not layer.mean.any()
+
+
+def test_a_row_is_the_same_in_any_batch_and_evaluation_follows_nothing() -> None:
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+    layer = Standardise(3)
+    layer.follow(x)
+    torch.testing.assert_close(layer(x)[2:3], layer(x[2:3]))
+    before = layer.mean.clone()
+    layer.eval().follow(x + 100)
+    torch.testing.assert_close(layer.mean, before)
