@@ -41,11 +41,14 @@ class Standardise(nn.Module):
     def follow(self, rows: Tensor | None) -> None:
         """Takes the rows (n, D) of this rank into the statistics, with those of all ranks; None for no row.
 
-        Nothing happens in evaluation mode, or where all ranks together have fewer than two rows.
+        Nothing happens in evaluation mode, or where all ranks together have fewer than two rows. Rows that are not
+        finite do not count.
         """
         if not self.training:
             return
         mine = self.mean.new_zeros(0, len(self.mean)) if rows is None else rows.detach().to(self.mean.dtype)
+        # A step that is not finite is skipped; what it saw must not stay either.
+        mine = mine[torch.isfinite(mine).all(dim=1)]
         count = global_sum(mine.new_tensor(float(len(mine))))
         mean = global_sum(mine.sum(0)) / count.clamp(min=1)
         squares = global_sum((mine - mean).square().sum(0))

@@ -47,3 +47,14 @@ def test_a_row_is_the_same_in_any_batch_and_evaluation_follows_nothing() -> None
     before = layer.mean.clone()
     layer.eval().follow(x + 100)
     torch.testing.assert_close(layer.mean, before)
+
+
+def test_rows_that_are_not_finite_leave_no_trace() -> None:
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+    bad = torch.tensor([[0.0, float("nan"), 0.0], [float("inf"), 0.0, 0.0]])
+    whole, poisoned = Standardise(3), Standardise(3)
+    whole.follow(x)
+    poisoned.follow(torch.cat([bad[:1], x, bad[1:]]))
+    torch.testing.assert_close(poisoned.state_dict(), whole.state_dict())
+    poisoned.follow(bad)
+    assert int(poisoned.batches) == 1
