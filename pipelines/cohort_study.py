@@ -71,7 +71,7 @@ def main(
     Args:
         manifest: the study table, with a split.
         out: folder of all runs and results.
-        test_manifest: further studies, of which the test rows are answered too.
+        test_manifest: further studies; its test rows are answered too, all rows where it has no split.
         data_root: what the paths of the manifests are relative to; the folder of each by default.
         seeds: pretrainings, from seed 0 on.
         tasks: only these label columns, without `label_`.
@@ -134,7 +134,7 @@ def merged_table(
         read = Manifest.read(path, root)
         frame = read.table.copy()
         if position == 1:
-            held = np.array(read.splits) == "test"
+            held = np.array(read.splits) == "test" if read.official_split else np.ones(len(read), dtype=bool)
             frame = frame.loc[held if held.any() else slice(None)].assign(split="test")
             origin |= {str(study): "test manifest" for study in frame["study_id"]}
         for column in set(read.modalities) & set(frame.columns):

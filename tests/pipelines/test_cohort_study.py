@@ -147,6 +147,17 @@ def test_run_again_it_computes_nothing_and_says_the_same(
     assert {path: path.stat().st_mtime_ns for path in done.rglob("model.safetensors")} == weights
 
 
+def test_a_test_manifest_without_a_split_is_answered_as_a_whole(
+    manifests: tuple[Path, Path], cohort: Path, tmp_path: Path
+) -> None:
+    second = read(manifests[1]).drop(columns="split")
+    second.to_csv(tmp_path / "second.csv", index=False)
+    table, origin, _ = cohort_study.merged_table(manifests[0], tmp_path / "second.csv", cohort.parent)
+    assert set(origin) == set(second["study_id"])
+    assert set(table.loc[table["study_id"].isin(set(origin)), "split"]) == {"test"}
+    assert set(read(manifests[0])["study_id"]) == set(table["study_id"]) - set(origin)
+
+
 def test_labels_of_test_studies_change_no_answer(done: Path, options: dict[str, Any], tmp_path: Path) -> None:
     flipped = []
     for name in ("manifest", "test_manifest"):
