@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from medssml.losses.gather import global_sum
 
-#: Share of a new batch in the running statistics, and the smallest variance that is told from none.
-MOMENTUM, FLOOR = 0.1, 1e-8
+#: Share of a new batch in the running statistics.
+MOMENTUM = 0.1
+#: Smallest variance of a feature, as a share of the mean over features: a nearly dead one is not blown up.
+FLOOR = 1e-4
 
 
 class Standardise(nn.Module):
@@ -35,7 +37,8 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) from x (..., D)."""
-        return (x - self.mean) * (self.variance + FLOOR).rsqrt()
+        least = (FLOOR * self.variance.mean()).clamp(min=1e-12)
+        return (x - self.mean) * self.variance.maximum(least).rsqrt()
 
     @torch.no_grad()
     def follow(self, rows: Tensor | None) -> None:

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+#: What is trained from scratch has nothing to keep: its encoders learn at the full rate.
+RAW = ("optim.encoder_lr_scale=1.0",)
 
 
 def main(
@@ -108,7 +110,7 @@ def one_seed(
     stop_unless_done(pretrain(config=config, out=pretrained, **shared))
     starts: dict[str, dict[str, Any]] = {
         "finetune": {"checkpoint": str(pretrained), "labels": labels},
-        "scratch": {"checkpoint": "none", "architecture": config, "labels": labels},
+        "scratch": {"checkpoint": "none", "architecture": config, "labels": labels, "overrides": RAW},
     }
     if all_labels:
         starts["finetune, all labels"] = {"checkpoint": str(pretrained), "labels": 1.0}

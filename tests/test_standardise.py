@@ -58,3 +58,11 @@ def test_rows_that_are_not_finite_leave_no_trace() -> None:
     torch.testing.assert_close(poisoned.state_dict(), whole.state_dict())
     poisoned.follow(bad)
     assert int(poisoned.batches) == 1
+
+
+def test_a_nearly_dead_feature_is_not_blown_up() -> None:
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 0] *= 1e-9
+    layer = Standardise(4)
+    layer.follow(x)
+    assert layer(x)[:, 0].abs().max() < 1e-5
