@@ -51,7 +51,7 @@ FULL = Scale(
     0.5,
     ("malignant", "deterioration"),
     1000,
-    ("trainer.max_epochs=16", "trainer.validate_every=4"),
+    ("trainer.max_epochs=12", "trainer.validate_every=4"),
 )
 QUICK = Scale(64, "smoke/pretrain.yaml", "smoke/finetune.yaml", 1.0, ("malignant",), 200)
 
