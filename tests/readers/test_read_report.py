@@ -6,13 +6,14 @@ import pytest
 
 from medssml.readers import ReadError, modality_kind, parse_report, read_report
 
-TEXT = "INDICATION: Fieber, 38 °C\n\nFINDINGS: Clear lungs.\nNo effusion.\n\nIMPRESSION: Normal."
+TEXT = "INDICATION: Fieber, für Größe übermäßig häufig, 38 °C\n\nFINDINGS: Clear lungs.\nNo effusion.\n\nIMPRESSION: Normal."
 
 
 @pytest.mark.parametrize(
     ("encoding", "note"),
     [("utf-8", ""), ("utf-8-sig", "byte-order"), ("utf-16", "UTF-16"), ("utf-16-le", "without a mark"),
-     ("utf-16-be", "without a mark"), ("latin-1", "Latin-1"), ("cp1252", "Latin-1")],
+     ("utf-16-be", "without a mark"),
+     ("latin-1", "Latin-1"), ("cp1252", "Latin-1"), ("utf-32", "UTF-32"), ("cp850", "DOS"), ("mac_roman", "Mac Roman")],
 )  # fmt: skip
 def test_any_encoding_reads_as_the_same_text(tmp_path, encoding, note):
     path = tmp_path / "a.txt"
@@ -38,6 +39,11 @@ def test_any_encoding_reads_as_the_same_text(tmp_path, encoding, note):
         ("No acute findings.", {}),
         ("as the findings: say, nothing", {}),
         ("1. Normal chest.\n2. No change.", {}),
+        ("FINDINGS\nClear lungs.\n\nImpression\nNormal.", {"findings": "Clear lungs.", "impression": "Normal."}),
+        ("we list the\nfindings\nhere", {}),
+        ("Fragestellung: Husten\nTechnik: CT\nBefundung: frei\nZusammenfassende Beurteilung: normal",
+         {"indication": "Husten", "technique": "CT", "findings": "frei", "impression": "normal"}),
+        ("MOTIVO DE LA EXPLORACIÓN: tos\nJUICIO DIAGNÓSTICO: normal", {"indication": "tos", "impression": "normal"}),
     ],
 )  # fmt: skip
 def test_sections(text, sections):
@@ -69,7 +75,8 @@ def test_text_or_path(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"), (b"  \n\t ", "holds no text"), (b"___", "holds no text"), (b"%PDF-1.7 ...", "is PDF"),
-        (b"{\\rtf1 a}", "is RTF"), (b"<?xml version='1.0'?><a/>", "is XML"), (bytes(range(256)), "is not text"),
+        (b"{\\rtf1 }", "holds no text"), (b"<?xml version='1.0'?><a/>", "XML of another layout"),
+        (bytes(range(256)), "is not text"),
         (b"\x01\x02\xff\x03" * 20, "is not text"), (b"\xff\xfea", "cannot be decoded"),
     ],
 )  # fmt: skip
