@@ -1,10 +1,12 @@
-"""EEG recordings (EDF, BDF, FIF, SET) through MNE: scalp electrodes under their 10-10 names, in uV.
+"""EEG recordings (EDF, BDF, GDF, FIF, SET, BrainVision) through MNE: scalp electrodes under their 10-10 names, in uV.
 
 MNE is imported when a recording is read, not before.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.readers.brainvision import vhdr_header
 from medssml.readers.channels import CHANNELS, canonical_channel, is_bipolar
 from medssml.readers.edf import EDFHeader, edf_header
 from medssml.readers.errors import Flag, ReadError, declared_bytes, reading, require_file
 from medssml.readers.fif import check_fif
+from medssml.readers.gdf import gdf_header
 from medssml.readers.matlab import check_mat5
 
 if TYPE_CHECKING:
@@ -31,7 +35,19 @@ noise is above the first even in electrocerebral silence, artefacts stay below t
 _UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "\x83\xcav": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3, "": 1.0}
 _MNE_VOLTS = {"uV": 1e-6, "µV": 1e-6, "μV": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3}
 _CHUNK_S = 600
-_FORMATS = "name an EDF, BDF, FIF or SET file"
+_BIOSEMI = re.compile(r"[A-H](?:[1-9]|[12][0-9]|3[0-2])")
+_ODD_SPREAD = 100.0
+_FORMATS = "name an EDF, BDF, GDF, FIF, SET or VHDR file"
+_SUFFIXES = {
+    ".bdf": "BDF",
+    ".edf": "EDF",
+    ".gdf": "GDF",
+    ".fif": "FIF",
+    ".fif.gz": "FIF",
+    ".set": "SET",
+    ".vhdr": "VHDR",
+}
+_COMPANIONS = {".eeg": ".vhdr", ".vmrk": ".vhdr", ".fdt": ".set"}
 
 
 class Annotation(NamedTuple):
@@ -90,6 +106,7 @@ def read_eeg(path: str | Path, *, start: float = 0.0, seconds: float | None = No
         signal = _load(raw, picked, gains, first, last)
         signal, channels = _usable(signal, picked.channels, path, notes)
         signal = _plausible(signal, sfreq, notes)
+        _note_odd_channels(signal, sfreq, channels, notes)
         annotations = _annotations(raw, first / sfreq, last / sfreq)
         return Recording(signal, sfreq, channels, annotations, tuple(notes))
 
@@ -117,15 +134,17 @@ def _kind(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(8)
     name = path.name.lower()
-    if head == b"\xffBIOSEMI" or name.endswith(".bdf"):
-        return "BDF"
-    if head == b"0       " or name.endswith(".edf"):
-        return "EDF"
-    if name.endswith((".fif", ".fif.gz")):
-        return "FIF"
-    if name.endswith(".set"):
-        return "SET"
-    raise ReadError(path, "is not EDF, BDF, FIF or SET", _FORMATS, code="format")
+    for magic, kind in ((b"\xffBIOSEMI", "BDF"), (b"0       ", "EDF"), (b"GDF ", "GDF")):
+        if head.startswith(magic):
+            return kind
+    for suffix, kind in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return kind
+    main = _COMPANIONS.get(path.suffix.lower())
+    if main is not None:
+        reason = f"is one of the files of a recording whose header is the {main} file"
+        raise ReadError(path, reason, f"name {path.stem}{main}", code="format")
+    raise ReadError(path, "is not EDF, BDF, GDF, FIF, SET or BrainVision", _FORMATS, code="format")
 
 
 def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:
@@ -133,6 +152,8 @@ def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.fl
     kind = _kind(path)
     if kind in ("EDF", "BDF"):
         return _open_edf(path, kind, notes)
+    if kind in ("GDF", "VHDR"):
+        return (_open_gdf if kind == "GDF" else _open_vhdr)(path, notes)
     import mne
 
     if kind == "FIF":
@@ -143,38 +164,85 @@ def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.fl
         raw = mne.io.read_raw_eeglab(path, preload=False, verbose="ERROR")
     _check_inside(raw, path)
     kinds = raw.get_channel_types()
-    labels = [name for name, channel_type in zip(raw.ch_names, kinds, strict=True) if channel_type == "eeg"]
-    others = len(raw.ch_names) - len(labels)
-    if others:
-        notes.append(f"{others} channels of another type left out")
-    picked = _pick(labels, path, notes)
+    bad = set(raw.info["bads"]) if set(raw.ch_names) - set(raw.info["bads"]) else set()
+    names = [name for name, channel_type in zip(raw.ch_names, kinds, strict=True) if channel_type == "eeg"]
+    if len(names) < len(raw.ch_names):
+        notes.append(f"{len(raw.ch_names) - len(names)} channels of another type left out")
+    if bad & set(names):
+        notes.append(f"left out, marked as bad in the file: {_listed(sorted(bad & set(names)))}")
+    picked = _pick([name for name in names if name not in bad], path, notes)
     declared_bytes(path, (len(picked.labels), raw.n_times), 4)
     return raw, picked, np.full(len(picked.labels), 1e6)
 
 
 def _open_edf(path: Path, kind: str, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:
-    import mne
-
     header = edf_header(path)
     notes += header.notes
     picked = _pick(header.labels, path, notes)
     rates = _rates(header, picked)
-    if rates.min() < rates.max():
-        notes.append(f"channels at {rates.min():g} to {rates.max():g} Hz brought to {rates.max():g} Hz")
+    _note_rates(rates, notes)
     if header.discontinuous:
-        notes.append(Flag("the recording has interruptions (EDF+D): its parts are joined"))
-    reader = mne.io.read_raw_edf if kind == "EDF" else mne.io.read_raw_bdf
-    exclude = sorted(set(header.labels) - set(picked.labels))
-    raw = reader(path, exclude=exclude, preload=False, stim_channel=None, encoding="latin1", verbose="ERROR")
+        notes.append(Flag(f"the recording has interruptions ({kind}+D): its parts are joined"))
+    raw = _raw_edf(path, kind, sorted(set(header.labels) - set(picked.labels)))
     declared = round(header.seconds * float(raw.info["sfreq"]))
     if raw.n_times > declared:  # MNE goes by the length of the file
         raw.crop(tmax=(declared - 1) / float(raw.info["sfreq"]), verbose="ERROR")
     units = [header.units[header.labels.index(label)] for label in picked.labels]
-    blank = sum(unit.lower() not in _UV_PER_UNIT or not unit for unit in units)
-    if blank:
-        notes.append(f"{blank} channels state no voltage unit: uV taken")
+    _note_units([bool(unit) and unit.lower() in _UV_PER_UNIT for unit in units], notes)
     gains = np.array([_UV_PER_UNIT.get(unit.lower(), 1.0) / _MNE_VOLTS.get(unit, 1.0) for unit in units])
     return raw, picked, gains
+
+
+def _raw_edf(path: Path, kind: str, exclude: list[str]) -> BaseRaw:
+    """Annotations are UTF-8 by the standard, Latin-1 in practice: the first that decodes."""
+    import mne
+
+    reader = mne.io.read_raw_edf if kind == "EDF" else mne.io.read_raw_bdf
+    try:
+        return reader(path, exclude=exclude, preload=False, stim_channel=None, encoding="utf8", verbose="ERROR")
+    except Exception as error:  # MNE wraps the fault of an annotation into a bare Exception
+        if not isinstance(error.__cause__ or error.__context__ or error, UnicodeDecodeError):
+            raise
+    return reader(path, exclude=exclude, preload=False, stim_channel=None, encoding="latin1", verbose="ERROR")
+
+
+def _open_gdf(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:
+    import mne
+
+    header = gdf_header(path)
+    picked = _pick(header.labels, path, notes)
+    at = [header.labels.index(label) for label in picked.labels]
+    _note_rates(header.sfreq[at], notes)
+    _note_units(header.stated[at].tolist(), notes)
+    exclude = sorted(set(header.labels) - set(picked.labels))
+    # MNE looks for a table of events even past the end: a zero there says that there is none
+    source = io.BytesIO(path.read_bytes() + b"\0") if header.bare else path
+    raw = mne.io.read_raw_gdf(source, exclude=exclude, preload=header.bare, stim_channel=None, verbose="ERROR")
+    return raw, picked, header.gains[at]
+
+
+def _open_vhdr(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:
+    import mne
+
+    header = vhdr_header(path)
+    notes += header.notes
+    picked = _pick(header.labels, path, notes)
+    at = [header.labels.index(label) for label in picked.labels]
+    _note_units(header.stated[at].tolist(), notes)
+    raw = mne.io.read_raw_brainvision(path, eog=(), misc=[], preload=False, verbose="ERROR")
+    _check_inside(raw, path)
+    return raw, picked, header.gains[at]
+
+
+def _note_rates(rates: NDArray[np.float64], notes: list[str]) -> None:
+    if rates.min() < rates.max():
+        notes.append(f"channels at {rates.min():g} to {rates.max():g} Hz brought to {rates.max():g} Hz")
+
+
+def _note_units(stated: Sequence[bool], notes: list[str]) -> None:
+    blank = len(stated) - sum(stated)
+    if blank:
+        notes.append(f"{blank} channels state no voltage unit: uV taken")
 
 
 def _rates(header: EDFHeader, picked: _Picked) -> NDArray[np.float64]:
@@ -193,6 +261,9 @@ def _check_inside(raw: BaseRaw, path: Path) -> None:
 
 def _pick(labels: Sequence[str], path: Path, notes: list[str]) -> _Picked:
     """The scalp electrodes among `labels`, each once; the rest is noted."""
+    if sum(_BIOSEMI.fullmatch(label) is not None for label in labels) > 8:
+        reason = "names its channels by the BioSemi layout (A1, A2, ... B1), in which A1 and A2 are no ears"
+        raise ReadError(path, reason, "rename the channels to the 10-20 system", code="content")
     picked: dict[str, str] = {}
     left_out, twice = [], []
     for label in labels:
@@ -278,6 +349,19 @@ def _plausible(signal: NDArray[np.float32], sfreq: float, notes: list[str]) -> N
         return signal
     notes.append(f"median spread {spread:.3g} uV cannot be right: multiplied by {best:g}")
     return signal * np.float32(best)
+
+
+def _note_odd_channels(signal: NDArray[np.float32], sfreq: float, channels: tuple[str, ...], notes: list[str]) -> None:
+    """Flags channels whose spread is another order of magnitude than that of the others: another unit, or no contact."""
+    if len(channels) < 3:
+        return
+    spreads = np.array([spread_uv(row[None], sfreq) for row in signal])
+    usual = float(np.median(spreads))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        odd = (spreads > _ODD_SPREAD * usual) | (spreads < usual / _ODD_SPREAD)
+    if odd.any():
+        shown = ", ".join(f"{channels[i]} {spreads[i]:.3g} uV" for i in np.flatnonzero(odd)[:4])
+        notes.append(Flag(f"{int(odd.sum())} channels spread unlike the others ({usual:.3g} uV): {shown}"))
 
 
 def spread_uv(signal: NDArray[np.float32], sfreq: float) -> float:

@@ -57,6 +57,9 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except ReadError:
         raise
     except FileNotFoundError as error:
+        if path.exists():
+            needed = Path(str(error.filename or "another file")).name
+            raise ReadError(path, f"needs {needed}, which is not beside it", "copy it there", code="missing") from error
         raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
     except PermissionError as error:
         raise ReadError(path, "no permission to read it", "give this user read access", code="permission") from error

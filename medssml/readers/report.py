@@ -103,7 +103,9 @@ def _unwrapped(text: str, path: Path) -> str:
     start = text[:200].lstrip().lower()
     if start.startswith(("<!doctype html", "<html", "<div", "<body", "<p>")):
         return html_text(text)
-    if start.startswith(("<?xml", "<!doctype")) or re.match(r"<[a-z_][\w.:-]*[\s>/]", start):
+    if start.startswith(("<?xml", "<!doctype")) or (
+        re.match(r"<[a-z_][\w.:-]*[\s>/]", start) and text.rstrip()[-1] == ">"
+    ):
         return xml_text(text, path)
     if is_json(text):
         return one_fhir_report(text, path)

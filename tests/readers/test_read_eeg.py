@@ -279,7 +279,7 @@ def test_nothing_usable(tmp_path):
     with pytest.raises(ReadError, match="3 channels are flat"):
         read_eeg(edf(tmp_path / "c.edf", waves() * 0))
     (tmp_path / "d.csv").write_text("1,2,3")
-    with pytest.raises(ReadError, match="is not EDF, BDF, FIF or SET"):
+    with pytest.raises(ReadError, match="is not EDF, BDF, GDF, FIF, SET or BrainVision"):
         read_eeg(tmp_path / "d.csv")
     for name in ("e.fif", "e.set"):
         (tmp_path / name).write_bytes(b"nothing of the kind" * 10)
