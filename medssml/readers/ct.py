@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medssml.readers.errors import Flag, ReadError, reading, require_file
 from medssml.readers.geometry import not_hounsfield, obliquity, spacing_of, to_hounsfield, to_ras
-from medssml.readers.nifti import nifti_layout, nifti_voxels
+from medssml.readers.nifti import Given, nifti_layout, nifti_voxels
 
 _UNITS_FIX = "export the volume in HU; CT values start near -1000"
 
@@ -42,25 +42,33 @@ class CTHeader(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_ct(path: str | Path) -> Volume:
+def read_ct(path: str | Path, given: Given | None = None) -> Volume:
     """The volume in `path`: .nii, .nii.gz, a folder with one DICOM series, or one (multi-frame) DICOM file.
+
+    Args:
+        path: a file or a folder.
+        given: what the header of a NIfTI file leaves blank; where the header states it as well, the two must agree.
 
     Raises:
         ReadError: unreadable, damaged, truncated, without usable geometry, or not in HU.
     """
     path = _existing(path)
     with reading(path, "CT"):
-        native, affine, notes = _dicom_volume(path) if _is_dicom(path) else _nifti_volume(path)
+        native, affine, notes = _dicom_volume(path) if _is_dicom(path) else _nifti_volume(path, given)
         turn = to_ras(affine, _triple(native.shape))
         array, spacing = turn.apply(native), spacing_of(turn.affine)
-        reason = not_hounsfield(native, spacing[np.argsort(turn.axes)])
+        odd: list[str] = []
+        reason = not_hounsfield(native, spacing[np.argsort(turn.axes)], odd)
         if reason:
             raise ReadError(path, reason, _UNITS_FIX, code="units")
-        return Volume(array, spacing, turn.affine, notes + _oblique(turn.affine))
+        return Volume(array, spacing, turn.affine, (*notes, *_oblique(turn.affine), *odd))
 
 
-def ct_header(path: str | Path) -> CTHeader:
+def ct_header(path: str | Path, given: Given | None = None) -> CTHeader:
     """Shape and geometry of `path`, from headers and file lengths alone; finds truncation, not flipped bits.
+
+    Args:
+        path, given: as `read_ct`.
 
     Raises:
         ReadError: as `read_ct`, as far as headers tell.
@@ -73,7 +81,7 @@ def ct_header(path: str | Path) -> CTHeader:
             stack = series_stack(path)
             shape, affine, notes = stack.shape, stack.affine, stack.notes
         else:
-            layout = nifti_layout(path)
+            layout = nifti_layout(path, given)
             shape, affine, notes = layout.shape, layout.affine, layout.notes
         turn = to_ras(affine, shape)
         turned = _triple(tuple(shape[axis] for axis in turn.axes))
@@ -97,11 +105,12 @@ def _dicom_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], tuple[
     from medssml.readers.series import series_stack, stack_voxels
 
     stack = series_stack(path)
-    return stack_voxels(stack), stack.affine, stack.notes
+    voxels, notes = stack_voxels(stack)
+    return voxels, stack.affine, stack.notes + notes
 
 
-def _nifti_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
-    layout = nifti_layout(path)
+def _nifti_volume(path: Path, given: Given | None) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+    layout = nifti_layout(path, given)
     raw = nifti_voxels(layout)
     if raw.dtype.kind == "f":
         broken = raw.size - int(np.count_nonzero(np.isfinite(raw)))

@@ -6,13 +6,14 @@ Nothing else of the file is decoded: no name, date, institution or free text abo
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import ReadError, declared_bytes, human, require_file
+from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -57,9 +58,14 @@ TECHNICAL_TAGS = (
     "PerFrameFunctionalGroupsSequence",
     "ViewPosition",
     "BurnedInAnnotation",
+    "LossyImageCompression",
+    "PixelPaddingValue",
+    "PatientOrientation",
+    "ViewCodeSequence",
 )
 """All that is read of a DICOM file. For a CT series, `PatientID` joins as a digest that is compared and dropped."""
 
+_OVERLAY_BITS = tuple(0x60000102 + 0x20000 * plane for plane in range(16))
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _CONVERT = "convert it to an uncompressed syntax (dcmconv, gdcmconv --raw)"
 
@@ -70,8 +76,15 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def read_header(path: str | Path, *, patient: bool = False) -> tuple[FileDataset, str]:
+def read_header(
+    path: str | Path, *, patient: bool = False, skip: Callable[[FileDataset], str] | None = None
+) -> tuple[FileDataset, str]:
     """The technical tags of a file, without its pixels, checked for its declared size and for truncation.
+
+    Args:
+        path: the file.
+        patient: return a digest of the patient's id as well.
+        skip: says why a file is not wanted; such a file is not checked, so that a note or a report hurts nobody.
 
     Returns:
         the dataset, and a digest of the patient's id where `patient` is true ("" otherwise).
@@ -94,7 +107,8 @@ def read_header(path: str | Path, *, patient: bool = False) -> tuple[FileDataset
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
         start = file.tell()
     digest = _drop_patient(dataset)
-    _check_image(dataset, path, path.stat().st_size - start)
+    if skip is None or not skip(dataset):
+        _check_image(dataset, path, path.stat().st_size - start)
     return dataset, digest
 
 
@@ -113,6 +127,28 @@ def stored_values(path: str | Path) -> tuple[FileDataset, NDArray[Any]]:
     else:
         values = _native(dataset, path)
     return dataset, _own_bits(values, dataset)
+
+
+def foreign_bits(path: str | Path) -> str:
+    """A note where bits above those of the image are in use: an overlay, or a depth that is stated too low. "" if not."""
+    import pydicom
+
+    tags: list[Any] = ["BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", *_OVERLAY_BITS]
+    dataset = pydicom.dcmread(path, specific_tags=tags)
+    if dataset.file_meta.TransferSyntaxUID.is_compressed or int(dataset.get("BitsAllocated") or 0) != 16:
+        return ""
+    high = int(dataset.get("HighBit") or int(dataset.get("BitsStored") or 16) - 1)
+    if high >= 15 or int(dataset.get("PixelRepresentation") or 0):
+        return ""
+    data = dataset.get("PixelData") or b""
+    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    values = np.frombuffer(data, f"{order}u2", len(data) // 2)
+    used = np.count_nonzero(values >> (high + 1)) / max(1, values.size)
+    if not used:
+        return ""
+    if any(tag in dataset for tag in _OVERLAY_BITS):
+        return "overlay removed from the upper bits"
+    return Flag(f"bits above the {high + 1} of the image are in use in {used:.1%} of the pixels; they are ignored")
 
 
 def frame_shape(dataset: FileDataset) -> tuple[int, int, int, int]:
@@ -160,6 +196,11 @@ def _check_image(dataset: FileDataset, path: Path, remaining: int) -> None:
     allocated = int(dataset.get("BitsAllocated") or 0)
     if allocated not in (8, 16, 32):
         raise ReadError(path, f"has {allocated} bits allocated, expected 8, 16 or 32", "export gray values")
+    stored = int(dataset.get("BitsStored") or allocated)
+    high = int(dataset.get("HighBit") or stored - 1)
+    if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
+        reason = f"contradicts itself: {stored} bits stored up to bit {high}, {allocated} allocated"
+        raise ReadError(path, reason, "export the image again", code="damaged")
     expected = declared_bytes(path, frame_shape(dataset), allocated // 8)
     if not dataset.file_meta.TransferSyntaxUID.is_compressed and remaining < expected:
         found = max(0, remaining)
@@ -202,9 +243,8 @@ def _decompress(dataset: FileDataset, path: Path) -> NDArray[Any]:
             path, f"is compressed as {syntax.name}, which is not supported", _CONVERT, code="codec"
         ) from error
     if not decoder.is_available:
-        raise ReadError(
-            path, f"is compressed as {syntax.name}, no codec installed", "pip install 'medssml[dicom]'", code="codec"
-        )
+        reason = f"is compressed as {syntax.name}, no codec installed"
+        raise ReadError(path, reason, "pip install 'medssml[dicom]' (the extra with its codecs)", code="codec")
     frames, rows, columns, samples = frame_shape(dataset)
     values, _ = decoder.as_array(dataset, raw=samples == 1)
     shape = (frames, rows, columns) if samples == 1 else (frames, rows, columns, samples)
@@ -219,7 +259,7 @@ def _own_bits(values: NDArray[Any], dataset: FileDataset) -> NDArray[Any]:
     allocated = values.dtype.itemsize * 8
     stored = int(dataset.get("BitsStored") or allocated)
     high = int(dataset.get("HighBit") or stored - 1)
-    if not 1 <= stored < allocated or not stored - 1 <= high < allocated:
+    if stored == allocated:
         return values
     if values.dtype.kind == "i":
         return (values << (allocated - 1 - high)) >> (allocated - stored)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import ReadError
+from medssml.readers.errors import Flag, ReadError
 
 Affine = NDArray[np.float64]
 
@@ -17,6 +17,15 @@ MAX_SHEAR_DEG = 1.0
 
 HU_MIN_EXTENT_MM = 100.0
 """In-plane extent, in mm, from which a volume must hold air or fat, so values below 0 HU."""
+
+DENSE_HU = 700
+"""HU above which lies dense bone and metal alone: a few percent of any part of a body."""
+
+BELOW_AIR_HU = -1100
+"""HU below which lies nothing but padding, and streaks beside metal."""
+
+SPACING_MM = (0.01, 50.0)
+"""Least and greatest voxel spacing, in mm, that a CT can have; micro-CT and coarse scouts lie within."""
 
 
 class Reorientation(NamedTuple):
@@ -54,6 +63,17 @@ def check_affine(affine: Affine, path: Path) -> None:
     if shear > MAX_SHEAR_DEG:
         reason = f"axes are sheared by {shear:.1f} degrees (gantry tilt), limit {MAX_SHEAR_DEG:g}"
         raise ReadError(path, reason, "resample the volume to straight axes (dcm2niix does it)", code="geometry")
+
+
+def check_spacing(spacing: NDArray[np.float64], path: Path) -> None:
+    """Refuse a spacing, in mm, that no scanner has: another unit, or a header that was made up.
+
+    Raises:
+        ReadError: outside `SPACING_MM`.
+    """
+    if spacing.min() < SPACING_MM[0] or spacing.max() > SPACING_MM[1]:
+        reason = f"has voxel spacing {_mm(spacing)} mm, expected {SPACING_MM[0]:g} to {SPACING_MM[1]:g}"
+        raise ReadError(path, reason, "state the unit of length in the header, or correct it", code="geometry")
 
 
 def to_ras(affine: Affine, shape: tuple[int, int, int]) -> Reorientation:
@@ -115,19 +135,32 @@ def to_hounsfield(raw: NDArray[Any], slope: float, intercept: float) -> NDArray[
     return out32
 
 
-def not_hounsfield(values: NDArray[Any], spacing: NDArray[np.float64]) -> str:
-    """Why `values` (X, Y, Z) at `spacing` mm cannot be Hounsfield units, or "" if they can.
+def not_hounsfield(values: NDArray[Any], spacing: NDArray[np.float64], notes: list[str]) -> str:
+    """Why `values` (X, Y, Z) at `spacing` mm cannot be Hounsfield units, or "" if they can; what is odd is noted.
 
-    In HU, air is -1000 and water 0: a body part without a negative voxel does not exist, a constant is no picture.
+    In HU, air is -1000 and water 0: a body part without a negative voxel does not exist, bone is never half of it,
+    nothing but padding lies below air, a constant is no picture.
     """
     low, high = float(values.min()), float(values.max())
     if high - low < 10:
         return f"values {low:g} to {high:g} are not HU (constant, or rescaled)"
+    dense = np.count_nonzero(values > DENSE_HU) / values.size
+    if dense > 0.5:
+        return f"{dense:.0%} of the voxels lie above {DENSE_HU} (values {low:g} to {high:g}): HU with an offset"
+    if low < BELOW_AIR_HU:
+        # padding outside the field of view is one value, the least
+        below = np.count_nonzero(values < BELOW_AIR_HU) - np.count_nonzero(values == low)
+        share = below / values.size
+        if share > 0.1:
+            return f"{share:.0%} of the voxels lie below {BELOW_AIR_HU} HU (values {low:g} to {high:g}): rescaled twice"
+    large = bool(np.sort(np.array(values.shape) * spacing)[1] >= HU_MIN_EXTENT_MM)
     if low < 0:
+        if large and low > -300:
+            notes.append(Flag(f"no voxel below {low:g} HU, so no air: rescaled, or masked"))
         return ""
     zeros = 1.0 - np.count_nonzero(values) / values.size
-    extents = np.array(values.shape) * spacing
-    if zeros < 0.01 and np.sort(extents)[1] < HU_MIN_EXTENT_MM:
+    if zeros < 0.01 and not large:
+        notes.append(Flag(f"values {low:g} to {high:g}, none below 0: HU with an offset, or soft tissue alone"))
         return ""
     guess = "an 8-bit window" if high <= 255 else "HU with an offset"
     return f"values {low:g} to {high:g}, none below 0: {guess}, not HU"

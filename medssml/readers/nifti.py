@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
-from medssml.readers.geometry import Affine, check_affine, spacing_of
+from medssml.readers.geometry import Affine, check_affine, check_spacing, spacing_of
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -26,6 +26,17 @@ MAX_OFFSET = 1 << 26
 """Last byte at which voxels may start: extensions of a header are small."""
 _REEXPORT = "export the volume again from its source"
 _UNITS_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+
+
+class Given(NamedTuple):
+    """What is known of a volume from elsewhere (the table of a dataset) where the header is blank.
+
+    spacing: (3,) mm along the axes of the file. slope, intercept: stored value -> HU.
+    """
+
+    spacing: tuple[float, float, float] | None = None
+    slope: float | None = None
+    intercept: float | None = None
 
 
 class Layout(NamedTuple):
@@ -47,8 +58,10 @@ class Layout(NamedTuple):
     notes: tuple[str, ...]
 
 
-def nifti_layout(path: str | Path) -> Layout:
+def nifti_layout(path: str | Path, given: Given | None = None) -> Layout:
     """The header of a .nii or .nii.gz, validated; reads a few hundred bytes and the file's length.
+
+    `given` fills what the header leaves blank, and must agree with what it states.
 
     Raises:
         ReadError: not NIfTI, truncated, several volumes, no usable geometry, or a declared size over the limit.
@@ -59,16 +72,16 @@ def nifti_layout(path: str | Path) -> Layout:
     notes: list[str] = []
     shape = _shape(header, path)
     dtype = _dtype(header, path)
-    affine = _affine(header, path, notes)
+    affine = _affine(header, path, notes, given or Given())
     nbytes = declared_bytes(path, shape, dtype.itemsize)
     offset = float(header["vox_offset"])
     first = int(header["sizeof_hdr"])
     if not (first <= offset < MAX_OFFSET):
         raise ReadError(path, f"voxels start at byte {offset:g}, expected {first} to {MAX_OFFSET}", _REEXPORT)
-    slope, intercept = _scaling(header, path)
+    slope, intercept = _scaling(header, path, given or Given())
     layout = Layout(path, shape, dtype, affine, int(offset), nbytes, slope, intercept, compressed, tuple(notes))
-    _check_length(layout)
-    return layout
+    extra = _check_length(layout)
+    return layout._replace(notes=(*notes, extra)) if extra else layout
 
 
 def nifti_voxels(layout: Layout) -> NDArray[Any]:
@@ -95,7 +108,13 @@ def inflate(path: Path, size: int) -> NDArray[np.uint8]:
         ReadError: truncated, damaged, or more than 1 MiB longer than `size`.
     """
     out = np.empty(size, np.uint8)
-    view = out.data
+    _drain(path, out)
+    return out
+
+
+def _drain(path: Path, out: NDArray[np.uint8]) -> int:
+    """Fills `out` with the first bytes of a gzip file, reads the rest for its checksum; returns the length of all."""
+    view, size = out.data, out.size
     written = total = 0
     decoder = zlib.decompressobj(31)
     with path.open("rb") as file:
@@ -112,18 +131,14 @@ def inflate(path: Path, size: int) -> NDArray[np.uint8]:
             written += kept
             total += len(piece)
             if total > size + _SPARE:
-                raise ReadError(
-                    path,
-                    f"gzip stream holds more than the {human(size)} its header declares",
-                    _REEXPORT,
-                    code="damaged",
-                )
+                reason = f"gzip stream holds more than the {human(size)} its header declares"
+                raise ReadError(path, reason, _REEXPORT, code="damaged")
             pending, decoder = _next_input(decoder, file.read)
     if not decoder.eof or written < size:
         raise ReadError(
             path, f"gzip stream is truncated: {total:,} of {size:,} bytes", "copy the file again", code="truncated"
         )
-    return out
+    return total
 
 
 def _next_input(decoder: Any, read: Any) -> tuple[bytes, Any]:
@@ -196,13 +211,26 @@ def _dtype(header: Nifti1Header, path: Path) -> np.dtype[Any]:
         raise ReadError(path, f"has data type code {code}, which is none", _REEXPORT) from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise ReadError(path, f"holds {dtype} values, expected integers or floats", "export gray values")
+    bits = int(header["bitpix"])
+    if bits not in (0, dtype.itemsize * 8):
+        raise ReadError(path, f"states {bits} bits per voxel for {dtype} values", _REEXPORT, code="damaged")
     return dtype
 
 
-def _scaling(header: Nifti1Header, path: Path) -> tuple[float, float]:
+def _scaling(header: Nifti1Header, path: Path, given: Given) -> tuple[float, float]:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
-    if np.isnan(slope) or slope == 0:
-        return 1.0, 0.0
+    if np.isnan(slope) or slope == 0 or (slope, intercept) == (1.0, 0.0):  # the header states none
+        return (
+            1.0 if given.slope is None else float(given.slope),
+            0.0 if given.intercept is None else float(given.intercept),
+        )
+    known = (
+        given.slope is None or np.isclose(given.slope, slope),
+        given.intercept is None or given.intercept == intercept,
+    )
+    if not all(known):
+        reason = f"states {slope:g} and {intercept:g} for its scale, the table {given.slope} and {given.intercept}"
+        raise ReadError(path, reason, "empty the cells of the table, or correct them", code="units")
     if np.isnan(intercept):
         intercept = 0.0
     if not np.isfinite([slope, intercept]).all():
@@ -210,36 +238,62 @@ def _scaling(header: Nifti1Header, path: Path) -> tuple[float, float]:
     return slope, intercept
 
 
-def _affine(header: Nifti1Header, path: Path, notes: list[str]) -> Affine:
-    """(4, 4) voxel -> RAS mm: sform, else qform, else pixdim; two that contradict each other are refused."""
+def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) -> Affine:
+    """(4, 4) voxel -> RAS mm: sform, else qform, else pixdim or what is given; contradictions are refused."""
     steps = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    sform, qform = header.get_sform(), None
-    if qform_code > 0:
-        qform = header.get_qform()
+    stated = sform_code > 0 or qform_code > 0
+    qform = np.array(header.get_qform(), np.float64) if qform_code > 0 else None
     if sform_code > 0:
-        affine = sform
+        affine = np.array(header.get_sform(), np.float64)
     elif qform is not None:
         affine = qform
     else:
-        affine = header.get_base_affine()
-        notes.append(Flag("the header states no orientation (sform_code and qform_code are 0)"))
-    affine = np.array(affine, np.float64)
+        affine = _blank_affine(header, steps, notes, given, path)
     check_affine(affine, path)
-    _check_steps(affine, steps, path)
+    if stated:
+        _check_steps(affine, steps, path)
+        if given.spacing is not None:
+            _check_steps(affine, np.asarray(given.spacing, np.float64), path, "the table")
     if sform_code > 0 and qform is not None and np.isfinite(qform).all():
-        angle = _angle_between(affine, qform)
-        if angle > 10:
-            notes.append(Flag(f"sform and qform differ by {angle:.0f} degrees; the sform is used"))
-    return _to_mm(affine, int(header["xyzt_units"]) & 7, notes)
+        _check_forms(affine, qform, path, notes)
+    affine = _to_mm(affine, int(header["xyzt_units"]) & 7 if stated or given.spacing is None else 2, notes)
+    check_spacing(spacing_of(affine), path)
+    return affine
 
 
-def _check_steps(affine: Affine, steps: NDArray[np.float64], path: Path) -> None:
+def _blank_affine(
+    header: Nifti1Header, steps: NDArray[np.float64], notes: list[str], given: Given, path: Path
+) -> Affine:
+    """The axes as they are stored, in steps of pixdim, else of what is given."""
+    notes.append(Flag("the header states no orientation (sform_code and qform_code are 0): axes taken as stored"))
+    if given.spacing is None:
+        return np.array(header.get_base_affine(), np.float64)
+    spacing = np.asarray(given.spacing, np.float64)
+    if spacing.shape != (3,) or not np.isfinite(spacing).all() or spacing.min() <= 0:
+        reason = f"has no geometry, and the table gives spacing {given.spacing}"
+        raise ReadError(path, reason, "give three lengths in mm", code="geometry")
+    if np.isfinite(steps).all() and steps.min() > 0 and not np.allclose(steps, 1.0):
+        _check_steps(np.diag([*steps, 1.0]), spacing, path, "the table")
+    return np.diag([*spacing, 1.0])
+
+
+def _check_forms(sform: Affine, qform: Affine, path: Path, notes: list[str]) -> None:
+    """Two orientations that differ by another axis or a mirror cannot both be meant; a small turn is noted."""
+    angle = _angle_between(sform, qform)
+    if angle > 45:
+        reason = f"sform and qform contradict each other by {angle:.0f} degrees: left and right are uncertain"
+        raise ReadError(path, reason, "correct the header, or write it again with one of the two", code="geometry")
+    if angle > 10:
+        notes.append(Flag(f"sform and qform differ by {angle:.0f} degrees; the sform is used"))
+
+
+def _check_steps(affine: Affine, steps: NDArray[np.float64], path: Path, source: str = "pixdim") -> None:
     found = spacing_of(affine)
     known = np.isfinite(steps) & (steps > 0)
     if (np.abs(found - steps)[known] > 0.01 * steps[known]).any():
         figures = " x ".join(f"{x:.3g}" for x in found), " x ".join(f"{x:.3g}" for x in steps)
-        reason = f"contradictory spacing: the affine says {figures[0]} mm, pixdim {figures[1]} mm"
+        reason = f"contradictory spacing: the affine says {figures[0]} mm, {source} {figures[1]} mm"
         raise ReadError(path, reason, _REEXPORT, code="geometry")
 
 
@@ -260,18 +314,40 @@ def _to_mm(affine: Affine, unit: int, notes: list[str]) -> Affine:
     return scaled
 
 
-def _check_length(layout: Layout) -> None:
-    """Finds a truncated file without inflating it: gzip ends with the inflated length, modulo 2^32."""
+def _check_length(layout: Layout) -> str:
+    """Finds a truncated file without inflating it: gzip ends with the inflated length, modulo 2^32.
+
+    Returns:
+        a note about what follows the voxels, "" where nothing does.
+
+    Raises:
+        ReadError: too short, or longer by a slice or more, so that the shape in the header is wrong.
+    """
     size, expected = layout.path.stat().st_size, layout.offset + layout.nbytes
     if not layout.compressed:
         if size < expected:
             raise ReadError(
                 layout.path, f"is truncated: {size:,} of {expected:,} bytes", "copy the file again", code="truncated"
             )
-        return
+        return _spare(layout, size - expected)
     with layout.path.open("rb") as file:
         file.seek(-4, 2)
         stored = int.from_bytes(file.read(4), "little")
-    if stored != expected % 2**32:
-        # several members or padding are legal too: only the whole stream can tell
-        inflate(layout.path, expected)
+    if stored == expected % 2**32:
+        return ""
+    # several members or padding are legal too: only the whole stream can tell
+    return _spare(layout, _inflated_length(layout.path, expected) - expected)
+
+
+def _spare(layout: Layout, spare: int) -> str:
+    if spare <= 0:
+        return ""
+    if spare >= layout.nbytes // layout.shape[2]:
+        reason = f"holds {human(spare)} more than the shape {' x '.join(map(str, layout.shape))} in its header needs"
+        raise ReadError(layout.path, reason, _REEXPORT, code="damaged")
+    return Flag(f"{spare:,} bytes after the voxels ignored")
+
+
+def _inflated_length(path: Path, size: int) -> int:
+    """Bytes of a gzip stream, its CRC verified, which has at least `size` of them."""
+    return _drain(path, np.empty(size, np.uint8))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.dicom import frame_shape, is_dicom, number, numbers, read_header, stored_values
+from medssml.readers.dicom import foreign_bits, frame_shape, is_dicom, number, numbers, read_header, stored_values
 from medssml.readers.errors import Flag, ReadError, declared_bytes
 from medssml.readers.geometry import MAX_SHEAR_DEG, Affine, to_hounsfield
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 MAX_FILES = 20_000
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_FRAMES_TAG = "SharedFunctionalGroupsSequence"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _STEP_TOLERANCE = 0.05
 _STEP_FLOOR_MM = 0.02
+_MAX_HU = 31_743  # of 16-bit scanners; a padding value above it would be the brightest thing in the volume
+_SCOUT_SLICES = 3
 _EXPORT = "export the series again, complete and alone in its folder"
 
 
@@ -39,6 +42,7 @@ class Slice(NamedTuple):
     thickness: float
     slope: float
     intercept: float
+    padding: int | None = None
 
 
 class Stack(NamedTuple):
@@ -65,8 +69,9 @@ def series_stack(path: Path) -> Stack:
             slices of several sizes, a truncated slice.
     """
     notes: list[str] = []
-    headers = _ct_headers(path, notes)
+    headers = _without_scouts(_ct_headers(path, notes), notes)
     _check_one_series(headers, path)
+    _note_values(headers, notes)
     slices = [frame for header in headers for frame in _frames(header)]
     slices = _without_copies(slices, notes)
     normal = _check_planes(slices, path)
@@ -78,19 +83,27 @@ def series_stack(path: Path) -> Stack:
     return Stack(path, tuple(order), shape, _affine(order, step), tuple(notes))
 
 
-def stack_voxels(stack: Stack) -> NDArray[Any]:
-    """(X, Y, Z) values of `stack` in HU, int16 where exact, in the axes of `stack.affine`."""
+def stack_voxels(stack: Stack) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """(X, Y, Z) values of `stack` in HU, int16 where exact, in the axes of `stack.affine`; and what the pixels showed."""
     columns, rows, count = stack.shape
     out: NDArray[Any] = np.empty((count, rows, columns), np.int16)
     loaded: tuple[Path, NDArray[Any]] | None = None
+    padded = 0
     for index, item in enumerate(stack.slices):
         if loaded is None or loaded[0] != item.path:
             loaded = (item.path, stored_values(item.path)[1])
-        values = to_hounsfield(loaded[1][item.frame], item.slope, item.intercept)
+        stored = loaded[1][item.frame]
+        values = to_hounsfield(stored, item.slope, item.intercept)
+        if item.padding is not None and item.padding * item.slope + item.intercept > _MAX_HU:
+            outside = stored == item.padding
+            padded += int(outside.sum())
+            values = to_hounsfield(np.where(outside, -1000, values), 1.0, 0.0)
         if values.dtype != out.dtype and out.dtype == np.int16:
             out = out.astype(np.float32)
         out[index] = values
-    return out.transpose(2, 1, 0)
+    notes = [f"{padded:,} voxels of padding set to air"] if padded else []
+    notes += filter(None, [foreign_bits(stack.slices[count // 2].path)])
+    return out.transpose(2, 1, 0), tuple(notes)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -126,7 +139,7 @@ def _ct_headers(path: Path, notes: list[str]) -> list[_Header]:
         if file.name.upper() == "DICOMDIR":
             left_out["DICOMDIR"] += 1
             continue
-        dataset, patient = read_header(file, patient=True)
+        dataset, patient = read_header(file, patient=True, skip=_no_slice)
         reason = _no_slice(dataset)
         if reason:
             left_out[reason] += 1
@@ -147,7 +160,46 @@ def _no_slice(dataset: FileDataset) -> str:
         return f"modality {modality[:16] or 'unknown'}"
     if "LOCALIZER" in [str(part).upper() for part in np.atleast_1d(dataset.get("ImageType") or [])]:
         return "localizer"
-    return ""
+    return "" if "Rows" in dataset else "no image"
+
+
+def _without_scouts(headers: list[_Header], notes: list[str]) -> list[_Header]:
+    """Without series of a few images in another plane than the largest: localizers that do not say so."""
+    groups: dict[str, list[_Header]] = {}
+    for header in headers:
+        groups.setdefault(str(header.dataset.get("SeriesInstanceUID", "")), []).append(header)
+    largest = max(groups.values(), key=len)
+    plane = _normal(largest[0])
+    kept = list(largest)
+    for group in groups.values():
+        normal = _normal(group[0])
+        if group is largest:
+            continue
+        other_plane = plane is not None and normal is not None and abs(float(plane @ normal)) < 0.9
+        if other_plane and len(group) <= _SCOUT_SLICES < len(largest):
+            notes.append(f"{len(group)} file{'s' * (len(group) > 1)} left out: localizer (another plane)")
+        else:
+            kept += group
+    return kept
+
+
+def _normal(header: _Header) -> NDArray[np.float64] | None:
+    """(3,) of a file's plane, None where it does not state one."""
+    try:
+        orientation = numbers(header.dataset, "ImageOrientationPatient", 6, header.path)
+    except (ReadError, ValueError):
+        return None
+    return None if orientation is None else np.cross(orientation[:3], orientation[3:])
+
+
+def _note_values(headers: list[_Header], notes: list[str]) -> None:
+    """What the tags say about the values: compressed with loss, or no rescale stated."""
+    lossy = sum(str(header.dataset.get("LossyImageCompression") or "") == "01" for header in headers)
+    if lossy:
+        notes.append(Flag(f"{lossy} of {len(headers)} files were compressed with loss"))
+    blank = sum("RescaleIntercept" not in h.dataset and not h.dataset.get(_FRAMES_TAG) for h in headers)
+    if blank:
+        notes.append(Flag(f"{blank} of {len(headers)} files state no rescale: stored values taken as HU"))
 
 
 def _check_one_series(headers: list[_Header], path: Path) -> None:
@@ -207,7 +259,21 @@ def _slice(header: _Header, index: int, count: int) -> Slice:
     thickness = number(measures, "SpacingBetweenSlices", 0.0) or number(measures, "SliceThickness", 0.0)
     instance = f"{dataset.get('SOPInstanceUID', path)}#{index}"
     intercept = number(transform, "RescaleIntercept", 0.0)
-    return Slice(path, index, instance, position, orientation, spacing, thickness, slope, intercept)
+    if not int(dataset.get("PixelRepresentation") or 0) and intercept >= 0 < slope:
+        stated = "no RescaleIntercept" if "RescaleIntercept" not in transform else f"RescaleIntercept {intercept:g}"
+        reason = f"stores unsigned values with {stated}: no value can be below 0 HU"
+        raise ReadError(path, reason, "export the series with its rescale (water is 0 HU, air -1000)", code="units")
+    return Slice(path, index, instance, position, orientation, spacing, thickness, slope, intercept, _padding(dataset))
+
+
+def _padding(dataset: FileDataset) -> int | None:
+    """The stored value outside the field of view, in the sign of the pixels."""
+    value = dataset.get("PixelPaddingValue")
+    if not isinstance(value, int):
+        return None
+    if int(dataset.get("PixelRepresentation") or 0):
+        return value - 65536 if value > 32767 else value
+    return value & 0xFFFF
 
 
 def _first(sequence: Any) -> Any:
@@ -215,10 +281,22 @@ def _first(sequence: Any) -> Any:
 
 
 def _without_copies(slices: list[Slice], notes: list[str]) -> list[Slice]:
-    unique = {item.instance: item for item in slices}
-    if len(unique) < len(slices):
-        notes.append(f"{len(slices) - len(unique)} copies of slices left out (same SOP instance)")
-    return list(unique.values())
+    """Without files that are there twice: the same instance, at the same position, with the same pixels."""
+    unique: dict[tuple[str, bytes], Slice] = {}
+    rest: list[Slice] = []
+    for item in slices:
+        first = unique.setdefault((item.instance, item.position.tobytes()), item)
+        if first is not item and not _same_pixels(first, item):
+            rest.append(item)
+    copies = len(slices) - len(unique) - len(rest)
+    if copies:
+        notes.append(f"{copies} copies of slices left out (same SOP instance)")
+    return [*unique.values(), *rest]
+
+
+def _same_pixels(first: Slice, second: Slice) -> bool:
+    values = [stored_values(item.path)[1][item.frame] for item in (first, second)]
+    return bool(np.array_equal(*values))
 
 
 def _check_planes(slices: list[Slice], path: Path) -> NDArray[np.float64]:

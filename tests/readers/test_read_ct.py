@@ -239,7 +239,11 @@ SERIES_FAULTS = {
         {"change": lambda i: {"ImagePositionPatient": [40.0 * (i == 4), 0, 2.5 * i]}},
         r"slice 5 lies 40\.0 mm off",
     ),
-    "no rescale": ({"change": lambda i: {"RescaleIntercept": 0, "PixelSpacing": [12, 12]}}, "HU with an offset"),
+    "no rescale": ({"change": lambda i: {"RescaleIntercept": 0}}, r"unsigned values with RescaleIntercept 0"),
+    "offset": (
+        {"change": lambda i: {"RescaleIntercept": 0, "PixelRepresentation": 1, "PixelSpacing": [12, 12]}},
+        "HU with an offset",
+    ),
     "no position": ({"change": lambda i: {"ImagePositionPatient": None}}, "no ImagePositionPatient"),
     "too large": ({"change": lambda i: {"Rows": 60_000, "Columns": 60_000}}, r"declares 6\.71 GiB, limit 2 GiB"),
     "cut": ({"change": lambda i: {"PixelData": b"\0" * 100} if i == 3 else {}}, "is truncated: .*of 240 pixel bytes"),
@@ -255,7 +259,7 @@ def test_faulty_series_are_refused_with_the_figure(tmp_path, fault):
         read_ct(folder)
     assert "fix:" in str(caught.value)
     assert "secret" not in str(caught.value).lower()
-    if fault != "no rescale":  # which only the voxels can tell
+    if fault != "offset":  # which only the voxels can tell
         with pytest.raises(ReadError, match=message):
             ct_header(folder)
 
