@@ -10,6 +10,7 @@ import argparse
 import errno
 import importlib
 import inspect
+import keyword
 import os
 import re
 import sys
@@ -35,6 +36,11 @@ VERBS = {
     "demo": Verb("the whole story on a simulated cohort, offline, on a CPU", "demo --out runs/demo"),
     "doctor": Verb("what is installed, what is missing, and the command that fixes it", "doctor"),
     "phantom": Verb("simulate a cohort whose true causes are known", "phantom --out cohort --studies 200 --seed 0"),
+    "import": Verb(
+        "the manifest of a published layout, a DICOM tree, a FHIR export or any table",
+        "import mimic-cxr data/mimic-cxr-jpg --out data/manifest.csv",
+        ("name", "root"),
+    ),
     "check": Verb(
         "every problem of a manifest and its files, before any training", "check cohort/manifest.csv", ("manifest",)
     ),
@@ -128,7 +134,7 @@ def _run(arguments: list[str]) -> int:
         raise UsageError(f"medssml: the first word must be a verb, received {name!r}; fix: medssml VERB {name} ...")
     if name not in VERBS:
         raise UsageError(f"medssml: unknown verb {name!r}{nearest(name, VERBS)}")
-    function = getattr(importlib.import_module(f"medssml.verbs.{name}"), name)
+    function = function_of(name)
     values = parse(name, function, flags)
     if values is None:
         return 0
@@ -137,6 +143,12 @@ def _run(arguments: list[str]) -> int:
         if flag not in inspect.signature(function).parameters:
             del values[flag]
     return _call(function, values, **said)
+
+
+def function_of(verb: str) -> Callable[..., Any]:
+    """The function of a verb; one whose name is a word of Python's has an underscore after it: `import_`."""
+    name = f"{verb}_" if keyword.iskeyword(verb) else verb
+    return getattr(importlib.import_module(f"medssml.verbs.{name}"), name)  # type: ignore[no-any-return]
 
 
 def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool, quiet: bool, json: bool) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import shlex
@@ -63,8 +62,7 @@ def test_every_command_in_the_docs_parses(where: str, line: str) -> None:
         return
     _, verb, *flags = words
     assert verb in cli.VERBS, f"{where}: {line}"
-    function = getattr(importlib.import_module(f"medssml.verbs.{verb}"), verb)
-    values = cli.parse(verb, function, flags)
+    values = cli.parse(verb, cli.function_of(verb), flags)
     config = (values or {}).get("config")
     if config is not None and str(config).startswith("configs/"):
         assert (ROOT / config).exists(), f"{where}: no config {config}"

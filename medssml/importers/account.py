@@ -1,0 +1,115 @@
+"""The account of an import: every row of every table, and every file, with what became of it and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+IMPORTED, LEFT_OUT = "imported", "left out"
+_UNMATCHED = "nothing on disk belongs to it"
+
+
+class LayoutError(ValueError):
+    """A folder or table that is not what its importer expects: what, where, the fix."""
+
+    exit_code = 3
+
+    def __init__(self, where: str | Path, reason: str, fix: str) -> None:
+        super().__init__(f"{where}: {reason}; fix: {fix}")
+
+
+class Line(NamedTuple):
+    """One line of import_report.csv.
+
+    source: a table, or "" for a file that no table names. row: in the table, the header being row 1; 0 for a file.
+    column: where it went in the manifest. status: "imported" or "left out".
+    """
+
+    source: str
+    row: int
+    file: str
+    study_id: str
+    column: str
+    status: str
+    reason: str
+
+
+class _Fate(NamedTuple):
+    file: str
+    study_id: str
+    column: str
+    status: str
+    reason: str
+
+
+class Account:
+    """Rows are entered when they are read and stay open until something becomes of them; what is open in the end is left out.
+
+    The first word counts: a row that was left out stays so, unless it is taken into a study.
+    """
+
+    def __init__(self) -> None:
+        self._read: set[str] = set()
+        self._rows: list[tuple[str, int]] = []
+        self._fates: list[_Fate | None] = []
+        self._files: dict[str, _Fate] = {}
+        self._named: dict[str, tuple[str, int]] = {}
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Something that the person who imports should know; said once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def read(self, path: str) -> None:
+        """A table, or another file that was read."""
+        self._read.add(path)
+
+    def row(self, table: str, number: int) -> int:
+        """Enters a row and returns its id."""
+        self._rows.append((table, number))
+        self._fates.append(None)
+        return len(self._rows) - 1
+
+    def leave_out(self, id: int, reason: str, file: str = "", study_id: str = "") -> None:
+        """The row is left out."""
+        if self._fates[id] is None:
+            self._fates[id] = _Fate(file, study_id, "", LEFT_OUT, reason)
+
+    def take(self, id: int, study_id: str, column: str, file: str = "") -> None:
+        """The row is part of a study."""
+        self._fates[id] = _Fate(file, study_id, column, IMPORTED, "")
+
+    def file(self, path: str, reason: str, named_in: tuple[str, int] = ("", 0)) -> None:
+        """The file is left out; the first reason counts. named_in: the table and row that name it."""
+        if path not in self._files:
+            self._files[path] = _Fate(path, "", "", LEFT_OUT, reason)
+            self._named[path] = named_in
+
+    def take_file(self, path: str, study_id: str, column: str) -> None:
+        """The file is part of a study."""
+        self._files[path] = _Fate(path, study_id, column, IMPORTED, "")
+
+    def is_known(self, path: str) -> bool:
+        """Whether something has become of the file, or it was read as a table."""
+        return path in self._files or path in self._read
+
+    def lines(self) -> Iterator[Line]:
+        """Rows in the order in which they were read, then files by name."""
+        for (table, number), fate in zip(self._rows, self._fates, strict=True):
+            yield Line(table, number, *(fate or _Fate("", "", "", LEFT_OUT, _UNMATCHED)))
+        for path, fate in sorted(self._files.items()):
+            yield Line(*self._named.get(path, ("", 0)), *fate)
+
+    def counts(self) -> Counter[str]:
+        """How many lines were imported and left out, and per reason how many of them."""
+        counted: Counter[str] = Counter()
+        for line in self.lines():
+            counted[line.status] += 1
+        return counted
+
+    def reasons(self) -> list[tuple[str, int]]:
+        """Why something was left out, the most frequent first; the figure is how many lines say so."""
+        return Counter(line.reason for line in self.lines() if line.status == LEFT_OUT).most_common()

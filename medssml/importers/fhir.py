@@ -1,0 +1,290 @@
+"""A FHIR export: `DiagnosticReport` in JSON, bundles or NDJSON, with the `ImagingStudy` and `Patient` resources beside it.
+
+The study of a report is the DICOM study of its ImagingStudy (`imagingStudy` in R4, `study` in R5), else its accession number
+(an identifier of type ACSN, its own or that of the request it is based on), else the report itself. HL7 FHIR R4, R5.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medssml.importers.account import Account, LayoutError
+from medssml.importers.study import Layout, Options, Studies, Study
+from medssml.importers.tree import Tree
+from medssml.readers.errors import ReadError
+from medssml.readers.messages import report_body
+
+Resource = dict[str, Any]
+_ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz")
+_USED = ("DiagnosticReport", "ImagingStudy", "Patient", "ServiceRequest")
+_WITHDRAWN = ("entered-in-error", "cancelled", "registered")
+_FINAL = ("final", "amended", "corrected", "appended", "modified")
+_LARGEST = 512 * 1024**2
+#: Diagnostic service sections (HL7 table 0074) and LOINC parts that are no imaging; and those that are.
+_LABORATORY = frozenset({"LAB", "CH", "HM", "MB", "CP", "SP", "PAT", "BLB", "IMM", "SR", "TX", "VR", "LP7839-6"})
+_IMAGING = frozenset(
+    {"RAD", "CT", "CUS", "IMG", "MRI", "NMR", "NMS", "OUS", "RUS", "RX", "VUS", "XRC", "EN", "LP29684-5"}
+)
+
+
+class ReportEntry(NamedTuple):
+    """A report and what ties it to a study. row: in the account. uid: StudyInstanceUID. text: of the report."""
+
+    row: int
+    report_id: str
+    patient: str
+    uid: str
+    accession: str
+    text: str
+    procedure: str
+    sex: str
+
+
+@dataclass
+class Export:
+    """The resources of an export. rows: (row in the account, resource) of reports; by_reference: what others refer to."""
+
+    reports: list[tuple[int, Resource, str]] = field(default_factory=list)
+    by_reference: dict[str, tuple[int, Resource]] = field(default_factory=dict)
+
+
+def read(tree: Tree, options: Options) -> Iterable[Study]:
+    """One study per examination that has a report in words; of several versions the newest final one counts."""
+    files = [tree.only] if tree.only else [path for path in tree.files if path.lower().endswith(_ENDINGS)]
+    export = Export()
+    for path in files:
+        load(export, tree.root / path, path, tree.account)
+    if not export.reports:
+        raise LayoutError(tree.root, "holds no DiagnosticReport", f"expected one in *{', *'.join(_ENDINGS)}")
+    studies = Studies()
+    for entry in entries(export, tree.account):
+        name = entry.uid or entry.accession or entry.report_id
+        study = studies.of(entry.patient, name)
+        if study.subject_id != entry.patient:
+            tree.account.leave_out(entry.row, "its study is of another patient in an earlier report", study_id=name)
+            continue
+        study.report_text = entry.text
+        study.rows.append((entry.row, "report_text"))
+        described = {"accession_number": entry.accession, "procedure": entry.procedure, "group_sex": entry.sex}
+        study.columns.update({column: cell for column, cell in described.items() if cell})
+    _take_described(export, studies)
+    return studies.values()
+
+
+# Resources
+
+
+def load(export: Export, file: Path, name: str, account: Account) -> None:
+    """Adds the resources of one file to `export`; each that is used has a row in the account, the others are counted."""
+    account.read(name)
+    others: Counter[str] = Counter()
+    try:
+        for number, resource in _resources(file):
+            kind = str(resource.get("resourceType") or "no resourceType")
+            if kind not in _USED:
+                others[kind] += 1
+                continue
+            row = account.row(name, number)
+            if kind == "DiagnosticReport":
+                export.reports.append((row, resource, name))
+            for reference in _references(resource):
+                export.by_reference.setdefault(reference, (row, resource))
+    except (ValueError, OSError, EOFError, RecursionError) as error:
+        account.file(name, f"no FHIR: {error}"[:160])
+        return
+    for kind, count in others.items():
+        account.file(f"{name}#{kind}", f"{count} resources of this type: no reports")
+
+
+def _resources(file: Path) -> Iterator[tuple[int, Resource]]:
+    """(number of the line or of the entry, resource)."""
+    opened = gzip.open if file.name.endswith(".gz") else open
+    with opened(file, "rb") as raw:
+        if ".json" not in file.name.lower() or ".jsonl" in file.name.lower():
+            for number, line in enumerate(raw, start=1):
+                if line.strip():
+                    yield number, _object(json.loads(line))
+            return
+        text = raw.read(_LARGEST + 1)
+    if len(text) > _LARGEST:
+        raise ValueError("larger than 512 MiB; fix: export it as NDJSON")
+    document = json.loads(text)
+    for number, item in enumerate(_flat(document), start=1):
+        yield number, item
+
+
+def _object(value: Any) -> Resource:
+    if not isinstance(value, dict):
+        raise ValueError("a line holds no JSON object")
+    return value
+
+
+def _flat(document: Any) -> Iterator[Resource]:
+    """The resources of a resource, a list of them, or a bundle (whose entries know their full URL)."""
+    for item in document if isinstance(document, list) else [document]:
+        item = _object(item)
+        if item.get("resourceType") == "Bundle":
+            for entry in _list(item.get("entry")):
+                if isinstance(entry.get("resource"), dict):
+                    yield {**entry["resource"], "fullUrl": entry.get("fullUrl")}
+        else:
+            yield item
+
+
+def _references(resource: Resource) -> Iterator[str]:
+    """What others may call it."""
+    if resource.get("id"):
+        yield f"{resource.get('resourceType')}/{resource['id']}"
+    if isinstance(resource.get("fullUrl"), str):
+        yield resource["fullUrl"]
+
+
+def _target(export: Export, reference: Any) -> Resource | None:
+    """What a reference leads to: relative, absolute, with a version, or urn:uuid."""
+    text = str(reference.get("reference") or "") if isinstance(reference, dict) else ""
+    parts = text.split("/_history/")[0].split("/")
+    found = export.by_reference.get(text) or export.by_reference.get("/".join(parts[-2:]))
+    return found[1] if found else None
+
+
+# Reports
+
+
+def entries(export: Export, account: Account) -> list[ReportEntry]:
+    """The newest final report of every study, with its text; all others are accounted for."""
+    best: dict[str, tuple[tuple[bool, str], ReportEntry]] = {}
+    known = {reference: resource for reference, (_, resource) in export.by_reference.items()}
+    for row, resource, file in export.reports:
+        entry = _entry(export, row, resource, known, file, account)
+        if entry is None:
+            continue
+        key = entry.uid or entry.accession or entry.report_id
+        issued = str(resource.get("issued") or resource.get("effectiveDateTime") or "")
+        rank = (resource.get("status") in _FINAL, issued)
+        if key in best and rank <= best[key][0]:
+            account.leave_out(row, "a newer report of the study was taken", study_id=key)
+            continue
+        if key in best:
+            account.leave_out(best[key][1].row, "a newer report of the study was taken", study_id=key)
+        best[key] = (rank, entry)
+    return [entry for _, entry in best.values()]
+
+
+def _entry(
+    export: Export, row: int, resource: Resource, known: dict[str, Resource], file: str, account: Account
+) -> ReportEntry | None:
+    status = str(resource.get("status") or "")
+    codes = _codes(resource.get("category"))
+    if status in _WITHDRAWN:
+        account.leave_out(row, f"status {status}")
+    elif codes & _LABORATORY and not codes & _IMAGING:
+        account.leave_out(row, "a laboratory or pathology report")
+    elif not (patient := _patient(export, resource)):
+        account.leave_out(row, "no subject")
+    else:
+        try:
+            text = report_body(resource, known, Path(file))
+        except ReadError as error:
+            account.leave_out(row, "no text" if "has no text" in error.reason else error.reason)
+            return None
+        report_id = str(resource.get("id") or "")
+        if uid_or := _study_keys(export, resource):
+            uid, accession = uid_or
+            procedure = _words(resource.get("code"))
+            sex = {"male": "M", "female": "F"}.get(
+                str((_target(export, resource.get("subject")) or {}).get("gender")), ""
+            )
+            if uid or accession or report_id:
+                return ReportEntry(row, report_id, patient, uid, accession, text, procedure, sex)
+        account.leave_out(row, "no id, no accession number and no imaging study")
+    return None
+
+
+def _patient(export: Export, resource: Resource) -> str:
+    """The id of the patient: of the resource that is referred to, of the reference, or a logical identifier."""
+    subject = resource.get("subject")
+    if not isinstance(subject, dict):
+        return ""
+    target = _target(export, subject)
+    if target is not None and target.get("id"):
+        return str(target["id"])
+    text = str(subject.get("reference") or "").split("/_history/")[0]
+    identifier = subject.get("identifier")
+    return text.rpartition("/")[2].removeprefix("urn:uuid:") or (
+        str(identifier.get("value") or "") if isinstance(identifier, dict) else ""
+    )
+
+
+def _study_keys(export: Export, resource: Resource) -> tuple[str, str]:
+    """(StudyInstanceUID, accession number), "" where not stated."""
+    uid, accession = "", _accession(resource)
+    for reference in [*_list(resource.get("imagingStudy")), *_list(resource.get("study"))]:
+        target = _target(export, reference) or {}
+        for identifier in [*_list(target.get("identifier")), *_list([reference.get("identifier")])]:
+            value = str(identifier.get("value") or "")
+            if value.startswith("urn:oid:") or identifier.get("system") == "urn:dicom:uid":
+                uid = uid or value.removeprefix("urn:oid:")
+        accession = accession or _accession(target)
+    for reference in _list(resource.get("basedOn")):
+        accession = accession or _accession(_target(export, reference) or {})
+    return uid, accession
+
+
+def _accession(resource: Resource) -> str:
+    for identifier in _list(resource.get("identifier")):
+        if "ACSN" in _codes(identifier.get("type")):
+            return str(identifier.get("value") or "")
+    return ""
+
+
+def _codes(concepts: Any) -> set[str]:
+    """The codes of one CodeableConcept, or of a list of them."""
+    concepts = concepts if isinstance(concepts, list) else [concepts]
+    return {str(coding.get("code")) for concept in _list(concepts) for coding in _list(concept.get("coding"))}
+
+
+def _words(concept: Any) -> str:
+    if not isinstance(concept, dict):
+        return ""
+    displays = [str(coding["display"]) for coding in _list(concept.get("coding")) if coding.get("display")]
+    return str(concept.get("text") or (displays[0] if displays else ""))
+
+
+def _list(value: Any) -> list[Resource]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _take_described(export: Export, studies: Studies) -> None:
+    """Patients, requests and imaging studies that a study's report refers to belong to that study."""
+    by_row = {row: study for study in studies.values() for row, _ in list(study.rows)}
+    for row, resource, _ in export.reports:
+        study = by_row.get(row)
+        if study is None:
+            continue
+        references = [
+            resource.get("subject"),
+            *(r for k in ("imagingStudy", "study", "basedOn") for r in _list(resource.get(k))),
+        ]
+        for reference in references:
+            target = _target(export, reference)
+            if target is not None:
+                found = next(export.by_reference[name] for name in _references(target) if name in export.by_reference)
+                study.rows.append((found[0], str(target.get("resourceType"))))
+
+
+LAYOUTS = (
+    Layout(
+        "fhir",
+        "a FHIR export",
+        "DiagnosticReport resources in *.json (bundles too) or *.ndjson",
+        read,
+        _ENDINGS,
+        takes_file=True,
+    ),
+)

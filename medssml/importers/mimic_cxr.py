@@ -1,0 +1,154 @@
+"""MIMIC-CXR (DICOM, reports) and MIMIC-CXR-JPG, apart or in one folder.
+
+    files/p10/p10000032/s50414267/<dicom_id>.jpg|.dcm     files/p10/p10000032/s50414267.txt
+    mimic-cxr-2.0.0-{metadata,split,chexpert,negbio}.csv[.gz]   cxr-{record,study}-list.csv[.gz]   mimic_cxr_sectioned.csv
+
+The tables keep the name 2.0.0 in release 2.1.0. Splits are by patient, listed by image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from medssml.importers.account import LayoutError
+from medssml.importers.study import Layout, Options, Studies, Study, radiograph, sections, slug, ternary, view_of
+from medssml.importers.tree import Row, Tree
+
+_IMAGE = r"(?:^|/)p\d+/p(\d+)/s(\d+)/([^/]+)\.(jpg|jpeg|png|dcm)$"
+_REPORT = r"(?:^|/)p\d+/p(\d+)/s(\d+)\.txt$"
+_RELEASE = r"mimic-cxr-2\.\d\.\d-"
+#: Columns of the label tables that are no label.
+_IDS = ("subject_id", "study_id", "dicom_id")
+
+
+def read(tree: Tree, options: Options) -> Iterable[Study]:
+    """One study per radiological examination; its best frontal view is `xray`."""
+    images = _images_on_disk(tree)
+    studies = Studies()
+    metadata = tree.tables(_RELEASE + "metadata.csv")
+    records = tree.tables("cxr-record-list.csv")
+    if metadata or records:
+        _listed(tree, studies, images, metadata[:1] or records[:1])
+        if metadata and records:
+            tree.account.note(f"{records[0]} repeats {metadata[0]}: not read")
+    else:
+        for dicom_id, (subject, study, path) in images.items():
+            studies.of(subject, study).add("xray", radiograph(path, name=dicom_id))
+    _add_reports(tree, studies)
+    _add_labels(tree, studies, options)
+    _add_splits(tree, studies)
+    return studies.values()
+
+
+def _images_on_disk(tree: Tree) -> dict[str, tuple[str, str, str]]:
+    """dicom_id -> (subject, study, path); a JPEG before the DICOM file that it was made of."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for path, match in tree.matching(_IMAGE):
+        subject, study, dicom_id, ending = match.groups()
+        known = found.get(dicom_id)
+        if known and ending.lower() == "dcm":
+            tree.account.file(path, f"{known[2]} is the same image")
+            continue
+        if known:
+            tree.account.file(known[2], f"{path} is the same image")
+        found[dicom_id] = (subject, study, path)
+    return found
+
+
+def _listed(tree: Tree, studies: Studies, images: dict[str, tuple[str, str, str]], tables: list[str]) -> None:
+    first: dict[str, int] = {}
+    for row in tree.rows(tables[0], ("dicom_id", "subject_id", "study_id")):
+        dicom_id = row["dicom_id"]
+        study = studies.of(row["subject_id"], row["study_id"])
+        if dicom_id in first:
+            tree.account.leave_out(row.id, f"already in row {first[dicom_id]}", study_id=study.study_id)
+            continue
+        first[dicom_id] = row.number
+        if dicom_id not in images:
+            tree.account.leave_out(row.id, "no such image on disk", study_id=study.study_id)
+            continue
+        view = view_of(row["ViewPosition"] or row["ViewCodeSequence_CodeMeaning"])
+        study.add("xray", radiograph(images[dicom_id][2], view, row.id, dicom_id))
+        if row["StudyDate"]:
+            study.columns["study_date"] = row["StudyDate"]
+
+
+def _add_reports(tree: Tree, studies: Studies) -> None:
+    """The report of each study: its sections from the sectioned table where that is there, else the text file."""
+    sectioned: dict[str, tuple[str, Row]] = {}
+    for table in tree.tables("mimic_cxr_sectioned.csv")[:1]:
+        for row in tree.rows(table, ("study", "impression", "findings")):
+            text = sections(findings=row["findings"], impression=row["impression"])
+            text = text or row["last_paragraph"] or row["comparison"]
+            sectioned[row["study"].removeprefix("s")] = (text, row)
+    for path, match in tree.matching(_REPORT):
+        subject, study_id = match.groups()
+        if sectioned.get(study_id, ("",))[0]:
+            tree.account.file(path, "its sections were taken from mimic_cxr_sectioned.csv")
+            studies.of(subject, study_id)
+        else:
+            studies.of(subject, study_id).report = path
+    for study_id, (text, row) in sectioned.items():
+        if study_id not in studies:
+            continue
+        if text:
+            studies[study_id].report_text = text
+            studies[study_id].rows.append((row.id, "report_text"))
+        else:
+            tree.account.leave_out(row.id, "no section in it", study_id=study_id)
+
+
+def _add_labels(tree: Tree, studies: Studies, options: Options) -> None:
+    """The labels of CheXpert, else those of NegBio."""
+    tables = tree.tables(_RELEASE + "chexpert.csv") or tree.tables(_RELEASE + "negbio.csv")
+    for table in tables[:1]:
+        for row in tree.rows(table, ("study_id",)):
+            study = studies.get(row["study_id"])
+            if study is None:
+                continue
+            try:
+                add_chexpert_labels(study, row, options, _IDS)
+            except ValueError as error:
+                tree.account.leave_out(row.id, str(error), study_id=study.study_id)
+            else:
+                study.rows.append((row.id, "labels"))
+
+
+def add_chexpert_labels(study: Study, row: Row, options: Options, ids: tuple[str, ...]) -> None:
+    """`label_*` of every column but `ids`; the names of uncertain ones go to `uncertain_labels`.
+
+    Raises:
+        ValueError: a cell that is none of 1, 0, -1 and blank.
+    """
+    cells = {slug(column): cell for column, cell in row.items() if column not in ids}
+    labels = {f"label_{name}": ternary(cell, options) for name, cell in cells.items()}
+    study.columns.update(labels)
+    uncertain = [name for name, cell in cells.items() if cell and float(cell) == -1]
+    if uncertain:
+        study.columns["uncertain_labels"] = ";".join(uncertain)
+
+
+def _add_splits(tree: Tree, studies: Studies) -> None:
+    for table in tree.tables(_RELEASE + "split.csv")[:1]:
+        for row in tree.rows(table, ("study_id", "subject_id", "split")):
+            study = studies.get(row["study_id"])
+            if study is None:
+                continue
+            if study.split and study.split != row["split"]:
+                raise LayoutError(
+                    tree.root / table, f"row {row.number}: study {study.study_id} is in two splits", "download it again"
+                )
+            study.split = row["split"]
+            study.rows.append((row.id, "split"))
+
+
+LAYOUTS = (
+    Layout(
+        "mimic-cxr",
+        "MIMIC-CXR",
+        "files/p10/p10000032/s50414267/*.jpg or *.dcm, and mimic-cxr-2.0.0-*.csv[.gz] or cxr-record-list.csv[.gz]",
+        read,
+        (".jpg", ".jpeg", ".png", ".dcm", ".txt"),
+        ("mimic-cxr-jpg",),
+    ),
+)

@@ -1,0 +1,86 @@
+"""Reports that lie apart from the images: a table or a FHIR export, joined by study or accession number, never by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from medssml.importers.account import Account, LayoutError
+from medssml.importers.columns import guess_columns
+from medssml.importers.fhir import Export, ReportEntry, entries, load
+from medssml.importers.study import Options, Studies, Study, sections, slug
+from medssml.importers.tree import Tree, table_rows
+
+_ACCESSION = ("accession_number", "accession", "accession_no", "accessionnumber", "acc", "acsn")
+_UID = ("study_instance_uid", "studyinstanceuid", "study_uid", "studyuid")
+
+
+def join_reports(tree: Tree, studies: Studies, options: Options) -> None:
+    """Gives every study without a report the one that names its StudyInstanceUID or its accession number.
+
+    A report whose patient is another one than the images' is left out: two studies with one accession number.
+
+    Raises:
+        LayoutError: no such file, or a table without a text and a key.
+    """
+    if options.reports is None:
+        return
+    by_key: dict[str, list[Study]] = defaultdict(list)
+    for study in studies.values():
+        by_key[study.study_id].append(study)
+        if study.columns.get("accession_number"):
+            by_key[study.columns["accession_number"]].append(study)
+    fhir = options.reports.is_dir() or ".json" in options.reports.name or ".ndjson" in options.reports.name
+    for entry in _fhir(options.reports, tree.account) if fhir else _table(options.reports, tree.account, options):
+        found = by_key.get(entry.uid) or by_key.get(entry.accession) or []
+        # A patient's id in FHIR is the server's, not the one in the images; in a table it is the same.
+        mine = [study for study in found if fhir or not entry.patient or study.subject_id == entry.patient]
+        if found and not mine:
+            tree.account.leave_out(
+                entry.row, "the images of this study are of another patient", study_id=found[0].study_id
+            )
+        for study in mine:
+            if study.report or study.report_text:
+                tree.account.leave_out(entry.row, "the study has a report already", study_id=study.study_id)
+                continue
+            study.report_text = entry.text
+            study.rows.append((entry.row, "report_text"))
+            if entry.procedure:
+                study.columns.setdefault("procedure", entry.procedure)
+
+
+def _fhir(path: Path, account: Account) -> list[ReportEntry]:
+    export = Export()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if "json" in file.suffix)
+    for file in files:
+        load(export, file, f"reports/{file.name}", account)
+    if not export.reports:
+        raise LayoutError(path, "holds no DiagnosticReport", "give the FHIR export of the reports")
+    return entries(export, account)
+
+
+def _table(path: Path, account: Account, options: Options) -> Iterator[ReportEntry]:
+    """The rows of a table with a text and a key; which columns those are is guessed and said."""
+    if not path.is_file():
+        raise LayoutError(path, "no such file", "give --reports a table or a FHIR export")
+    rows = list(table_rows(path, f"reports/{path.name}", account))
+    sample = {column: [row[column] for row in rows[:500]] for column, _ in rows[0].items()} if rows else {}
+    guesses = {guess.ours: guess.source for guess in guess_columns(sample, options.columns, lambda cell: False)}
+    named = {slug(column): column for column in reversed(list(sample))}
+    accession = next((named[name] for name in _ACCESSION if name in named), "")
+    uid = next((named[name] for name in _UID if name in named), "") or guesses.get("study_id", "")
+    text = guesses.get("report_text", "")
+    parts = {name.removeprefix("section_"): column for name, column in guesses.items() if name.startswith("section_")}
+    if not (accession or uid) or not (text or parts):
+        reason = f"which columns are the key and the text? It has {', '.join(sample)}"
+        raise LayoutError(path, reason, "call them accession_number and report, or give --column report_text=NAME")
+    words = text or ", ".join(parts.values())
+    account.note(f"reports: text <- {words!r}, key <- {' or '.join(filter(None, (uid, accession)))!r}")
+    for row in rows:
+        body = row[text] if text else sections(**{name: row[column] for name, column in parts.items()})
+        if not body:
+            account.leave_out(row.id, "no text")
+            continue
+        patient = row[guesses["subject_id"]] if "subject_id" in guesses else ""
+        yield ReportEntry(row.id, "", patient, row[uid], row[accession], body, "", "")

@@ -1,0 +1,105 @@
+"""medssml import: the manifest of a published layout, and an account of every source row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from medssml.verbs import console
+
+if TYPE_CHECKING:
+    from medssml.importers.cohort import Imported
+
+
+def import_(
+    name: str,
+    root: Path,
+    *,
+    out: Path,
+    rows: Literal["study", "file"] = "study",
+    column: Sequence[str] = (),
+    reports: Path | None = None,
+    uncertain: Literal["empty", "negative", "positive"] = "empty",
+    unmentioned: Literal["empty", "negative"] = "empty",
+    val_fraction: float = 0.1,
+    write_into: Path | None = None,
+    min_slices: int = 8,
+    allow_outside: bool = False,
+) -> dict[str, object]:
+    """The manifest of what lies under a folder, and import_report.csv beside it: what became of every source row.
+
+    Layouts: docs/importers.md says what each one expects. A split that the dataset publishes is kept.
+
+    Args:
+        name: the layout, such as mimic-cxr, ct-rate, tueg, bids-eeg, dicom, fhir or csv.
+        root: the dataset's folder; for csv, the table.
+        out: the manifest to write; its paths are relative to its own folder where the root lies in it, else to the root.
+        rows: study is one row per study, with further files in other_files; file is one row per file.
+        column: for tables whose columns are guessed, MANIFEST=SOURCE, such as subject_id=MRN; may be given several times.
+        reports: for dicom, a table or FHIR export with reports, joined by accession number or study.
+        uncertain: what a label that the source calls uncertain becomes.
+        unmentioned: what a label that the report does not mention becomes.
+        val_fraction: share of the training subjects that validate where the official split has no validation part.
+        write_into: folder for files that have to be written: links to slices of mixed folders, converted volumes.
+        min_slices: a CT series of fewer slices is a localizer.
+        allow_outside: accept links that leave the root.
+
+    Returns:
+        the manifest, the report and what they hold.
+
+    Raises:
+        medssml.importers.LayoutError: the folder is not of this layout. KeyError: no such layout.
+    """
+    from medssml.importers import layout_named
+    from medssml.importers.cohort import import_layout
+    from medssml.importers.study import Options
+
+    options = Options(rows, uncertain, unmentioned, val_fraction, _columns(column), reports, write_into, min_slices)
+    done = import_layout(layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside)
+    _show(done)
+    return {
+        "manifest": str(done.manifest),
+        "report": str(done.report),
+        "data_root": str(done.data_root),
+        "studies": done.studies,
+        "subjects": done.subjects,
+        "coverage": done.coverage,
+        "source_rows": done.lines,
+        "notes": list(done.notes),
+    }
+
+
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+    pairs = [pairs] if isinstance(pairs, str) else pairs
+    found = {}
+    for pair in pairs:
+        ours, mark, theirs = pair.partition("=")
+        if not mark or not ours.strip() or not theirs.strip():
+            raise ValueError(f"--column {pair!r}: expected MANIFEST=SOURCE; fix: for example --column subject_id=MRN")
+        found[ours.strip()] = theirs.strip()
+    return found
+
+
+def _show(done: Imported) -> None:
+    """What was imported, what was left out and why, and what was decided."""
+    splits = [name for name in done.coverage if name != "all"]
+    rows = [
+        (pattern or "(none)", count, *(done.coverage[split].get(pattern, 0) for split in splits))
+        for pattern, count in done.coverage["all"].items()
+    ]
+    console.table(rows, ("modalities", "studies", *splits))
+    console.say("")
+    for note in done.notes:
+        console.say(f"note: {note}")
+    imported, left_out = done.lines["imported"], done.lines["left out"]
+    console.say(
+        f"{done.studies:,} studies of {done.subjects:,} subjects; of {imported + left_out:,} source rows and files"
+    )
+    console.say(f"{imported:,} imported, {left_out:,} left out:")
+    for reason, count in done.reasons[:12]:
+        console.say(f"  {count:>9,} x {reason}")
+    if len(done.reasons) > 12:
+        console.say(f"  ... and {len(done.reasons) - 12} more reasons")
+    console.say(f"every one of them is in {done.report}")
+    console.say(f"written: {done.manifest}; next: medssml check {done.manifest}")

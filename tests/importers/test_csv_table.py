@@ -1,0 +1,123 @@
+"""Any table: what its columns are is guessed by name and content, shown, and can be said instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medssml.importers import LayoutError
+from medssml.importers.columns import classes_of
+from tests.importers.trees import put, run
+
+WIDE = """MRN,StudyInstanceUID,CT file,Frontal image,Lateral image,EEG path,Report,Sex,Age,diagnosis,mask_path,ecg_text
+007,1.2.3,ct/a.nii.gz,x/a.png,x/a_lat.png,e/a.edf,"No acute finding, heart size normal.",F,61,benign,m/a.nii.gz,sinus
+007,1.2.4,,x/b.png,,,,F,62,malignant,,
+8,1.2.5,ct/gone.nii.gz,,,,Small effusion on the left side.,M,50,,,
+,1.2.6,,x/b.png,,,,M,50,,,
+9,1.2.7,,,,,,M,50,benign,,
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    files = ("ct/a.nii.gz", "x/a.png", "x/a_lat.png", "x/b.png", "e/a.edf", "m/a.nii.gz")
+    return put(tmp_path / "hospital", {"table.csv": WIDE, **dict.fromkeys(files, b"1")})
+
+
+def test_columns_are_guessed_and_the_guess_is_shown(root: Path) -> None:
+    made = run("csv", root / "table.csv")
+    assert list(made.rows) == ["1.2.3", "1.2.4", "1.2.5"]
+    row = made.rows["1.2.3"]
+    assert row["subject_id"] == "007" and row["ct"] == "ct/a.nii.gz" and row["eeg"] == "e/a.edf"
+    assert (row["xray"], row["xray_lateral"]) == ("x/a.png", "x/a_lat.png")
+    assert (
+        row["report_text"] == "No acute finding, heart size normal." and row["group_sex"] == "F" and row["Age"] == "61"
+    )
+    assert row["mask_path"] == "m/a.nii.gz" and row.get("other_files", "") == "", "a mask is no input"
+    assert [made.rows[name]["label_diagnosis"] for name in made.rows] == ["0", "1", ""]
+    said = "\n".join(made.done.notes)
+    for words in (
+        "subject_id <- 'MRN'",
+        "study_id <- 'StudyInstanceUID'",
+        "ct <- 'CT file'",
+        "0 = benign, 1 = malignant",
+    ):
+        assert words in said
+    assert made.why(source="table.csv", row=5) == "no subject"
+    assert made.why(source="table.csv", row=6) == "nothing of the study is on disk"
+    gone = [line for line in made.lines if line["file"] == "ct/gone.nii.gz"]
+    assert [(line["row"], line["reason"]) for line in gone] == [("4", "no such file")]
+
+
+def test_a_column_that_is_given_overrules_the_guess(root: Path) -> None:
+    made = run("csv", root / "table.csv", columns={"ct": "mask_path", "subject_id": "StudyInstanceUID"})
+    assert made.rows["1.2.3_1"]["ct"] == "m/a.nii.gz", "the study is the row, where its column is the subject"
+    with pytest.raises(KeyError, match="no such column; the table has MRN"):
+        run("csv", root / "table.csv", columns={"ct": "CT_file"})
+
+
+def test_rows_of_one_study_are_one_study(tmp_path: Path) -> None:
+    table = "patient_id;study;image;view;split\n1;s1;a.png;Lateral;train\n1;s1;b.png;PA;train\n2;s2;c.png;AP;test\n"
+    table += "3;s1;c.png;AP;val\n"
+    root = put(tmp_path / "rows", {"t.csv": "\ufeff" + table, **dict.fromkeys(("a.png", "b.png", "c.png"), b"1")})
+    made = run("csv", root)
+    row = made.rows["s1"]
+    assert (row["xray"], row["xray_lateral"], row["group_view"]) == ("b.png", "a.png", "PA")
+    assert {name: row["split"] for name, row in made.rows.items()} in (
+        {"s1": "train", "s2": "test"},
+        {"s1": "val", "s2": "test"},
+    )
+    assert made.why(source="t.csv", row=5) == "study s1 is of another subject in an earlier row"
+
+
+def test_sections_in_columns_become_one_report(tmp_path: Path) -> None:
+    table = 'patient,findings,impression\n1,"The lungs are clear today.",Normal chest without any finding.\n'
+    made = run("csv", put(tmp_path / "sections", {"t.csv": table}) / "t.csv")
+    assert (
+        made.rows["1_1"]["report_text"]
+        == "FINDINGS: The lungs are clear today.\nIMPRESSION: Normal chest without any finding."
+    )
+
+
+def test_paths_stay_inside_the_root(tmp_path: Path) -> None:
+    secret = put(tmp_path, {"secret.png": b"1", "root/a.png": b"1"})
+    inside = tmp_path / "root" / "a.png"
+    table = f"subject,study,image\n1,a,{inside}\n2,b,../secret.png\n3,c,{secret}/secret.png\n4,d,.\\a.png\n"
+    root = put(tmp_path / "root", {"t.csv": table})
+    made = run("csv", root)
+    assert {name: row["xray"] for name, row in made.rows.items()} == {"a": "a.png", "d": "a.png"}
+    assert sum("outside the root" in line["reason"] for line in made.lines) == 2
+    assert run("csv", root, allow_outside=True).rows["b"]["xray"] == "../secret.png"
+
+
+def test_broken_rows_and_odd_columns_are_kept_in_mind(tmp_path: Path) -> None:
+    table = "subject_id,study_id,xray,repot,source\n1,a,a.png,x,site A\n2,b,a.png\n1E+05,c,a.png,x,site B\n"
+    made = run("csv", put(tmp_path / "odd", {"t.csv": table, "a.png": b"1"}))
+    assert list(made.rows) == ["a"] and made.rows["a"]["source_repot"] == "x" and made.rows["a"]["source"] == "site A"
+    assert made.why(source="t.csv", row=3) == "the row has 3 cells, the header has 5"
+    assert "mangled by a spreadsheet" in made.why(source="t.csv", row=4)
+
+
+def test_a_table_without_a_subject_is_refused_with_the_flag(tmp_path: Path) -> None:
+    root = put(tmp_path / "none", {"t.csv": "file\na.png\n", "a.png": b"1"})
+    with pytest.raises(LayoutError, match="which column is the subject.*--column subject_id=NAME"):
+        run("csv", root)
+    with pytest.raises(LayoutError, match="holds 2 tables"):
+        run("csv", put(root, {"u.csv": "x\n1\n"}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["1", "0", ""], {"1": "1", "0": "0"}),
+        (["3.50", "2"], {"3.50": "3.5", "2": "2"}),
+        (["Yes", "no"], {"Yes": "1", "no": "0"}),
+        (["b", "a", "c"], {"a": "0", "b": "1", "c": "2"}),
+        (["a;b", "c"], None),
+        ([f"w{n}" for n in range(30)], None),
+    ],
+)
+def test_words_of_a_label(cells: list[str], numbers: dict[str, str] | None) -> None:
+    classes = classes_of("label_x", cells)
+    assert (None if classes is None else classes.numbers) == numbers

@@ -1,0 +1,158 @@
+"""A DICOM tree: series by their tags and not by their folders; what no study can use is named with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from medssml.importers import LayoutError
+from medssml.readers import read_ct, read_report
+from tests.importers.trees import code, dicom_slice, put, run
+
+
+def series(folder: Path, number: int = 1, slices: int = 9, start: str = "", **tags: object) -> None:
+    uid = f"1.2.40.{number}"
+    for index in range(slices):
+        name = f"{start}IM{index:03d}"  # no ending, as on a CD
+        dicom_slice(
+            folder / name,
+            index=index,
+            SeriesInstanceUID=uid,
+            SeriesNumber=number,
+            SOPInstanceUID=f"{uid}.{index}",
+            **tags,
+        )
+
+
+def radiograph(path: Path, uid: str, **tags: object) -> None:
+    values = {
+        "Modality": "DX",
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1",
+        "SeriesInstanceUID": uid,
+        "SOPInstanceUID": uid + ".1",
+    }
+    dicom_slice(path, **{**values, "ImagePositionPatient": None, **tags})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A CD: a study with two CT series, a localizer, a dose report in words; a study with two radiographs."""
+    root = tmp_path / "cd"
+    series(root / "DICOM" / "S1", 1, slices=12)
+    series(root / "DICOM" / "S2", 2, slices=9)
+    dicom_slice(
+        root / "DICOM" / "S0" / "LOC", SeriesInstanceUID="1.2.40.9", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    )
+    study = {"StudyInstanceUID": "1.2.50", "AccessionNumber": "A2"}
+    radiograph(root / "DICOM" / "X" / "IM1", "1.2.50.1", ViewPosition="LL", **study)
+    radiograph(
+        root / "DICOM" / "X" / "IM2", "1.2.50.2", ViewPosition="PA", PresentationIntentType="FOR PRESENTATION", **study
+    )
+    radiograph(
+        root / "DICOM" / "X" / "IM3", "1.2.50.3", ViewPosition="PA", PresentationIntentType="FOR PROCESSING", **study
+    )
+    radiograph(root / "DICOM" / "X" / "IM4", "1.2.50.4", Modality="MG", **study)
+    put(root, {"DICOMDIR": b"\0" * 128 + b"DICM", "README.TXT": "viewer", "DICOM/broken.dcm": b"no"})
+    return root
+
+
+def test_studies_by_tags(root: Path) -> None:
+    made = run("dicom", root)
+    assert list(made.rows) == ["1.2.50", "1.2.40"]
+    ct, xray = made.rows["1.2.40"], made.rows["1.2.50"]
+    assert (
+        ct["subject_id"] == xray["subject_id"] == "MRN7" and ct["accession_number"] == "A1" and ct["group_sex"] == "F"
+    )
+    assert (ct["ct"], ct["other_files"]) == ("DICOM/S1", "DICOM/S2"), "the longest series comes first"
+    assert (xray["xray"], xray["xray_lateral"], xray["other_files"]) == ("DICOM/X/IM2", "DICOM/X/IM1", "DICOM/X/IM3")
+    assert made.why(file="DICOM/S0/LOC") == "localizer"
+    assert made.why(file="DICOM/X/IM4") == "modality MG"
+    assert made.why(file="DICOM/broken.dcm") == "no DICOM file"
+    volume = read_ct(made.manifest.path_of(1, "ct") or root)
+    assert volume.array.shape == (10, 8, 12) and np.allclose(volume.spacing, (0.7, 0.7, 2.5))
+    everything = made.done.manifest.read_text() + made.done.report.read_text()
+    assert "Secret" not in everything, "the name is never read"
+
+
+def test_series_that_share_a_folder(tmp_path: Path) -> None:
+    root = tmp_path / "flat"
+    series(root, 1, slices=9, start="a")
+    series(root, 2, slices=10, start="b")
+    with pytest.raises(LayoutError, match="19 x shares its folder with another series.*fix: --write-into"):
+        run("dicom", root)
+    made = run("dicom", root, write_into=root / "series")
+    row = made.rows["1.2.40"]
+    assert row["ct"] == "series/1.2.40/series2_1" and row["other_files"] == "series/1.2.40/series1_0"
+    assert read_ct(root / row["ct"]).array.shape == (10, 8, 10)
+    with pytest.raises(LayoutError, match="is not below"):
+        run("dicom", root, write_into=tmp_path / "elsewhere")
+
+
+def test_a_folder_with_a_file_that_the_reader_refuses_is_no_folder_of_one_series(tmp_path: Path) -> None:
+    root = tmp_path / "refused"
+    series(root / "a", 1)
+    put(root, {"a/notes.dcm": b"text"})
+    series(root / "b", 2, StudyInstanceUID="1.2.41")
+    made = run("dicom", root)
+    assert list(made.rows) == ["1.2.41"] and made.rows["1.2.41"]["ct"] == "b"
+    assert "shares its folder" in made.why(file="a/IM000")
+
+
+def test_patients_series_and_copies(tmp_path: Path) -> None:
+    root = tmp_path / "mixed"
+    series(root / "a", 1)
+    series(root / "b", 2, PatientID="MRN8")  # the same study of somebody else
+    series(root / "c", 3, PatientID="", StudyInstanceUID="1.2.43")
+    series(root / "d", 4, StudyInstanceUID="1.2.44", slices=3)
+    dicom_slice(root / "z" / "copy.dcm", SOPInstanceUID="1.2.40.1.0")
+    made = run("dicom", root)
+    assert {name: row["subject_id"] for name, row in made.rows.items()} == {"1.2.40": "MRN7", "1.2.43": "study-1.2.43"}
+    assert made.why(file="b/IM000") == "its study is of another patient in an earlier file"
+    assert "fewer than 8 slices" in made.why(file="d/IM000")
+    assert made.why(file="z/copy.dcm") == "a copy of a/IM000"
+    assert any("no PatientID" in note for note in made.done.notes)
+
+
+def test_a_structured_report_in_words(tmp_path: Path) -> None:
+    root = tmp_path / "sr"
+    series(root / "ct", 1)
+    text = Dataset()
+    text.ValueType, text.TextValue, text.RelationshipType = "TEXT", "Lungs are clear.", "CONTAINS"
+    text.ConceptNameCodeSequence = [code("1", "Findings")]
+    sr = {"Modality": "SR", "Rows": None, "Columns": None, "SeriesInstanceUID": "1.2.40.7", "ContentSequence": [text]}
+    dicom_slice(root / "sr" / "r.dcm", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", SOPInstanceUID="1.2.40.7.1", **sr)
+    dicom_slice(
+        root / "sr" / "dose.dcm", SOPClassUID="1.2.840.10008.5.1.4.1.1.88.67", SOPInstanceUID="1.2.40.7.2", **sr
+    )
+    made = run("dicom", root)
+    row = made.rows["1.2.40"]
+    assert row["report"] == "sr/r.dcm" and "Lungs are clear." in read_report(root / row["report"]).text
+    assert "holds no image" in made.why(file="sr/dose.dcm")
+
+
+def test_reports_of_a_table_join_by_accession_and_never_across_patients(root: Path, tmp_path: Path) -> None:
+    words = "The lungs are clear and the heart is of normal size."
+    table = (
+        f"AccessionNumber,PatientID,Report\nA1,MRN7,{words}\nA2,MRN8,Of somebody else entirely here.\nA9,MRN7,{words}\n"
+    )
+    reports = put(tmp_path / "his", {"reports.csv": table}) / "reports.csv"
+    made = run("dicom", root, reports=reports)
+    assert made.rows["1.2.40"]["report_text"] == words
+    assert made.rows["1.2.50"]["report_text"] == ""
+    assert made.why(source="reports.csv", row=3) == "the images of this study are of another patient"
+    assert made.why(source="reports.csv", row=4) == "nothing on disk belongs to it"
+
+
+def test_a_folder_of_one_series_is_its_own_root(tmp_path: Path) -> None:
+    root = tmp_path / "one"
+    series(root, 1)
+    made = run("dicom", root)
+    assert made.rows["1.2.40"]["ct"] == "." and read_ct(root).array.shape == (10, 8, 9)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match="holds no CT slice and no radiograph"):
+        run("dicom", put(tmp_path / "x", {"a.txt": "x"}))
