@@ -35,7 +35,7 @@ noise is above the first even in electrocerebral silence, artefacts stay below t
 _UV_PER_UNIT = {"uv": 1.0, "µv": 1.0, "μv": 1.0, "\x83\xcav": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3, "": 1.0}
 _MNE_VOLTS = {"uV": 1e-6, "µV": 1e-6, "μV": 1e-6, "\x83\xcaV": 1e-6, "mV": 1e-3}
 _CHUNK_S = 600
-_BIOSEMI = re.compile(r"[A-H](?:[1-9]|[12][0-9]|3[0-2])")
+_BIOSEMI = re.compile(r"A(?:[3-9]|[12][0-9]|3[0-2])|[BDEGH](?:[1-9]|[12][0-9]|3[0-2])")  # C1, F1 are 10-10
 _ODD_SPREAD = 100.0
 _FORMATS = "name an EDF, BDF, GDF, FIF, SET or VHDR file"
 _SUFFIXES = {
@@ -261,7 +261,7 @@ def _check_inside(raw: BaseRaw, path: Path) -> None:
 
 def _pick(labels: Sequence[str], path: Path, notes: list[str]) -> _Picked:
     """The scalp electrodes among `labels`, each once; the rest is noted."""
-    if sum(_BIOSEMI.fullmatch(label) is not None for label in labels) > 8:
+    if sum(_BIOSEMI.fullmatch(label) is not None for label in labels) > 4:
         reason = "names its channels by the BioSemi layout (A1, A2, ... B1), in which A1 and A2 are no ears"
         raise ReadError(path, reason, "rename the channels to the 10-20 system", code="content")
     picked: dict[str, str] = {}

@@ -81,7 +81,11 @@ def palette(stored: NDArray[Any], dataset: FileDataset) -> NDArray[np.float32]:
     return (colour.astype(np.float32) / np.float32((1 << depth) - 1)).astype(np.float32)
 
 
-def luminance(colour: NDArray[np.float32], notes: list[str], name: str) -> NDArray[np.float32]:
-    """(H, W) gray of an (H, W, 3) picture by ITU-R 601 weights."""
+def colour_gray(
+    colour: NDArray[np.float32], notes: list[str], name: str, *, brightness: bool = False
+) -> NDArray[np.float32]:
+    """(H, W) gray of an (H, W, 3) picture: its first channel where that is the brightness (YBR), else by ITU-R 601."""
     notes.append(f"{name} picture read by its luminance")
+    if brightness:
+        return np.ascontiguousarray(colour[:, :, 0])
     return np.clip(colour @ np.array([0.299, 0.587, 0.114], np.float32), 0, 1)

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _NOT_RADIOGRAPH = ("CT", "MR", "PT", "NM", "US", "SR", "SEG", "RTSTRUCT", "RTDOSE", "PR", "KO", "DOC")
+_VIEWS = (
+    ("OBLIQUE", ("RAO", "LAO", "RPO", "LPO", "RLO", "LLO"), "oblique"),
+    ("PA", ("PA",), "posteroanterior"),
+    ("AP", ("AP",), "anteroposterior"),
+    ("LATERAL", ("LATERAL", "LL", "RL", "LLAT", "RLAT", "LAT"), "lateral"),
+)
 _CONTAINER_BITS = (8, 10, 12, 14, 16)
 
 
@@ -27,12 +33,14 @@ class Radiograph(NamedTuple):
 
     array: (H, W) float32 in [0, 1], row 0 = top of the image, 1 = dense. bits: depth of the stored values.
     notes: what was fixed or is odd. spacing: (2,) mm between rows and columns at the detector, None where not stated.
+    view: "PA", "AP", "LATERAL", "OBLIQUE", or "" where the file does not say.
     """
 
     array: NDArray[np.float32]
     bits: int
     notes: tuple[str, ...]
     spacing: NDArray[np.float64] | None
+    view: str = ""
 
 
 class XrayHeader(NamedTuple):
@@ -42,6 +50,7 @@ class XrayHeader(NamedTuple):
     bits: int
     notes: tuple[str, ...]
     spacing: NDArray[np.float64] | None
+    view: str = ""
 
 
 def read_xray(path: str | Path) -> Radiograph:
@@ -83,7 +92,7 @@ def xray_header(path: str | Path) -> XrayHeader:
         _check_radiograph(dataset, path)
         _, rows, columns, _ = frame_shape(dataset)
         bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-        return XrayHeader((rows, columns), bits, (), _spacing(dataset, path))
+        return XrayHeader((rows, columns), bits, _turned(dataset), _spacing(dataset, path), view_of(dataset))
 
 
 def _picture_kind(path: Path) -> str:
@@ -118,7 +127,10 @@ def _read_picture(path: Path) -> Radiograph:
     from PIL import ImageOps
 
     notes: list[str] = []
-    (_check_png if _picture_kind(path) == "PNG" else _check_jpeg)(path, deep=True)
+    kind = _picture_kind(path)
+    (_check_png if kind == "PNG" else _check_jpeg)(path, deep=True)
+    if kind == "PNG" and _png_depth(path) == (16, True):
+        notes.append(Flag("16-bit colour or alpha is read with 8 bits a channel"))
     with _open_picture(path) as image:
         _check_picture(image, path)
         if _orientation(image) > 1:
@@ -151,7 +163,7 @@ def _gray(image: Image, notes: list[str]) -> tuple[NDArray[Any], int]:
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L")), 8
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        notes.append("alpha channel dropped")
+        notes.append("alpha channel dropped" if _opaque(image) else Flag("alpha channel that varies dropped"))
     colour = np.asarray(image.convert("RGB"))
     name = {"P": "palette", "PA": "palette", "LA": "gray with alpha"}.get(image.mode, image.mode)
     spread = int((colour.max(axis=2) - colour.min(axis=2)).max())
@@ -160,6 +172,19 @@ def _gray(image: Image, notes: list[str]) -> tuple[NDArray[Any], int]:
         return colour[:, :, 1], 8
     notes.append(f"coloured {name} picture (channels differ by up to {spread}) read by its luminance")
     return np.asarray(image.convert("RGB").convert("L")), 8
+
+
+def _opaque(image: Image) -> bool:
+    """Whether every pixel has the same transparency, so that nothing was cut out of the picture."""
+    low, high = image.convert("RGBA").getchannel("A").getextrema()
+    return bool(low == high)
+
+
+def _png_depth(path: Path) -> tuple[int, bool]:
+    """Bits per channel, and whether there are several channels."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    return header[24], header[25] in (2, 4, 6)
 
 
 def _used_bits(high: int) -> int:
@@ -214,13 +239,17 @@ def _check_radiograph(dataset: FileDataset, path: Path) -> None:
     frames, _, _, samples = frame_shape(dataset)
     if frames != 1:
         raise ReadError(path, f"has {frames} frames, a radiograph has 1", "keep one frame", code="mixed")
+    if str(dataset.get("PhotometricInterpretation") or "") == "YBR_FULL_422" and (
+        not dataset.file_meta.TransferSyntaxUID.is_compressed
+    ):
+        raise ReadError(path, "is subsampled colour without compression", "export gray values", code="format")
     if samples not in (1, 3):
         raise ReadError(path, f"has {samples} samples per pixel, expected 1 or 3", "export gray values")
 
 
 def _read_dicom(path: Path) -> Radiograph:
-    from medssml.readers.dicom import read_header, stored_values
-    from medssml.readers.grayscale import luminance, palette, window
+    from medssml.readers.dicom import foreign_bits, read_header, stored_values
+    from medssml.readers.grayscale import colour_gray, palette, window
 
     header, _ = read_header(path)
     _check_radiograph(header, path)
@@ -229,9 +258,14 @@ def _read_dicom(path: Path) -> Radiograph:
     bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     if photometric == "PALETTE COLOR":
-        array = luminance(palette(frames[0], dataset), notes, "palette")
+        array = colour_gray(palette(frames[0], dataset), notes, "palette")
     elif frames.ndim == 4:
-        array = luminance(frames[0].astype(np.float32) / np.float32((1 << bits) - 1), notes, photometric)
+        native = not dataset.file_meta.TransferSyntaxUID.is_compressed
+        brightness = native and photometric.startswith(
+            "YBR"
+        )  # the codecs turn it into RGB, uncompressed it is as stored
+        scaled = frames[0].astype(np.float32) / np.float32((1 << bits) - 1)
+        array = colour_gray(scaled, notes, photometric, brightness=brightness)
     else:
         array = window(frames[0], dataset, path)
         if photometric == "MONOCHROME1":
@@ -241,7 +275,30 @@ def _read_dicom(path: Path) -> Radiograph:
             notes.append(Flag("PresentationLUTShape INVERSE contradicts MONOCHROME2; not inverted"))
     if dataset.get("BurnedInAnnotation") == "YES":
         notes.append(Flag("burned-in annotation"))
-    return Radiograph(np.ascontiguousarray(array, np.float32), bits, tuple(notes), _spacing(dataset, path))
+    notes += [*filter(None, [foreign_bits(path)]), *_turned(dataset)]
+    pixels = np.ascontiguousarray(array, np.float32)
+    return Radiograph(pixels, bits, tuple(notes), _spacing(dataset, path), view_of(dataset))
+
+
+def view_of(dataset: FileDataset) -> str:
+    """ "PA", "AP", "LATERAL" or "OBLIQUE" by ViewPosition, else by the meaning of the view code; "" where neither says."""
+    position = str(dataset.get("ViewPosition") or "").strip().upper()
+    codes = dataset.get("ViewCodeSequence")
+    meaning = str(codes[0].get("CodeMeaning") or "").lower().replace("-", "") if codes else ""
+    for view, positions, word in _VIEWS:
+        if position in positions or (not position and word in meaning):
+            return view
+    return ""
+
+
+def _turned(dataset: FileDataset) -> tuple[str, ...]:
+    """Flags an image that its tags say is upside down or mirrored: row 0 is the head, column 0 the patient's right."""
+    directions = [str(part).upper() for part in np.atleast_1d(dataset.get("PatientOrientation") or [])]
+    if len(directions) != 2 or view_of(dataset) not in ("PA", "AP"):
+        return ()
+    odd = [("mirrored", directions[0].startswith("R")), ("upside down", directions[1].startswith("H"))]
+    shown = "\\".join(directions)
+    return tuple(Flag(f"PatientOrientation {shown} says that it is {what}; left as it is") for what, yes in odd if yes)
 
 
 def _spacing(dataset: FileDataset, path: Path) -> NDArray[np.float64] | None:

@@ -5,6 +5,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -154,6 +155,80 @@ def test_rgb_and_palette_dicom(tmp_path):
     stored = 255 - picture().astype(np.uint8)
     path = dicom(tmp_path / "b.dcm", stored, bits=8, PhotometricInterpretation="PALETTE COLOR", **tags)
     np.testing.assert_allclose(read_xray(path).array, expected(), atol=1e-3)
+
+
+def test_uncompressed_ybr_is_read_by_its_brightness(tmp_path):
+    colour = np.full((6, 9, 3), 128, np.uint8)
+    colour[:, :, 0] = picture()
+    path = dicom(tmp_path / "a.dcm", colour, bits=8, PhotometricInterpretation="YBR_FULL")
+    np.testing.assert_allclose(read_xray(path).array, expected(), atol=1e-6)
+    path = dicom(tmp_path / "b.dcm", colour, bits=8, PhotometricInterpretation="YBR_FULL_422")
+    with pytest.raises(ReadError, match="subsampled colour"):
+        xray_header(path)
+
+
+@pytest.mark.parametrize(
+    ("position", "meaning", "view"),
+    [("PA", "", "PA"), ("AP", "lateral", "AP"), ("LL", "", "LATERAL"), ("", "postero-anterior", "PA"),
+     ("", "antero-posterior", "AP"), ("", "left lateral", "LATERAL"), ("", "postero-anterior oblique", "OBLIQUE"),
+     ("RAO", "", "OBLIQUE"), ("", "", ""), ("SWIMMERS", "", "")],
+)  # fmt: skip
+def test_the_view_is_recorded(tmp_path, position, meaning, view):
+    code = Dataset()
+    code.CodeMeaning = meaning
+    tags = {"ViewPosition": position, "ViewCodeSequence": Sequence([code] if meaning else [])}
+    path = dicom(tmp_path / "a.dcm", picture(12), **tags)
+    assert read_xray(path).view == xray_header(path).view == view
+
+
+@pytest.mark.parametrize(("directions", "said"), [(["L", "F"], ""), (["R", "F"], "mirrored"), (["L", "H"], "upside")])
+def test_an_image_that_is_said_to_be_turned_is_flagged(tmp_path, directions, said):
+    path = dicom(tmp_path / "a.dcm", picture(12), ViewPosition="PA", PatientOrientation=directions)
+    notes = read_xray(path).notes
+    assert xray_header(path).notes == notes and len(notes) == bool(said) and said in " ".join(notes)
+    np.testing.assert_allclose(read_xray(path).array, expected(12), atol=1e-6)
+
+
+def test_bits_outside_the_image_are_named(tmp_path):
+    stored = picture(12)
+    overlaid = read_xray(dicom(tmp_path / "a.dcm", stored | np.uint16(0x8000)))
+    assert overlaid.notes == ("bits above the 12 of the image are in use in 100.0% of the pixels; they are ignored",)
+    path = dicom(tmp_path / "b.dcm", stored | np.uint16(0x8000))
+    dataset = pydicom.dcmread(path)
+    dataset.add_new(0x60000102, "US", 15)
+    dataset.save_as(path)
+    assert read_xray(path).notes == ("overlay removed from the upper bits",)
+    with pytest.raises(ReadError, match="contradicts itself: 12 bits stored up to bit 16, 16 allocated"):
+        read_xray(dicom(tmp_path / "c.dcm", stored, HighBit=16))
+    with pytest.raises(ReadError, match="contradicts itself: 20 bits stored"):
+        xray_header(dicom(tmp_path / "d.dcm", stored, bits=20))
+
+
+def test_alpha_that_varies_and_deep_colour_are_flagged(tmp_path):
+    rgba = Image.fromarray(picture().astype(np.uint8)).convert("RGBA")
+    rgba.putpixel((0, 0), (0, 0, 0, 7))
+    rgba.save(tmp_path / "a.png")
+    assert "alpha channel that varies dropped" in read_xray(tmp_path / "a.png").notes
+    deep = np.repeat((picture(16)).astype(">u2")[..., None], 3, axis=2)
+    rows = b"".join(b"\0" + row.tobytes() for row in deep)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    read = read_xray(tmp_path / "b.png")
+    assert "8 bits a channel" in read.notes[0]
+    np.testing.assert_allclose(read.array, expected(16), atol=1 / 255)
+
+
+def test_cmyk_and_low_depth_pictures(tmp_path):
+    gray = np.kron(picture().astype(np.uint8), np.ones((8, 8), np.uint8))
+    Image.fromarray(gray).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
+    np.testing.assert_allclose(read_xray(tmp_path / "a.jpg").array, gray / 255, atol=0.03)
+    Image.fromarray(gray > 127).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read_xray(tmp_path / "b.png").array, gray > 127)
 
 
 def test_spacing_and_burned_in_annotation(tmp_path):
