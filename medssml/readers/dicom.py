@@ -101,6 +101,10 @@ def read_header(
         syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
         if syntax is None:
             raise ReadError(path, "names no transfer syntax", "export the file again")
+        if not syntax.is_transfer_syntax:
+            raise ReadError(
+                path, f"has transfer syntax {syntax}, which is none, so not supported", _CONVERT, code="codec"
+            )
         if syntax == _DEFLATED:
             raise ReadError(path, "is deflated as a whole, which hides its true size", _CONVERT, code="codec")
         tags: list[Any] = [*TECHNICAL_TAGS, "PatientID"] if patient else list(TECHNICAL_TAGS)
@@ -192,7 +196,8 @@ def _drop_patient(dataset: FileDataset) -> str:
 def _check_image(dataset: FileDataset, path: Path, remaining: int) -> None:
     """The pixels that a header declares are within the limit, and, where uncompressed, in the file."""
     if "Rows" not in dataset or "Columns" not in dataset:
-        raise ReadError(path, "holds no image (no Rows and Columns)", "leave it out of the folder")
+        reason = "holds no image (no Rows and Columns), or is truncated within its header"
+        raise ReadError(path, reason, "copy the file again, or leave it out of the folder", code="truncated")
     allocated = int(dataset.get("BitsAllocated") or 0)
     if allocated not in (8, 16, 32):
         raise ReadError(path, f"has {allocated} bits allocated, expected 8, 16 or 32", "export gray values")
@@ -239,9 +244,8 @@ def _decompress(dataset: FileDataset, path: Path) -> NDArray[Any]:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise ReadError(
-            path, f"is compressed as {syntax.name}, which is not supported", _CONVERT, code="codec"
-        ) from error
+        reason = f"is compressed as {syntax.name}, which is not supported"
+        raise ReadError(path, reason, _CONVERT, code="codec") from error
     if not decoder.is_available:
         reason = f"is compressed as {syntax.name}, no codec installed"
         raise ReadError(path, reason, "pip install 'medssml[dicom]' (the extra with its codecs)", code="codec")

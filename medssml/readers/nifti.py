@@ -265,8 +265,8 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
 def _blank_affine(
     header: Nifti1Header, steps: NDArray[np.float64], notes: list[str], given: Given, path: Path
 ) -> Affine:
-    """The axes as they are stored, in steps of pixdim, else of what is given."""
-    notes.append(Flag("the header states no orientation (sform_code and qform_code are 0): axes taken as stored"))
+    """The axes as Analyze 7.5 has them, x to the left, in steps of pixdim, else of what is given."""
+    notes.append(Flag("the header states no orientation (both codes are 0): x taken to grow to the left"))
     if given.spacing is None:
         return np.array(header.get_base_affine(), np.float64)
     spacing = np.asarray(given.spacing, np.float64)
@@ -275,7 +275,9 @@ def _blank_affine(
         raise ReadError(path, reason, "give three lengths in mm", code="geometry")
     if np.isfinite(steps).all() and steps.min() > 0 and not np.allclose(steps, 1.0):
         _check_steps(np.diag([*steps, 1.0]), spacing, path, "the table")
-    return np.diag([*spacing, 1.0])
+    affine = np.diag([-1.0, 1.0, 1.0, 1.0]) @ np.diag([*spacing, 1.0])  # as nibabel does without a form
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(header["dim"][1:4], np.float64) - 1) / 2)
+    return affine
 
 
 def _check_forms(sform: Affine, qform: Affine, path: Path, notes: list[str]) -> None:

@@ -156,11 +156,11 @@ def _no_slice(dataset: FileDataset) -> str:
     if str(dataset.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
         return "secondary capture"
     modality = str(dataset.get("Modality") or "")
-    if modality != "CT":
-        return f"modality {modality[:16] or 'unknown'}"
+    if modality not in ("CT", ""):  # a file without any is damaged, and refused
+        return f"modality {modality[:16]}"
     if "LOCALIZER" in [str(part).upper() for part in np.atleast_1d(dataset.get("ImageType") or [])]:
         return "localizer"
-    return "" if "Rows" in dataset else "no image"
+    return ""
 
 
 def _without_scouts(headers: list[_Header], notes: list[str]) -> list[_Header]:
