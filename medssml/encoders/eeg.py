@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import einsum
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import MaskableEncoder
+from medssml.encoders.scalp import PATTERNS, scalp_patterns
 from medssml.layers import Transformer, gather_tokens, masked_mean, sincos_positions
 
-#: Band edges in Hz: delta, theta, alpha, beta, gamma.
-BANDS = ((0.5, 4.0), (4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0))
+#: Band edges in Hz: delta, low and high theta, low and high alpha, low and high beta, low gamma.
+BANDS = ((0.5, 4.0), (4.0, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 13.0), (13.0, 20.0), (20.0, 30.0), (30.0, 45.0))
 
 #: Power floor, (1 uV)^2 in units of (100 uV)^2: low for any recording; a flat channel has a finite logarithm.
 POWER_FLOOR = 1e-4
@@ -25,6 +27,15 @@ class EEGTransformer(MaskableEncoder):
     Channel-time patches with a learned embedding of the channel's name follow LaBraM (Jiang et al. 2024). The spectrum
     of the Hann-windowed patch enters beside the raw signal because power is quadratic in it: no linear map reaches it.
 
+    pooled = [map of log band power over the scalp; linear(mean of the transformer's tokens)]. For each of K spatial
+    filters and each band, the map holds
+
+        mean over tokens of  filter_k(name(c)) * (log power - its mean over the tokens),  and for k = 0 that mean itself.
+
+    A mean over channels alone would leave no trace of where power is. The filters begin as spherical harmonics, so that
+    a read-out of the frozen encoder finds power by place, and they learn with the rest. The means are over what is there:
+    a louder amplifier or a missing channel changes the map little.
+
     The inputs are the dict of `medssml.batch.Batch`: "signal" (n, C, T) in units of 100 uV, "channels" (n, C) int64
     names, 0 for padding, "length" (n,) valid samples. Tokens are in the order (channel, time), N = C * (T //
     patch_samples); samples after the last whole patch are left out.
@@ -36,7 +47,8 @@ class EEGTransformer(MaskableEncoder):
         max_patches: longest recording, in patches.
         channel_names: size of the vocabulary of channel names; None for `medssml.readers.eeg.CHANNELS`.
         mlp_ratio, dropout, drop_path: of the blocks.
-        pool: "mean" of the real tokens, or "attention", a mean with learned weights.
+        pool: "mean" of the transformer's real tokens, or "attention", a mean with learned weights.
+        filters: K, at most 9; None for as many as leave a quarter of `dim` to the transformer, 9 from dim 96 on.
         target: what `patches` gives: "raw", standardised; "log_spectrum", as its phase cannot be predicted; or "both".
     """
 
@@ -57,6 +69,7 @@ class EEGTransformer(MaskableEncoder):
         drop_path: float = 0.0,
         pool: str = "mean",
         target: str = "both",
+        filters: int | None = None,
     ) -> None:
         super().__init__()
         if pool not in ("mean", "attention"):
@@ -64,7 +77,7 @@ class EEGTransformer(MaskableEncoder):
         if target not in TARGETS:
             raise ValueError(f"target {target!r}; accepted: {', '.join(TARGETS)}")
         if channel_names is None:
-            channel_names = _known_channels()
+            channel_names = len(_channels())
         # A checkpoint keeps the vocabulary that it was trained with, should a later version know more names.
         self._arguments["channel_names"] = channel_names
         self.dim = dim
@@ -86,6 +99,9 @@ class EEGTransformer(MaskableEncoder):
         self.time: Tensor
         self.transformer = Transformer(dim, depth, heads, mlp_ratio, dropout, drop_path)
         self.score = nn.Linear(dim, 1) if pool == "attention" else None
+        patterns = scalp_patterns(_vocabulary(channel_names), _filter_count(filters, dim, len(self.bands)))
+        self.filters = nn.Embedding.from_pretrained(patterns, freeze=False)
+        self.context = nn.Linear(dim, dim - patterns.shape[1] * len(self.bands))
 
     def patches(self, inputs: Inputs, keep: Tensor | None = None) -> Tensor:
         """(n, N, P) standardised raw patch, log spectrum, or both; (n, K, P) with `keep`."""
@@ -124,12 +140,30 @@ class EEGTransformer(MaskableEncoder):
         # Zero where nothing is real, so that no weight's gradient can be 0 * NaN.
         raw = torch.where(mask.unsqueeze(-1), self._raw(_as_dict(inputs), keep), 0.0)
         power = self._power(raw)
-        features = torch.cat([log_power(power), log_power(power @ self.bands.T)], dim=-1)
-        tokens = self.embed_raw(raw) + self.embed_power(features) + place
+        bands = self._bands(power)
+        tokens = self.embed_raw(raw) + self.embed_power(torch.cat([log_power(power), bands], dim=-1)) + place
 
         # Channels and times see each other.
         tokens = self.transformer(tokens, mask)
-        return Encoded(tokens, mask, self._pool(tokens, mask))
+
+        # Where over the scalp power is, and what the transformer makes of it.
+        scalp = self._map(bands, self._token_filters(_as_dict(inputs), keep), mask)
+        context = self.context(self._pool(tokens, mask))
+        return Encoded(tokens, mask, torch.cat([scalp.to(context.dtype), context], dim=1))
+
+    def _map(self, bands: Tensor, filters: Tensor, mask: Tensor) -> Tensor:
+        """(n, K * bands) from log band powers (n, N, bands) and the tokens' filters (n, N, K)."""
+        mean = masked_mean(bands, mask)
+        deviation = torch.where(mask.unsqueeze(-1), bands - mean.unsqueeze(1), 0.0)
+        count = mask.sum(1).clamp(min=1).view(-1, 1, 1)
+        maps = einsum(filters, deviation, "n t k, n t b -> n k b") / count
+        return (maps + F.pad(mean.unsqueeze(1), (0, 0, 0, maps.shape[1] - 1))).flatten(1)
+
+    def _token_filters(self, inputs: dict[str, Tensor], keep: Tensor | None) -> Tensor:
+        """(n, N, K) weights of each token's channel in the spatial filters, or (n, K', K) of those kept."""
+        filters = self.filters(inputs["channels"])
+        filters = filters.unsqueeze(2).expand(-1, -1, self._count(inputs["signal"]), -1).flatten(1, 2)
+        return filters if keep is None else gather_tokens(filters, keep)
 
     def _pool(self, tokens: Tensor, mask: Tensor) -> Tensor:
         if self.score is None:
@@ -161,6 +195,11 @@ class EEGTransformer(MaskableEncoder):
         with torch.autocast(raw.device.type, enabled=False):
             return torch.fft.rfft(raw * self.window).abs().square() / self.window.square().sum()
 
+    def _bands(self, power: Tensor) -> Tensor:
+        """(..., bands) log power of each band, in float32 also under autocast."""
+        with torch.autocast(power.device.type, enabled=False):
+            return log_power(power @ self.bands.T)
+
 
 def log_power(power: Tensor) -> Tensor:
     """Logarithm of power above the floor, of the order of 1: EEG of 10 uV in a bin gives about 0."""
@@ -181,7 +220,24 @@ def _as_dict(inputs: Inputs) -> dict[str, Tensor]:
     return inputs
 
 
-def _known_channels() -> int:
-    from medssml.readers.eeg import CHANNELS
+def _filter_count(filters: int | None, dim: int, bands: int) -> int:
+    """K, of which K * bands features fit beside at least one of the transformer."""
+    count = min(PATTERNS, 3 * dim // (4 * bands)) if filters is None else filters
+    if not 1 <= count <= PATTERNS or count * bands >= dim:
+        raise ValueError(
+            f"dim {dim} with {count} spatial filters of {bands} bands each; fix: dim above {max(count, 1) * bands}, or "
+            f"filters of 1 to {PATTERNS}"
+        )
+    return count
 
-    return len(CHANNELS)
+
+def _vocabulary(count: int) -> tuple[str, ...]:
+    """`count` channel names, those beyond the known ones without a place on the scalp."""
+    known = _channels()
+    return known[:count] + ("",) * (count - len(known))
+
+
+def _channels() -> tuple[str, ...]:
+    from medssml.readers.channels import CHANNELS
+
+    return CHANNELS

@@ -7,6 +7,8 @@ import torch
 
 from medssml.encoders import EEGTransformer
 from medssml.encoders.eeg import BANDS, POWER_FLOOR, band_matrix, log_power
+from medssml.encoders.scalp import scalp_patterns
+from medssml.readers.channels import CHANNELS
 
 
 def encoder(**arguments) -> EEGTransformer:
@@ -43,7 +45,7 @@ def test_bands_average_their_own_bins():
     matrix = band_matrix(100, 100.0)
     assert matrix.shape == (len(BANDS), 51)
     assert torch.allclose(matrix.sum(1), torch.ones(len(BANDS)))
-    assert matrix[2].nonzero().squeeze(1).tolist() == [8, 9, 10, 11, 12]
+    assert matrix[BANDS.index((10.0, 13.0))].nonzero().squeeze(1).tolist() == [10, 11, 12]
 
 
 @pytest.mark.parametrize("pool", ["mean", "attention"])
@@ -112,6 +114,77 @@ def test_every_parameter_gets_a_gradient(pool):
     net = encoder(pool=pool)
     net(recording()).pooled.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+def montage(alpha: torch.Tensor, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Noise of 10 uV at 19 electrodes, in addition a rhythm of 10 to 13 Hz whose amplitude is alpha (n, 19)."""
+    names = "Fp1 Fp2 F7 F3 Fz F4 F8 T7 C3 Cz C4 T8 P7 P3 Pz P4 P8 O1 O2".split()
+    generator = torch.Generator().manual_seed(seed)
+    phase = 6.28 * torch.rand(*alpha.shape, 1, generator=generator)
+    wave = torch.sin(2 * math.pi * 11.0 * torch.arange(1000) / 100.0 + phase)
+    return {
+        "signal": alpha.unsqueeze(-1) * wave + 0.1 * torch.randn(*alpha.shape, 1000, generator=generator),
+        "channels": torch.tensor([CHANNELS.index(name) for name in names]).expand(len(alpha), -1).clone(),
+        "length": torch.full((len(alpha),), 1000),
+    }
+
+
+def read_out(pooled: torch.Tensor, target: torch.Tensor) -> float:
+    """Correlation of a ridge regression with the target in the second half, fitted on the first."""
+    half = len(pooled) // 2
+    x = torch.cat([(pooled - pooled[:half].mean(0)) / pooled[:half].std(0), torch.ones(len(pooled), 1)], dim=1).double()
+    y = target.double()
+    weights = torch.linalg.solve(x[:half].T @ x[:half] + torch.eye(x.shape[1]), x[:half].T @ y[:half])
+    return float(torch.corrcoef(torch.stack([x[half:] @ weights, y[half:]]))[0, 1])
+
+
+@pytest.mark.parametrize("electrode", ["O1", "F4", "T7"])
+def test_where_power_is_can_be_read_from_a_new_encoder(electrode):
+    """Each study's rhythm has a smooth map of its own: the amplitude at one electrode is linear in the pooled output."""
+    torch.manual_seed(0)
+    net = EEGTransformer(128, 1, 4, 200, 100.0).eval()
+    patterns = scalp_patterns(CHANNELS, 9)[montage(torch.zeros(1, 19))["channels"][0]]
+    weights = torch.randn(400, 9, generator=torch.Generator().manual_seed(2))
+    level = 0.3 * weights @ patterns.T - 1.0
+    inputs = montage(level.exp())
+    with torch.no_grad():
+        pooled = net(inputs).pooled
+    place = (inputs["channels"][0] == CHANNELS.index(electrode)).nonzero().item()
+    assert read_out(pooled, level[:, place]) > 0.9
+    assert read_out(pooled, level.mean(1)) > 0.9
+
+
+def test_a_map_without_the_overall_power():
+    """The amplifier's gain moves the mean of log power and leaves the rest of the map as it is."""
+    net = EEGTransformer(128, 1, 4, 200, 100.0).eval()
+    quiet = montage(torch.full((2, 19), 0.3))
+    loud = {**quiet, "signal": 2 * quiet["signal"]}
+    size = len(BANDS)
+    with torch.no_grad():
+        a, b = net(quiet).pooled, net(loud).pooled
+    # The floor of the logarithm bends it a little.
+    assert torch.allclose(b[:, :size] - a[:, :size], torch.tensor(math.log(2.0)), atol=0.02)
+    assert torch.allclose(a[:, size : 9 * size], b[:, size : 9 * size], atol=0.02)
+
+
+def test_the_map_is_the_mean_of_filter_times_log_power():
+    net = encoder(filters=2).eval()
+    inputs = recording(n=1, channels=2, samples=50)
+    bands = net._bands(net._power(inputs["signal"]))[0]
+    weight = net.filters.weight[1:3, 1]
+    expected = (weight.unsqueeze(1) * (bands - bands.mean(0))).mean(0)
+    pooled = net(inputs).pooled[0]
+    assert torch.allclose(pooled[: len(net.bands)], bands.mean(0), atol=1e-6)
+    assert torch.allclose(pooled[len(net.bands) : 2 * len(net.bands)], expected, atol=1e-6)
+
+
+def test_filters_begin_at_the_electrodes_and_fit_the_width():
+    assert torch.equal(EEGTransformer(128, 1, 4).filters.weight, scalp_patterns(CHANNELS, 9))
+    assert [EEGTransformer(dim, 1, 4).filters.embedding_dim for dim in (24, 64, 96)] == [2, 6, 9]
+    assert EEGTransformer(24, 1, 3, channel_names=len(CHANNELS) + 3).filters.weight[-1].tolist() == [1, 0]
+    for wrong in ({"filters": 3}, {"filters": 0}, {"filters": 10}):
+        with pytest.raises(ValueError, match="filters of 1 to 9"):
+            encoder(**wrong)
 
 
 def test_runs_in_bf16():
