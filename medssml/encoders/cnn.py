@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import Encoder, refuse_keep
 
+#: Where the power of a generalised mean begins.
+GEM_POWER = 3.0
+#: Smallest feature in it: the root of 0 has no gradient.
+GEM_LEAST = 1e-4
+
 DEPTHS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
@@ -28,8 +33,12 @@ class ResNet(Encoder):
         channels: C of the input.
         norm: "group", of groups of 8 channels, or "instance".
         coordinates: adds an input channel per axis that runs from -1 to 1 (Liu et al. 2018): where in the image.
-        stem_stride: stride of the first convolution.
+        stem_kernel: size of the first convolution; None for 7 in 2D and 5 in 3D.
+        stem_stride: its stride.
         stem_pool: max-pooling by 2 after it.
+        pool: over the positions of the last feature map: "mean", or "gem", the generalised mean (mean x^p)^(1/p) with a
+            learned p that begins at 3 (Radenovic et al. 2019). A small finding is a few positions among many: a mean
+            dilutes it.
     """
 
     def __init__(
@@ -42,14 +51,18 @@ class ResNet(Encoder):
         channels: int = 1,
         norm: str = "group",
         coordinates: bool = False,
+        stem_kernel: int | None = None,
         stem_stride: int = 2,
         stem_pool: bool = True,
+        pool: str = "mean",
     ) -> None:
         super().__init__()
         if isinstance(layers, int) and layers not in DEPTHS:
             raise ValueError(f"layers {layers}; accepted: {', '.join(map(str, DEPTHS))}, or four numbers of blocks")
         if norm not in ("group", "instance"):
             raise ValueError(f"norm {norm!r}; accepted: group, instance")
+        if pool not in ("mean", "gem"):
+            raise ValueError(f"pool {pool!r}; accepted: mean, gem")
         from monai.networks.nets.resnet import ResNet as MonaiResNet
         from monai.networks.nets.resnet import ResNetBlock
 
@@ -63,7 +76,7 @@ class ResNet(Encoder):
             list(widths),
             spatial_dims=spatial_dims,
             n_input_channels=channels + (spatial_dims if coordinates else 0),
-            conv1_t_size=7 if spatial_dims == 2 else 5,
+            conv1_t_size=stem_kernel or (7 if spatial_dims == 2 else 5),
             conv1_t_stride=stem_stride,
             no_max_pool=not stem_pool,
             feed_forward=False,
@@ -71,6 +84,7 @@ class ResNet(Encoder):
         _replace_batch_norms(self.body, norm)
         self.dim = int(widths[-1]) if dim is None else dim
         self.out = nn.Identity() if dim is None else nn.Linear(int(widths[-1]), dim)
+        self.power = nn.Parameter(torch.tensor(GEM_POWER).log()) if pool == "gem" else None
 
     def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
         """Encodes inputs (n, C, *size); N is the number of positions of the last feature map; `keep` must be None."""
@@ -88,9 +102,11 @@ class ResNet(Encoder):
         for stage in (self.body.layer1, self.body.layer2, self.body.layer3, self.body.layer4):
             x = stage(x)
             self._check_positions(x)
-        tokens = self.out(x.flatten(2).transpose(1, 2))
+        features = x.flatten(2).transpose(1, 2)
+        tokens = self.out(features)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Encoded(tokens, mask, tokens.mean(1))
+        pooled = tokens.mean(1) if self.power is None else self.out(generalised_mean(features, self.power.exp()))
+        return Encoded(tokens, mask, pooled)
 
     def _check_positions(self, x: Tensor) -> None:
         """An instance norm over one position is zero whatever the input."""
@@ -98,6 +114,16 @@ class ResNet(Encoder):
             raise ValueError(
                 "ResNet: the input is too small for norm 'instance', one position is left; use norm 'group'"
             )
+
+
+def generalised_mean(x: Tensor, power: Tensor) -> Tensor:
+    """(n, D) (mean over N of x^power)^(1 / power) of features x (n, N, D) >= 0; 1 is the mean, infinity the maximum.
+
+    Relative to the largest feature, so that no power of it leaves the range of its type.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(min=GEM_LEAST)
+    largest = x.detach().amax(1, keepdim=True)
+    return largest.squeeze(1) * (x / largest).pow(power).mean(1).pow(1.0 / power)
 
 
 def _norm(name: str, width: int) -> nn.Module:

@@ -33,14 +33,17 @@ def spaces_of(studies: EncodedStudies, project: Mapping[str, Any] | None = None)
 
     Args:
         studies: encoded.
-        project: modality -> function from pooled (n, D) to the space in which modalities were made to meet.
+        project: modality -> function from pooled (n, D) to the space in which modalities were made to meet; a modality
+            without one never met another there, and is left out.
     """
     import torch
 
     out = {}
     for modality, part in studies.encoded.items():
+        if project and modality not in project:
+            continue
         with torch.inference_mode():
-            vectors = part.pooled if project is None or modality not in project else project[modality](part.pooled)
+            vectors = project[modality](part.pooled) if project else part.pooled
         rows = np.flatnonzero(studies.has[:, studies.column(modality)])
         out[modality] = Space(rows, vectors.float().numpy())
     return out

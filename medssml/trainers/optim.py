@@ -24,31 +24,42 @@ def decayed_parameters(module: nn.Module) -> set[int]:
     }
 
 
-def parameter_groups(module: nn.Module, optim: Optim, *, encoders: nn.Module | None = None) -> list[dict]:
-    """Groups for AdamW: with and without decay, encoders and the rest; each holds its own `base_lr`.
+def parameter_groups(module: nn.Module, optim: Optim, *, encoders: nn.ModuleDict | None = None) -> list[dict]:
+    """Groups for AdamW: with and without decay, one pair per learning rate; each holds its own `base_lr`.
 
     Args:
         module: whose trainable parameters are meant.
         optim: the settings.
-        encoders: the part of `module` that learns at `optim.encoder_lr_scale`.
+        encoders: modality -> the part of `module` that learns at `optim.encoder_lr_scale`, or at its own scale.
+
+    Raises:
+        ValueError: `optim.encoder_lr_scales` names a modality that is not there.
     """
+    parts = {} if encoders is None else dict(encoders.items())
+    unknown = sorted(set(optim.encoder_lr_scales) - set(parts))
+    if unknown:
+        raise ValueError(f"optim.encoder_lr_scales names {', '.join(unknown)}; the encoders are {', '.join(parts)}")
+    scales = {
+        id(parameter): optim.encoder_lr_scales.get(name, optim.encoder_lr_scale)
+        for name, encoder in parts.items()
+        for parameter in encoder.parameters()
+    }
     decayed = decayed_parameters(module)
     # A matrix that is also an embedding (tied weights of a language model) is an embedding.
     embeddings = {id(p) for part in module.modules() if isinstance(part, nn.Embedding) for p in part.parameters()}
-    slow = set() if encoders is None else {id(parameter) for parameter in encoders.parameters()}
 
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
             decays = id(parameter) in decayed and id(parameter) not in embeddings
-            groups.setdefault((id(parameter) in slow, decays), []).append(parameter)
+            groups.setdefault((scales.get(id(parameter), 1.0), decays), []).append(parameter)
     return [
         {
             "params": parameters,
-            "base_lr": optim.lr * (optim.encoder_lr_scale if slow_group else 1.0),
+            "base_lr": optim.lr * scale,
             "weight_decay": optim.weight_decay if decays else 0.0,
         }
-        for (slow_group, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+        for (scale, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
 
 

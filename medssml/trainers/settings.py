@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 
@@ -20,6 +20,7 @@ class Optim:
         final: fraction of `lr` at the last step.
         clip_norm: gradients are scaled down to this norm; 0 switches it off.
         encoder_lr_scale: learning rate of the encoders, as a multiple of `lr`.
+        encoder_lr_scales: modality -> the same for its encoder alone, where it differs.
     """
 
     lr: float = 1e-3
@@ -31,9 +32,14 @@ class Optim:
     final: float = 0.0
     clip_norm: float = 1.0
     encoder_lr_scale: float = 1.0
+    encoder_lr_scales: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
+        for name, scale in {"": self.encoder_lr_scale, **self.encoder_lr_scales}.items():
+            if not scale >= 0:
+                key = f"encoder_lr_scales.{name}" if name else "encoder_lr_scale"
+                raise ValueError(f"optim.{key} is {scale}; fix: 0 or a positive number")
         if not self.lr > 0:
             raise ValueError(f"optim.lr is {self.lr}; fix: a number above 0")
         if not 0 <= self.warmup < 1:

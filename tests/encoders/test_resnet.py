@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medssml.encoders import ResNet
-from medssml.encoders.cnn import _coordinates
+from medssml.encoders.cnn import _coordinates, generalised_mean
 
 
 @pytest.mark.parametrize("norm", ["group", "instance"])
@@ -27,6 +27,43 @@ def test_one_study_alone_gives_what_it_gives_in_company():
     net = ResNet(3, widths=(8, 8, 8, 8))
     x = torch.rand(3, 1, 32, 32, 32)
     assert torch.allclose(net(x).pooled[2:], net(x[2:]).pooled, atol=1e-5)
+
+
+def test_generalised_mean_lies_between_mean_and_maximum():
+    x = torch.rand(4, 50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(generalised_mean(x, torch.tensor(1.0)), x.mean(1))
+    torch.testing.assert_close(generalised_mean(x, torch.tensor(3.0)), (x**3).mean(1) ** (1 / 3))
+    torch.testing.assert_close(generalised_mean(x, torch.tensor(2000.0)), x.amax(1), rtol=1e-2, atol=0)
+    assert torch.isfinite(generalised_mean(torch.zeros(1, 9, 2), torch.tensor(3.0))).all()
+    torch.testing.assert_close(
+        generalised_mean(1e30 * x.float(), torch.tensor(9.0)).isfinite().all(), torch.tensor(True)
+    )
+
+
+def test_gem_sees_a_small_finding_that_a_mean_dilutes():
+    """One bright position among many moves a generalised mean far more than a mean, in units of the background's spread."""
+    generator = torch.Generator().manual_seed(0)
+    background = 0.5 + 0.1 * torch.rand(200, 100, 1, generator=generator)
+    found = background.clone()
+    found[:, 0] = 2.0
+
+    def shift(power):
+        before, after = (generalised_mean(x, torch.tensor(power)) for x in (background, found))
+        return (after - before).mean() / before.mean()
+
+    assert shift(3.0) > 4 * shift(1.0)
+
+
+def test_gem_is_pooled_and_its_power_learns():
+    torch.manual_seed(0)
+    net = ResNet(2, 12, widths=(8, 8, 8, 8), pool="gem", stem_kernel=3)
+    assert net.body.conv1.weight.shape[-1] == 3
+    encoded = net(torch.rand(2, 1, 64, 64))
+    assert encoded.pooled.shape == (2, 12)
+    encoded.pooled.square().sum().backward()
+    assert net.power.grad.abs() > 0
+    with pytest.raises(ValueError, match="mean, gem"):
+        ResNet(2, pool="max")
 
 
 def test_coordinates_are_inputs():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medssml.batch import Encoded, restrict
-from medssml.fusion import ConcatFusion, MaskedAttention
+from medssml.fusion import AdditiveFusion, ConcatFusion, MaskedAttention
 
 NAMES = ("ct", "xray", "report")
 PRESENT = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 0]]).bool()
@@ -18,6 +18,8 @@ def operators():
         MaskedAttention(NAMES, 16, 1, 2, tokens="all"),
         ConcatFusion(NAMES, 16),
         ConcatFusion(NAMES, 16, hidden=7),
+        AdditiveFusion(NAMES, 16, 1, 4),
+        AdditiveFusion(NAMES, 16, depth=0),
     ]
 
 
@@ -34,7 +36,9 @@ def encodings(present: torch.Tensor = PRESENT, seed: int = 0) -> dict[str, Encod
     return out
 
 
-each = pytest.mark.parametrize("fusion", operators(), ids=["pooled", "all", "concat", "concat-narrow"])
+each = pytest.mark.parametrize(
+    "fusion", operators(), ids=["pooled", "all", "concat", "concat-narrow", "additive", "sum"]
+)
 
 
 @each
@@ -120,6 +124,30 @@ def test_concatenation_is_its_formula():
     row = torch.cat([encoded["ct"].pooled[0], fusion.absent[1], encoded["report"].pooled[0]])
     assert torch.allclose(fusion(encoded, PRESENT).pooled[0], fusion.mlp(row), atol=1e-6)
     assert torch.allclose(fusion(encoded, PRESENT).pooled[3], fusion.mlp(fusion.absent.flatten()), atol=1e-6)
+
+
+def test_additive_fusion_is_its_formula():
+    fusion = operators()[4]
+    encoded = encodings()
+    total = fusion.base + encoded["ct"].pooled[0] + encoded["report"].pooled[0]
+    between = fusion.share * fusion.between(encoded, PRESENT).pooled
+    assert torch.allclose(fusion(encoded, PRESENT).pooled[0], total + between[0], atol=1e-6)
+    assert torch.allclose(fusion(encoded, PRESENT).pooled[3], fusion.base + between[3], atol=1e-6)
+
+
+def test_without_attention_the_log_odds_of_modalities_add_up():
+    """Of a linear head: what a modality adds is the same whatever else is there."""
+    fusion = operators()[5]
+    encoded = encodings(torch.ones(4, 3).bool())
+    whole = torch.ones(4, 3).bool()
+    head = torch.randn(16, generator=torch.Generator().manual_seed(2))
+
+    def odds(*seen):
+        within = torch.tensor([[name in seen for name in NAMES]]).expand(4, 3)
+        return fusion(restrict(encoded, whole, within, NAMES), within).pooled @ head
+
+    gain = odds("ct", "xray", "report") - odds("xray", "report")
+    assert torch.allclose(gain, odds("ct") - odds(), atol=1e-5)
 
 
 @pytest.mark.parametrize("names", [(), ("ct", "ct")])

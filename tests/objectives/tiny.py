@@ -8,6 +8,7 @@ from medssml.encoders import EEGTransformer, TextEncoder, ViT
 from medssml.fusion import MaskedAttention
 from medssml.model import MultimodalModel
 from medssml.objectives import (
+    BagOfWords,
     CrossModalContrast,
     MaskedLanguageModelling,
     MaskedReconstruction,
@@ -20,6 +21,7 @@ VOCABULARY = 40
 OBJECTIVES = {
     "contrast": lambda model: CrossModalContrast(model, dim=8),
     "reconstruction": lambda model: MaskedReconstruction(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+    "words": lambda model: BagOfWords(model, modalities=["ct", "xray"], pairs=16),
     "language": lambda model: MaskedLanguageModelling(model),
     "consistency": lambda model: ModalityDropoutConsistency(model, dim=8),
 }

@@ -73,6 +73,29 @@ def test_only_matrices_of_maps_decay_and_encoders_have_their_own_rate() -> None:
     assert {group["lr"] for group in optimizer.param_groups} == {0.025, 0.05}
 
 
+def test_an_encoder_may_have_a_rate_of_its_own() -> None:
+    net = Net()
+    net.encoders["eeg"] = nn.Linear(2, 2)
+    optim = Optim(lr=0.1, encoder_lr_scale=0.5, encoder_lr_scales={"eeg": 0.2})
+    groups = parameter_groups(net, optim, encoders=net.encoders)
+    rate = {id(parameter): group["base_lr"] for group in groups for parameter in group["params"]}
+    assert [rate[id(p)] for p in net.encoders["eeg"].parameters()] == pytest.approx([0.02, 0.02])
+    assert [rate[id(p)] for p in net.encoders["ct"].parameters()] == pytest.approx([0.05] * 4)
+    assert rate[id(net.scale)] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("scales", [{"encoder_lr_scale": -1.0}, {"encoder_lr_scales": {"ct": -0.1}}])
+def test_a_negative_scale_is_refused(scales: dict) -> None:
+    with pytest.raises(ValueError, match=r"encoder_lr_scale.*is -"):
+        Optim(**scales)
+
+
+def test_a_scale_for_a_modality_that_is_not_there_is_refused() -> None:
+    net = Net()
+    with pytest.raises(ValueError, match="names mri; the encoders are ct"):
+        parameter_groups(net, Optim(encoder_lr_scales={"mri": 1.0}), encoders=net.encoders)
+
+
 def test_nothing_trainable_is_an_error() -> None:
     net = Net().requires_grad_(False)
     with pytest.raises(ValueError, match="freeze less"):

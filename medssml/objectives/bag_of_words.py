@@ -1,0 +1,138 @@
+"""Words from other modalities: what a report says, in any order, from each modality of the same study alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssml.encoders import TextEncoder
+from medssml.losses import global_sum
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective, chosen
+from medssml.objectives.step import Step
+
+#: Multiplier of the hash of a pair of words; any odd number far from a power of two will do.
+PAIR = 1_000_003
+#: Share of a new batch in the running frequency of words, and the least frequency of one.
+MOMENTUM, RARE = 0.02, 1e-6
+
+
+class BagOfWords(Objective):
+    """Each named modality alone predicts which words, and which pairs of neighbouring words, the report of its study has.
+
+        loss = mean over studies and modalities of  -sum_w t_w log softmax(W x_m + b + log f)_w,   t = 1 / |bag| on the bag
+
+    Joulin et al. 2016 (visual features from weakly supervised data), with hashed pairs as in fastText (Joulin et al.
+    2017): "marked spiculation" is more than its words. A report is a set of weak labels, and all of them are asked for in
+    every step, without a pass through the text encoder; one W for all modalities puts what says the same at the same
+    place, so that a modality that knows little learns its directions from one that knows more.
+    f is the running frequency of the words: what all reports say is known from the first step, and no feature has to
+    serve as a constant until b, which moves by a learning rate a step, has come that far.
+
+    Args:
+        model: the model.
+        modalities: which predict.
+        report: whose words are predicted; its encoder is a `TextEncoder`.
+        pairs: hash buckets for pairs of words; 0 for single words only.
+        dropout: of the features of x_m.
+        weight: in the sum of objectives.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        *,
+        modalities: Sequence[str],
+        report: str = "report",
+        pairs: int = 2048,
+        dropout: float = 0.0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(model, weight=weight)
+        self.modalities = chosen(model, list(modalities), "BagOfWords")
+        (self.report,) = chosen(model, [report], "BagOfWords: report")
+        if report in self.modalities:
+            raise ValueError(f"BagOfWords: {report} cannot predict its own words; name other modalities")
+        encoder = model.encoders[report]
+        if not isinstance(encoder, TextEncoder):
+            raise ValueError(f"BagOfWords of {report}: its encoder is {type(encoder).__name__}, no TextEncoder")
+        if pairs < 0:
+            raise ValueError(f"pairs is {pairs}; expected 0 or a number of buckets")
+        self.words, self.pairs = encoder.vocab_size, pairs
+        self.register_buffer("special", torch.tensor(sorted(set(encoder.special_ids.values()))), persistent=False)
+        self.special: Tensor
+        self.dropout = nn.Dropout(dropout)
+        self.predict = nn.Linear(model.dim, self.words + pairs)
+        size = self.words + pairs
+        self.register_buffer("frequency", torch.full((size,), 1.0 / size))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.frequency: Tensor
+        self.batches: Tensor
+
+    def forward(self, step: Step) -> dict[str, Tensor] | None:
+        """Loss, the mean over all predictions of all ranks, and "loss/MODALITY"."""
+        asked = step.batch.rows(self.report)
+        bags = self._bags(step, asked)
+        self._follow(bags)
+        totals, counts, logged = [], [], {}
+        for name in self.modalities:
+            total, count = self._ask(step, name, asked, bags)
+            totals.append(global_sum(total))
+            counts.append(global_sum(count))
+            if counts[-1] > 0:
+                logged[f"loss/{name}"] = (totals[-1] / counts[-1]).detach()
+        count = torch.stack(counts).sum()
+        if count == 0:
+            return None
+        return {"loss": torch.stack(totals).sum() / count, **logged}
+
+    def bags(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(n, words + pairs) share of each word and pair; zero for a report without a word.
+
+        Args:
+            input_ids: (n, L) int64. attention_mask: (n, L).
+        """
+        word = attention_mask.bool() & ~torch.isin(input_ids, self.special)
+        bag = torch.zeros(len(input_ids), self.words + self.pairs, device=input_ids.device)
+        bag.scatter_reduce_(1, input_ids, word.float(), "amax")
+        if self.pairs:
+            bucket = (input_ids[:, :-1] * PAIR + input_ids[:, 1:]) % self.pairs + self.words
+            bag.scatter_reduce_(1, bucket, (word[:, :-1] & word[:, 1:]).float(), "amax")
+        return bag / bag.sum(1, keepdim=True).clamp(min=1)
+
+    @torch.no_grad()
+    def _follow(self, bags: Tensor) -> None:
+        """Takes the bags of all ranks into the running frequency; nothing in evaluation mode."""
+        if not self.training:
+            return
+        count = global_sum((bags.sum(1) > 0).sum().to(self.frequency.dtype))
+        total = global_sum(bags.sum(0).to(self.frequency.dtype))
+        if count == 0:
+            return
+        self.batches += 1
+        self.frequency.lerp_(total / count, max(MOMENTUM, 1.0 / (1 + int(self.batches))))
+
+    def _bags(self, step: Step, rows: Tensor) -> Tensor:
+        if len(rows) == 0:
+            return torch.zeros(0, self.words + self.pairs, device=rows.device)
+        inputs = cast(dict[str, Tensor], step.batch.inputs[self.report])
+        return self.bags(inputs["input_ids"], inputs["attention_mask"])
+
+    def _ask(self, step: Step, name: str, asked: Tensor, bags: Tensor) -> tuple[Tensor, Tensor]:
+        """This rank's sum of losses of the modality, and of how many studies."""
+        none = self.predict.bias.new_zeros(()), asked.new_zeros(())
+        if name not in step.encoded or len(asked) == 0:
+            return none
+        # Position among the modality's rows of each study that has a report with a word too.
+        column = step.present[:, step.model.modalities.index(name)]
+        own = (column.long().cumsum(0) - 1)[asked]
+        both = column[asked] & (bags.sum(1) > 0)
+        if not both.any():
+            return none
+        logits = self.predict(self.dropout(step.encoded[name].pooled[own[both]]))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) + (self.frequency + RARE).log()
+        return F.cross_entropy(logits, bags[both].to(logits.dtype), reduction="sum"), both.sum()
