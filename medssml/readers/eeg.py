@@ -136,15 +136,27 @@ def _kind(path: Path) -> str:
     name = path.name.lower()
     for magic, kind in ((b"\xffBIOSEMI", "BDF"), (b"0       ", "EDF"), (b"GDF ", "GDF")):
         if head.startswith(magic):
+            _check_suffix(path, kind)
             return kind
     for suffix, kind in _SUFFIXES.items():
         if name.endswith(suffix):
+            _check_suffix(path, kind)
             return kind
     main = _COMPANIONS.get(path.suffix.lower())
     if main is not None:
         reason = f"is one of the files of a recording whose header is the {main} file"
         raise ReadError(path, reason, f"name {path.stem}{main}", code="format")
     raise ReadError(path, "is not EDF, BDF, GDF, FIF, SET or BrainVision", _FORMATS, code="format")
+
+
+def _check_suffix(path: Path, kind: str) -> None:
+    """MNE goes by the suffix; that of BrainVision in small letters."""
+    wanted = f".{kind.lower()}"
+    found = path.suffix if kind == "VHDR" else path.suffix.lower()
+    if kind in ("EDF", "BDF", "GDF", "VHDR") and found != wanted:
+        raise ReadError(
+            path, f"is {kind} under the suffix {path.suffix!r}", f"rename it to end in {wanted}", code="format"
+        )
 
 
 def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.float64]]:

@@ -58,7 +58,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if path.exists():
-            needed = Path(str(error.filename or "another file")).name
+            named = str(error.filename or str(error).removeprefix("File ").removesuffix(" not found."))
+            needed = Path(named).name
             raise ReadError(path, f"needs {needed}, which is not beside it", "copy it there", code="missing") from error
         raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
     except PermissionError as error:

@@ -25,6 +25,7 @@ _VIEWS = (
     ("AP", ("AP",), "anteroposterior"),
     ("LATERAL", ("LATERAL", "LL", "RL", "LLAT", "RLAT", "LAT"), "lateral"),
 )
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _CONTAINER_BITS = (8, 10, 12, 14, 16)
 
 
@@ -192,8 +193,9 @@ def _used_bits(high: int) -> int:
 
 
 def _check_png(path: Path, *, deep: bool) -> None:
-    """Walk the chunks to the end; with `deep`, compare each CRC, which Pillow does not do for the pixels."""
+    """Walk the chunks to the end; with `deep`, compare each CRC and count the pixel bytes: Pillow does neither."""
     size = path.stat().st_size
+    pixels, decoder = -1, zlib.decompressobj()
     with path.open("rb") as file:
         position = file.seek(len(_PNG))
         while position + 12 <= size:
@@ -201,15 +203,48 @@ def _check_png(path: Path, *, deep: bool) -> None:
             if position + 12 + length > size:
                 break
             if deep:
-                crc = zlib.crc32(file.read(length), zlib.crc32(kind))
-                if crc != int.from_bytes(file.read(4), "big"):
-                    raise ReadError(
-                        path, f"PNG chunk at byte {position:,} is damaged (CRC)", "copy the file again", code="damaged"
-                    )
+                data = file.read(length)
+                if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(file.read(4), "big"):
+                    reason = f"PNG chunk at byte {position:,} is damaged (CRC)"
+                    raise ReadError(path, reason, "copy the file again", code="damaged")
+                if kind == b"IHDR":
+                    pixels = _png_bytes(data, path)
+                elif kind == b"IDAT" and pixels > 0:
+                    pixels -= _inflated(decoder, data, pixels, path)
             if kind == b"IEND":
+                if pixels > 0:
+                    reason = f"PNG is truncated: {pixels:,} bytes of its pixels are missing"
+                    raise ReadError(path, reason, "export the image again", code="truncated")
                 return
             position = file.seek(position + 12 + length)
     raise ReadError(path, f"PNG is truncated at {size:,} bytes (no IEND)", "copy the file again", code="truncated")
+
+
+def _png_bytes(header: bytes, path: Path) -> int:
+    """Bytes of the filtered rows that an IHDR chunk declares, of all seven passes where it is interlaced."""
+    if len(header) != 13:
+        return -1
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    declared_bytes(path, (height, width), 4)
+    depth, samples = header[8], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(header[9], 1)
+    passes = _ADAM7 if header[12] else ((0, 0, 1, 1),)
+    total = 0
+    for left, top, across, down in passes:
+        columns, rows = -(-max(0, width - left) // across), -(-max(0, height - top) // down)
+        total += rows * (1 + -(-columns * samples * depth // 8)) if columns else 0
+    return total
+
+
+def _inflated(decoder: Any, data: bytes, limit: int, path: Path) -> int:
+    """How many bytes `data` adds to the stream, counted up to `limit`."""
+    count = 0
+    try:
+        while data and count < limit and not decoder.eof:
+            count += len(decoder.decompress(data, 1 << 20))
+            data = decoder.unconsumed_tail
+    except zlib.error as error:
+        raise ReadError(path, f"PNG is damaged ({error})", "copy the file again", code="damaged") from error
+    return count
 
 
 def _check_jpeg(path: Path, *, deep: bool) -> None:
