@@ -45,7 +45,7 @@ CONTAINED = {
     "mlflow": ("tracking.py",),
     "mne": ("readers/eeg.py", "transforms/eeg.py"),
     "jsonargparse": ("cli.py",),
-    "nibabel": ("readers/", "phantom/"),
+    "nibabel": ("readers/", "phantom/", "importers/rad_chest_ct.py"),
     "pydicom": ("readers/", "phantom/", "importers/identity.py", "importers/dicom_tree.py", "verbs/doctor.py"),
     "edfio": ("phantom/",),
     "matplotlib": ("reports/", "verbs/"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 IMPORTED, LEFT_OUT = "imported", "left out"
-_UNMATCHED = "nothing on disk belongs to it"
+UNMATCHED = "nothing on disk belongs to it"
 
 
 class LayoutError(ValueError):
@@ -99,7 +99,7 @@ class Account:
     def lines(self) -> Iterator[Line]:
         """Rows in the order in which they were read, then files by name."""
         for (table, number), fate in zip(self._rows, self._fates, strict=True):
-            yield Line(table, number, *(fate or _Fate("", "", "", LEFT_OUT, _UNMATCHED)))
+            yield Line(table, number, *(fate or _Fate("", "", "", LEFT_OUT, UNMATCHED)))
         for path, fate in sorted(self._files.items()):
             yield Line(*self._named.get(path, ("", 0)), *fate)
 

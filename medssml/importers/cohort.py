@@ -15,7 +15,7 @@ import pandas as pd
 from medssml.data.columns import MODALITIES, REQUIRED, near_miss
 from medssml.data.manifest import Manifest, ManifestError
 from medssml.data.splits import hash64
-from medssml.importers.account import Account, LayoutError, Line
+from medssml.importers.account import UNMATCHED, Account, LayoutError, Line
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Study
 from medssml.importers.tree import Tree
 
@@ -97,7 +97,8 @@ def _beside(out: Path) -> Path:
 
 
 def _nothing(account: Account, layout: Layout) -> str:
-    reasons = account.reasons()
+    """Why nothing is left: the most telling reason, one with a fix before one without."""
+    reasons = sorted(account.reasons(), key=lambda reason: ("fix:" not in reason[0], reason[0] == UNMATCHED))
     first = f": {reasons[0][1]:,} x {reasons[0][0]}" if reasons else ""
     return f"no study of {layout.title} can be imported{first}"
 

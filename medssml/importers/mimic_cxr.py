@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from medssml.importers.account import LayoutError
-from medssml.importers.study import Layout, Options, Studies, Study, radiograph, sections, slug, ternary, view_of
+from medssml.importers.labels import add_ternary, but
+from medssml.importers.study import Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Row, Tree
 
 _IMAGE = r"(?:^|/)p\d+/p(\d+)/s(\d+)/([^/]+)\.(jpg|jpeg|png|dcm)$"
@@ -107,25 +108,11 @@ def _add_labels(tree: Tree, studies: Studies, options: Options) -> None:
             if study is None:
                 continue
             try:
-                add_chexpert_labels(study, row, options, _IDS)
+                add_ternary(study, but(row, *_IDS), options)
             except ValueError as error:
                 tree.account.leave_out(row.id, str(error), study_id=study.study_id)
             else:
                 study.rows.append((row.id, "labels"))
-
-
-def add_chexpert_labels(study: Study, row: Row, options: Options, ids: tuple[str, ...]) -> None:
-    """`label_*` of every column but `ids`; the names of uncertain ones go to `uncertain_labels`.
-
-    Raises:
-        ValueError: a cell that is none of 1, 0, -1 and blank.
-    """
-    cells = {slug(column): cell for column, cell in row.items() if column not in ids}
-    labels = {f"label_{name}": ternary(cell, options) for name, cell in cells.items()}
-    study.columns.update(labels)
-    uncertain = [name for name, cell in cells.items() if cell and float(cell) == -1]
-    if uncertain:
-        study.columns["uncertain_labels"] = ";".join(uncertain)
 
 
 def _add_splits(tree: Tree, studies: Studies) -> None:

@@ -180,20 +180,3 @@ def view_of(text: str) -> str:
 def radiograph(path: str, view: str = "", row: int | None = None, name: str = "") -> File:
     """A radiograph, ranked by its view: PA before AP before what is not stated; laterals and odd views last."""
     return File(path, _RANK.get(view, 5.0), view, row, name or Path(path).stem)
-
-
-def ternary(cell: str, options: Options) -> str:
-    """A CheXpert-style label: 1, 0, -1 (uncertain) or blank (not mentioned) as "1", "0" or "" (unlabelled).
-
-    Raises:
-        ValueError: anything else.
-    """
-    value = cell.strip()
-    if not value:
-        return {"empty": "", "negative": "0"}[options.unmentioned]
-    number = float(value)
-    if number == -1:
-        return {"empty": "", "negative": "0", "positive": "1"}[options.uncertain]
-    if number not in (0.0, 1.0):
-        raise ValueError(f"label {cell!r} is none of 1, 0, -1 and blank")
-    return str(int(number))

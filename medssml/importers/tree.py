@@ -52,6 +52,7 @@ class Tree:
         self.account = account
         self._real = os.path.realpath(root)
         self.allow_outside = allow_outside
+        self._tails: dict[int, dict[str, str]] = {}
         self._skip = None if skip is None else os.path.realpath(skip)
 
     @cached_property
@@ -105,12 +106,33 @@ class Tree:
         return found
 
     def find(self, path: str) -> str | None:
-        """The file that a table calls `path`: from the root, or from some folder below it; None where there is none."""
+        """The file that a table calls `path`: from the root, or from some folder above or below it; None where none is.
+
+        Folders above are those that the table names and the user left out: at most four names at the end must agree.
+        """
         path = slashed(path)
-        if path in self.known:
-            return path
-        ending = "/" + path
-        return next((file for file in self.by_name.get(path.rpartition("/")[2], ()) if file.endswith(ending)), None)
+        if not path or path in self.known:
+            return path or None
+        parts = min(4, path.count("/") + 1)
+        if parts not in self._tails:
+            tails: dict[str, str] = {}
+            for file in self.files:
+                names = file.rsplit("/", parts)
+                if len(names) >= parts:
+                    tails.setdefault("/".join(names[-parts:]), file)
+            self._tails[parts] = tails
+        return self._tails[parts].get("/".join(path.split("/")[-parts:]))
+
+    @cached_property
+    def _folders(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for path in self.files:
+            found[path.rpartition("/")[0]].append(path)
+        return found
+
+    def beside(self, path: str) -> list[str]:
+        """The files in the folder of `path`."""
+        return self._folders.get(path.rpartition("/")[0], [])
 
     def matching(self, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
         """(path, match) of every file that the regular expression finds; case does not matter."""
@@ -133,6 +155,14 @@ class Tree:
             LayoutError: a required column is missing, or the file is no table.
         """
         return table_rows(self.root / path, path, self.account, required)
+
+    def lines(self, path: str) -> Iterator[tuple[int, str]]:
+        """(id in the account, line) of every line of a list that is not empty."""
+        self.account.read(path)
+        with (self.root / path).open(encoding="utf-8-sig", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield self.account.row(path, number), line.strip()
 
     def text(self, path: str) -> str:
         """A file as text.
@@ -208,8 +238,7 @@ def _cells(path: Path) -> Iterator[list[str]]:
             with io.TextIOWrapper(raw, encoding, errors="surrogateescape", newline="") as text:  # type: ignore[type-var]
                 first = head.decode(encoding, errors="replace").split("\n", 1)[0]
                 mark = max(",\t;", key=first.count)
-                quoted = mark != "\t"
-                for line in csv.reader(text, delimiter=mark, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE):
+                for line in csv.reader(text, delimiter=mark):
                     yield [_mended(cell) for cell in line]
     except (EOFError, gzip.BadGzipFile, csv.Error, UnicodeError) as error:
         raise LayoutError(path, f"cannot be read as a table ({error})", "download it again") from error

@@ -69,19 +69,17 @@ def _check_account(made: Made, root: Path, endings: tuple[str, ...], written: Pa
     assert {line["status"] for line in made.lines} <= {"imported", "left out"}
     assert all(bool(line["reason"]) == (line["status"] == "left out") for line in made.lines)
     folder = root if root.is_dir() else root.parent
-    counted: dict[str, int] = {}
+    rows: dict[str, set[int]] = {}
     for line in made.lines:
-        if line["row"] and (folder / line["source"]).exists() and not line["source"].endswith("json"):
-            counted[line["source"]] = counted.get(line["source"], 0) + (
-                line["file"] == "" or line["reason"] != "no such file"
+        if line["source"].endswith((".csv", ".csv.gz", ".tsv")) and (folder / line["source"]).exists():
+            rows.setdefault(line["source"], set()).add(int(line["row"]))
+    for table, found in rows.items():
+        opened = gzip.open if table.endswith(".gz") else open
+        with opened(folder / table, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
+            count = sum(
+                any(cell.strip() for cell in row) for row in csv.reader(file, delimiter="\t" if "tsv" in table else ",")
             )
-    for table, found in counted.items():
-        if table.endswith((".csv", ".csv.gz", ".tsv")):
-            opened = gzip.open if table.endswith(".gz") else open
-            with opened(folder / table, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
-                mark = "\t" if table.endswith(".tsv") else ","
-                expected = sum(any(cell.strip() for cell in row) for row in csv.reader(file, delimiter=mark)) - 1
-            assert found >= expected > 0, table
+        assert found == set(range(2, count + 1)), f"rows of {table}"
     known = {line["file"] for line in made.lines} | {line["source"] for line in made.lines}
     if endings and root.is_dir():
         for file in root.rglob("*"):
@@ -89,10 +87,9 @@ def _check_account(made: Made, root: Path, endings: tuple[str, ...], written: Pa
             if written is not None and file.is_relative_to(written):
                 continue
             if file.is_file() and not hidden and file.name.lower().endswith(endings):
-                path = file.relative_to(root).as_posix()
-                assert path in known or path.endswith((".json", ".ndjson", ".xml", "summary.txt")), (
-                    f"{path} is not accounted for"
-                )
+                path = file.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode()
+                seen = path in known or path.endswith((".json", ".ndjson", ".xml", "summary.txt"))
+                assert seen, f"{path} is not accounted for"
     for modality in made.manifest.modalities:
         for place in range(len(made.manifest)):
             path = made.manifest.path_of(place, modality)

@@ -1,0 +1,100 @@
+"""BIDS with EEG (Pernet et al. 2019).
+
+    participants.tsv
+    sub-01/[ses-01/]eeg/sub-01[_ses-01]_task-rest[_run-1]_eeg.{edf,bdf,vhdr,set,...} with _events.tsv, _channels.tsv, _eeg.json
+
+Derivatives and source data are no part of the raw data set. Sidecars of a whole data set or subject lie in a folder above.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from medssml.importers.account import LayoutError
+from medssml.importers.columns import classes_of
+from medssml.importers.study import File, Layout, Options, Studies, Study, slug
+from medssml.importers.tree import Row, Tree
+
+_RECORDING = (
+    r"(?:^|/)(?P<stem>sub-(?P<sub>[A-Za-z0-9]+)(?P<rest>(?:_[a-z]+-[A-Za-z0-9]+)*))_eeg\.(?:edf|bdf|gdf|vhdr|set|fif)$"
+)
+_ASIDE = ("derivatives", "sourcedata", "code", "stimuli")
+_SIDE = (".eeg", ".vmrk", ".fdt", ".tsv", ".json")
+
+
+def read(tree: Tree, options: Options) -> Iterable[Study]:
+    """One study per recording: subject, session, task and run; participants.tsv describes the subject."""
+    studies = Studies()
+    for path, match in tree.matching(_RECORDING):
+        if path.split("/")[0] in _ASIDE or "/derivatives/" in path:
+            tree.account.file(path, f"in {path.split('/')[0]}, not in the raw data set")
+            continue
+        study = studies.of(f"sub-{match['sub']}", match["stem"])
+        stem = path[: path.rindex("_eeg.")]
+        beside = [side for side in tree.beside(path) if side.startswith(stem + "_") and side != path]
+        members = [side for side in beside if side.startswith(stem + "_eeg.") and side.lower().endswith(_SIDE[:3])]
+        study.add("eeg", File(path, members=(path, *members)))
+        for side in beside:
+            if side not in members and side.lower().endswith(_SIDE):
+                study.sources.append((side, "events" if side.endswith("_events.tsv") else "sidecar"))
+        if stem + "_events.tsv" in tree.known:
+            study.columns["events"] = stem + "_events.tsv"
+        for key, value in re.findall(r"_(ses|task|acq|run)-([A-Za-z0-9]+)", match["rest"]):
+            study.columns[{"ses": "session"}.get(key, key)] = value
+    if not studies:
+        raise LayoutError(
+            tree.root, "holds no sub-*_eeg.edf, .bdf, .vhdr or .set", "give the root of the BIDS data set"
+        )
+    _add_participants(tree, studies, options)
+    return studies.values()
+
+
+def _add_participants(tree: Tree, studies: Studies, options: Options) -> None:
+    """Sex, age and whatever else is known of a subject; `--column label_<task>=NAME` makes a target of a column."""
+    if "participants.tsv" not in tree.known:
+        return
+    rows = list(tree.rows("participants.tsv", ("participant_id",)))
+    wanted = {theirs: ours for ours, theirs in options.columns.items()}
+    numbers = {}
+    for theirs, ours in wanted.items():
+        classes = classes_of(ours, [row[theirs] for row in rows])
+        if classes is None or not any(row[theirs] for row in rows):
+            raise LayoutError(
+                tree.root / "participants.tsv", f"{theirs!r} is no column of classes", "name another with --column"
+            )
+        numbers[theirs] = classes.numbers
+        if classes.note:
+            tree.account.note(classes.note)
+    of_subject: dict[str, list[Study]] = {}
+    for study in studies.values():
+        of_subject.setdefault(study.subject_id, []).append(study)
+    for row in rows:
+        name = row["participant_id"]
+        for study in of_subject.get(name if name.startswith("sub-") else f"sub-{name}", []):
+            study.rows.append((row.id, "columns"))
+            _describe(study, row, wanted, numbers)
+
+
+def _describe(study: Study, row: Row, wanted: dict[str, str], numbers: dict[str, dict[str, str]]) -> None:
+    for column, cell in row.items():
+        if column == "participant_id" or cell.lower() in ("", "n/a"):
+            continue
+        if column in wanted:
+            study.columns[wanted[column]] = numbers[column].get(cell, cell)
+        elif slug(column) in ("sex", "gender"):
+            study.columns["group_sex"] = {"m": "M", "male": "M", "f": "F", "female": "F"}.get(cell.lower(), cell)
+        else:
+            study.columns[f"participant_{slug(column)}"] = cell
+
+
+LAYOUTS = (
+    Layout(
+        "bids-eeg",
+        "BIDS with EEG",
+        "participants.tsv and sub-*/[ses-*/]eeg/sub-*_eeg.{edf,bdf,vhdr,set}",
+        read,
+        (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".eeg", ".vmrk", ".fdt"),
+        ("bids",),
+    ),
+)
