@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from functools import cache
 
 from medssml.importers.account import LayoutError
 from medssml.importers.study import Layout
-from medssml.schema import nearest
 
 __all__ = ["Layout", "LayoutError", "layout_named", "layouts"]
 
@@ -34,5 +34,7 @@ def layout_named(name: str) -> Layout:
     known = {alias: layout for layout in layouts().values() for alias in (layout.name, *layout.aliases)}
     wanted = name.strip().lower().replace("_", "-")
     if wanted not in known:
-        raise KeyError(f"no layout {name!r}{nearest(wanted, known)}")
+        near = difflib.get_close_matches(wanted, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise KeyError(f"no layout {name!r}{hint} fix: give one of {', '.join(sorted(layouts()))}")
     return known[wanted]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 IMPORTED, LEFT_OUT = "imported", "left out"
+#: A word of a reason that is of one case only; a limit is not.
+_PARTICULAR = re.compile(r"(?<!fewer than )\S*[/\d]\S*")
 UNMATCHED = "nothing on disk belongs to it"
 
 
@@ -103,13 +106,21 @@ class Account:
         for path, fate in sorted(self._files.items()):
             yield Line(*self._named.get(path, ("", 0)), *fate)
 
-    def counts(self) -> Counter[str]:
-        """How many lines were imported and left out, and per reason how many of them."""
-        counted: Counter[str] = Counter()
-        for line in self.lines():
-            counted[line.status] += 1
-        return counted
+    def _all(self) -> Iterator[_Fate]:
+        open_row = _Fate("", "", "", LEFT_OUT, UNMATCHED)
+        yield from (fate or open_row for fate in self._fates)
+        yield from self._files.values()
+
+    def counts(self) -> dict[str, int]:
+        """How many lines were imported and left out."""
+        counted = Counter(fate.status for fate in self._all())
+        return {status: counted[status] for status in (IMPORTED, LEFT_OUT)}
 
     def reasons(self) -> list[tuple[str, int]]:
-        """Why something was left out, the most frequent first; the figure is how many lines say so."""
-        return Counter(line.reason for line in self.lines() if line.status == LEFT_OUT).most_common()
+        """Why something was left out, the most frequent first, with how often. Rows, ids and paths in a reason are left
+        out here: they are for the report alone, not for the screen."""
+        exact = Counter(fate.reason for fate in self._all() if fate.status == LEFT_OUT)
+        counted: Counter[str] = Counter()
+        for reason, count in exact.items():
+            counted[_PARTICULAR.sub("...", reason)] += count
+        return counted.most_common()

@@ -6,7 +6,7 @@ import csv
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,14 +59,18 @@ def import_layout(
     options: Options = Options(),  # noqa: B008 - frozen
     *,
     allow_outside: bool = False,
+    progress: Callable[[int], None] | None = None,
 ) -> Imported:
     """Writes the manifest of the studies under `root` to `out`, and import_report.csv beside it.
+
+    `progress` is called with how many files were looked into, by layouts that look into each.
 
     Raises:
         LayoutError: the folder is not of this layout, or no study is left.
     """
     account = Account()
     tree = Tree(root, account, allow_outside=allow_outside, skip=options.write_into)
+    tree.progress = progress
     if tree.only and not layout.takes_file:
         raise LayoutError(root, "is a file", f"give the folder of {layout.title}: {layout.expects}")
     root = tree.root
@@ -83,12 +87,19 @@ def import_layout(
     replace(manifest, table=table).write(out)
     if base != out.parent:
         account.note(f"the manifest's paths are relative to {base}: give --data-root {base} wherever it is used")
-    counts = account.counts()
-    lines = {status: counts[status] for status in ("imported", "left out")}
-    reasons = account.reasons()
-    subjects = len(set(manifest.subject_ids))
-    coverage = manifest.coverage()
-    return Imported(out, report, base, len(manifest), subjects, coverage, lines, reasons, tuple(account.notes))
+    if not official:
+        account.note("no official split: a hash of the subject decides when the manifest is read")
+    return Imported(
+        manifest=out,
+        report=report,
+        data_root=base,
+        studies=len(manifest),
+        subjects=len(set(manifest.subject_ids)),
+        coverage=manifest.coverage(),
+        lines=account.counts(),
+        reasons=account.reasons(),
+        notes=tuple(account.notes),
+    )
 
 
 def _beside(out: Path) -> Path:

@@ -87,8 +87,10 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
 
 def _headers(tree: Tree, scan: _Scan) -> Iterator[tuple[str, FileDataset, str]]:
     """(path, technical tags, digest of the patient) of every image that a study can use; the rest is accounted for."""
-    for path in tree.files:
+    for number, path in enumerate(tree.files, start=1):
         file = tree.root / path
+        if tree.progress is not None and number % 1000 == 0:
+            tree.progress(number)
         if _OTHER.search(path) or path.rpartition("/")[2].upper() == "DICOMDIR":
             continue
         if not _looks_dicom(file):

@@ -25,6 +25,8 @@ _ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz")
 _USED = ("DiagnosticReport", "ImagingStudy", "Patient", "ServiceRequest")
 _WITHDRAWN = ("entered-in-error", "cancelled", "registered")
 _FINAL = ("final", "amended", "corrected", "appended", "modified")
+#: DICOM's own code for "Study Instance UID" as the type of an identifier.
+_STUDY_UID = "110180"
 _LARGEST = 512 * 1024**2
 #: Diagnostic service sections (HL7 table 0074) and LOINC parts that are no imaging; and those that are.
 _LABORATORY = frozenset({"LAB", "CH", "HM", "MB", "CP", "SP", "PAT", "BLB", "IMM", "SR", "TX", "VR", "LP7839-6"})
@@ -226,13 +228,16 @@ def _study_keys(export: Export, resource: Resource) -> tuple[str, str]:
     uid, accession = "", _accession(resource)
     for reference in [*_list(resource.get("imagingStudy")), *_list(resource.get("study"))]:
         target = _target(export, reference) or {}
+        # A reference may also be logical: the identifier alone, without a resource.
         for identifier in [*_list(target.get("identifier")), *_list([reference.get("identifier")])]:
             value = str(identifier.get("value") or "")
-            if value.startswith("urn:oid:") or identifier.get("system") == "urn:dicom:uid":
+            stated = identifier.get("system") == "urn:dicom:uid" or _STUDY_UID in _codes(identifier.get("type"))
+            if value.startswith("urn:oid:") or stated:
                 uid = uid or value.removeprefix("urn:oid:")
         accession = accession or _accession(target)
     for reference in _list(resource.get("basedOn")):
-        accession = accession or _accession(_target(export, reference) or {})
+        logical = {"identifier": [reference.get("identifier")]}
+        accession = accession or _accession(_target(export, reference) or {}) or _accession(logical)
     return uid, accession
 
 

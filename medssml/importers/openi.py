@@ -57,7 +57,6 @@ def _native(tree: Tree, paths: list[str]) -> Iterable[Study]:
             continue
         study = studies.of(name, name)
         _read_report(study, root)
-        study.columns["report_source"] = path
         study.sources.append((path, "report_text"))
         for image in root.iter("parentImage"):
             own = str(image.get("id"))

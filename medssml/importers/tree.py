@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class Tree:
         self.account = account
         self._real = os.path.realpath(root)
         self.allow_outside = allow_outside
+        #: Called with how many files were looked into, where that takes a while.
+        self.progress: Callable[[int], None] | None = None
         self._tails: dict[int, dict[str, str]] = {}
         self._skip = None if skip is None else os.path.realpath(skip)
 
@@ -62,7 +64,7 @@ class Tree:
 
     def _walk(self) -> Iterator[str]:
         for parent, folders, names in os.walk(self.root):
-            if os.path.realpath(parent) == self._skip:
+            if self._skip is not None and os.path.realpath(parent) == self._skip:
                 folders.clear()
                 continue
             base = os.path.relpath(parent, self.root)

@@ -56,7 +56,9 @@ def import_(
     from medssml.importers.study import Options
 
     options = Options(rows, uncertain, unmentioned, val_fraction, _columns(column), reports, write_into, min_slices)
-    done = import_layout(layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside)
+    done = import_layout(
+        layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside, progress=_progress
+    )
     _show(done)
     return {
         "manifest": str(done.manifest),
@@ -68,6 +70,11 @@ def import_(
         "source_rows": done.lines,
         "notes": list(done.notes),
     }
+
+
+def _progress(files: int) -> None:
+    if files % 10_000 == 0:
+        console.say(f"{files:,} files looked into")
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

@@ -112,6 +112,16 @@ def test_bundle_with_full_urls_and_a_broken_file(tmp_path: Path) -> None:
     assert len(run("fhir", root / "bundle.json", out=tmp_path / "one.csv").rows) == 1
 
 
+def test_logical_references_without_resources(tmp_path: Path) -> None:
+    uid = {"type": {"coding": [{"code": "110180"}]}, "value": "1.2.77"}
+    text = lines(
+        report("a", study=[{"identifier": uid}]),
+        report("b", basedOn=[{"identifier": accession("A8")[0]}]),
+    )
+    made = run("fhir", put(tmp_path / "logical", {"a.ndjson": text}))
+    assert list(made.rows) == ["1.2.77", "A8"]
+
+
 def test_reports_join_the_images_of_a_dicom_tree(tmp_path: Path) -> None:
     series(tmp_path / "pacs" / "a", 1)
     text = lines(
