@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,6 +14,8 @@ from torch import Tensor
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+DIGEST = "weights_sha256"
+_SAVE = "fix: copy the folder again, or save the model again"
 PICKLES = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
 
 
@@ -29,10 +32,15 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], state: Mapping[str
     folder.mkdir(parents=True, exist_ok=True)
     # Clones, as safetensors refuses tensors that share memory.
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
-    text = json.dumps({"format": FORMAT, **config}, indent=2) + "\n"
     _replace(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+    text = json.dumps({"format": FORMAT, **config, DIGEST: _digest(folder / WEIGHTS)}, indent=2) + "\n"
     _replace(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
     _replace(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -62,7 +70,7 @@ def model_folder(path: str | Path) -> Path:
             return folder
     if not path.exists():
         raise CheckpointError(f"no folder {path}; fix: give a run folder that a verb has written")
-    raise CheckpointError(f"no model in {path}: neither {CONFIG} nor model/{CONFIG}; did the run finish?")
+    raise CheckpointError(f"no model in {path}: neither {CONFIG} nor model/{CONFIG}; fix: did the run finish?")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -73,10 +81,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}") from error
-    if not isinstance(config, dict) or "model" not in config:
-        raise CheckpointError(f"{folder / CONFIG} has no entry 'model': no checkpoint of medssml")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be read: {error}; {_SAVE}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise CheckpointError(f"{folder / CONFIG} has no entry 'model': no checkpoint of medssml; {_SAVE}")
     if config.get("format") != FORMAT:
         version = config.get("medssml", "an unknown version")
         raise CheckpointError(
@@ -99,11 +107,20 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         pickles = sorted(other.name for other in folder.iterdir() if other.suffix.lower() in PICKLES)
         hint = f"; {pickles[0]} is a pickle, which can run code, and is refused" if pickles else ""
-        raise CheckpointError(f"no {WEIGHTS} in {folder}{hint}")
+        raise CheckpointError(f"no {WEIGHTS} in {folder}{hint}; {_SAVE}")
     try:
-        return load_file(path)
+        expected = read_config(folder).get(DIGEST)
+        if expected is not None and _digest(path) != expected:
+            raise CheckpointError(f"{path} is damaged: its SHA-256 is not that in {CONFIG}; {_SAVE}")
+        weights = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; fix: copy it again, or save the model again") from error
+        raise CheckpointError(f"{path} is damaged: {error}; {_SAVE}") from error
+    broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {len(broken)} weights are not finite ({broken[0]}); fix: use another checkpoint"
+        )
+    return weights
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
@@ -124,5 +141,7 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], where: 
     }
     told = [f"{len(names)} {fault} ({', '.join(names[:4])})" for fault, names in faults.items() if names]
     if told:
-        raise CheckpointError(f"the weights in {where} do not fit the model of its {CONFIG}: {'; '.join(told)}")
+        raise CheckpointError(
+            f"the weights in {where} do not fit the model of its {CONFIG}: {'; '.join(told)}; {_SAVE}"
+        )
     module.load_state_dict(dict(weights))

@@ -110,34 +110,50 @@ def resolve(class_path: str, plugins: Collection[str] = ()) -> type:
         raise KeyError(f"class {class_path!r} cannot be imported: {error}") from error
 
 
-def build(node: Any, expected: type | None = None, *, plugins: Collection[str] = (), **handed_in: Any) -> Any:
+def build(
+    node: Any, expected: type | None = None, *, plugins: Collection[str] = (), at: str = "", **handed_in: Any
+) -> Any:
     """The object that `node` describes; nested nodes are built first.
 
     Args:
         node: ``{"class_path": ..., "init_args": {...}}``; other values are returned as they are.
         expected: the class that the result must be an instance of.
         plugins: packages outside medssml that class names may come from.
+        at: the key of `node` in its config, for messages.
         handed_in: further constructor arguments of the outermost object, parts that are no config.
 
     Raises:
-        KeyError: unknown class. TypeError: wrong class or wrong argument, with the nearest right name.
+        KeyError: unknown class. TypeError: wrong class or wrong argument, with the nearest right name. ConfigError: values
+            that the constructor refuses, with the key and the class.
     """
+    inside = f"{at}." if at else ""
     if isinstance(node, Mapping) and "class_path" in node:
         cls = resolve(str(node["class_path"]), plugins)
         if expected is not None and not issubclass(cls, expected):
             raise TypeError(f"class_path {node['class_path']!r} is no {expected.__name__}")
-        arguments = {k: build(v, plugins=plugins) for k, v in (node.get("init_args") or {}).items()}
+        arguments = {k: build(v, plugins=plugins, at=f"{inside}{k}") for k, v in (node.get("init_args") or {}).items()}
         check_arguments(cls, arguments)
-        built = cls(**handed_in, **arguments)
+        built = _constructed(cls, {**handed_in, **arguments}, at)
         if not isinstance(built, Configured) and hasattr(built, "__dict__"):
             # A class of the user's own need not know of medssml; `describe` finds here what it was built from.
             built.__dict__["_node"] = {"class_path": str(node["class_path"]), "init_args": describe(arguments)}
         return built
     if isinstance(node, Mapping):
-        return {k: build(v, plugins=plugins) for k, v in node.items()}
+        return {k: build(v, plugins=plugins, at=f"{inside}{k}") for k, v in node.items()}
     if isinstance(node, (list, tuple)):
-        return [build(v, plugins=plugins) for v in node]
+        return [build(v, plugins=plugins, at=f"{inside}{i}") for i, v in enumerate(node)]
     return node
+
+
+def _constructed(cls: type, arguments: Mapping[str, Any], at: str) -> Any:
+    try:
+        return cls(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        reason = str(error.args[0] if error.args else error)
+        fix = "" if "fix:" in reason else "; fix: change one of these values"
+        raise ConfigError(f"{f'key {at!r}, ' if at else ''}{cls.__name__}: {reason}{fix}") from error
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:

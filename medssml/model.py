@@ -200,7 +200,8 @@ class MultimodalModel(Configured, nn.Module):
             model = build(config["model"], MultimodalModel, plugins=plugins, tasks=config.get("tasks", {}))
         except (KeyError, TypeError, ValueError) as error:
             reason = error.args[0] if error.args else error
-            raise CheckpointError(f"the model in {folder} cannot be built: {reason}") from error
+            fix = "" if "fix:" in str(reason) else "; fix: load it with the version that wrote it"
+            raise CheckpointError(f"the model in {folder} cannot be built: {reason}{fix}") from error
         load_weights(model, read_weights(folder), str(folder))
         return model.eval()
 

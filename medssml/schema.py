@@ -10,6 +10,7 @@ import collections.abc
 import dataclasses
 import difflib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -155,6 +156,8 @@ class Fitter:
         accepted = str if hint is Path else hint
         if not isinstance(value, accepted) or (isinstance(value, bool) and hint is int):
             raise self._wrong(value, hint, key)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.error(key, f"key {'.'.join(map(str, key))!r} is {value}; fix: give a finite number")
         return value
 
     def _literal(self, value: Any, hint: Any, key: Key) -> Any:

@@ -101,6 +101,8 @@ def _parse(text: str, lines: Lines) -> Any:
     except yaml.MarkedYAMLError as error:
         line, reason = error.problem_mark.line + 1 if error.problem_mark else 1, error.problem or error.context
         raise YamlError(f"{lines.source}:{line}: no YAML: {reason}; fix: check indentation and quotes") from None
+    except RecursionError:
+        raise YamlError(f"{lines.source}: nested too deeply; fix: a config has at most {MAX_DEPTH} levels") from None
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise YamlError(f"{lines.source}: no YAML: {reason}; fix: remove special characters") from None

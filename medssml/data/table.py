@@ -76,7 +76,7 @@ def _text(cell: object) -> str:
 
 
 def _decode(path: Path, content: bytes) -> str:
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in content[:4096]:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\x00" in content:
         raise refuse(path, 1, None, "the file is UTF-16 or binary, expected UTF-8; fix: save it as 'CSV UTF-8'")
     try:
         return content.decode("utf-8-sig")

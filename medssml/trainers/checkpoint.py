@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: it is damaged, of another format, or holds more than tensors and plain values.
     """
     try:
+        _check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
@@ -73,6 +75,18 @@ def load(path: Path) -> dict[str, Any]:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path.name} has format {found}, this version reads {FORMAT}; fix: --fresh")
     return state
+
+
+def _check_sums(path: Path) -> None:
+    """Compares the checksum of every part of the archive, which torch writes and does not compare itself.
+
+    Raises:
+        zipfile.BadZipFile: no archive, or a part that is not what was written.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is damaged")
 
 
 def load_last(folder: Path) -> dict[str, Any] | None:

@@ -115,7 +115,10 @@ def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) ->
     if absent:
         console.warn(f"no training study has {', '.join(absent)}: left out of the model")
     node = without_modalities(dict(config), absent)
-    return node, {name: build(part, Transform, plugins=plugins) for name, part in node["transforms"].items()}
+    return node, {
+        name: build(part, Transform, plugins=plugins, at=f"transforms.{name}")
+        for name, part in node["transforms"].items()
+    }
 
 
 def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> Any:
@@ -126,7 +129,7 @@ def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> A
     from medssml.model import MultimodalModel
 
     torch.manual_seed(seed)
-    return build(node["model"], MultimodalModel, plugins=plugins)
+    return build(node["model"], MultimodalModel, plugins=plugins, at="model")
 
 
 def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> Pretrainer:
@@ -136,7 +139,10 @@ def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequen
     from medssml.verbs.training import settings_of
 
     model = built_model(node, int(config["seed"]), plugins)
-    objectives = [build(part, Objective, plugins=plugins, model=model) for part in node["objectives"]]
+    objectives = [
+        build(part, Objective, plugins=plugins, at=f"objectives.{index}", model=model)
+        for index, part in enumerate(node["objectives"])
+    ]
     return Pretrainer(model, objectives, settings_of(config)[0], seed=int(config["seed"]))
 
 

@@ -25,6 +25,15 @@ class DataSettings:
     quarantine_limit: float = 0.01
     timeout_s: float = 300.0
 
+    def __post_init__(self) -> None:
+        least = {"batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "prepare_workers": 0, "timeout_s": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"data.{name} is {value}; fix: {low} or more")
+        if not 0 <= self.quarantine_limit <= 1:
+            raise ValueError(f"data.quarantine_limit is {self.quarantine_limit}; fix: a share between 0 and 1")
+
 
 @dataclass(frozen=True)
 class PretrainConfig:

@@ -9,12 +9,13 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medssml.readers import READERS, ReadError
 from medssml.readers.errors import Flag
-from tests.corpus import eeg, radiographs, texts, volumes
+from tests.corpus import eeg, radiographs, settings, stores, tables, texts, volumes
 from tests.corpus.case import Case
 
 LIMIT_S = 5.0
@@ -51,6 +52,103 @@ def test_a_file_has_its_verdict(case: Case, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("CODE_RAN"))
 
 
+TABLES, CONFIGS, STORES = tables.cases(), settings.cases(), stores.cases()
+#: What says the way out, where a message does not say "fix:".
+WAY_OUT = re.compile(r"fix: |did you mean|expected |known |allowed|--plugin|takes ")
+
+
+def judged(case: Case, path: Path, use: Any, refusal: type[Exception]) -> Any:
+    """What `use(path)` gives; a refusal must be of its kind, name the file and say a way out, in time."""
+    start = time.perf_counter()
+    try:
+        result = use(path)
+    except refusal as error:
+        assert case.verdict == "refused", f"refused: {error}"
+        assert re.search(case.says, str(error), re.DOTALL), error
+        assert path.name in str(error) or str(path) in str(error) or "key '" in str(error), error
+        assert WAY_OUT.search(str(error)), f"no way out: {error}"
+        result = None
+    else:
+        assert case.verdict != "refused", f"accepted in silence: {result}"
+    assert time.perf_counter() - start < LIMIT_S
+    assert not list(path.parent.rglob("CODE_RAN")) and not Path("CODE_RAN").exists()
+    return result
+
+
+@pytest.mark.parametrize("case", TABLES, ids=identifier)
+def test_a_manifest_has_its_verdict(case: Case, tmp_path: Path) -> None:
+    from medssml.data.manifest import Manifest, ManifestError
+
+    manifest = judged(case, case.make(tmp_path), Manifest.read, ManifestError)
+    if manifest is not None and case.oracle is not None:
+        case.oracle(manifest)
+
+
+def built(path: Path) -> Any:
+    """What a pretraining builds from a config before it looks at data."""
+    from medssml.config import build, load_config
+    from medssml.model import MultimodalModel
+    from medssml.objectives.base import Objective
+    from medssml.transforms import Transform
+    from medssml.verbs.training_config import PretrainConfig
+
+    resolved = load_config(path, PretrainConfig)
+    model = build(resolved["model"], MultimodalModel, at="model")
+    for name, node in resolved["transforms"].items():
+        build(node, Transform, at=f"transforms.{name}")
+    for index, node in enumerate(resolved["objectives"]):
+        build(node, Objective, at=f"objectives.{index}", model=model)
+    return resolved
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The frameworks are imported before anything is timed."""
+    built(settings.config()(tmp_path_factory.mktemp("warm")))
+
+
+@pytest.mark.usefixtures("warm")
+@pytest.mark.parametrize("case", CONFIGS, ids=identifier)
+def test_a_config_has_its_verdict(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medssml.config import ConfigError
+
+    monkeypatch.chdir(tmp_path)
+    resolved = judged(case, case.make(tmp_path), built, ConfigError)
+    if resolved is not None:
+        assert resolved["optim"]["lr"] == 1e-3 and resolved["seed"] == 7
+
+
+def opened(case: Case, path: Path) -> Any:
+    """The arrays of a cache entry, the weights of a model folder, or the state of a training."""
+    if case.family == "cache":
+        from medssml.data.cache import Cache, read_entry
+
+        Cache(path.parents[1]).get(path.parent.name + path.stem, lambda: stores.ARRAYS)
+        return read_entry(path).arrays
+    if case.family == "model":
+        from medssml.model import MultimodalModel
+
+        return MultimodalModel.load(path).state_dict()
+    from medssml.trainers.checkpoint import load
+
+    return load(path)["weights"]
+
+
+@pytest.mark.parametrize("case", STORES, ids=identifier)
+def test_a_store_has_its_verdict(case: Case, tmp_path: Path) -> None:
+    import numpy as np
+
+    from medssml.checkpoint import CheckpointError
+
+    result = judged(case, case.make(tmp_path), lambda path: opened(case, path), CheckpointError)
+    truth = {"cache": stores.ARRAYS, "model": stores._model().state_dict(), "checkpoint": stores.STATE["weights"]}
+    for name, value in truth[case.family].items() if result is not None else ():
+        np.testing.assert_array_equal(np.asarray(result[name]), np.asarray(value))
+
+
 def test_names_are_unique_and_the_corpus_is_large() -> None:
-    counts = Counter(identifier(case) for case in READABLE)
+    every = [*READABLE, *TABLES, *CONFIGS, *STORES]
+    counts = Counter(identifier(case) for case in every)
     assert [name for name, count in counts.items() if count > 1] == []
+    verdicts = Counter(case.verdict for case in every)
+    assert verdicts["refused"] + verdicts["fixed"] + verdicts["flagged"] >= 300 and verdicts["accepted"] >= 50
