@@ -152,7 +152,7 @@ _NO = {"no": "0", "false": "0", "negative": "0", "neg": "0", "absent": "0", "n":
 
 
 def classes_of(name: str, cells: Iterable[str]) -> Classes | None:
-    """Numbers for the words of a label column; None where they are no classes: more than 20, or lists."""
+    """Numbers for the words of a label column; None where they are no classes: one, more than 20, or lists."""
     words = sorted({cell.strip() for cell in cells if cell.strip().lower() not in _NEVER})
     try:
         return Classes({word: f"{float(word):g}" for word in words}, "")
@@ -161,7 +161,7 @@ def classes_of(name: str, cells: Iterable[str]) -> Classes | None:
     if {word.lower() for word in words} <= {*_YES, *_NO, "1", "0"}:
         known = {**_YES, **_NO, "1": "1", "0": "0"}
         return Classes({word: known[word.lower()] for word in words}, "")
-    if len(words) > 20 or any(";" in word or "|" in word for word in words):
+    if not 2 <= len(words) <= 20 or any(";" in word or "|" in word for word in words):
         return None
     numbers = {word: str(place) for place, word in enumerate(words)}
     mapping = ", ".join(f"{place} = {word}" for word, place in numbers.items())

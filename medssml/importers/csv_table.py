@@ -82,7 +82,9 @@ def _is_split(tree: Tree, guess: Guess, rows: list[Row]) -> bool:
 def _classes(tree: Tree, guess: Guess, rows: list[Row]) -> Classes | None:
     classes = classes_of(guess.ours, [row[guess.source] for row in rows])
     if classes is None:
-        tree.account.note(f"{guess.source!r} has too many words to be classes, or lists of them: kept, no label")
+        tree.account.note(
+            f"{guess.source!r} holds one word, more than 20, or lists of them, no classes: kept, no label"
+        )
     elif classes.note:
         tree.account.note(classes.note)
     return classes

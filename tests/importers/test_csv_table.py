@@ -115,6 +115,7 @@ def test_a_table_without_a_subject_is_refused_with_the_flag(tmp_path: Path) -> N
         (["Yes", "no"], {"Yes": "1", "no": "0"}),
         (["b", "a", "c"], {"a": "0", "b": "1", "c": "2"}),
         (["a;b", "c"], None),
+        (["COVID-19", ""], None),
         ([f"w{n}" for n in range(30)], None),
     ],
 )
