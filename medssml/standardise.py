@@ -10,7 +10,7 @@ from medssml.losses.gather import global_sum
 #: Share of a new batch in the running statistics.
 MOMENTUM = 0.1
 #: Smallest variance of a feature, as a share of the mean over features: a nearly dead one is not blown up.
-FLOOR = 1e-4
+FLOOR = 1e-2
 
 
 class Standardise(nn.Module):

@@ -44,7 +44,7 @@ class Volume:
     def nodule(self, centre: tuple[float, float, float]) -> float:
         """Soft tissue (voxels) that hangs together around a place in the lung."""
         gap = np.sqrt((self.x - centre[0]) ** 2 + (self.y - centre[1]) ** 2 + (self.z - centre[2]) ** 2)
-        soft = np.clip((self.hu + 600) / 640, 0, 1) * (gap < 19)
+        soft = np.clip((self.hu + 600) / 640, 0, 1) * (gap < 28)
         return float(soft.sum())
 
 
@@ -83,7 +83,7 @@ class Film:
     def nodule(self, centre: tuple[float, float, float]) -> float:
         """Brightness of a disc around a place beside that of the ring around it."""
         gap = np.sqrt((self.x - centre[0]) ** 2 + (self.z - centre[2]) ** 2)
-        return float(self.film[gap < 14].sum() / (gap < 14).sum() - self.film[(gap > 19) & (gap < 27)].mean())
+        return float(self.film[gap < 10].mean() - self.film[(gap > 19) & (gap < 27)].mean())
 
 
 def spike_energy(path: Path) -> float:
