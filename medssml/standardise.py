@@ -1,4 +1,4 @@
-"""Standardisation by running statistics: what all studies share goes, what tells them apart stays."""
+"""Standardisation by the first batches: what all studies share goes, what tells them apart stays."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from torch import Tensor, nn
 
 from medssml.losses.gather import global_sum
 
-#: Share of a new batch in the running statistics.
-MOMENTUM = 0.1
+#: Batches that the statistics come from.
+FIRST = 16
 #: Smallest variance of a feature, as a share of the mean over features: a nearly dead one is not blown up.
 FLOOR = 1e-2
 
 
 class Standardise(nn.Module):
-    """(x - mean) / sd per feature, by running statistics, in training as in evaluation.
+    """(x - mean) / sd per feature, by the statistics of the first 16 batches: afterwards a fixed affine map.
 
     Two chests look alike: nearly all of an encoder's mean feature is common to every study, all pairs have a cosine near
     1, and a contrast between studies learns nothing for hundreds of steps. Batch normalisation would remove the common
-    part, but would make a study's output depend on its batch, and a modality may have one row. Here statistics are
-    followed beside the forward pass and never differentiated (as the running ones of Ioffe and Szegedy 2015). Before the
-    first batch it is the identity.
+    part, but would make a study's output depend on its batch, and a modality may have one row. Running statistics that
+    are not differentiated would let it drift: a shift that lowers the loss is taken back by the next mean, so it is made
+    again, until features die (Ioffe and Szegedy 2015, section 2). So the data set the scale where training begins, as in
+    Salimans and Kingma 2016, section 3, and the gradient does the rest. Before the first batch it is the identity.
 
     Args:
         dim: D.
@@ -44,10 +45,10 @@ class Standardise(nn.Module):
     def follow(self, rows: Tensor | None) -> None:
         """Takes the rows (n, D) of this rank into the statistics, with those of all ranks; None for no row.
 
-        Nothing happens in evaluation mode, or where all ranks together have fewer than two rows. Rows that are not
-        finite do not count.
+        Nothing happens in evaluation mode, after the first 16 batches, or where all ranks together have fewer than two
+        rows. Rows that are not finite do not count.
         """
-        if not self.training:
+        if not self.training or int(self.batches) >= FIRST:
             return
         mine = self.mean.new_zeros(0, len(self.mean)) if rows is None else rows.detach().to(self.mean.dtype)
         # A step that is not finite is skipped; what it saw must not stay either.
@@ -57,11 +58,10 @@ class Standardise(nn.Module):
         squares = global_sum((mine - mean).square().sum(0))
         if count < 2:
             return
-        # A plain mean at first, a running one later; the variance counts how far the means lie apart.
-        self.batches += 1
-        share = max(MOMENTUM, 1.0 / int(self.batches))
+        # The mean over batches; the variance counts how far their means lie apart.
+        share = 1.0 / (int(self.batches) + 1)
         step = mean - self.mean
-        first = int(self.batches) == 1
-        kept = torch.zeros_like(self.variance) if first else self.variance + share * step.square()
-        self.variance.copy_((1 - share) * kept + share * squares / count)
+        kept = (self.variance + share * step.square()) * (1 - share) if share < 1 else torch.zeros_like(self.variance)
+        self.variance.copy_(kept + share * squares / count)
         self.mean.add_(share * step)
+        self.batches += 1

@@ -95,7 +95,7 @@ def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path) -> 
 
 
 def test_accumulation_is_the_step_of_the_larger_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two half batches average to the whole one where each has the same number of labels; only the running statistics
+    # Two half batches average to the whole one where each has the same number of labels; only the first statistics
     # follow every batch, so they stay as they are here.
     monkeypatch.setattr(Standardise, "follow", lambda *_: None)
     weights = []
