@@ -18,9 +18,8 @@ from medssml.importers.account import Account, LayoutError
 from medssml.importers.study import Layout, Options, Studies, Study
 from medssml.importers.tree import Tree
 from medssml.readers.errors import ReadError
-from medssml.readers.messages import report_body
+from medssml.readers.messages import Resource, objects_in, report_body, resources_of
 
-Resource = dict[str, Any]
 _ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz")
 _USED = ("DiagnosticReport", "ImagingStudy", "Patient", "ServiceRequest")
 _WITHDRAWN = ("entered-in-error", "cancelled", "registered")
@@ -111,32 +110,12 @@ def _resources(file: Path) -> Iterator[tuple[int, Resource]]:
         if ".json" not in file.name.lower() or ".jsonl" in file.name.lower():
             for number, line in enumerate(raw, start=1):
                 if line.strip():
-                    yield number, _object(json.loads(line))
+                    yield from ((number, item) for item in resources_of(json.loads(line)))
             return
         text = raw.read(_LARGEST + 1)
     if len(text) > _LARGEST:
         raise ValueError("larger than 512 MiB; fix: export it as NDJSON")
-    document = json.loads(text)
-    for number, item in enumerate(_flat(document), start=1):
-        yield number, item
-
-
-def _object(value: Any) -> Resource:
-    if not isinstance(value, dict):
-        raise ValueError("a line holds no JSON object")
-    return value
-
-
-def _flat(document: Any) -> Iterator[Resource]:
-    """The resources of a resource, a list of them, or a bundle (whose entries know their full URL)."""
-    for item in document if isinstance(document, list) else [document]:
-        item = _object(item)
-        if item.get("resourceType") == "Bundle":
-            for entry in _list(item.get("entry")):
-                if isinstance(entry.get("resource"), dict):
-                    yield {**entry["resource"], "fullUrl": entry.get("fullUrl")}
-        else:
-            yield item
+    yield from enumerate(resources_of(json.loads(text)), start=1)
 
 
 def _references(resource: Resource) -> Iterator[str]:
@@ -226,23 +205,23 @@ def _patient(export: Export, resource: Resource) -> str:
 def _study_keys(export: Export, resource: Resource) -> tuple[str, str]:
     """(StudyInstanceUID, accession number), "" where not stated."""
     uid, accession = "", _accession(resource)
-    for reference in [*_list(resource.get("imagingStudy")), *_list(resource.get("study"))]:
+    for reference in [*objects_in(resource.get("imagingStudy")), *objects_in(resource.get("study"))]:
         target = _target(export, reference) or {}
         # A reference may also be logical: the identifier alone, without a resource.
-        for identifier in [*_list(target.get("identifier")), *_list([reference.get("identifier")])]:
+        for identifier in [*objects_in(target.get("identifier")), *objects_in([reference.get("identifier")])]:
             value = str(identifier.get("value") or "")
             stated = identifier.get("system") == "urn:dicom:uid" or _STUDY_UID in _codes(identifier.get("type"))
             if value.startswith("urn:oid:") or stated:
                 uid = uid or value.removeprefix("urn:oid:")
         accession = accession or _accession(target)
-    for reference in _list(resource.get("basedOn")):
+    for reference in objects_in(resource.get("basedOn")):
         logical = {"identifier": [reference.get("identifier")]}
         accession = accession or _accession(_target(export, reference) or {}) or _accession(logical)
     return uid, accession
 
 
 def _accession(resource: Resource) -> str:
-    for identifier in _list(resource.get("identifier")):
+    for identifier in objects_in(resource.get("identifier")):
         if "ACSN" in _codes(identifier.get("type")):
             return str(identifier.get("value") or "")
     return ""
@@ -251,18 +230,14 @@ def _accession(resource: Resource) -> str:
 def _codes(concepts: Any) -> set[str]:
     """The codes of one CodeableConcept, or of a list of them."""
     concepts = concepts if isinstance(concepts, list) else [concepts]
-    return {str(coding.get("code")) for concept in _list(concepts) for coding in _list(concept.get("coding"))}
+    return {str(coding.get("code")) for concept in objects_in(concepts) for coding in objects_in(concept.get("coding"))}
 
 
 def _words(concept: Any) -> str:
     if not isinstance(concept, dict):
         return ""
-    displays = [str(coding["display"]) for coding in _list(concept.get("coding")) if coding.get("display")]
+    displays = [str(coding["display"]) for coding in objects_in(concept.get("coding")) if coding.get("display")]
     return str(concept.get("text") or (displays[0] if displays else ""))
-
-
-def _list(value: Any) -> list[Resource]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _take_described(export: Export, studies: Studies) -> None:
@@ -274,7 +249,7 @@ def _take_described(export: Export, studies: Studies) -> None:
             continue
         references = [
             resource.get("subject"),
-            *(r for k in ("imagingStudy", "study", "basedOn") for r in _list(resource.get(k))),
+            *(r for k in ("imagingStudy", "study", "basedOn") for r in objects_in(resource.get(k))),
         ]
         for reference in references:
             target = _target(export, reference)

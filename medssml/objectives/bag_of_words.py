@@ -76,7 +76,9 @@ class BagOfWords(Objective):
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, the mean over all predictions of all ranks, and "loss/MODALITY"."""
         asked = step.batch.rows(self.report)
-        bags = self._bags(step, asked)
+        inputs = cast(dict[str, Tensor], step.batch.inputs.get(self.report, {}))
+        none = asked.new_zeros(0, 1)
+        bags = self.bags(inputs.get("input_ids", none), inputs.get("attention_mask", none))
         self._follow(bags)
         totals, counts, logged = [], [], {}
         for name in self.modalities:
@@ -115,12 +117,6 @@ class BagOfWords(Objective):
             return
         self.batches += 1
         self.frequency.lerp_(total / count, max(MOMENTUM, 1.0 / (1 + int(self.batches))))
-
-    def _bags(self, step: Step, rows: Tensor) -> Tensor:
-        if len(rows) == 0:
-            return torch.zeros(0, self.words + self.pairs, device=rows.device)
-        inputs = cast(dict[str, Tensor], step.batch.inputs[self.report])
-        return self.bags(inputs["input_ids"], inputs["attention_mask"])
 
     def _ask(self, step: Step, name: str, asked: Tensor, bags: Tensor) -> tuple[Tensor, Tensor]:
         """This rank's sum of losses of the modality, and of how many studies."""

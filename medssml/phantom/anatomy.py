@@ -37,8 +37,8 @@ _CAVITY_DEPTH = [88, 87, 84, 80, 73, 62, 50, 37, 20, 3]
 
 
 def nodule_radius(evidence: float) -> float:
-    """Radius in mm (3 to 26) of the nodule or mass that shows this evidence; strictly increasing, in equal ratios."""
-    return float(3 * (26 / 3) ** ndtr(0.75 * evidence))
+    """Radius in mm (4 to 32) of the nodule or mass that shows this evidence; strictly increasing, in equal ratios."""
+    return float(4 * 8 ** ndtr(0.75 * evidence))
 
 
 def fluid_level(evidence: float) -> float:

@@ -84,13 +84,13 @@ def report_body(report: Resource, known: Mapping[str, Resource], path: Path) -> 
     Raises:
         ReadError: presentedForm of another type alone, or no text at all.
     """
-    forms = [form for form in _list(report.get("presentedForm")) if form.get("data")]
+    forms = [form for form in objects_in(report.get("presentedForm")) if form.get("data")]
     texts = [found for form in forms if (found := _attachment(form, path)) is not None]
     if texts:
         return "\n".join(texts)
-    contained = {f"#{item.get('id')}": item for item in _list(report.get("contained"))}
+    contained = {f"#{item.get('id')}": item for item in objects_in(report.get("contained"))}
     parts = [html_text(_text(_mapping(report.get("text")).get("div")))]
-    for result in _list(report.get("result")):
+    for result in objects_in(report.get("result")):
         target = contained.get(_text(result.get("reference"))) or known.get(_text(result.get("reference")))
         parts.append(_text(_mapping(target).get("valueString")))
     conclusion = _text(report.get("conclusion")).strip()
@@ -127,16 +127,28 @@ def _attachment(form: Resource, path: Path) -> str | None:
 
 def _resources(text: str, path: Path) -> Iterator[Resource]:
     """Every resource, those of bundles included."""
-    for item in _documents(text, path):
-        for resource in item if isinstance(item, list) else [item]:
-            if not isinstance(resource, dict):
-                raise ReadError(path, "holds JSON that is no FHIR resource", "name a FHIR file", code="format")
-            if resource.get("resourceType") == "Bundle":
-                for entry in _list(resource.get("entry")):
-                    if isinstance(entry.get("resource"), dict):
-                        yield {**entry["resource"], "fullUrl": entry.get("fullUrl")}
-            else:
-                yield resource
+    for document in _documents(text, path):
+        try:
+            yield from resources_of(document)
+        except ValueError as error:
+            raise ReadError(path, "holds JSON that is no FHIR resource", "name a FHIR file", code="format") from error
+
+
+def resources_of(document: Any) -> Iterator[Resource]:
+    """The resources of parsed JSON: of a resource, a list of them, or a bundle, whose entries know their full URL.
+
+    Raises:
+        ValueError: neither.
+    """
+    for item in document if isinstance(document, list) else [document]:
+        if not isinstance(item, dict):
+            raise ValueError("holds no JSON object")
+        if item.get("resourceType") != "Bundle":
+            yield item
+            continue
+        for entry in objects_in(item.get("entry")):
+            if isinstance(entry.get("resource"), dict):
+                yield {**entry["resource"], "fullUrl": entry.get("fullUrl")}
 
 
 def _documents(text: str, path: Path) -> Iterator[Any]:
@@ -172,7 +184,8 @@ def _mapping(value: Any) -> Resource:
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Resource]:
+def objects_in(value: Any) -> list[Resource]:
+    """The objects of a JSON list; none where it is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
