@@ -7,10 +7,11 @@ or from folds of the training subjects where these are too few.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, softmax
 
 from medssml.evaluation.bootstrap import Array, Metric
 from medssml.evaluation.metrics import auroc, macro_auroc, point, r2
@@ -22,6 +23,8 @@ LEAST_VALIDATION = 30
 LEAST_PER_CLASS = 5
 FOLDS = 4
 NEIGHBOURS = 20
+#: How far the logit of a class without a training study lies below the others'.
+UNSEEN = 30.0
 #: Widest embedding for which its Hessian is cheap.
 NEWTON_WIDTH = 512
 
@@ -41,6 +44,71 @@ class Probe:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Readout:
+    """A linear map of embeddings: logits x weight' + bias of a class or classes, or the value of a regression.
+
+    Args:
+        weight: (K, D), K = 1 for a binary task or a regression.
+        bias: (K,).
+        kind: binary, multiclass or regression.
+        setting: what was chosen, such as {"C": 0.1, "chosen_on": "validation"}.
+    """
+
+    weight: Array
+    bias: Array
+    kind: str
+    setting: dict[str, Any] = field(default_factory=dict)
+
+    def scores(self, x: Array) -> Array:
+        """(n,) probabilities or values, (n, K) for classes, of embeddings (n, D)."""
+        logits = x @ self.weight.T + self.bias
+        if self.kind == "multiclass":
+            return np.asarray(softmax(logits, axis=1))
+        return np.asarray(expit(logits[:, 0]) if self.kind == "binary" else logits[:, 0])
+
+
+def linear_readout(
+    train: Array,
+    y: Array,
+    subjects: Array,
+    *,
+    kind: str = "binary",
+    validation: tuple[Array, Array] | None = None,
+    classes: int = 2,
+    seed: int = 0,
+) -> Readout | str:
+    """Logistic (or ridge) regression on standardised embeddings, as a map of the embeddings as they are.
+
+    Args:
+        train: (n, D) embeddings of the training studies.
+        y: (n,) targets, NaN where unlabelled.
+        subjects: (n,) ids, for the folds.
+        kind: binary, multiclass or regression.
+        validation: (v, D) embeddings and (v,) targets to choose the regularisation on.
+        classes: K of a multiclass task.
+        seed: of the folds.
+
+    Returns:
+        the map, or why there is none.
+    """
+    train, y, subjects = _labelled(train, y, subjects)
+    reason = _cannot_fit(kind, y)
+    if reason is not None:
+        return reason
+    mean, sd = train.mean(axis=0), train.std(axis=0)
+    scale = np.where(sd > 1e-6, sd, 1.0)
+    train = (train - mean) / scale
+    held = None if validation is None else _labelled(*validation)
+    if held is not None:
+        held = ((held[0] - mean) / scale, held[1])
+    strength, chosen_on = _choose(kind, train, y, subjects, held, seed)
+    found = _fit(kind, train, y, strength, classes)
+    weight = found.weight / scale
+    setting = {"C": strength, "chosen_on": chosen_on, "n_train": len(y)}
+    return Readout(weight, found.bias - weight @ mean, kind, setting)
+
+
 def linear_probe(
     train: Array,
     y: Array,
@@ -52,34 +120,9 @@ def linear_probe(
     classes: int = 2,
     seed: int = 0,
 ) -> Probe:
-    """Logistic (or ridge) regression on standardised embeddings.
-
-    Args:
-        train: (n, D) embeddings of the training studies.
-        y: (n,) targets, NaN where unlabelled.
-        subjects: (n,) ids, for the folds.
-        asked: (m, D) embeddings to answer for.
-        kind: binary, multiclass or regression.
-        validation: (v, D) embeddings and (v,) targets to choose the regularisation on.
-        classes: K of a multiclass task.
-        seed: of the folds.
-
-    Returns:
-        Probe with scores (m,) or (m, K).
-    """
-    train, y, subjects = _labelled(train, y, subjects)
-    reason = _cannot_fit(kind, y)
-    if reason is not None:
-        return Probe(None, {}, reason)
-    mean, sd = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(sd > 1e-6, sd, 1.0)
-    train, asked = (train - mean) / scale, (asked - mean) / scale
-    held = None if validation is None else _labelled(*validation)
-    if held is not None:
-        held = ((held[0] - mean) / scale, held[1])
-    strength, chosen_on = _choose(kind, train, y, subjects, held, seed)
-    scores = _fit(kind, train, y, strength, classes)(asked)
-    return Probe(scores, {"C": strength, "chosen_on": chosen_on, "n_train": len(y)})
+    """What `linear_readout` answers for `asked` (m, D): scores (m,) or (m, K)."""
+    found = linear_readout(train, y, subjects, kind=kind, validation=validation, classes=classes, seed=seed)
+    return Probe(None, {}, found) if isinstance(found, str) else Probe(found.scores(asked), found.setting)
 
 
 def knn_probe(
@@ -139,7 +182,9 @@ def _choose(
         folds = _folds(kind, y, subjects, seed)
         parts, chosen_on = [(x[a], y[a], x[b], y[b]) for a, b in folds], "folds of the training subjects"
     scores = [
-        np.nanmean([_score(metric, _fit(kind, a, b, strength, classes)(c), d) for a, b, c, d in parts] or [np.nan])
+        np.nanmean(
+            [_score(metric, _fit(kind, a, b, strength, classes).scores(c), d) for a, b, c, d in parts] or [np.nan]
+        )
         for strength in STRENGTHS
     ]
     best = float(STRENGTHS[int(np.nanargmax(scores))]) if np.isfinite(scores).any() else 1e-1
@@ -165,25 +210,25 @@ def _folds(kind: str, y: Array, subjects: Array, seed: int) -> list[tuple[Array,
     return [(a, b) for a, b in folds if kind == "regression" or len(np.unique(y[a])) == len(np.unique(y))]
 
 
-def _fit(kind: str, x: Array, y: Array, strength: float, classes: int) -> Any:
-    """A function from embeddings (m, D) to scores."""
+def _fit(kind: str, x: Array, y: Array, strength: float, classes: int) -> Readout:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if kind == "regression":
-        return Ridge(alpha=1 / strength).fit(x, y).predict
+        ridge = Ridge(alpha=1 / strength).fit(x, y)
+        return Readout(ridge.coef_[None], np.atleast_1d(ridge.intercept_), kind)
     # Newton's method: a handful of steps where lbfgs takes a hundred.
     narrow = kind == "binary" and x.shape[1] <= NEWTON_WIDTH
     model = LogisticRegression(C=strength, max_iter=1000, solver="newton-cholesky" if narrow else "lbfgs")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(x, y.astype(int))
-
-    def scores(asked: Array) -> Array:
-        if kind == "binary":
-            return model.predict_proba(asked)[:, 1]
-        # A class that training does not have gets probability 0.
-        out = np.zeros((len(asked), max(classes, int(model.classes_.max()) + 1)))
-        out[:, model.classes_] = model.predict_proba(asked)
-        return out
-
-    return scores
+    if kind == "binary":
+        return Readout(model.coef_, model.intercept_, kind)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn then gives the second class's alone
+        coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.r_[0 * intercepts, intercepts]
+    # A class that training does not have gets next to no probability.
+    size = max(classes, int(model.classes_.max()) + 1)
+    weight, bias = np.zeros((size, x.shape[1])), np.full(size, intercepts.min() - UNSEEN)
+    weight[model.classes_], bias[model.classes_] = coefficients, intercepts
+    return Readout(weight, bias, kind)

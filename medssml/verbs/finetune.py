@@ -253,9 +253,23 @@ def _run(
     data = training.studies(table, transforms, config, cache, config["tasks"])
     training.prepare(data, folder)
     learner = _learner(model, config, data.manifest)
+    if config["probe_first"]:
+        _probe_first(learner, data, config)
     card = {"Training": card_text(config, data)}
     outcome = training.train(learner, data, folder, config, verb="finetune", track=track, card=card)
     return training.conclude(outcome, data, folder)
+
+
+def _probe_first(learner: FineTuner, data: StudyDataModule, config: Mapping[str, Any]) -> None:
+    """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
+    from medssml.evaluation.studies import encode_studies
+    from medssml.trainers.probe_first import fit_heads
+    from medssml.verbs import console
+
+    studies = encode_studies(learner.model, data.loader("train"))
+    for task, said in fit_heads(learner.model, config["tasks"], studies, int(config["seed"])).items():
+        console.say(f"{task}: {said}")
+    learner.train()
 
 
 def card_text(config: Mapping[str, Any], data: StudyDataModule) -> str:
