@@ -188,17 +188,20 @@ def once(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 def pretrain_once(study: Study, seed: int, data_root: Path | None) -> Path:
     """The run folder of one pretraining on the training studies of the manifest."""
+    from medssml.verbs import console
     from medssml.verbs.pretrain import pretrain
 
     out = study.out / f"seed{seed}" / "pretrain"
     done = pretrain(
         config=study.config, manifest=study.manifest, out=out, seed=seed, cache=study.cache, data_root=data_root
     )
-    return _finished(done, out)
+    console.stop_unless_done(done)
+    return out
 
 
 def model_answers(study: Study, plan: Plan, pretrained: Path, seed: int) -> dict[str, pd.DataFrame]:
     """What the fine-tuned model and the probe of the frozen one say about the plan's test studies."""
+    from medssml.verbs import console
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.finetune import finetune
 
@@ -219,7 +222,7 @@ def model_answers(study: Study, plan: Plan, pretrained: Path, seed: int) -> dict
             "config": study.finetune_config,
             "track": False,
         }
-        _finished(finetune(out=run, seed=seed, **arguments, **shared), run)
+        console.stop_unless_done(finetune(out=run, seed=seed, **arguments, **shared))
         evaluate(checkpoint=str(run), out=run / "evaluation", task=[plan.task], probes=False, bootstrap=50, **shared)
         return pd.read_csv(run / "evaluation" / "predictions.csv", dtype={"study_id": str})
 
@@ -228,12 +231,6 @@ def model_answers(study: Study, plan: Plan, pretrained: Path, seed: int) -> dict
         name: once(folder / "answers" / f"{name}_{plan.name}.csv", make).assign(seed=seed)
         for name, make in made.items()
     }
-
-
-def _finished(done: Any, out: Path) -> Path:
-    if isinstance(done, int) and done not in (0, 4):
-        raise SystemExit(done)
-    return out
 
 
 def classical_answers(study: Study, plan: Plan) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def main(
     *,
     out: Path,
     seeds: int = 3,
-    studies: int = 800,
+    studies: int = 1200,
     labels: float = 0.1,
     missing: float = 0.3,
     config: Path = CONFIGS / "pretrain" / "phantom.yaml",
@@ -96,6 +96,7 @@ def one_seed(
     all_labels: bool,
 ) -> dict[str, pd.DataFrame]:
     """Method -> its answers, one row per test study, task and subset; "bayes" among them."""
+    from medssml.verbs import console
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.finetune import finetune
     from medssml.verbs.phantom import phantom
@@ -107,7 +108,7 @@ def one_seed(
         phantom(out=cohort, studies=studies, seed=seed, missing=missing)
     shared: dict[str, Any] = {"manifest": manifest, "cache": folder / "cache", "seed": seed, "track": False}
     pretrained = folder / "pretrain"
-    stop_unless_done(pretrain(config=config, out=pretrained, **shared))
+    console.stop_unless_done(pretrain(config=config, out=pretrained, **shared))
     starts: dict[str, dict[str, Any]] = {
         "finetune": {"checkpoint": str(pretrained), "labels": labels},
         "scratch": {"checkpoint": "none", "architecture": config, "labels": labels, "overrides": RAW},
@@ -117,7 +118,7 @@ def one_seed(
     tables = {}
     for name, start in starts.items():
         run = folder / name.replace(", ", "_").replace(" ", "_")
-        stop_unless_done(finetune(task=["all"], out=run, config=finetune_config, **start, **shared))
+        console.stop_unless_done(finetune(task=["all"], out=run, config=finetune_config, **start, **shared))
         if not (run / "evaluation" / "predictions.csv").exists():
             evaluate(
                 checkpoint=str(run), manifest=manifest, out=run / "evaluation", probes=False, cache=folder / "cache"
@@ -125,12 +126,6 @@ def one_seed(
         tables[name] = read_answers(run / "evaluation" / "predictions.csv", seed)
     tables["bayes"] = bayes_answers(cohort / "truth.csv", tables["finetune"])
     return tables
-
-
-def stop_unless_done(done: Any) -> None:
-    """Ends the script with the exit code of a verb that was stopped or refused."""
-    if isinstance(done, int) and done not in (0, 4):
-        raise SystemExit(done)
 
 
 def read_answers(path: Path, seed: int) -> pd.DataFrame:
