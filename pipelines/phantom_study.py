@@ -147,35 +147,78 @@ def bayes_answers(truth: Path, like: pd.DataFrame) -> pd.DataFrame:
     return like.assign(probability=np.array(found, dtype=np.float64))
 
 
+#: Label -> (method, method): the AUROC of the first minus that of the second.
+DIFFERENCES = {
+    "gain over scratch": ("finetune", "scratch"),
+    "gap to bayes": ("bayes", "finetune"),
+    "gap to bayes, all labels": ("bayes", "finetune, all labels"),
+}
+
+
 def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], bootstrap: int) -> dict[str, Any]:
-    """Per task: AUROC of every method and subset, "as observed" among them; the gain over scratch and the gap to Bayes."""
-    from medssml.evaluation.bootstrap import paired_bootstrap
+    """Per task: AUROC of every method and subset, "as observed" among them; the gain over scratch and the gap to Bayes;
+    how much more than Bayes the fine-tuned model loses as modalities are taken from studies that have all."""
     from medssml.evaluation.comparison import compare
-    from medssml.evaluation.metrics import auroc
 
     results: dict[str, Any] = {}
     for task in dict.fromkeys(task for task, _ in answers):
         tables = {name: pd.concat(parts) for (of, name), parts in answers.items() if of == task}
         tables = {name: pd.concat([table, as_observed(table)]) for name, table in tables.items()}
         entry: dict[str, Any] = {"methods": compare({n: [t] for n, t in tables.items()}, n=bootstrap)}
-        for label, first, second in (
-            ("gain over scratch", "finetune", "scratch"),
-            ("gap to bayes", "bayes", "finetune"),
-            ("gap to bayes, all labels", "bayes", "finetune, all labels"),
-        ):
-            if not {first, second} <= set(tables):
-                continue
-            entry[label] = {}
-            for subset, part in tables[first].groupby("subset"):
-                other = tables[second].loc[tables[second]["subset"] == subset].set_index("study_id")
-                y = part["y"].to_numpy(dtype=float)
-                if subset == "" or len(set(y)) < 2:
-                    continue
-                scores = part["probability"].to_numpy(), other.loc[part["study_id"], "probability"].to_numpy()
-                difference = paired_bootstrap(auroc, y, *scores, part["subject"].to_numpy(), n=bootstrap)
-                entry[label][str(subset)] = difference.to_dict()
+        for label, (first, second) in DIFFERENCES.items():
+            if {first, second} <= set(tables):
+                entry[label] = differences(tables[first], tables[second], bootstrap)
+        entry["loss beyond bayes"] = losses(complete(tables["finetune"]), complete(tables["bayes"]), bootstrap)
         results[task] = entry
     return results
+
+
+def differences(first: pd.DataFrame, second: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
+    """Subset -> AUROC of the first minus that of the second, on the same studies."""
+    from medssml.evaluation.bootstrap import paired_bootstrap
+    from medssml.evaluation.metrics import auroc, averaged
+
+    found = {}
+    for subset, part in first.groupby("subset"):
+        other = second.loc[second["subset"] == subset].set_index("study_id")
+        y = part["y"].to_numpy(dtype=float)
+        if subset == "" or len(set(y)) < 2:
+            continue
+        scores = part["probability"].to_numpy(), other.loc[part["study_id"], "probability"].to_numpy()
+        metric, subjects = averaged(auroc, part["cohort"].to_numpy()), part["subject"].to_numpy()
+        found[str(subset)] = paired_bootstrap(metric, y, *scores, subjects, n=bootstrap).to_dict()
+    return found
+
+
+def complete(table: pd.DataFrame) -> pd.DataFrame:
+    """(study, subset) probabilities of the studies that have every modality, with their columns y, subject and cohort."""
+    rows = table.loc[(table["subset"] != "") & (table["subset"] != "as observed")]
+    whole = max(rows["subset"], key=lambda name: name.count("+"))
+    known = rows.loc[rows["subset"] == whole].set_index("study_id")[["y", "subject", "cohort"]]
+    return known.join(rows.pivot(index="study_id", columns="subset", values="probability"))
+
+
+def losses(model: pd.DataFrame, bayes: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
+    """Subset -> what the model loses of its AUROC when only this subset is left, minus what Bayes loses."""
+    from medssml.evaluation.bootstrap import intervals
+    from medssml.evaluation.metrics import auroc, averaged
+
+    names = [name for name in model.columns if name not in ("y", "subject", "cohort")]
+    whole = max(names, key=lambda name: name.count("+"))
+    y, bayes = model["y"].to_numpy(dtype=float), bayes.loc[model.index]
+    if len(set(y)) < 2:
+        return {}
+    metric = averaged(auroc, model["cohort"].to_numpy())
+
+    def lost(weights: Any) -> Any:
+        def fallen(table: pd.DataFrame) -> Any:
+            left = [metric(y, table[name].to_numpy(), weights) for name in names]
+            return metric(y, table[whole].to_numpy(), weights)[:, None] - np.stack(left, axis=1)
+
+        return fallen(model) - fallen(bayes)
+
+    found = intervals(lost, model["subject"].to_numpy(), n=bootstrap)
+    return {name: interval.to_dict() for name, interval in zip(names, found, strict=True) if name != whole}
 
 
 def as_observed(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medssml.evaluation.bootstrap import Interval, combine_seeds
-from medssml.evaluation.metrics import auroc
+from medssml.evaluation.metrics import auroc, averaged
 
 #: Columns of the answers of one method: who was asked, what was seen, what was said, what is true, which training seed.
 COLUMNS = ("study_id", "subject", "subset", "probability", "y", "seed")
@@ -21,7 +21,8 @@ def compare(
     """AUROC of every method for every subset of modalities.
 
     Args:
-        answers: method -> its tables, one or more per seed, each with the columns `COLUMNS`.
+        answers: method -> its tables, one or more per seed, each with the columns `COLUMNS`; where they also have
+            `cohort`, AUROC is the mean over cohorts.
         n: resamples of subjects. seed: of the resamples.
 
     Returns:
@@ -43,7 +44,8 @@ def _checked(table: pd.DataFrame, method: str) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise KeyError(f"the answers of {method!r} lack the columns {missing}; expected {list(COLUMNS)}")
-    return table.loc[table["y"].notna(), list(COLUMNS)]
+    cohort = table["cohort"] if "cohort" in table else 0
+    return table.assign(cohort=cohort).loc[table["y"].notna(), [*COLUMNS, "cohort"]]
 
 
 def _auroc(table: pd.DataFrame, method: str, n: int, seed: int) -> dict[str, Any] | None:
@@ -54,9 +56,10 @@ def _auroc(table: pd.DataFrame, method: str, n: int, seed: int) -> dict[str, Any
     y = studies["y"].to_numpy(dtype=np.float64)
     if len(np.unique(y)) < 2:
         return None
+    metric = averaged(auroc, studies["cohort"].to_numpy())
     values = scores.to_numpy(dtype=np.float64).T
-    interval: Interval = combine_seeds(auroc, y, values, studies["subject"].to_numpy(), n=n, seed=seed)
-    each = [float(auroc(y, one, np.ones((1, len(y))))[0]) for one in values]
+    interval: Interval = combine_seeds(metric, y, values, studies["subject"].to_numpy(), n=n, seed=seed)
+    each = [float(metric(y, one, np.ones((1, len(y))))[0]) for one in values]
     return {"auroc": interval.to_dict(), "positives": int(y.sum()), "seeds": each}
 
 

@@ -45,6 +45,22 @@ def auroc(y: Array, score: Array, weights: Array) -> Array:
     return _ratio(won, positives.sum(axis=1) * negatives.sum(axis=1))
 
 
+def averaged(metric: Metric, strata: Array) -> Metric:
+    """The mean of a metric of two classes over strata (N,) of the studies, those with one class left out.
+
+    Scores of different models or cohorts are on different scales: a study of one is never ranked against one of another.
+    """
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+
+    def mean(y: Array, score: Array, weights: Array) -> Array:
+        parts = [rows for rows in groups if len(np.unique(y[rows])) > 1]
+        if not parts:
+            return np.full(len(weights), np.nan)
+        return np.mean([metric(y[rows], score[rows], weights[:, rows]) for rows in parts], axis=0)
+
+    return mean
+
+
 def auprc(y: Array, score: Array, weights: Array) -> Array:
     """Average precision: the step-wise area under precision over recall."""
     order, starts = _tied(-score)

@@ -104,3 +104,15 @@ def test_separated_classes_have_no_slope() -> None:
     assert np.isnan(
         metrics.point(calibration.slope, y, np.r_[np.full(20, 0.3), np.full(20, 0.6)] + np.linspace(0, 0.1, 40))
     )
+
+
+def test_the_mean_over_cohorts_never_ranks_one_against_another() -> None:
+    rng = np.random.default_rng(0)
+    y, cohort = rng.integers(0, 2, 300).astype(float), rng.integers(0, 3, 300)
+    score = y + rng.normal(size=300) + 100 * cohort
+    expected = np.mean([reference.roc_auc_score(y[cohort == c], score[cohort == c]) for c in range(3)])
+    assert metrics.averaged(metrics.auroc, cohort)(y, score, np.ones((1, 300)))[0] == pytest.approx(expected)
+    one_class = np.where(cohort == 2, 1.0, y)  # says nothing
+    assert metrics.averaged(metrics.auroc, cohort)(one_class, score, np.ones((1, 300)))[0] == pytest.approx(
+        np.mean([reference.roc_auc_score(y[cohort == c], score[cohort == c]) for c in range(2)])
+    )

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from pipelines import phantom_study
 
@@ -55,6 +57,7 @@ def test_every_task_has_its_methods_the_gain_and_the_gap_to_bayes(done: Path) ->
         ):
             a, b = (found["methods"][method]["as observed"]["auroc"]["estimate"] for method in (first, second))
             assert found[label]["as observed"]["estimate"] == pytest.approx(a - b, abs=1e-6)
+        assert "ct+xray+eeg+report" not in found["loss beyond bayes"]
     assert "as observed" in (done / "results.html").read_text()
     assert "50%" in json.loads((done / "protocol.json").read_text())["finetune, scratch"]
 
@@ -71,3 +74,18 @@ def test_run_again_it_trains_nothing(done: Path, options: dict[str, Any], monkey
     phantom_study.main(**options)
     assert time.perf_counter() - started < 10
     assert (done / "results.json").read_bytes() == before
+
+
+def test_a_loss_is_told_apart_from_what_bayes_loses() -> None:
+    """The model that answers as Bayes loses nothing beyond it; one that only the whole serves loses all it has."""
+    rng = np.random.default_rng(0)
+    y, cohort = rng.integers(0, 2, 200).astype(float), np.repeat([0, 1], 100)
+    known = pd.DataFrame({"y": y, "subject": np.arange(200), "cohort": cohort})
+    bayes = known.assign(**{"a": y + rng.normal(size=200), "a+b": y + 0.3 * rng.normal(size=200)})
+    blind = bayes.assign(a=rng.normal(size=200))
+    same = phantom_study.losses(bayes, bayes, 50)
+    assert set(same) == {"a"} and same["a"]["estimate"] == same["a"]["ci_high"] == 0
+    expected = np.mean(
+        [roc_auc_score(y[p], bayes["a"][p]) - roc_auc_score(y[p], blind["a"][p]) for p in (cohort == 0, cohort == 1)]
+    )
+    assert phantom_study.losses(blind, bayes, 50)["a"]["estimate"] == pytest.approx(expected)
