@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
 
+from medssml.encoders.heads import Head
 from medssml.evaluation.probes import linear_readout
 from medssml.evaluation.studies import EncodedStudies, fuse_studies
 from medssml.model import MultimodalModel
@@ -33,15 +35,15 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
     x = torch.cat([part.pooled.detach() for part in fused]).double().numpy()
     said = {}
     for name in tasks:
-        task, head = model.tasks[name], model.heads[name]
+        task, linear = model.tasks[name], cast(Head, model.heads[name]).linear
         y = studies.targets.get(name, np.full(len(studies), np.nan))[rows]
         found = linear_readout(x, y, studies.subject[rows], kind=task.kind, classes=task.n_classes, seed=seed)
         if isinstance(found, str):
             said[name] = f"its head begins at random: {found}"
             continue
         with torch.no_grad():
-            head.linear.weight.copy_(torch.from_numpy(found.weight))
-            head.linear.bias.copy_(torch.from_numpy(found.bias))
+            linear.weight.copy_(torch.from_numpy(found.weight))
+            linear.bias.copy_(torch.from_numpy(found.bias))
         said[name] = f"its head begins as a linear probe, C = {found.setting['C']:g}"
     return said
 
