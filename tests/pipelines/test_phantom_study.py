@@ -72,7 +72,7 @@ def test_run_again_it_trains_nothing(done: Path, options: dict[str, Any], monkey
     monkeypatch.setattr(training, "train", refused)
     started = time.perf_counter()
     phantom_study.main(**options)
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 30
     assert (done / "results.json").read_bytes() == before
 
 
