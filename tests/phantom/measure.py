@@ -83,7 +83,7 @@ class Film:
     def nodule(self, centre: tuple[float, float, float]) -> float:
         """Brightness of a disc around a place beside that of the ring around it."""
         gap = np.sqrt((self.x - centre[0]) ** 2 + (self.z - centre[2]) ** 2)
-        return float(self.film[gap < 10].mean() - self.film[(gap > 19) & (gap < 27)].mean())
+        return float(self.film[gap < 10].mean() - self.film[(gap > 34) & (gap < 42)].mean())
 
 
 def spike_energy(path: Path) -> float:
