@@ -20,7 +20,7 @@ import pandas as pd
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 #: What is trained from scratch has nothing to keep: its encoders learn at the full rate.
-RAW = ("optim.encoder_lr_scale=1.0",)
+RAW = ("optim.encoder_lr_scale=1.0", "optim.encoder_lr_scales={}")
 
 
 def main(
