@@ -38,7 +38,9 @@ def parameter_groups(module: nn.Module, optim: Optim, *, encoders: nn.ModuleDict
     parts = {} if encoders is None else dict(encoders.items())
     unknown = sorted(set(optim.encoder_lr_scales) - set(parts))
     if unknown:
-        raise ValueError(f"optim.encoder_lr_scales names {', '.join(unknown)}; the encoders are {', '.join(parts)}")
+        raise ValueError(
+            f"optim.encoder_lr_scales names {', '.join(unknown)}; the encoders are {', '.join(parts)}; fix: leave it out"
+        )
     scales = {
         id(parameter): optim.encoder_lr_scales.get(name, optim.encoder_lr_scale)
         for name, encoder in parts.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -269,6 +270,7 @@ def _probe_first(learner: FineTuner, data: StudyDataModule, config: Mapping[str,
     studies = encode_studies(learner.model, data.loader("train"))
     for task, said in fit_heads(learner.model, config["tasks"], studies, int(config["seed"])).items():
         console.say(f"{task}: {said}")
+        logging.getLogger(__name__).info("%s: %s", task, said)
     learner.train()
 
 

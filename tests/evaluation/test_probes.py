@@ -169,3 +169,12 @@ def test_map_separates_clusters_and_survives_few_studies() -> None:
 
 def test_unit_keeps_zeros() -> None:
     np.testing.assert_array_equal(unit(np.array([[3.0, 4.0], [0, 0]])), [[0.6, 0.8], [0, 0]])
+
+
+def test_of_three_classes_two_that_training_has_are_told_apart_and_the_third_is_never_answered() -> None:
+    x, y = data(300)
+    probe = linear_probe(x, np.where(y == 1, 2.0, 0.0), np.arange(300), x, kind="multiclass", classes=3)
+    two = linear_probe(x, y, np.arange(300), x)
+    assert probe.scores is not None and two.scores is not None and probe.scores[:, 1].max() < 1e-6
+    np.testing.assert_allclose(probe.scores.sum(1), 1)
+    np.testing.assert_allclose(probe.scores[:, 2], two.scores, atol=0.01)

@@ -151,6 +151,18 @@ def test_finetuning_starts_from_the_checkpoint_and_frozen_encoders_stay(
     assert load(run).tasks == ("malignant", "effusion")
 
 
+def test_heads_begin_as_a_probe_when_asked(pretrained: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
+    """At a learning rate of next to nothing the head that is kept is the one it began with."""
+    heads = []
+    for first in ("true", "false"):
+        settings = {"freeze": "encoders", "overrides": ["optim.lr=1e-9", f"probe_first={first}"]}
+        run = finetuned(cohort, tmp_path / first, cache, str(pretrained), task=["effusion"], **settings)
+        heads.append(weights(run)["heads.effusion.linear.weight"])
+        said = "effusion: its head begins as a linear probe" in (run / "log.txt").read_text("utf-8")
+        assert said == (first == "true")
+    assert np.abs(heads[0] - heads[1]).max() > 1e-3
+
+
 def test_training_from_scratch_uses_the_architecture(
     cohort: Path, cache: Path, pretrained: Path, tmp_path: Path
 ) -> None:
