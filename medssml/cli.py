@@ -68,6 +68,11 @@ VERBS = {
         "what each modality contributes to the predictions",
         "impact --checkpoint runs/malignant --manifest cohort/manifest.csv --task malignant --out runs/malignant",
     ),
+    "ids": Verb(
+        "the codes of results back to the ids of a manifest, for who holds the key",
+        "ids cohort/manifest.csv --results predictions.csv --out named.csv",
+        ("manifest",),
+    ),
     "report": Verb("one offline HTML page of a run folder", "report runs/malignant", ("run",)),
 }
 

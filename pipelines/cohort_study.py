@@ -85,6 +85,7 @@ def main(
     import torch
 
     from medssml.evaluation.results import write_json
+    from medssml.privacy import pseudonyms
     from medssml.reports.study import write_study_page
     from medssml.verbs import console
 
@@ -94,6 +95,9 @@ def main(
     study = Study(out, root, Path(manifest), config, finetune_config, threads)
     chosen = [name for name in binary_tasks(table) if tasks is None or name in tasks]
     plans = [plan for task in chosen for plan in plans_of(study, table, task, set(origin), folds, cross_validate_below)]
+    # What the verbs answer goes by codes; the tables of this folder, which the verbs read, go by ids.
+    ids = pseudonyms()
+    coded = {ids.study(name): where for name, where in origin.items()}
     answers: dict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
     for plan in plans:
         answers[plan.task, method("classical", plan)].append(classical_answers(study, plan))
@@ -104,7 +108,7 @@ def main(
             with console.step(f"seed {seed}: {plan.name}"):
                 for name, answered in model_answers(study, plan, pretrained, seed).items():
                     answers[plan.task, method(name, plan)].append(answered)
-        results = tabulate(answers, origin, bootstrap)
+        results = tabulate(answers, origin | coded, bootstrap)
         write_json(out / "results.json", results)
         protocol = protocol_of(study, table, seed + 1, folds, cross_validate_below, bootstrap)
         write_json(out / "protocol.json", protocol)
@@ -243,8 +247,9 @@ def _classical(study: Study, plan: Plan) -> pd.DataFrame:
     from medssml.evaluation.classical import ClassicalBaseline
     from medssml.evaluation.comparison import COLUMNS
     from medssml.evaluation.studies import subset_name, subsets
+    from medssml.privacy import pseudonyms
 
-    table = Manifest.read(plan.table, study.root)
+    table = Manifest.read(plan.table, study.root, ids=pseudonyms())
     features = {m: classical_features(study, table, m) for m in table.modalities}
     y = np.asarray(table.targets[plan.task], dtype=np.float64)
     test, subject = np.array(table.splits) == "test", np.array(table.subject_ids)
@@ -258,8 +263,10 @@ def _classical(study: Study, plan: Plan) -> pd.DataFrame:
         rows = {m: [features[m][i] for i in np.flatnonzero(fit)] for m in names}
         model = ClassicalBaseline().fit(rows, y[fit], list(subject[fit]))
         answer = model.predict({m: [features[m][i] for i in np.flatnonzero(asked)] for m in names})
-        columns = {"study_id": np.array(table.study_ids)[asked], "subject": subject[asked], "y": y[asked]}
-        frames.append(pd.DataFrame({**columns, "subset": subset_name(mask, table.modalities), "probability": answer}))
+        names = {"study_id": table.study_codes[asked], "subject": table.subject_codes[asked]}
+        frames.append(
+            pd.DataFrame({**names, "y": y[asked], "subset": subset_name(mask, table.modalities), "probability": answer})
+        )
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
 
 

@@ -121,7 +121,12 @@ def one_seed(
         console.stop_unless_done(finetune(task=["all"], out=run, config=finetune_config, **start, **shared))
         if not (run / "evaluation" / "predictions.csv").exists():
             evaluate(
-                checkpoint=str(run), manifest=manifest, out=run / "evaluation", probes=False, cache=folder / "cache"
+                checkpoint=str(run),
+                manifest=manifest,
+                out=run / "evaluation",
+                probes=False,
+                cache=folder / "cache",
+                plain_ids=True,  # simulated: nobody to protect, and the truth goes by them
             )
         tables[name] = read_answers(run / "evaluation" / "predictions.csv", seed)
     tables["bayes"] = bayes_answers(cohort / "truth.csv", tables["finetune"])

@@ -38,6 +38,14 @@ def seeded() -> Iterator[None]:
         sys.modules["medssml.verbs.console"].configure()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def privacy_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The key of the tests: they never touch the one of who runs them."""
+    path = tmp_path_factory.mktemp("key") / "privacy.key"
+    os.environ["MEDSSML_PRIVACY_KEY"] = str(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of 24 simulated studies of all four modalities, about a third of the modalities missing. Read only."""

@@ -24,7 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"yaml_lines"}),
     frozenset({"schema"}),
     frozenset({"config"}),
-    frozenset({"batch", "readers", "losses", "layers", "checkpoint"}),
+    frozenset({"batch", "readers", "losses", "layers", "checkpoint", "privacy"}),
     frozenset({"data", "transforms", "encoders", "fusion", "standardise"}),
     frozenset({"model", "phantom", "importers"}),
     frozenset({"predictor"}),

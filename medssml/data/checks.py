@@ -127,7 +127,7 @@ def check_file(path: Path, kind: str, *, deep: bool = False, limits: Limits = Li
     try:
         read = (READERS if deep else HEADERS)[kind](path)
     except ReadError as error:
-        inside = "" if Path(error.file) == path else f"{Path(error.file).name}: "
+        inside = "" if Path(error.file) == path else f"{Path(error.file).name!r}: "
         return [Finding(error.code, inside + error.reason, "quarantined", error.fix)]
     found = [
         Finding("odd", str(note), "flagged", "look at the file")

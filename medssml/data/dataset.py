@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ class Transform(Protocol):
 
     def spec(self) -> dict[str, Any]: ...
 
-    def fit_training(self, prepared: Iterable[Arrays]) -> None: ...
+    def fit_training(self, prepared: Iterable[Arrays], subjects: Sequence[str] | None = None) -> None: ...
 
 
 class StudyError(ValueError):
@@ -80,6 +80,9 @@ class StudyDataset(Dataset[Sample]):
     def item(self, index: int, epoch: int = 0, draw: int = 0) -> Sample:
         """One study: study_id, subject, key, targets, content and one entry per modality that it has.
 
+        study_id is what the study is called in whatever is written; what is drawn hangs on the id of the table, so that
+        the numbers of a run do not depend on a key.
+
         Args:
             index: position in the manifest.
             epoch: another epoch, another augmentation, where `train`.
@@ -90,7 +93,8 @@ class StudyDataset(Dataset[Sample]):
         """
         study = str(self.manifest.study_ids[index])
         key = study_key(self.seed, epoch if self.train else 0, study, draw)
-        sample: Sample = {"study_id": study, "subject": self._subjects[index], "key": key, "content": {}}
+        code = str(self.manifest.study_codes[index])
+        sample: Sample = {"study_id": code, "subject": self._subjects[index], "key": key, "content": {}}
         sample["targets"] = {task: float(values[index]) for task, values in self.manifest.targets.items()}
         self._announce(index)
         for modality in self.present(index):

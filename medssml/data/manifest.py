@@ -19,6 +19,7 @@ from medssml.data.labels import Label, parse_labels
 from medssml.data.rows import cleaned, fill_splits, id_problems, leaves, path_problems, split_problems
 from medssml.data.splits import SPLITS
 from medssml.data.table import ManifestError, read_table, refuse
+from medssml.privacy import Pseudonyms
 
 __all__ = ["Label", "Manifest", "ManifestError"]
 
@@ -37,6 +38,7 @@ class Manifest:
         sha256: of the file that was read.
         official_split: False where the file had none and a hash of the subject decided.
         allow_outside: paths may leave `root`.
+        ids: what studies and subjects are called in whatever is written.
     """
 
     table: pd.DataFrame
@@ -46,6 +48,7 @@ class Manifest:
     sha256: str
     official_split: bool = True
     allow_outside: bool = False
+    ids: Pseudonyms = Pseudonyms()
 
     @classmethod
     def read(
@@ -56,6 +59,7 @@ class Manifest:
         allow_outside: bool = False,
         tasks: Mapping[str, str] | None = None,
         split_seed: int = 0,
+        ids: Pseudonyms | None = None,
     ) -> Manifest:
         """The studies in `path`, a CSV or Parquet file.
 
@@ -66,6 +70,7 @@ class Manifest:
             allow_outside: accept paths that leave the root.
             tasks: task -> "binary", "multiclass" or "regression", where the cells alone do not say it rightly.
             split_seed: of the hash that splits subjects where the table has no split.
+            ids: what studies and subjects are called in whatever is written; as the table does by default.
 
         Raises:
             ManifestError: with row and column of every problem.
@@ -78,9 +83,9 @@ class Manifest:
                 path, None, None, f"cannot be read ({error.strerror}); fix: give the path of a table"
             ) from error
         root = Path(data_root) if data_root is not None else path.parent
-        return cls._checked(
-            path, read_table(path, content), root, modalities, allow_outside, tasks, split_seed, content
-        )
+        table = read_table(path, content)
+        read = cls._checked(path, table, root, modalities, allow_outside, tasks, split_seed, content)
+        return read if ids is None else replace(read, ids=ids)
 
     @classmethod
     def from_table(
@@ -138,6 +143,16 @@ class Manifest:
     def study_ids(self) -> NDArray[np.object_]:
         """(n,) text."""
         return self.table["study_id"].to_numpy(dtype=object)
+
+    @cached_property
+    def study_codes(self) -> NDArray[np.object_]:
+        """(n,) what the studies are called in whatever is written."""
+        return np.array([self.ids.study(study) for study in self.study_ids], dtype=object)
+
+    @cached_property
+    def subject_codes(self) -> NDArray[np.object_]:
+        """(n,) what the subjects are called in whatever is written."""
+        return np.array([self.ids.subject(subject) for subject in self.subject_ids], dtype=object)
 
     @cached_property
     def splits(self) -> NDArray[np.object_]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from medssml.data.checks import Problem
 from medssml.data.dataset import StudyDataset, StudyError
+from medssml.data.redaction import redacted
 
 _CHUNK = 16
 _log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def prepare_all(dataset: StudyDataset, *, workers: int = 2, timeout_s: float = 6
 
     Returns:
         one entry per file that fails, in the order of the table: what it says about the file, a study loses as a whole.
+        Without names where the manifest hashes ids.
 
     Raises:
         OSError: the cache cannot be written.
@@ -51,7 +53,7 @@ def prepare_all(dataset: StudyDataset, *, workers: int = 2, timeout_s: float = 6
         apart = workers > 0 and dataset.cache.folder is not None
         failures += _run(dataset, jobs, workers, timeout_s) if apart else _attempt(dataset, jobs)
     failures.sort(key=lambda failure: failure.job)
-    return [_quarantined(dataset, failure) for failure in failures]
+    return redacted([_quarantined(dataset, failure) for failure in failures], dataset.manifest.ids)
 
 
 def fit_training(dataset: StudyDataset) -> None:
@@ -64,7 +66,9 @@ def fit_training(dataset: StudyDataset) -> None:
     for modality in dataset.modalities:
         having = [index for index in train if modality in dataset.present(index)]
         if having:
-            dataset.transforms[modality].fit_training(dataset.prepared(index, modality).arrays for index in having)
+            subjects = [str(dataset.manifest.subject_ids[index]) for index in having]
+            arrays = (dataset.prepared(index, modality).arrays for index in having)
+            dataset.transforms[modality].fit_training(arrays, subjects)
 
 
 def _missing(dataset: StudyDataset) -> tuple[list[_Failure], list[_Job]]:

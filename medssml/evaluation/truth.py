@@ -10,6 +10,7 @@ import pandas as pd
 
 from medssml.evaluation.bootstrap import Array
 from medssml.evaluation.studies import subset_name, subsets
+from medssml.privacy import Pseudonyms
 
 
 def find_truth(manifest: str | Path) -> Path | None:
@@ -28,6 +29,16 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     if "study_id" not in table:
         raise ValueError(f"{path} has no column study_id; fix: give the truth.csv of a simulated cohort")
     return table.set_index("study_id")
+
+
+def coded_truth(path: str | Path, ids: Pseudonyms) -> pd.DataFrame:
+    """The same under the names that the studies have in results.
+
+    Raises:
+        ValueError: no column study_id.
+    """
+    table = read_truth(path)
+    return table.set_axis([ids.study(str(study)) for study in table.index], axis=0)
 
 
 def bayes_column(task: str, subset: str) -> str:

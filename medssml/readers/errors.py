@@ -60,7 +60,9 @@ def reading(path: Path, what: str) -> Iterator[None]:
         if path.exists():
             named = str(error.filename or str(error).removeprefix("File ").removesuffix(" not found."))
             needed = Path(named).name
-            raise ReadError(path, f"needs {needed}, which is not beside it", "copy it there", code="missing") from error
+            raise ReadError(
+                path, f"needs {needed!r}, which is not beside it", "copy it there", code="missing"
+            ) from error
         raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
     except PermissionError as error:
         raise ReadError(path, "no permission to read it", "give this user read access", code="permission") from error

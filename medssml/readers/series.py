@@ -197,6 +197,9 @@ def _note_values(headers: list[_Header], notes: list[str]) -> None:
     lossy = sum(str(header.dataset.get("LossyImageCompression") or "") == "01" for header in headers)
     if lossy:
         notes.append(Flag(f"{lossy} of {len(headers)} files were compressed with loss"))
+    burned = sum(header.dataset.get("BurnedInAnnotation") == "YES" for header in headers)
+    if burned:
+        notes.append(Flag(f"burned-in annotation in {burned} of {len(headers)} files"))
     blank = sum("RescaleIntercept" not in h.dataset and not h.dataset.get(_FRAMES_TAG) for h in headers)
     if blank:
         notes.append(Flag(f"{blank} of {len(headers)} files state no rescale: stored values taken as HU"))

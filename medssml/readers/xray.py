@@ -93,7 +93,8 @@ def xray_header(path: str | Path) -> XrayHeader:
         _check_radiograph(dataset, path)
         _, rows, columns, _ = frame_shape(dataset)
         bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-        return XrayHeader((rows, columns), bits, _turned(dataset), _spacing(dataset, path), view_of(dataset))
+        notes = _burned_in(dataset) + _turned(dataset)
+        return XrayHeader((rows, columns), bits, notes, _spacing(dataset, path), view_of(dataset))
 
 
 def _picture_kind(path: Path) -> str:
@@ -308,9 +309,7 @@ def _read_dicom(path: Path) -> Radiograph:
             notes.append("MONOCHROME1 inverted")
         elif dataset.get("PresentationLUTShape") == "INVERSE":
             notes.append(Flag("PresentationLUTShape INVERSE contradicts MONOCHROME2; not inverted"))
-    if dataset.get("BurnedInAnnotation") == "YES":
-        notes.append(Flag("burned-in annotation"))
-    notes += [*filter(None, [foreign_bits(path)]), *_turned(dataset)]
+    notes += [*_burned_in(dataset), *filter(None, [foreign_bits(path)]), *_turned(dataset)]
     pixels = np.ascontiguousarray(array, np.float32)
     return Radiograph(pixels, bits, tuple(notes), _spacing(dataset, path), view_of(dataset))
 
@@ -324,6 +323,11 @@ def view_of(dataset: FileDataset) -> str:
         if position in positions or (not position and word in meaning):
             return view
     return ""
+
+
+def _burned_in(dataset: FileDataset) -> tuple[str, ...]:
+    """Flags letters in the pixels, where the file says so; most files do not say, and then nobody knows."""
+    return (Flag("burned-in annotation"),) if dataset.get("BurnedInAnnotation") == "YES" else ()
 
 
 def _turned(dataset: FileDataset) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from medssml.privacy import short_code
 from medssml.reports import figures, words
 from medssml.reports.blocks import Block, Facts, Fold, Heading, Plot, Section, Table, Text
 from medssml.reports.figures import Colouring, Curve, Panel
@@ -207,7 +208,7 @@ def retrieval(results: Results) -> Section | None:
 
 
 _EXAMPLE_WORDS = (
-    "Studies go by eight digits of a hash of their id. Rank 1 means that the right study came first; ✓ marks a right one "
+    "Studies go by the beginning of their code. Rank 1 means that the right study came first; ✓ marks a right one "
     "among the nearest."
 )
 
@@ -237,13 +238,13 @@ def _example_table(name: str, cases: list[dict[str, Any]]) -> Table:
     rows = []
     for case in cases[:EXAMPLES]:
         nearest = [_hit(hit) for hit in case.get("top", [])]
-        rows.append([words.study_code(str(case["query"])), f"{number(case.get('rank')) or 0:g}", ", ".join(nearest)])
+        rows.append([short_code(str(case["query"])), f"{number(case.get('rank')) or 0:g}", ", ".join(nearest)])
     return Table(["query", "rank", f"nearest: {_pair(name)} (similarity)"], rows, _pair(name), left=3)
 
 
 def _hit(hit: dict[str, Any]) -> str:
     similarity = words.figure(number(hit.get("similarity")), 2)
-    return f"{'✓ ' if hit.get('hit') else ''}{words.study_code(str(hit['study_id']))} ({similarity})"
+    return f"{'✓ ' if hit.get('hit') else ''}{short_code(str(hit['study_id']))} ({similarity})"
 
 
 def problems(results: Results) -> Section | None:
@@ -281,7 +282,7 @@ def problems(results: Results) -> Section | None:
 
 def _problem(row: CsvRow) -> list[str]:
     hidden = [row.get("file") or "", (row.get("file") or "").rsplit("/", 1)[-1], row.get("study_id") or ""]
-    study = words.study_code(row["study_id"]) if row.get("study_id") else "–"
+    study = short_code(row["study_id"]) if row.get("study_id") else "–"
     said = [words.without_names(row.get(key) or "", hidden) for key in ("problem", "fix")]
     return [
         row.get("row") or "–",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,11 +80,6 @@ def interval(found: Estimate | None, digits: int = 3) -> str:
     if found.low is None or found.high is None:
         return figure(found.value, digits)
     return f"{figure(found.value, digits)} ({figure(found.low, digits)} to {figure(found.high, digits)})"
-
-
-def study_code(study_id: str) -> str:
-    """What the report calls a study: eight hex digits of a hash of its id, which may be a patient's."""
-    return hashlib.blake2b(study_id.encode(), digest_size=4).hexdigest()
 
 
 def without_names(text: str, hidden: Sequence[str]) -> str:

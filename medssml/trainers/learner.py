@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from medssml.batch import Batch
 from medssml.losses.gather import take_part
 from medssml.model import MultimodalModel
+from medssml.privacy import short_code
 from medssml.trainers.optim import adamw, clip_gradients, lr_factor, parameter_groups, set_lr
 from medssml.trainers.settings import Optim
 
@@ -34,11 +35,6 @@ def step_seed(seed: int, batch: int, rank: int = 0) -> int:
     """The seed of one step's own randomness (dropout), f(seed, batches so far, rank): the same after a resume."""
     digest = hashlib.blake2b(f"{seed}/{batch}/{rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") & (_WORD >> 1)
-
-
-def study_code(study_id: str) -> str:
-    """What a log calls a study: eight hex digits of a hash of its id, which may be a patient's."""
-    return hashlib.blake2b(study_id.encode(), digest_size=4).hexdigest()
 
 
 class Learner(pl.LightningModule):
@@ -155,7 +151,7 @@ class Learner(pl.LightningModule):
         self.bad_in_a_row += 1
         self.numbers = {}
         studies = tuple(dict.fromkeys(self._suspects or self._seen))
-        codes = ", ".join(study_code(study) for study in studies)
+        codes = ", ".join(short_code(study) for study in studies)
         log.warning("step %d skipped: loss or gradient is not finite; studies %s", self.step, codes or "of other ranks")
         if self.on_bad is not None:
             self.on_bad(studies)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -70,8 +70,13 @@ class Transform(Configured):
         for module in self.imports:
             importlib.import_module(module)
 
-    def fit_training(self, prepared: Iterable[Prepared]) -> None:
-        """Learns what must be learned from the training split, such as a vocabulary. Nothing by default."""
+    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> None:
+        """Learns what must be learned from the training split, such as a vocabulary. Nothing by default.
+
+        Args:
+            prepared: n studies that have the modality.
+            subjects: (n,) whose they are: what one subject alone has must not be learned by heart.
+        """
 
 
 @cache

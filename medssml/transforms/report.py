@@ -41,6 +41,7 @@ class ReportTransform(Transform):
             of them; None = the whole text.
         drop_sentences: share of the sentences that training leaves out.
         shuffle_sentences: share of the reports whose sentences training puts in another order.
+        min_subjects: a word in the reports of fewer subjects is never learned as a whole: it may be a name.
     """
 
     libraries = ("numpy",)
@@ -55,11 +56,14 @@ class ReportTransform(Transform):
         sections: Sequence[str] | None = None,
         drop_sentences: float = 0.1,
         shuffle_sentences: float = 0.1,
+        min_subjects: int = 5,
     ) -> None:
         at_least("vocab_size", vocab_size, 64)
         at_least("max_length", max_length, 4)
+        at_least("min_subjects", min_subjects, 1)
         self.limit, self.max_length = int(vocab_size), int(max_length)
         self.sections = None if sections is None else tuple(sections)
+        self.min_subjects = int(min_subjects)
         self.drop_sentences, self.shuffle_sentences = float(drop_sentences), float(shuffle_sentences)
         self._tokenizer: Tokenizer | None = None
         self._names = dict(_NAMES)
@@ -98,20 +102,24 @@ class ReportTransform(Transform):
             chosen = [chosen[i] for i in rng.permutation(len(chosen))]
         return "\n".join(chosen)
 
-    def fit(self, texts: Iterable[str]) -> None:
+    def fit(self, texts: Iterable[str], subjects: Sequence[str] | None = None) -> None:
         """Learns the vocabulary from `texts`, reports of the training split and no others.
+
+        Args:
+            texts: n reports.
+            subjects: (n,) whose each of them is; None = every report is of another subject.
 
         Raises:
             ValueError: no text.
         """
-        self._tokenizer = train_tokenizer(texts, self.limit)
+        self._tokenizer = train_tokenizer(texts, self.limit, subjects, self.min_subjects)
         self._names = dict(_NAMES)
         self._limit_length()
 
-    def fit_training(self, prepared: Iterable[Prepared]) -> None:
+    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> None:
         """Learns the vocabulary, unless there is one already."""
         if self._tokenizer is None:
-            self.fit(text_of(entry) for entry in prepared)
+            self.fit([text_of(entry) for entry in prepared], subjects)
 
     def _limit_length(self) -> None:
         self.tokenizer.enable_truncation(self.max_length)
@@ -179,8 +187,12 @@ def text_of(prepared: Prepared) -> str:
     return bytes(prepared["text"]).decode("utf-8")
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, subjects: Sequence[str] | None = None, min_subjects: int = 1
+) -> Tokenizer:
     """A lower-case byte-pair vocabulary (Sennrich et al. 2016); [PAD] is 0, a word begins with "\u2581".
+
+    Learned from the words that at least `min_subjects` subjects share; any other is spelled in pieces of those.
 
     Not WordPiece: the library's trainer numbers its "##" pieces in an order that changes from run to run, and then two
     ranks, or a run and its resumption, would read one report differently.
@@ -191,7 +203,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader workers are forked from this process
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-    corpus = sorted(text for text in texts if text.strip())
+    texts = list(texts)
+    written = (
+        [(text, str(i)) for i, text in enumerate(texts)] if subjects is None else zip(texts, subjects, strict=True)
+    )
+    corpus = sorted(pair for pair in written if pair[0].strip())
     if not corpus:
         raise ValueError("no report to learn a vocabulary from; the training split has no text")
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", fuse_unk=True))
@@ -199,13 +215,37 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     words = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Punctuation()])
     tokenizer.decoder = decoders.Metaspace()
+    # Every letter of every report: a rare word is spelled, not lost.
+    letters = {letter for text, _ in corpus for letter in tokenizer.normalizer.normalize_str(text) if letter.strip()}
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(SPECIAL),
+        show_progress=False,
+        initial_alphabet=sorted(letters),
     )
-    tokenizer.train_from_iterator(corpus, trainer=trainer)
+    tokenizer.train_from_iterator(shared_words(tokenizer, corpus, min_subjects), trainer=trainer)
     ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return tokenizer
+
+
+def shared_words(tokenizer: Tokenizer, corpus: Sequence[tuple[str, str]], min_subjects: int) -> list[str]:
+    """The texts of (text, subject) pairs, lower case, without the words that fewer than `min_subjects` subjects have."""
+    normal = [(tokenizer.normalizer.normalize_str(text), subject) for text, subject in corpus]
+    pieces = [tokenizer.pre_tokenizer.pre_tokenize_str(text) for text, _ in normal]
+    having: dict[str, set[str]] = {}
+    for (_, subject), found in zip(normal, pieces, strict=True):
+        for piece, _ in found:
+            having.setdefault(piece.lstrip("\u2581"), set()).add(subject)
+    shared = {piece for piece, subjects in having.items() if len(subjects) >= min_subjects}
+    texts = []
+    for (text, _), found in zip(normal, pieces, strict=True):
+        for piece, (start, end) in reversed(found):
+            if piece.lstrip("\u2581") not in shared:
+                text = text[:start] + text[end:]
+        texts.append(text)
+    return texts
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, str]]:

@@ -22,6 +22,7 @@ def check(
     data_root: Path | None = None,
     allow_outside: bool = False,
     workers: int = 2,
+    hash_ids: bool = False,
 ) -> int:
     """Every problem of the studies in a manifest, grouped, with the fix of each.
 
@@ -32,11 +33,14 @@ def check(
         data_root: what file names are relative to; default the manifest's folder.
         allow_outside: accept paths that leave the data root.
         workers: threads.
+        hash_ids: codes in the place of study ids and files, for a list that leaves the site; see docs/privacy.md.
 
     Returns:
         exit code: 0, 3 where the table is refused, 4 where more than 1 % of the rows (at least 5) are quarantined.
     """
     from medssml.data.checks import Limits, account, check_manifest, read_studies, write_problems
+    from medssml.data.redaction import redacted
+    from medssml.privacy import pseudonyms
 
     limits = Limits()
     studies = read_studies(manifest, data_root, allow_outside=allow_outside)
@@ -50,7 +54,8 @@ def check(
         f"{accounting.rows:,} rows: {accounting.accepted:,} accepted, {accounting.quarantined:,} quarantined, "
         f"{accounting.refused:,} refused"
     )
-    written = write_problems(found, problems if problems is not None else Path("problems.csv"))
+    target = Path("problems.csv") if problems is None else Path(problems)
+    written = write_problems(redacted(found, pseudonyms(hash_ids)), target)
     console.say(f"{len(found):,} problem{'s' * (len(found) != 1)} listed in {written}")
     if any(problem.action == "refused" for problem in found):
         console.warn("the table is refused: training on it will not start")

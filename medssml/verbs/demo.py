@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from medssml.verbs import console
 
 STATE = "demo.json"
+#: Simulated studies have no patients: the demo needs no key, and its results go by the ids of its cohort.
+PLAIN = "privacy.strict=false"
 #: Folders inside the run that only the demo writes.
 OWN = ("cohort", "pretrain", "cache")
 
@@ -111,8 +113,18 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
 
     cohort = run / "cohort"
     shared = {"manifest": cohort / "manifest.csv", "cache": run / "cache", "seed": seed}
-    pretraining = {"config": config_file(scale.pretrain), "out": run / "pretrain", "overrides": scale.overrides}
-    tuning = {"checkpoint": str(run / "pretrain"), "task": ["all"], "labels": scale.labels, "out": run}
+    pretraining = {
+        "config": config_file(scale.pretrain),
+        "out": run / "pretrain",
+        "overrides": [*scale.overrides, PLAIN],
+    }
+    tuning = {
+        "checkpoint": str(run / "pretrain"),
+        "task": ["all"],
+        "labels": scale.labels,
+        "out": run,
+        "overrides": [PLAIN],
+    }
     return [
         Station(
             "cohort",
@@ -140,7 +152,7 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
     from medssml.verbs.report import report
 
     shared = {"checkpoint": str(run), "manifest": run / "cohort" / "manifest.csv", "cache": run / "cache"}
-    shared["bootstrap"] = scale.resamples
+    shared |= {"bootstrap": scale.resamples, "plain_ids": True}
     # The page shows one task's impact in full, that of the run folder itself; the others lie beside it.
     places = [run, *(run / "impact" / task for task in scale.tasks[1:])]
     return [

@@ -18,6 +18,7 @@ def embed(
     workers: int = 0,
     data_root: Path | None = None,
     allow_outside: bool = False,
+    plain_ids: bool = False,
     plugins: Sequence[str] = (),
 ) -> Path | int:
     """One row per study: study_id, subject_id, split, subset (what was seen), and the embedding as columns e0, e1, ...
@@ -33,6 +34,7 @@ def embed(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
 
     Returns:
@@ -48,11 +50,12 @@ def embed(
     from medssml.evaluation.studies import bits, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
     from medssml.predictor import load
+    from medssml.privacy import pseudonyms
     from medssml.verbs.inference import chosen_device, conclude, read_studies, write_parquet
 
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
-    table = read_studies(manifest, predictor, data_root, allow_outside)
+    table = read_studies(manifest, predictor, data_root, allow_outside, pseudonyms(not plain_ids))
     table = table if split == "all" else table.split(split)
     cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
     everything = (1 << len(predictor.modalities)) - 1
@@ -64,7 +67,7 @@ def embed(
     frame = pd.DataFrame(
         {
             "study_id": np.array(studies.study_id, dtype=object)[rows],
-            "subject_id": cohort.manifest.subject_ids[rows],
+            "subject_id": cohort.manifest.subject_codes[rows],
             "split": cohort.manifest.splits[rows],
             "subset": [subset_name(int(b), studies.modalities) for b in seen[rows]],
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medssml.data.manifest import Manifest
     from medssml.evaluation.cohort import Cohort
     from medssml.evaluation.probing import Splits
     from medssml.evaluation.studies import EncodedStudies
@@ -31,6 +32,7 @@ def evaluate(
     workers: int = 0,
     data_root: Path | None = None,
     allow_outside: bool = False,
+    plain_ids: bool = False,
     plugins: Sequence[str] = (),
 ) -> Path | int:
     """Metrics of every task for every subset of modalities, probes of the embedding, and retrieval between modalities.
@@ -53,6 +55,7 @@ def evaluate(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
 
     Returns:
@@ -64,12 +67,14 @@ def evaluate(
     from medssml.evaluation.cohort import open_cohort
     from medssml.evaluation.results import write_csv, write_json
     from medssml.predictor import load
+    from medssml.privacy import pseudonyms
     from medssml.verbs import console
     from medssml.verbs.inference import chosen_device, conclude, read_studies
 
     where = chosen_device(device)
     predictor = load(checkpoint, plugins, where)
-    table = read_studies(manifest, predictor, data_root, allow_outside)
+    ids = pseudonyms(not plain_ids, out)
+    table = read_studies(manifest, predictor, data_root, allow_outside, ids)
     names = _chosen_tasks(table, task)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
     with console.step("reading the studies"):
@@ -133,22 +138,30 @@ def _tasks(
     """The entry `tasks` of metrics.json, and predictions.csv."""
     from medssml.evaluation.probing import FusedEmbeddings, Target
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
-    from medssml.evaluation.truth import find_truth, read_truth
+    from medssml.evaluation.truth import coded_truth, find_truth
 
     found = truth if truth is not None else find_truth(manifest)
-    known = None if found is None else read_truth(found)
+    known = None if found is None else coded_truth(found, cohort.manifest.ids)
     # Probes need training studies that are not the ones reported.
     probing = probes and splits.train is not splits.test
     settings = TaskSettings(bootstrap, seed, probing, device, known)
     embeddings = FusedEmbeddings(model, splits, device)
     results, frames = {}, []
-    split_of = dict(zip(cohort.manifest.study_ids, cohort.manifest.splits, strict=True))
+    split_of = dict(zip(cohort.manifest.study_codes, cohort.manifest.splits, strict=True))
     for name in names:
         label = cohort.manifest.tasks[name]
         target = Target(name, label.kind, label.n_classes)
         results[name], frame = evaluate_task(model, embeddings, target, settings, split_of)
         frames.append(frame)
-    return results, stacked(frames)
+    return results, _with_subjects(stacked(frames), cohort.manifest)
+
+
+def _with_subjects(predictions: pd.DataFrame, table: Manifest) -> pd.DataFrame:
+    """With the code of each subject, where ids are hashed: the number that evaluation counts subjects by has no key."""
+    if not table.ids.strict:
+        return predictions
+    subject_of = dict(zip(table.study_codes, table.subject_codes, strict=True))
+    return predictions.assign(subject=predictions["study_id"].map(subject_of))
 
 
 def _retrieval(
@@ -175,6 +188,7 @@ def _protocol(cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint:
         "official_split": table.official_split,
         "manifest_sha256": table.sha256,
         "model_sha256": weights_hash(checkpoint),
+        "privacy": table.ids.facts(),
         "bootstrap": {"resamples": bootstrap, "level": 0.95, "unit": "subjects"},
         "studies": len(splits.test),
         "left_out": {"failing files": len({p.row for p in cohort.problems}), "nothing to read": cohort.empty},

@@ -75,6 +75,7 @@ def finetune(
         RunFolderError: the folder holds another run. KeyError: no such task.
     """
     from medssml.data.manifest import Manifest
+    from medssml.privacy import pseudonyms
     from medssml.verbs import console
     from medssml.verbs.pretrain import trainer_overrides
     from medssml.verbs.run_folder import RunFolder
@@ -82,7 +83,8 @@ def finetune(
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     told += [] if freeze is None else [f"freeze={freeze}"]
     resolved = _resolved(checkpoint, config, architecture, [*overrides, *told], plugins)
-    table = Manifest.read(manifest, data_root, None, allow_outside)
+    ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
+    table = Manifest.read(manifest, data_root, None, allow_outside, ids=ids)
     tasks = chosen_tasks(table, task)
     resolved |= {"tasks": tasks, "labels": labels, "start": _start(checkpoint)}
     chosen = labelled_studies(table, tasks, labels, seed=int(resolved["seed"]))

@@ -38,6 +38,7 @@ def impact(
     workers: int = 0,
     data_root: Path | None = None,
     allow_outside: bool = False,
+    plain_ids: bool = False,
     plugins: Sequence[str] = (),
     self_test: bool = False,
 ) -> Path | int:
@@ -66,6 +67,7 @@ def impact(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
         self_test: no data: checks that known models get their known impact, prints the table.
 
@@ -87,6 +89,7 @@ def impact(
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
     from medssml.predictor import load
+    from medssml.privacy import pseudonyms
     from medssml.verbs import console
     from medssml.verbs.inference import chosen_device, conclude, read_studies
 
@@ -95,7 +98,7 @@ def impact(
     predictors = [load(run, plugins, where) for run in runs]
     for predictor in predictors:
         _check_task(predictor, task)
-    table = read_studies(Path(manifest), predictors[0], data_root, allow_outside)
+    table = read_studies(Path(manifest), predictors[0], data_root, allow_outside, pseudonyms(not plain_ids, out))
     chosen = _chosen_studies(table, task, split, unlabelled)
     reference = _reference(table, chosen, task, split, seed) if baseline == "absent" and empty == "mean" else None
     encoded, references, cohort, groups = [], [], None, {}
@@ -199,7 +202,7 @@ def _write(
 ) -> None:
     from medssml.counterfactual.truth import compare_with_truth
     from medssml.evaluation.results import write_csv, write_json
-    from medssml.evaluation.truth import find_truth, read_truth
+    from medssml.evaluation.truth import coded_truth, find_truth
     from medssml.reports.page import write_report
     from medssml.verbs import console
     from medssml.verbs.inference import weights_hash
@@ -209,9 +212,10 @@ def _write(
         "split": split,
         "manifest_sha256": table.sha256,
         "model_sha256": [weights_hash(run) for run in runs],
+        "privacy": table.ids.facts(),
     }
     path = truth if truth is not None else find_truth(manifest)
-    compared = None if path is None else compare_with_truth(result, found.rows, read_truth(path))
+    compared = None if path is None else compare_with_truth(result, found.rows, coded_truth(path, table.ids))
     if compared is not None:
         result["truth"] = compared
     write_json(out / "impact.json", result)

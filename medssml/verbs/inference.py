@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medssml.data.manifest import Manifest
     from medssml.evaluation.cohort import Cohort
     from medssml.predictor import Predictor
+    from medssml.privacy import Pseudonyms
 
 #: Share of the studies that may be left out before a verb says so with exit code 4; 5 may be left out at any rate.
 LIMIT, LEAST = 0.01, 5
@@ -33,7 +34,9 @@ def chosen_device(device: str) -> str:
     return device
 
 
-def read_studies(manifest: Path, predictor: Predictor, data_root: Path | None, allow_outside: bool) -> Manifest:
+def read_studies(
+    manifest: Path, predictor: Predictor, data_root: Path | None, allow_outside: bool, ids: Pseudonyms
+) -> Manifest:
     """The manifest, with the columns that the model reads as its modalities.
 
     Raises:
@@ -49,7 +52,7 @@ def read_studies(manifest: Path, predictor: Predictor, data_root: Path | None, a
         raise ValueError(f"{path.name} has none of the columns {list(predictor.modalities)} that this model reads")
     # The kind of a task is what the model was trained for, whatever the cells of this table look like.
     kinds = {name: task.kind for name, task in predictor.model.tasks.items() if f"label_{name}" in columns}
-    return Manifest.read(path, data_root, own, allow_outside, tasks=kinds)
+    return Manifest.read(path, data_root, own, allow_outside, tasks=kinds, ids=ids)
 
 
 def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:

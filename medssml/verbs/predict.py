@@ -19,6 +19,7 @@ def predict(
     workers: int = 0,
     data_root: Path | None = None,
     allow_outside: bool = False,
+    plain_ids: bool = False,
     plugins: Sequence[str] = (),
 ) -> Path | int:
     """One row per study and task (and class): study_id, task, subset (what was seen), probability.
@@ -35,6 +36,7 @@ def predict(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
 
     Returns:
@@ -50,6 +52,7 @@ def predict(
     from medssml.evaluation.studies import subset_mask
     from medssml.evaluation.subsets import answers_table
     from medssml.predictor import load
+    from medssml.privacy import pseudonyms
     from medssml.verbs.inference import chosen_device, conclude, read_studies
 
     where, out = chosen_device(device), Path(out)
@@ -62,7 +65,7 @@ def predict(
             raise KeyError(f"the model has no task {name!r}; it has {known}")
     if not names:
         raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
-    table = read_studies(manifest, predictor, data_root, allow_outside)
+    table = read_studies(manifest, predictor, data_root, allow_outside, pseudonyms(not plain_ids))
     table = table if split == "all" else table.split(split)
     cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)

@@ -62,13 +62,15 @@ def pretrain(
     """
     from medssml.config import load_config
     from medssml.data.manifest import Manifest
+    from medssml.privacy import pseudonyms
     from medssml.verbs import console
     from medssml.verbs.run_folder import RunFolder
     from medssml.verbs.training_config import PretrainConfig
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     resolved = load_config(config, PretrainConfig, [*overrides, *told], plugins)
-    table = Manifest.read(manifest, data_root, list(resolved["transforms"]), allow_outside)
+    ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
+    table = Manifest.read(manifest, data_root, list(resolved["transforms"]), allow_outside, ids=ids)
     folder = RunFolder(out)
     if dry_run:
         return _rehearse(resolved, table, plugins)

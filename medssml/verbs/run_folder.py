@@ -25,6 +25,7 @@ PROBLEM_COLUMNS = ("row", "study_id", "column", "file", "code", "problem", "acti
 
 #: Keys of a config that may change between a run and its resumption: they do not touch a number.
 VOLATILE = (
+    "privacy",
     "data.num_workers",
     "data.prepare_workers",
     "data.timeout_s",

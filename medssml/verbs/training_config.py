@@ -36,6 +36,13 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class PrivacySettings:
+    """strict: studies are called by keyed hashes of their ids in whatever is written; see docs/privacy.md."""
+
+    strict: bool = True
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """A pretraining: a model, what its inputs go through, what is learned, and how."""
 
@@ -45,6 +52,7 @@ class PretrainConfig:
     optim: Optim = field(default_factory=Optim)
     trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=100))
     data: DataSettings = field(default_factory=DataSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     seed: int = 0
 
 
@@ -58,6 +66,7 @@ class Architecture:
     optim: Any = None
     trainer: Any = None
     data: Any = None
+    privacy: Any = None
     seed: Any = None
 
 
@@ -75,6 +84,7 @@ class FinetuneConfig:
     optim: Optim = field(default_factory=lambda: Optim(lr=3e-4, betas=(0.9, 0.999), warmup=0.1))
     trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=30, patience=10))
     data: DataSettings = field(default_factory=DataSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     freeze: int | str = "none"
     modality_dropout: float = 0.25
     unimodal_weight: float = 0.0

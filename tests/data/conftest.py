@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ class Bytes:
         values = prepared["values"].astype(np.float32) * self.scale
         return torch.from_numpy(values if rng is None else values + rng.standard_normal(4, dtype=np.float32))
 
-    def fit_training(self, prepared: Iterable[dict[str, np.ndarray]]) -> None:
+    def fit_training(self, prepared: Iterable[dict[str, np.ndarray]], subjects: Sequence[str] | None = None) -> None:
         self.seen = [bytes(entry["values"]) for entry in prepared]
 
 

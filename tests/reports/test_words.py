@@ -63,9 +63,3 @@ def test_configs_are_lines_without_paths():
         ("cache", "(path)"),
         ("sizes", "[1, 2]"),
     ]
-
-
-def test_a_study_goes_by_eight_digits():
-    assert words.study_code("P-17") == words.study_code("P-17")
-    assert len(words.study_code("P-17")) == 8
-    assert words.study_code("P-17") != words.study_code("P-18")

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from medssml.objectives import Objective, Step
+from medssml.privacy import short_code
 from medssml.standardise import Standardise
 from medssml.trainers import checkpoint
 from medssml.trainers.checkpoint import CheckpointError
 from medssml.trainers.finetune import FineTuner
 from medssml.trainers.history import read
-from medssml.trainers.learner import NonFiniteError, step_seed, study_code
+from medssml.trainers.learner import NonFiniteError, step_seed
 from medssml.trainers.optim import lr_factor
 from medssml.trainers.pretrain import Pretrainer, objective_names
 from medssml.trainers.run import fit
@@ -160,7 +161,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_studies_are_named(
     assert outcome.status == "done" and outcome.step == 8
     assert moved == [True] * 3 + [False] * 2 + [True] * 3
     assert len(named) == 16 and all(name.startswith("study-") for name in named)
-    assert study_code(named[0]) in caplog.text and "study-" not in caplog.text
+    assert short_code(named[0]) in caplog.text and "study-" not in caplog.text
     assert all(bool(torch.isfinite(value).all()) for value in learner.model.state_dict().values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -66,8 +67,11 @@ def test_check_names_all_three_and_pretraining_goes_on_without_them(
     assert cli.main([*command.split(), *steps]) == 0
     said = capsys.readouterr().err
     assert "3 of 24 studies left out" in said and "training goes on without them" in said
-    assert {(p["study_id"], p["column"]) for p in listed(run / "problems.csv")} == {
-        (damage.study_id, damage.column) for damage in damages
-    }
+    kept = listed(run / "problems.csv")
+    assert {(int(p["row"]), p["column"]) for p in kept} == {(damage.row, damage.column) for damage in damages}
+    for problem, damage in zip(kept, sorted(damages), strict=True):
+        assert re.fullmatch(r"s[0-9a-f]{16}", problem["study_id"]) and damage.study_id not in problem.values()
+        assert re.fullmatch(r"f[0-9a-f]{16}\.(nii\.gz|edf)", problem["file"])
+        assert not any(damage.file in value for value in problem.values())
     assert all(p["action"] == "quarantined" and p["fix"] for p in listed(run / "problems.csv"))
     assert (run / "model" / "model.safetensors").exists()

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from medssml.evaluation.studies import subset_name, subsets
+from medssml.privacy import pseudonyms
 from medssml.verbs import console
 from medssml.verbs.embed import embed
 from medssml.verbs.evaluate import evaluate
@@ -129,7 +130,12 @@ def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(place: Place,
     assert metrics["protocol"]["splits"] == {"train": 80, "val": 80, "test": 80}
     predictions = pd.read_csv(tmp_path / "predictions.csv", dtype={"study_id": str}, keep_default_na=False)
     assert set(predictions["split"]) == {"test"} and set(predictions["method"]) == {"head", "linear probe"}
-    assert "0004" in set(predictions["study_id"]) and set(predictions["task"]) == {"sick", "other"}
+    ids = pseudonyms()
+    assert ids.study("0004") in set(predictions["study_id"]) and set(predictions["task"]) == {"sick", "other"}
+    assert ids.subject("002") in set(predictions["subject"]) and not {"0004", "002"} & set(
+        predictions.astype(str).stack()
+    )
+    assert metrics["protocol"]["privacy"] == ids.facts()
     places = pd.read_csv(tmp_path / "embedding_map.csv", dtype={"study_id": str})
     assert len(places) == 80 and {"x", "y", "pattern", "label_sick"} <= set(places.columns)
     assert json.loads((tmp_path / "retrieval.json").read_text())["pairs"]["ct->xray"][0]["top"]
@@ -140,6 +146,9 @@ def test_evaluate_without_probes_reads_no_training_study(place: Place, tmp_path:
     evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, task=["sick"], **options)
     entry = json.loads((tmp_path / "metrics.json").read_text())["tasks"]
     assert set(entry) == {"sick"} and "probes" not in entry["sick"]
+    assert evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, task=["sick"], plain_ids=True, **options)
+    predictions = pd.read_csv(tmp_path / "predictions.csv", dtype={"study_id": str})
+    assert "0004" in set(predictions["study_id"])
     with pytest.raises(KeyError, match="did you mean 'sick'"):
         evaluate(checkpoint=str(place.run), task=["sik"], **common(place, tmp_path))
     with pytest.raises(ValueError, match="splits are train, val, test"):

@@ -89,6 +89,7 @@ def test_a_run_that_is_done_returns_at_once_and_another_config_is_refused(
 
 
 def test_a_truncated_file_is_left_out_and_said(cohort: Path, cache: Path, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    from medssml.privacy import pseudonyms
     from medssml.verbs.pretrain import pretrain
 
     folder = tmp_path / "cohort"
@@ -101,7 +102,8 @@ def test_a_truncated_file_is_left_out_and_said(cohort: Path, cache: Path, tmp_pa
         overrides=["trainer.max_steps=1", "trainer.validate_every=0"],
     )  # fmt: skip
     (problem,) = csv.DictReader((Path(str(out)) / "problems.csv").open())
-    assert (problem["study_id"], problem["column"], problem["action"]) == (row["study_id"], "ct", "quarantined")
+    code = pseudonyms().study(row["study_id"])
+    assert (problem["study_id"], problem["column"], problem["action"]) == (code, "ct", "quarantined")
     assert "1 of 24 studies left out" in capsys.readouterr().err
 
 
