@@ -100,9 +100,8 @@ def pseudonyms(
         raise PrivacyError(
             f"the key {path} lies in the folder of results {out}; fix: set {KEY_VARIABLE} to a file elsewhere"
         )
-    with contextlib.suppress(FileExistsError):
-        if not path.exists():
-            _make(path)
+    if not path.exists():
+        _make(path)
     return Pseudonyms(_read(path))
 
 
@@ -122,14 +121,14 @@ def _make(path: Path) -> None:
         with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(secrets.token_hex(_KEY_BYTES) + "\n")
         # Unlike a rename, a link does not replace the key that another process has just made.
-        os.link(beside, path)
-    except FileExistsError:
-        raise
+        with contextlib.suppress(FileExistsError):
+            os.link(beside, path)
     except OSError as error:
         fix = f"fix: set {KEY_VARIABLE} to a file that can be written, or turn privacy.strict off (--plain-ids)"
         raise PrivacyError(f"the key {path} cannot be made ({error.strerror}); {fix}") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def _read(path: Path) -> bytes:

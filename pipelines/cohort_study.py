@@ -263,10 +263,8 @@ def _classical(study: Study, plan: Plan) -> pd.DataFrame:
         rows = {m: [features[m][i] for i in np.flatnonzero(fit)] for m in names}
         model = ClassicalBaseline().fit(rows, y[fit], list(subject[fit]))
         answer = model.predict({m: [features[m][i] for i in np.flatnonzero(asked)] for m in names})
-        names = {"study_id": table.study_codes[asked], "subject": table.subject_codes[asked]}
-        frames.append(
-            pd.DataFrame({**names, "y": y[asked], "subset": subset_name(mask, table.modalities), "probability": answer})
-        )
+        columns = {"study_id": table.study_codes[asked], "subject": table.subject_codes[asked], "y": y[asked]}
+        frames.append(pd.DataFrame({**columns, "subset": subset_name(mask, table.modalities), "probability": answer}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
 
 

@@ -24,6 +24,7 @@ from medssml.data.manifest import Manifest, ManifestError
 from medssml.data.table import read_table
 from medssml.readers import HEADERS, READERS, ReadError, modality_kind
 from medssml.readers.errors import Flag
+from medssml.readers.identifiers import suspicious_spans
 
 Refusal = tuple[int | None, str | None, str]
 ACTIONS = ("refused", "quarantined", "flagged", "fixed")
@@ -118,6 +119,7 @@ def check_manifest(
     problems += [_problem(manifest, cell, finding) for cell in cells for finding in findings[cell.path]]
     broken = {path for path, found in findings.items() if any(f.action == "quarantined" for f in found)}
     problems += _identical_files(manifest, [cell for cell in cells if cell.path not in broken])
+    problems += _inline_identifiers(manifest)
     problems += _without_modality(manifest)
     return sorted(problems, key=lambda p: (p.row, ACTIONS.index(p.action), p.column, p.code))
 
@@ -135,7 +137,18 @@ def check_file(path: Path, kind: str, *, deep: bool = False, limits: Limits = Li
         else Finding("fixed", str(note), "fixed", "nothing to do")
         for note in read.notes
     ]
+    found += identifiers(read.text) if kind == "report" else []
     return found + _out_of_limits(kind, read, limits)
+
+
+def identifiers(text: str) -> list[Finding]:
+    """How much of a report looks like a name, a date, a phone number or an id; how much, never what."""
+    spans = suspicious_spans(text)
+    if not spans:
+        return []
+    counts = ", ".join(f"{kind} x {count}" for kind, count in spans.items())
+    fix = "de-identify the text; a model reads it as it is"
+    return [Finding("identifiers", f"may identify somebody: {counts}", "flagged", fix)]
 
 
 def _out_of_limits(kind: str, read: Any, limits: Limits) -> list[Finding]:
@@ -189,6 +202,16 @@ def _problem(manifest: Manifest, cell: _Cell, finding: Finding) -> Problem:
     file = str(manifest.table[cell.modality].iloc[cell.position])
     code, text, action, fix = finding
     return Problem(manifest.row_number(cell.position), study, cell.modality, file, code, text, action, fix)
+
+
+def _inline_identifiers(manifest: Manifest) -> list[Problem]:
+    """The same for texts that stand in the table itself."""
+    texts = manifest.table["report_text"] if "report_text" in manifest.table else ()
+    return [
+        Problem(manifest.row_number(position), str(manifest.study_ids[position]), "report_text", "", *finding)
+        for position, text in enumerate(texts)
+        for finding in identifiers(text)
+    ]
 
 
 def _without_modality(manifest: Manifest) -> list[Problem]:

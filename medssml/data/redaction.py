@@ -39,8 +39,7 @@ def _redacted(problem: Problem, ids: Pseudonyms) -> Problem:
 
 def _without_names(text: str, problem: Problem) -> str:
     text = _QUOTED.sub(_LEFT_OUT, _TOLD.sub(r"\1\2", text))
-    path = PurePath(problem.file)
-    parts = [part for part in path.parts for part in (part, PurePath(part).stem)]
+    parts = [name for part in PurePath(problem.file).parts for name in (part, PurePath(part).stem, part.split(".")[0])]
     for name in sorted({problem.file, problem.study_id, *parts}, key=len, reverse=True):
         if len(name) > 2:
             text = text.replace(name, _LEFT_OUT)

@@ -71,6 +71,7 @@ def gdf_header(path: str | Path) -> GDFHeader:
     if len(set(types.tolist())) > 1:  # MNE would read them all as the first
         raise ReadError(path, "mixes sample types between channels", _CONVERT, code="format")
     spare = _spare_bytes(path, fixed, int(samples.sum()) * _TYPE_BYTES[int(types[0])])
+    _check_events(path, fixed, spare)
     declared_bytes(path, (fixed.channels, fixed.records * int(samples.max())), 4)
     _check_ranges(path, block, fixed)
     return _signals(block, fixed, samples, spare)
@@ -108,6 +109,20 @@ def _spare_bytes(path: Path, fixed: _Fixed, record_bytes: int) -> int:
         sizes = f"({human(max(0, available))} of {human(fixed.records * record_bytes)})"
         raise ReadError(path, f"is truncated: {share} {sizes}", _COPY, code="truncated")
     return available - fixed.records * record_bytes
+
+
+def _check_events(path: Path, fixed: _Fixed, spare: int) -> None:
+    """The table of events behind the records holds as many as it declares: MNE makes room for them unseen."""
+    if spare < 8:
+        return
+    with path.open("rb") as file:
+        file.seek(path.stat().st_size - spare)
+        head = file.read(8)
+    count = int.from_bytes(head[4:8] if fixed.version < 1.94 else head[1:4], "little")
+    needed = 8 + count * (12 if head[0] == 3 else 6)
+    if (fixed.version >= 1.9 or head[0] in (1, 3)) and needed > spare:
+        reason = f"declares {count:,} events ({human(needed)}), {human(spare)} follow the records"
+        raise ReadError(path, reason, _CONVERT, code="damaged")
 
 
 def _check_ranges(path: Path, block: bytes, fixed: _Fixed) -> None:

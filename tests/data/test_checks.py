@@ -177,3 +177,17 @@ def test_accounting_adds_up():
 def test_problems_are_written_whole(tmp_path):
     assert write_problems([], tmp_path / "a" / "p.csv").read_text().count("\n") == 1
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["p.csv"]
+
+
+def test_what_may_identify_somebody_is_counted_and_never_quoted(root: Path) -> None:
+    (root / "n.txt").write_text("Mrs. Zwetschge, born 01/02/1950, has no effusion. Tel. 030 1234 56.\n")
+    text = (
+        "subject_id,study_id,report,report_text\na,1,n.txt,\nb,2,,Dr. Zwetschge sees clear lungs.\nc,3,,Clear lungs.\n"
+    )
+    (root / "m.csv").write_text(text)
+    found = check_manifest(Manifest.read(root / "m.csv"))
+    assert [(p.row, p.column, p.code, p.action) for p in found] == [
+        (2, "report", "identifiers", "flagged"), (3, "report_text", "identifiers", "flagged"),
+    ]  # fmt: skip
+    assert found[0].problem == "may identify somebody: date x 1, phone number x 1, name x 1"
+    assert not any("Zwetschge" in str(problem) for problem in found)

@@ -13,10 +13,14 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 #: One token per place, so that a find says where it came from. Rare letters: no word holds them by chance.
 TOKENS = {
     place: f"zqx{index:02d}{place}wvk"
-    for index, place in enumerate(("subject", "study", "folder", "file", "dicom", "nifti", "edf", "png", "report", "note"))
+    for index, place in enumerate(
+        ("subject", "study", "folder", "file", "dicom", "nifti", "edf", "png", "report", "note")
+    )
 }
 
 
@@ -27,6 +31,7 @@ def plant(cohort: Path, out: Path) -> Path:
         (out / name).unlink()
     with cohort.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    _as_dicom(out, rows)
     reports = 0
     for number, row in enumerate(rows):
         row["subject_id"] = f"{TOKENS['subject']}{row['subject_id']}"
@@ -46,6 +51,22 @@ def plant(cohort: Path, out: Path) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return manifest
+
+
+def _as_dicom(root: Path, rows: list[dict[str, str]]) -> None:
+    """One CT of the cohort becomes a series and one radiograph a film, as a scanner writes them."""
+    from medssml.phantom.files import write_dicom_film, write_series
+    from medssml.phantom.shapes import Grid
+    from medssml.readers import read_ct, read_xray
+
+    row = next(row for row in rows[1:] if row["ct"].endswith(".gz"))
+    volume = read_ct(root / row["ct"])
+    grid = Grid(tuple(float(mm) for mm in volume.spacing))
+    write_series(root / "ct" / "series", np.resize(volume.array, grid.shape), grid, "p", "s")
+    row["ct"] = "ct/series"
+    row = next(row for row in rows if row["xray"].endswith(".png"))
+    write_dicom_film(root / "xray" / "film.dcm", read_xray(root / row["xray"]).array, 0.2, "p", "s", inverted=True)
+    row["xray"] = "xray/film.dcm"
 
 
 def _moved(root: Path, cell: str, number: int) -> str:
@@ -96,7 +117,11 @@ def _edf(path: Path, _: int) -> None:
 
 def _png(path: Path, _: int) -> None:
     whole, token = path.read_bytes(), TOKENS["png"].encode()
-    pieces = {b"tEXt": b"Author\0" + token, b"zTXt": b"Comment\0\0" + zlib.compress(token), b"eXIf": b"MM\0*\0\0\0\x08\0\0\0\0"}
+    pieces = {
+        b"tEXt": b"Author\0" + token,
+        b"zTXt": b"Comment\0\0" + zlib.compress(token),
+        b"eXIf": b"MM\0*\0\0\0\x08\0\0\0\0",
+    }
     chunks = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in pieces.items()
@@ -144,7 +169,7 @@ def contents(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def finds(folder: Path, words: dict[str, set[bytes]]) -> list[str]:
-    """"file: place" for every word (place -> its spellings) in a file or in the name of one."""
+    """ "file: place" for every word (place -> its spellings) in a file or in the name of one."""
     found = []
     for path in sorted(folder.rglob("*")):
         pieces = [("name", path.relative_to(folder).as_posix().encode())]

@@ -72,6 +72,16 @@ def test_faulty_gdf(tmp_path, fault):
         assert "a.gdf" in str(caught.value) and "fix: " in str(caught.value) and "ecret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("version", ["1.25", "2.20"])
+def test_a_gdf_that_declares_millions_of_events(tmp_path, version):
+    """MNE would make room for them all, 16 bytes each, before it looks into the file."""
+    path = gdf(tmp_path / "a.gdf", waves(), version=version, events=[(101, 769, 50), (201, 770, 1)])
+    count = 4 if version < "1.94" else 1
+    start = len(path.read_bytes()) - 8 - 2 * 12
+    with pytest.raises(ReadError, match=r"declares 16,\d+,\d+ events .* follow the records"):
+        read_eeg(change(path, start + count + 2, b"\xff"))
+
+
 def test_a_cut_gdf(tmp_path):
     whole = gdf(tmp_path / "a.gdf", waves()).read_bytes()
     for keep in (4, 100, 256, 900, 1024, len(whole) - 1):

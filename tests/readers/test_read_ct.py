@@ -383,6 +383,11 @@ def test_missing_empty_folder_and_foreign_files(tmp_path):
             assert "\n" not in str(caught.value)
 
 
+def test_burned_in_annotation_is_flagged(tmp_path):
+    folder = series(tmp_path / "s", change=lambda i: {"BurnedInAnnotation": "YES" if i < 2 else "NO"})
+    assert f"burned-in annotation in 2 of {SHAPE[2]} files" in ct_header(folder).notes
+
+
 def test_a_link_out_of_the_folder_is_refused(tmp_path):
     folder = series(tmp_path / "s")
     slice_dataset(0).save_as(tmp_path / "outside.dcm")

@@ -235,7 +235,7 @@ def test_spacing_and_burned_in_annotation(tmp_path):
     tags = {"ImagerPixelSpacing": [0.14, 0.15], "BurnedInAnnotation": "YES"}
     read = read_xray(dicom(tmp_path / "a.dcm", picture(12), **tags))
     np.testing.assert_allclose(read.spacing, [0.14, 0.15])
-    assert read.notes == ("burned-in annotation",)
+    assert read.notes == ("burned-in annotation",) == xray_header(tmp_path / "a.dcm").notes
 
 
 DICOM_FAULTS = {

@@ -139,3 +139,27 @@ def test_the_vocabulary_does_not_depend_on_the_order_or_the_run(tmp_path: Path) 
         for step in ("1", "-1")
     }
     assert len(outs) == 1
+
+
+def test_a_word_of_few_subjects_is_not_learned() -> None:
+    """Twenty reports of two subjects say a name; a name of five would be learned, as any word is."""
+    texts = ["Heart size is normal."] * 8 + ["Seen by Dr.Zwetschge-Kern: heart size is normal, Zwetschge."] * 20
+    subjects = [f"p{i}" for i in range(8)] + ["x", "y"] * 10
+
+    def pieces(least: int) -> set[str]:
+        transform = ReportTransform(min_subjects=least)
+        transform.fit_training([transform.prepare(text) for text in texts], subjects)
+        assert transform.decode(transform(transform.prepare("Zwetschge is seen."))["input_ids"]) == "zwetschge is seen."
+        return {token.lstrip("\u2581") for token in transform.tokenizer.get_vocab()}
+
+    assert {"zwetschge", "kern", "seen", "heart"} <= pieces(2)
+    rare = pieces(3)
+    assert {"heart", "size", "normal"} <= rare
+    assert not {piece for piece in rare if len(piece) > 1 and piece in "zwetschge kern seen by dr"}
+
+
+def test_what_all_subjects_say_is_learned_as_without_the_rule() -> None:
+    plain, ruled = ReportTransform(min_subjects=1), ReportTransform(min_subjects=3)
+    for transform in (plain, ruled):
+        transform.fit(TEXTS)
+    assert plain.tokenizer.to_str() == ruled.tokenizer.to_str()
