@@ -16,13 +16,12 @@ from medssml.config import build
 from medssml.data.collate import collate
 from medssml.model import TOKENIZER, MultimodalModel
 from medssml.transforms.base import Transform
-from medssml.transforms.report import ReportTransform
 
 #: One study: modality -> path, or the text of a report.
 Study = Mapping[str, "str | os.PathLike[str]"]
 
 #: Endings by which a text is known to name a file.
-TEXT_SUFFIXES = {".txt", ".xml", ".json", ".dcm"}
+TEXT_SUFFIXES = {".txt", ".xml", ".json", ".dcm", ".csv"}
 
 
 class Predictor:
@@ -120,9 +119,9 @@ def probability(logits: Tensor, kind: str) -> Tensor:
 
 
 def _source(name: str, source: str | os.PathLike[str], transform: Any) -> Path | str:
-    """The file; of a report also the text itself, where it names no file."""
+    """The file; of a report or a table also the text itself, where it names no file."""
     path = Path(source)
-    if isinstance(source, str) and isinstance(transform, ReportTransform):
+    if isinstance(source, str) and getattr(transform, "takes_text", False):
         named = path.suffix.lower() in TEXT_SUFFIXES and "\n" not in source
         if not named or (" " in source and not path.exists()):
             return source

@@ -11,16 +11,24 @@ import pandas as pd
 from medssml.data.table import ManifestError, refuse
 
 REQUIRED = ("subject_id", "study_id")
-MODALITIES = ("ct", "xray", "eeg", "report")
+MODALITIES = ("ct", "xray", "eeg", "report", "table")
+#: A column of this prefix holds a number of the modality `table`: the values of a study without a file for them.
+INLINE_VALUE = "table_"
 #: Real words that are one edit away from a known column.
 _WORDS = frozenset({"ecg", "ekg", "reports"})
 
 
 def modality_columns(table: pd.DataFrame, declared: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the modalities: ct, xray, eeg, report first, then others as declared."""
+    """Names of the modalities: ct, xray, eeg, report, table first, then others as declared."""
     if declared is not None:
         return in_order(declared)
-    return tuple(m for m in MODALITIES if m in table or (m == "report" and "report_text" in table))
+    return tuple(m for m in MODALITIES if m in table or inline_columns(m, table.columns))
+
+
+def inline_columns(modality: str, columns: Iterable[str]) -> list[str]:
+    """The columns that hold a modality itself and not the name of its file: report_text, or table_<feature>."""
+    prefix = {"report": "report_text", "table": INLINE_VALUE}.get(modality)
+    return [c for c in columns if c == prefix or (prefix == INLINE_VALUE and c.startswith(prefix))]
 
 
 def check_columns(path: Path, columns: list[str], declared: Sequence[str] | None) -> None:
@@ -49,7 +57,7 @@ def check_columns(path: Path, columns: list[str], declared: Sequence[str] | None
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:
     """The known column, or prefix `label_` / `group_`, that `name` is one edit away from; None if there is none."""
-    for prefix in ("label_", "group_"):
+    for prefix in ("label_", "group_", INLINE_VALUE):
         if name.startswith(prefix):
             return None
         head, mark, rest = name.partition("_")
@@ -83,6 +91,6 @@ def one_edit(text: str, word: str) -> bool:
 
 
 def in_order(modalities: Iterable[str]) -> tuple[str, ...]:
-    """Modalities in the order in which they are always named: ct, xray, eeg, report, then others as they come."""
+    """Modalities in the order in which they are always named: ct, xray, eeg, report, table, then others as they come."""
     names = list(modalities)
     return tuple(m for m in MODALITIES if m in names) + tuple(m for m in names if m not in MODALITIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from medssml.data.columns import check_columns, modality_columns
+from medssml.data.columns import INLINE_VALUE, check_columns, inline_columns, modality_columns
 from medssml.data.labels import Label, parse_labels
-from medssml.data.rows import cleaned, fill_splits, id_problems, leaves, path_problems, split_problems
+from medssml.data.rows import cleaned, fill_splits, id_problems, leaves, path_problems, split_problems, value_problems
 from medssml.data.splits import SPLITS
 from medssml.data.table import ManifestError, read_table, refuse
 from medssml.privacy import Pseudonyms
@@ -32,7 +33,7 @@ class Manifest:
 
     Args:
         table: all columns as text, empty where there is nothing; the index is the row in the file, the header being row 1.
-        modalities: names in the order ct, xray, eeg, report, then others.
+        modalities: names in the order ct, xray, eeg, report, table, then others.
         tasks: name -> kind of every `label_<name>` column.
         root: the folder that paths are relative to.
         sha256: of the file that was read.
@@ -66,7 +67,7 @@ class Manifest:
         Args:
             path: the table.
             data_root: what file names are relative to; default: the table's folder.
-            modalities: columns that hold files; default: those of ct, xray, eeg, report that the table has.
+            modalities: columns that hold files; default: those of ct, xray, eeg, report, table that the table has.
             allow_outside: accept paths that leave the root.
             tasks: task -> "binary", "multiclass" or "regression", where the cells alone do not say it rightly.
             split_seed: of the hash that splits subjects where the table has no split.
@@ -118,6 +119,7 @@ class Manifest:
         names = modality_columns(table, modalities)
         table = cleaned(table, names)
         problems = id_problems(table) + path_problems(table, names, root, allow_outside)
+        problems += value_problems(table)
         official, split_problems = fill_splits(table, split_seed)
         labels, label_problems = parse_labels(table, tasks or {})
         problems += split_problems + label_problems
@@ -168,8 +170,9 @@ class Manifest:
             if columns
             else np.zeros((len(self), 0), bool)
         )
-        if "report" in self.modalities and "report_text" in self.table:
-            present[:, self.modalities.index("report")] |= (self.table["report_text"] != "").to_numpy()
+        for column, modality in enumerate(self.modalities):
+            inline = inline_columns(modality, self.table.columns)
+            present[:, column] |= (self.table[inline] != "").to_numpy().any(axis=1)
         return present
 
     @cached_property
@@ -201,11 +204,17 @@ class Manifest:
         return self.root / cell
 
     def source_of(self, position: int, modality: str) -> Source | None:
-        """What a transform prepares: the file, or the inline text of a report; None where absent."""
+        """What a transform prepares: the file, or the inline text of a report or a table; None where absent."""
         path = self.path_of(position, modality)
-        if path is None and modality == "report" and "report_text" in self.table:
-            return self.table["report_text"].iloc[position] or None
-        return path
+        return self._inline(position, modality) if path is None else path
+
+    def _inline(self, position: int, modality: str) -> str | None:
+        """The text of a report, or the values of a table as the text of one, that stand in the row itself."""
+        cells = self.table[inline_columns(modality, self.table.columns)].iloc[position]
+        if modality != "table":
+            return cells.iloc[0] or None if len(cells) else None
+        values = {str(name).removeprefix(INLINE_VALUE): cell for name, cell in cells.items() if cell}
+        return json.dumps(values) if values else None
 
     def filter(self, mask: ArrayLike) -> Manifest:
         """The studies where `mask`, (n,) bool, is True, or those at the positions `mask`; kinds of tasks stay."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
 import pandas as pd
 
+from medssml.data.columns import INLINE_VALUE
 from medssml.data.splits import SPLITS, assign_splits
+from medssml.readers.errors import ReadError
+from medssml.readers.table import parse_table
 
 #: (row, column, what is wrong); row 1 is the header.
 RowProblem = tuple[int | None, str | None, str]
@@ -24,7 +28,11 @@ def cleaned(table: pd.DataFrame, modalities: tuple[str, ...]) -> pd.DataFrame:
     table = table.copy()
     for column in table.columns:
         cells = table[column].astype(str).str.strip()
-        known = column in modalities or column in ("split", "report_text") or column.startswith(("label_", "group_"))
+        known = (
+            column in modalities
+            or column in ("split", "report_text")
+            or column.startswith(("label_", "group_", INLINE_VALUE))
+        )
         table[column] = cells.where(~cells.isin(EMPTY), "").astype(object) if known else cells.astype(object)
     return table
 
@@ -48,6 +56,22 @@ def id_problems(table: pd.DataFrame) -> list[RowProblem]:
     if "report_text" in table and "report" in table:
         for row in table.index[(table["report_text"] != "") & (table["report"] != "")]:
             problems.append((int(row), "report_text", "the row also names a report file; fix: keep one of the two"))
+    return problems
+
+
+def value_problems(table: pd.DataFrame) -> list[RowProblem]:
+    """Cells of inline values that are no number; rows with both a table file and values."""
+    problems: list[RowProblem] = []
+    for column in (str(c) for c in table.columns if str(c).startswith(INLINE_VALUE)):
+        name = column.removeprefix(INLINE_VALUE)
+        for row, cell in table.loc[table[column] != "", column].items():
+            try:
+                parse_table(json.dumps({name: cell}))
+            except ReadError as error:
+                problems.append((int(str(row)), column, f"{error.reason}; fix: {error.fix}"))
+            if "table" in table and table.at[row, "table"]:
+                reason = "the row also names a file of values; fix: keep one of the two"
+                problems.append((int(str(row)), column, reason))
     return problems
 
 

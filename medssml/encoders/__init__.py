@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from medssml.encoders.cnn import ResNet
     from medssml.encoders.eeg import EEGTransformer
     from medssml.encoders.heads import Head
+    from medssml.encoders.table import TableEncoder
     from medssml.encoders.text import TextEncoder
     from medssml.encoders.vit import ViT
 
-__all__ = ["EEGTransformer", "Encoder", "Head", "MaskableEncoder", "ResNet", "TextEncoder", "ViT"]
+__all__ = ["EEGTransformer", "Encoder", "Head", "MaskableEncoder", "ResNet", "TableEncoder", "TextEncoder", "ViT"]
 
 _HOME = {
     "EEGTransformer": "eeg",
@@ -21,6 +22,7 @@ _HOME = {
     "Head": "heads",
     "MaskableEncoder": "base",
     "ResNet": "cnn",
+    "TableEncoder": "table",
     "TextEncoder": "text",
     "ViT": "vit",
 }

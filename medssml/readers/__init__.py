@@ -10,6 +10,7 @@ from medssml.readers.ct import CTHeader, Volume, ct_header, read_ct
 from medssml.readers.eeg import CHANNELS, EEGHeader, Recording, eeg_header, read_eeg
 from medssml.readers.errors import ReadError
 from medssml.readers.report import Report, parse_report, read_report, report_header
+from medssml.readers.table import Values, parse_table, read_table
 from medssml.readers.xray import Radiograph, XrayHeader, read_xray, xray_header
 
 __all__ = [
@@ -22,21 +23,30 @@ __all__ = [
     "ReadError",
     "Recording",
     "Report",
+    "Values",
     "Volume",
     "XrayHeader",
     "ct_header",
     "eeg_header",
     "modality_kind",
     "parse_report",
+    "parse_table",
     "read_ct",
     "read_eeg",
     "read_report",
+    "read_table",
     "read_xray",
     "report_header",
     "xray_header",
 ]
 
-READERS: dict[str, Callable[[Path], Any]] = {"ct": read_ct, "xray": read_xray, "eeg": read_eeg, "report": read_report}
+READERS: dict[str, Callable[[Path], Any]] = {
+    "ct": read_ct,
+    "xray": read_xray,
+    "eeg": read_eeg,
+    "report": read_report,
+    "table": read_table,
+}
 """Kind of modality -> the whole file."""
 
 HEADERS: dict[str, Callable[[Path], Any]] = {
@@ -44,6 +54,7 @@ HEADERS: dict[str, Callable[[Path], Any]] = {
     "xray": xray_header,
     "eeg": eeg_header,
     "report": report_header,
+    "table": read_table,
 }
 """Kind of modality -> the header alone, in about a millisecond."""
 

@@ -17,6 +17,7 @@ WORDS = {
     "ecg": "ECG",
     "mri": "MRI",
     "labs": "laboratory",
+    "table": "laboratory",
 }
 METRICS = {
     "auroc": "AUROC",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from medssml.transforms.ct import CTTransform as CTTransform
     from medssml.transforms.eeg import EEGTransform as EEGTransform
     from medssml.transforms.report import ReportTransform as ReportTransform
+    from medssml.transforms.table import TableTransform as TableTransform
     from medssml.transforms.xray import XrayTransform as XrayTransform
 
 _WHERE = {
@@ -17,10 +18,11 @@ _WHERE = {
     "CTTransform": "ct",
     "EEGTransform": "eeg",
     "ReportTransform": "report",
+    "TableTransform": "table",
     "XrayTransform": "xray",
 }
 
-__all__ = ["CTTransform", "EEGTransform", "ReportTransform", "Transform", "XrayTransform"]
+__all__ = ["CTTransform", "EEGTransform", "ReportTransform", "TableTransform", "Transform", "XrayTransform"]
 
 
 def __getattr__(name: str) -> Any:

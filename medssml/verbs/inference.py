@@ -42,12 +42,13 @@ def read_studies(
     Raises:
         medssml.data.table.ManifestError: a wrong table. ValueError: it has none of the model's modalities.
     """
+    from medssml.data.columns import inline_columns
     from medssml.data.manifest import Manifest
     from medssml.data.table import read_table
 
     path = Path(manifest)
     columns = set(read_table(path, path.read_bytes()).columns)
-    own = [m for m in predictor.modalities if m in columns or (m == "report" and "report_text" in columns)]
+    own = [m for m in predictor.modalities if m in columns or inline_columns(m, columns)]
     if not own:
         raise ValueError(f"{path.name} has none of the columns {list(predictor.modalities)} that this model reads")
     # The kind of a task is what the model was trained for, whatever the cells of this table look like.

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from medssml.batch import Batch, Encoded, select_rows
-from medssml.encoders import EEGTransformer, ResNet, TextEncoder, ViT
+from medssml.encoders import EEGTransformer, ResNet, TableEncoder, TextEncoder, ViT
 from medssml.fusion import AdditiveFusion, ConcatFusion, MaskedAttention
 from medssml.model import MultimodalModel
 
-NAMES = ("ct", "xray", "eeg", "report")
+NAMES = ("ct", "xray", "eeg", "report", "table")
 PRESENT = torch.tensor(
-    [[1, 0, 1, 1], [0, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 1, 0], [1, 1, 0, 1]], dtype=torch.bool
+    [[1, 0, 1, 1, 0], [0, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [0, 0, 1, 0, 1], [1, 1, 0, 1, 1]],
+    dtype=torch.bool,
 )
 
 ENCODERS = {
@@ -25,12 +26,14 @@ ENCODERS = {
         "xray": ViT((48, 48), 16, 16, 1, 2, pool="cls", positions="learned"),
         "eeg": EEGTransformer(16, 1, 2, 50, channel_names=9),
         "report": TextEncoder(40, 16, 1, 2, 12),
+        "table": TableEncoder(5, 16, 1, 2),
     },
     "convolutions": lambda: {
         "ct": ResNet(3, 12, widths=(8, 8, 8, 8)),
         "xray": ResNet(2, widths=(8, 8, 8, 8), coordinates=True, norm="instance", stem_pool=False),
         "eeg": EEGTransformer(12, 1, 2, 50, channel_names=9, pool="attention"),
         "report": TextEncoder(40, 16, 1, 2, 12),
+        "table": TableEncoder(5, 12, 1, 3, mlp_ratio=1.0),
     },
 }
 FUSIONS = {
@@ -68,6 +71,10 @@ def batch_of(present: torch.Tensor = PRESENT, seed: int = 0) -> Batch:
             "attention_mask": (torch.arange(7) < words[:, None]).long(),
         },
     }
+    # Seen by everybody, and NaN where it was not measured.
+    known = torch.arange(10)[:, None] % 5 != torch.arange(5)
+    values = torch.randn(n, 5, generator=draw)
+    inputs["table"] = {"values": torch.where(known[:n], values, torch.nan), "known": known[:n]}
     packed = {m: select_rows(inputs[m], present[:, i]) for i, m in enumerate(NAMES) if present[:, i].any()}
     ids = tuple(f"study{i}" for i in range(n))
     return Batch(packed, present, NAMES, ids, torch.arange(n), torch.arange(n))
@@ -91,6 +98,8 @@ def overwrite(batch: Batch, study: int, value: float) -> Batch:
             inputs[name] = {key: part.clone() for key, part in own.items()}
             if "signal" in own:
                 inputs[name]["signal"][row] = value
+            elif "values" in own:
+                inputs[name]["values"][row] = value
             else:
                 inputs[name]["input_ids"][row] = 39
         else:
