@@ -85,10 +85,10 @@ class Summary:
 def seeds(folder: Path) -> list[Seed]:
     """Every input of the fault corpus that a reader accepts, written below `folder`."""
     from medssml.readers import READERS, ReadError
-    from tests.corpus import eeg, radiographs, texts, volumes
+    from tests.corpus import eeg, radiographs, texts, values, volumes
 
     found = []
-    for number, case in enumerate(case for part in (volumes, radiographs, eeg, texts) for case in part.cases()):
+    for number, case in enumerate(case for part in (volumes, radiographs, eeg, texts, values) for case in part.cases()):
         place = folder / f"{number:04d}"
         place.mkdir()
         path = case.make(place)
@@ -97,7 +97,7 @@ def seeds(folder: Path) -> list[Seed]:
         except ReadError:
             continue
         if size(path) < 4 << 20:
-            found.append(Seed(case.family, format_of(path), path))
+            found.append(Seed(case.family, format_of(path, case.family), path))
     return found
 
 
@@ -105,14 +105,15 @@ def size(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Path, kind: str) -> str:
     """nii.gz, dicom series, dicom, png, edf, ...: by the first bytes where they say it, else by the ending."""
     if path.is_dir():
         return "dicom series"
     if path.read_bytes()[128:132] == b"DICM":
         return "dicom"
     name = path.name.lower()
-    return next((end for end in ("nii.gz", "fif.gz") if name.endswith(end)), path.suffix.lower().lstrip("."))
+    ending = next((end for end in ("nii.gz", "fif.gz") if name.endswith(end)), path.suffix.lower().lstrip("."))
+    return f"table, {ending}" if kind == "table" else ending or "text without an ending"
 
 
 def mutated(seed: Seed, others: list[Seed], rng: np.random.Generator, folder: Path) -> Path:
@@ -269,9 +270,9 @@ def _forget_peak() -> None:
         return
 
 
-def results(inputs: int, seed: int, source: Path) -> Iterator[Result]:
+def results(inputs: int, seed: int, source: Path, kind: str = "") -> Iterator[Result]:
     """The results of all inputs, in order; a process that hangs or dies is replaced and goes on behind that input."""
-    found = seeds(source)
+    found = [seed for seed in seeds(source) if kind in ("", seed.kind)]
     lines = [(seed.kind, seed.format, str(seed.path.relative_to(source))) for seed in found]
     (source / "seeds.json").write_text(json.dumps(lines))
     context = multiprocessing.get_context("spawn")
@@ -305,11 +306,11 @@ def results(inputs: int, seed: int, source: Path) -> Iterator[Result]:
         process.join()
 
 
-def fuzz(inputs: int, seed: int = 0, progress: Callable[[int], None] | None = None) -> Summary:
-    """Runs `inputs` inputs and says what became of them."""
+def fuzz(inputs: int, seed: int = 0, progress: Callable[[int], None] | None = None, kind: str = "") -> Summary:
+    """Runs `inputs` inputs, of one kind of modality or of all, and says what became of them."""
     summary = Summary()
     with tempfile.TemporaryDirectory() as folder:
-        for done, result in enumerate(results(inputs, seed, Path(folder)), start=1):
+        for done, result in enumerate(results(inputs, seed, Path(folder), kind), start=1):
             summary.add(result)
             if progress is not None:
                 progress(done)
@@ -321,12 +322,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", default="", help="ct, xray, eeg, report or table; all without it")
     parser.add_argument("--out", type=Path, help="the results as JSON as well")
     told = parser.parse_args(arguments)
     start = time.monotonic()
-    summary = fuzz(
-        told.inputs, told.seed, lambda done: print(f"{done} inputs", flush=True) if done % 1000 == 0 else None
-    )
+    said = lambda done: print(f"{done} inputs", flush=True) if done % 1000 == 0 else None  # noqa: E731
+    summary = fuzz(told.inputs, told.seed, said, told.kind)
     outcomes = sorted({name for counts in summary.counts.values() for name in counts})
     print("| format | inputs |", " | ".join(outcomes), "|")
     print("|---" * (2 + len(outcomes)) + "|")

@@ -15,11 +15,11 @@ import pytest
 
 from medssml.readers import READERS, ReadError
 from medssml.readers.errors import Flag
-from tests.corpus import eeg, radiographs, settings, stores, tables, texts, volumes
+from tests.corpus import eeg, radiographs, settings, stores, tables, texts, values, volumes
 from tests.corpus.case import Case
 
 LIMIT_S = 5.0
-READABLE = [case for part in (volumes, radiographs, eeg, texts) for case in part.cases()]
+READABLE = [case for part in (volumes, radiographs, eeg, texts, values) for case in part.cases()]
 
 
 def identifier(case: Case) -> str:
