@@ -30,7 +30,6 @@ from medssml.readers.identifiers import suspicious_spans
         ("Dictated by: Smith", "name"),
         ("Patient name: Anna Miller", "name"),
         ("mail a.miller@clinic.example.org", "e-mail"),
-        ("a 93-year-old woman", "age over 89"),
     ],
 )
 def test_what_may_identify(text: str, kind: str) -> None:
