@@ -14,6 +14,7 @@ from medssml.batch import Inputs
 from medssml.data.cache import Arrays, Cache, Entry
 from medssml.data.collate import Sample
 from medssml.data.columns import in_order
+from medssml.data.engines import Recipe
 from medssml.data.keys import generator, study_key
 from medssml.data.manifest import Manifest
 from medssml.data.splits import hash64
@@ -59,7 +60,7 @@ class StudyDataset(Dataset[Sample]):
         self.seed, self.train = int(seed), train
         self.modalities = in_order(transforms)
         self.reading: torch.Tensor | None = None
-        self._specs = {m: self.transforms[m].spec() for m in self.modalities}
+        self.recipes = {m: Recipe(self.transforms[m], self.transforms[m].spec()) for m in self.modalities}
         self._keys: dict[tuple[int, str], str] = {}
         self._present = {
             m: manifest.present[:, manifest.modalities.index(m)] for m in self.modalities if m in manifest.modalities
@@ -108,7 +109,7 @@ class StudyDataset(Dataset[Sample]):
         """
         where = (index, modality)
         if where not in self._keys:
-            self._keys[where] = self.cache.key(self._specs[modality], self.source(index, modality))
+            self._keys[where] = self.cache.key(self.recipes[modality].spec, self.source(index, modality))
         return self._keys[where]
 
     def source(self, index: int, modality: str) -> Path | str:
@@ -128,7 +129,8 @@ class StudyDataset(Dataset[Sample]):
         Raises:
             StudyError: the file cannot be used. OSError: the cache cannot be written.
         """
-        return self.cache.get(self._checked_key(index, modality), lambda: self._make(index, modality))
+        key, spec = self._checked_key(index, modality), self.recipes[modality].spec
+        return self.cache.get(key, lambda: self._make(index, modality), spec)
 
     def _checked_key(self, index: int, modality: str) -> str:
         try:

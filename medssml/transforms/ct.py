@@ -33,7 +33,6 @@ class CTTransform(Transform):
     """
 
     libraries = ("numpy", "nibabel", "pydicom", "monai", "torch")
-    imports = ("monai.data", "monai.transforms")
 
     def __init__(
         self,
