@@ -90,11 +90,11 @@ class Cache:
             raise ValueError("this cache has no folder; build it as Cache(folder)")
         return self.folder / key[:2] / f"{key[2:]}.safetensors"
 
-    def get(self, key: str, make: Callable[[], Arrays], spec: Mapping[str, Any] | None = None) -> Entry:
+    def get(self, key: str, make: Callable[[], Arrays], about: Mapping[str, Any] | None = None) -> Entry:
         """The entry `key`; where there is none, or a damaged one, `make()` is stored and returned.
 
         Args:
-            spec: how it is prepared, written beside the arrays for those who look after the folder.
+            about: modality, class and settings of what prepares it, for those who look after the folder.
 
         Raises:
             OSError: no space or no permission, with what is needed. And whatever `make` raises.
@@ -112,7 +112,7 @@ class Cache:
             pass
         except DamagedEntry as damage:
             _log.warning("cache entry %s is damaged (%s): it is made again", key, damage)
-        write_entry(path, make(), spec)
+        write_entry(path, make(), about)
         self._checked.discard(key)
         return self._keep(key, self._read(key, path))
 
@@ -179,11 +179,11 @@ def content_hash(arrays: Arrays) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def write_entry(path: Path, arrays: Arrays, spec: Mapping[str, Any] | None = None) -> None:
+def write_entry(path: Path, arrays: Arrays, about: Mapping[str, Any] | None = None) -> None:
     """Writes one safetensors file, whole or not at all, with a checksum of header and values.
 
     Args:
-        spec: how the arrays were prepared.
+        about: how the arrays were prepared.
 
     Raises:
         OSError: no space or no permission. TypeError: an array of a type that is not stored.
@@ -200,8 +200,8 @@ def write_entry(path: Path, arrays: Arrays, spec: Mapping[str, Any] | None = Non
         offset = end
     values = b"".join(body)
     meta = {"format": str(FORMAT), "content": str(content_hash(arrays)), "crc32": str(_checksum(layout, values))}
-    if spec is not None:
-        meta["spec"] = json.dumps(spec, sort_keys=True)
+    if about is not None:
+        meta["about"] = json.dumps(about, sort_keys=True)
     header = json.dumps({"__metadata__": meta, **layout}).encode()
     header += b" " * (-len(header) % 8)
     _write(path, struct.pack("<Q", len(header)) + header + values)

@@ -60,7 +60,7 @@ class StudyDataset(Dataset[Sample]):
         self.seed, self.train = int(seed), train
         self.modalities = in_order(transforms)
         self.reading: torch.Tensor | None = None
-        self.recipes = {m: Recipe(self.transforms[m], self.transforms[m].spec()) for m in self.modalities}
+        self.recipes = {m: Recipe(m, self.transforms[m], self.transforms[m].spec()) for m in self.modalities}
         self._keys: dict[tuple[int, str], str] = {}
         self._present = {
             m: manifest.present[:, manifest.modalities.index(m)] for m in self.modalities if m in manifest.modalities
@@ -129,8 +129,8 @@ class StudyDataset(Dataset[Sample]):
         Raises:
             StudyError: the file cannot be used. OSError: the cache cannot be written.
         """
-        key, spec = self._checked_key(index, modality), self.recipes[modality].spec
-        return self.cache.get(key, lambda: self._make(index, modality), spec)
+        key, about = self._checked_key(index, modality), self.recipes[modality].about
+        return self.cache.get(key, lambda: self._make(index, modality), about)
 
     def _checked_key(self, index: int, modality: str) -> str:
         try:

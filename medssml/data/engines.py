@@ -35,8 +35,14 @@ class Task(NamedTuple):
 class Recipe(NamedTuple):
     """How the files of one modality are prepared. spec: what the transform's result depends on."""
 
+    modality: str
     transform: Any
     spec: Mapping[str, Any]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an entry says of itself."""
+        return {**self.spec, "modality": self.modality}
 
 
 class Outcome(NamedTuple):
@@ -78,7 +84,7 @@ def attempt(task: Task, recipe: Recipe, cache: Cache, desk: str | None = None) -
     if desk is not None:
         Path(desk, str(os.getpid())).write_text(json.dumps([task.position, task.modality]))
     try:
-        cache.get(task.key, lambda: _made(task.source, recipe), recipe.spec)
+        cache.get(task.key, lambda: _made(task.source, recipe), recipe.about)
     except _Unusable as error:
         cause = error.__cause__
         reason = str(getattr(cause, "reason", None) or f"{type(cause).__name__}: {cause}")

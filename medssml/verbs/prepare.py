@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from medssml.verbs import console
+from medssml.verbs.progress import Progress
 
 if TYPE_CHECKING:
     from medssml.data.checks import Problem
     from medssml.data.manifest import Manifest
-
-#: s between two lines of progress.
-_EVERY_S = 10.0
 
 
 class Stopped(Exception):
@@ -82,7 +80,7 @@ def prepare(
     table = Manifest.read(manifest, data_root, list(transforms), allow_outside)
     dataset = StudyDataset(table, transforms, Cache(cache))
     files = sum(len(dataset.present(index)) for index in range(len(dataset)))
-    progress, started = _Progress(files), time.monotonic()
+    progress, started = Progress("files"), time.monotonic()
     with _stoppable():
         found = prepare_all(dataset, workers=workers, timeout_s=timeout_s, engine=engine, progress=progress)
     written = write_problems(found, problems)
@@ -116,23 +114,6 @@ def _transforms(
 
     nodes = load_config(config, PretrainConfig, overrides, plugins)["transforms"]
     return {name: build(node, Transform, plugins=plugins, at=f"transforms.{name}") for name, node in nodes.items()}
-
-
-class _Progress:
-    """Says every few seconds how many files are done, and how long the rest may take."""
-
-    def __init__(self, files: int) -> None:
-        self.files, self.total = files, 0
-        self._started = self._said = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self.total == 0 and total < self.files:
-            console.say(f"{self.files - total:,} of {self.files:,} files are prepared, or not there")
-        self.total, now = total, time.monotonic()
-        if now - self._said >= _EVERY_S and done < total:
-            left = console.duration((now - self._started) / done * (total - done))
-            console.say(f"{done:,} of {total:,} files, about {left} left")
-            self._said = now
 
 
 @contextmanager
