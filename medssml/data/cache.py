@@ -12,13 +12,14 @@ import logging
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medssml.readers.inflate import crc32
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -252,4 +253,4 @@ def _view(values: memoryview, place: dict[str, Any]) -> NDArray[Any]:
 
 
 def _checksum(layout: dict[str, Any], values: bytes | memoryview) -> int:
-    return zlib.crc32(values, zlib.crc32(json.dumps(layout, sort_keys=True).encode()))
+    return crc32(values, crc32(json.dumps(layout, sort_keys=True).encode()))

@@ -1,7 +1,7 @@
 """NIfTI-1 and -2, plain or gzipped: the header without the voxels, and the voxels with the CRC verified.
 
-nibabel decodes the header; the stream is read here, because nibabel stops before the end of it and so never compares
-the gzip checksum: a flipped bit would decode to wrong voxels, silently.
+nibabel decodes the header; the voxels are read here, because nibabel stops before the end of a stream and so never
+compares the gzip checksum: a flipped bit would decode to wrong voxels, silently.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
 from medssml.readers.geometry import Affine, check_affine, check_spacing, spacing_of
+from medssml.readers.inflate import CHUNK, GZIP_MAGIC, inflate, inflated_length
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 1 << 18
-_SPARE = 1 << 20
 MAX_OFFSET = 1 << 26
 """Last byte at which voxels may start: extensions of a header are small."""
 _REEXPORT = "export the volume again from its source"
@@ -91,7 +89,7 @@ def nifti_voxels(layout: Layout) -> NDArray[Any]:
         ReadError: the stream ends early, holds more than it declares, or its checksum does not match.
     """
     if layout.compressed:
-        stream = inflate(layout.path, layout.offset + layout.nbytes)
+        stream = inflate(layout.path, layout.offset + layout.nbytes, _REEXPORT)
         values = stream[layout.offset :].view(layout.dtype)
     else:
         count = layout.nbytes // layout.dtype.itemsize
@@ -101,58 +99,9 @@ def nifti_voxels(layout: Layout) -> NDArray[Any]:
     return values.reshape(layout.shape, order="F")
 
 
-def inflate(path: Path, size: int) -> NDArray[np.uint8]:
-    """(size,) first bytes of a gzip file, which is read to its end so that every member's CRC is verified.
-
-    Raises:
-        ReadError: truncated, damaged, or more than 1 MiB longer than `size`.
-    """
-    out = np.empty(size, np.uint8)
-    _drain(path, out)
-    return out
-
-
-def _drain(path: Path, out: NDArray[np.uint8]) -> int:
-    """Fills `out` with the first bytes of a gzip file, reads the rest for its checksum; returns the length of all."""
-    view, size = out.data, out.size
-    written = total = 0
-    decoder = zlib.decompressobj(31)
-    with path.open("rb") as file:
-        pending = file.read(_CHUNK)
-        while pending:
-            try:
-                piece = decoder.decompress(pending, 1 << 20)
-            except zlib.error as error:
-                raise ReadError(
-                    path, f"gzip stream is damaged after {human(total)} ({error})", code="damaged"
-                ) from error
-            kept = min(len(piece), size - written)
-            view[written : written + kept] = piece[:kept]
-            written += kept
-            total += len(piece)
-            if total > size + _SPARE:
-                reason = f"gzip stream holds more than the {human(size)} its header declares"
-                raise ReadError(path, reason, _REEXPORT, code="damaged")
-            pending, decoder = _next_input(decoder, file.read)
-    if not decoder.eof or written < size:
-        raise ReadError(
-            path, f"gzip stream is truncated: {total:,} of {size:,} bytes", "copy the file again", code="truncated"
-        )
-    return total
-
-
-def _next_input(decoder: Any, read: Any) -> tuple[bytes, Any]:
-    """What the decoder sees next; after a member's end, a new decoder for the member that follows, if any."""
-    if not decoder.eof:
-        return decoder.unconsumed_tail or read(_CHUNK), decoder
-    rest = decoder.unused_data or read(_CHUNK)
-    rest = rest.lstrip(b"\0")
-    return (rest, zlib.decompressobj(31)) if rest[:2] == GZIP_MAGIC else (b"", decoder)
-
-
 def _header_block(path: Path) -> tuple[bytes, bool]:
     with path.open("rb") as file:
-        head = file.read(_CHUNK)
+        head = file.read(CHUNK)
     if head[:2] != GZIP_MAGIC:
         return head[:540], False
     try:
@@ -338,7 +287,7 @@ def _check_length(layout: Layout) -> str:
     if stored == expected % 2**32:
         return ""
     # several members or padding are legal too: only the whole stream can tell
-    return _spare(layout, _inflated_length(layout.path, expected) - expected)
+    return _spare(layout, inflated_length(layout.path, expected, _REEXPORT) - expected)
 
 
 def _spare(layout: Layout, spare: int) -> str:
@@ -348,8 +297,3 @@ def _spare(layout: Layout, spare: int) -> str:
         reason = f"holds {human(spare)} more than the shape {' x '.join(map(str, layout.shape))} in its header needs"
         raise ReadError(layout.path, reason, _REEXPORT, code="damaged")
     return Flag(f"{spare:,} bytes after the voxels ignored")
-
-
-def _inflated_length(path: Path, size: int) -> int:
-    """Bytes of a gzip stream, its CRC verified, which has at least `size` of them."""
-    return _drain(path, np.empty(size, np.uint8))
