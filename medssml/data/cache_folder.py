@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from medssml.data.cache import DamagedEntry, read_entry
 #: Below a cache folder, entries and nothing else have such names: a folder named by mistake loses no file.
 _ENTRY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}\.safetensors")
 _LEFTOVER = re.compile(r"[0-9a-f]{2}/\.[0-9a-f]{16}\.\d+\.[0-9a-f]{8}\.tmp")
+#: Folders in which the processes of a preparation note what they are at.
+NOTES_PREFIX = ".reading-"
 #: s after which a temporary file is no longer being written.
 _ABANDONED_S = 3600.0
 #: Longest header of an entry that is looked at, in bytes.
@@ -61,8 +64,11 @@ def items(folder: Path) -> Iterator[Item]:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Temporary files that a killed process has left, at least an hour old."""
-    return [path for path in _files(folder, _LEFTOVER) if _age(path) > _ABANDONED_S]
+    """Temporary files, and folders of notes, that a killed process has left; nobody wrote in them for an hour."""
+    notes = [path for path in folder.glob(f"{NOTES_PREFIX}*") if path.is_dir()]
+    ages = [(path, min([_age(path), *map(_age, path.iterdir())])) for path in notes]
+    ages += [(path, _age(path)) for path in _files(folder, _LEFTOVER)]
+    return [path for path, age in ages if age > _ABANDONED_S]
 
 
 def groups(found: Iterable[Item]) -> list[Group]:
@@ -94,9 +100,12 @@ def damaged(found: Iterable[Item], progress: Callable[[int], None] | None = None
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Removes files; what somebody else has removed already is no fault."""
+    """Removes entries and leftovers; what somebody else has removed already is no fault."""
     for path in paths:
-        path.unlink(missing_ok=True)
+        if path.name.startswith(NOTES_PREFIX):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _files(folder: Path, name: re.Pattern[str]) -> list[Path]:

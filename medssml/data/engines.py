@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medssml.data.cache import Arrays, Cache
+from medssml.data.cache_folder import NOTES_PREFIX
 
 #: s after which idle processes end, and give their memory back to the training that follows.
 _IDLE_S = 10
@@ -155,7 +156,7 @@ def _round(
     # Not the parent's: that one may hold studies in memory.
     shared = Cache(cache.folder.absolute())
     shared.folder.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
-    with tempfile.TemporaryDirectory(prefix=".reading-", dir=shared.folder) as desk:
+    with tempfile.TemporaryDirectory(prefix=NOTES_PREFIX, dir=shared.folder) as desk:
         # loky starts fresh interpreters: no lock or thread of this process can be inherited half way. One job would
         # make joblib work in this process, so there are two, of which `pre_dispatch` keeps as many busy as are asked for.
         with parallel_config("loky", inner_max_num_threads=1, idle_worker_timeout=_IDLE_S):

@@ -15,11 +15,14 @@ class Progress:
 
     def __init__(self, what: str) -> None:
         self.what, self.total = what, 0
-        self._started = self._said = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self._said = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         self.total, now = total, time.monotonic()
-        if now - self._said >= EVERY_S and done < total:
-            left = console.duration((now - self._started) / done * (total - done))
+        # The start of the processes is in the first item's time, and says nothing about the others.
+        first, since = self._first = self._first or (done, now)
+        if now - self._said >= EVERY_S and first < done < total:
+            left = console.duration((now - since) / (done - first) * (total - done))
             console.say(f"{done:,} of {total:,} {self.what}, about {left} left")
             self._said = now

@@ -64,7 +64,7 @@ def _deadly(kills: tuple[str, ...] = ("x6.txt", "x9.txt"), stalls: str = "x12.tx
             if source.name in kills:
                 os._exit(137)
             if source.name == stalls:
-                time.sleep(60)
+                time.sleep(600)
             if source.read_text().startswith("bad"):
                 raise ValueError("it says that it is bad")
             return {"values": np.zeros(1, np.uint8)}
@@ -73,16 +73,22 @@ def _deadly(kills: tuple[str, ...] = ("x6.txt", "x9.txt"), stalls: str = "x12.tx
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_file_that_kills_or_stalls_a_process_costs_that_file_alone(
-    plain: Manifest, tmp_path: Path, workers: int
-) -> None:
-    dataset = StudyDataset(plain, {"xray": _deadly()}, Cache(tmp_path / "cache"))
-    problems = prepare_all(dataset, workers=workers, timeout_s=4)
-    assert [p.file for p in problems] == ["x6.txt", "x9.txt", "x12.txt"]
-    assert ["killed the process" in p.problem for p in problems] == [True, True, False]
-    assert "more than 4 s" in problems[2].problem
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 13 - 3
+def test_a_file_that_kills_a_process_costs_that_file_alone(plain: Manifest, tmp_path: Path, workers: int) -> None:
+    dataset = StudyDataset(plain, {"xray": _deadly(stalls="")}, Cache(tmp_path / "cache"))
+    problems = prepare_all(dataset, workers=workers)
+    assert [p.file for p in problems] == ["x6.txt", "x9.txt"]
+    assert all("killed the process" in p.problem for p in problems)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 13 - 2
     assert not list((tmp_path / "cache").glob(".reading-*"))
+
+
+@pytest.mark.slow
+def test_a_file_that_stalls_a_process_costs_that_file_alone(plain: Manifest, tmp_path: Path) -> None:
+    """The time is long beside the start of a process, on a busy machine too."""
+    dataset = StudyDataset(plain, {"xray": _deadly(kills=())}, Cache(tmp_path / "cache"))
+    problems = prepare_all(dataset, workers=2, timeout_s=20)
+    assert [(p.file, p.problem) for p in problems] == [("x12.txt", "reading it took more than 20 s")]
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 13 - 1
 
 
 def test_progress_ends_at_the_number_of_files(dataset: StudyDataset) -> None:
@@ -129,7 +135,7 @@ def test_ray_prepares_and_a_file_that_kills_its_process_is_found(plain: Manifest
         sound = StudyDataset(plain, {"xray": _deadly(kills=(), stalls="")}, Cache(tmp_path / "sound"))
         outcomes = list(on_ray(to_prepare(sound)[1], sound.recipes, sound.cache))
         dataset = StudyDataset(plain, {"xray": _deadly(stalls="")}, Cache(tmp_path / "cache"))
-        problems = prepare_all(dataset, engine="ray", workers=1, timeout_s=30)
+        problems = prepare_all(dataset, engine="ray", workers=1)
     finally:
         ray.shutdown()
     assert sorted(o.position for o in outcomes) == sorted(np.flatnonzero(plain.present[:, 0]))

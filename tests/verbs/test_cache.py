@@ -98,10 +98,16 @@ def test_clear_touches_nothing_but_entries_and_what_the_dead_left(
     fresh, old = (folder / "ab" / f".{'0' * 16}.{pid}.{'0' * 8}.tmp" for pid in (1, 2))
     for temporary in (fresh, old):
         temporary.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200,) * 2)
-    assert run(capsys, folder, "verify")[1]["unfinished"] == 1
+    busy, dead = folder / ".reading-busy", folder / ".reading-dead"
+    for notes in (busy, dead):
+        notes.mkdir()
+        (notes / "17").write_text("[0, 1]")
+    for path in (old, busy, dead / "17", dead):
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert run(capsys, folder, "verify")[1]["unfinished"] == 2
     assert run(capsys, folder, "clear", "--yes")[1]["removed"] == 7
-    assert all(other.exists() for other in others) and fresh.exists() and not old.exists()
+    assert all(other.exists() for other in [*others, fresh, busy / "17"])
+    assert not old.exists() and not dead.exists()
 
 
 def test_who_reads_an_entry_goes_on_reading_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
