@@ -185,6 +185,23 @@ class Manifest:
             raise refuse(self.root, self.row_number(position), modality, reason)
         return self.root / cell
 
+    def paths(self, modality: str) -> list[Path | None]:
+        """(n,) what `path_of` says of every study: a table of 10,000 rows is looked through once.
+
+        Raises:
+            KeyError: no such modality. ManifestError: a path leaves the root.
+        """
+        if modality not in self.table:
+            return [self.path_of(position, modality) for position in range(len(self))]
+        seen: dict[str, str] = {}
+        found: list[Path | None] = []
+        for row, cell in zip(self.table.index, self.table[modality], strict=True):
+            reason = None if self.allow_outside or not cell else leaves(self.root, cell, seen)
+            if reason:
+                raise refuse(self.root, int(row), modality, reason)
+            found.append(self.root / cell if cell else None)
+        return found
+
     def source_of(self, position: int, modality: str) -> Source | None:
         """What a transform prepares: the file, or the inline text of a report; None where absent."""
         path = self.path_of(position, modality)

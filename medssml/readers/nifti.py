@@ -201,6 +201,7 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
         affine = _blank_affine(header, steps, notes, given, path)
     check_affine(affine, path)
     if stated:
+        _note_made_up(affine, notes)
         _check_steps(affine, steps, path)
         if given.spacing is not None:
             _check_steps(affine, np.asarray(given.spacing, np.float64), path, "the table")
@@ -209,6 +210,16 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
     affine = _to_mm(affine, int(header["xyzt_units"]) & 7 if stated or given.spacing is None else 2, notes)
     check_spacing(spacing_of(affine), path)
     return affine
+
+
+def _note_made_up(affine: Affine, notes: list[str]) -> None:
+    """A scanner's origin is never 0 in all three axes to the last digit; what converters write without a geometry is."""
+    signs = tuple(np.sign(np.diag(affine)[:3]))
+    if np.count_nonzero(affine) == 4 and signs in ((1, 1, 1), (-1, -1, 1)):
+        reason = (
+            "the identity for an orientation and 0 for an origin: a converter wrote them, left and right are uncertain"
+        )
+        notes.append(Flag(reason))
 
 
 def _blank_affine(
