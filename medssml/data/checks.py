@@ -32,6 +32,7 @@ __all__ = [
     "Problem",
     "Studies",
     "account",
+    "budget_of",
     "check_manifest",
     "examine",
     "read_studies",
@@ -124,13 +125,17 @@ def _inspected(
     """Every file once, however many rows name it."""
     jobs = list(dict.fromkeys(cells.values()))
     work = functools.partial(inspect, deep=deep, limits=limits)
-    budget = Budget(limits.file_seconds, int(limits.file_memory_gib * 2**30))
     inspected: dict[Job, Inspection] = {}
-    for done, (number, result) in enumerate(run_each(work, jobs, workers=workers, budget=budget), start=1):
+    for done, (number, result) in enumerate(run_each(work, jobs, workers=workers, budget=budget_of(limits)), start=1):
         inspected[jobs[number]] = _overrun(result) if isinstance(result, Overrun) else result
         if progress is not None:
             progress(done, len(jobs))
     return inspected
+
+
+def budget_of(limits: Limits) -> Budget:
+    """What reading one file may take."""
+    return Budget(limits.file_seconds, int(limits.file_memory_gib * 2**30))
 
 
 def _overrun(overrun: Overrun) -> Inspection:

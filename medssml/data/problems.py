@@ -6,7 +6,7 @@ import csv
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +61,14 @@ def grouped(problems: Iterable[Problem]) -> list[list[Problem]]:
     for problem in problems:
         text = re.sub(r"'[^']*'|\([^)]*\)|[-\d.,]*\d", "#", problem.problem)
         groups.setdefault((problem.action, problem.column, problem.code, text), []).append(problem)
-    return sorted(groups.values(), key=lambda group: (ACTIONS.index(group[0].action), group[0].column, -len(group)))
+    return sorted(groups.values(), key=_gravity)
+
+
+def _gravity(group: Sequence[Problem]) -> tuple[int, int, str, int]:
+    """Sorts kinds: by what becomes of the study; leaks first, what is no fault of a file last; then by column and number."""
+    first = group[0]
+    urgency = {"leak": 0, "duplicate": 0, "template": 2, "several": 2}.get(first.code, 1)
+    return ACTIONS.index(first.action), urgency, first.column, -len(group)
 
 
 def account(rows: int, problems: Iterable[Problem]) -> Accounting:

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from medssml.data.budget import Budget, Overrun, run_each
-from medssml.data.checks import Examined
+from medssml.data.budget import Overrun, run_each
+from medssml.data.checks import Examined, budget_of
 from medssml.data.distributions import Difference, Property, drift, labels, properties, source_column
 from medssml.data.inspection import Job
 from medssml.data.limits import Limits
@@ -33,6 +34,11 @@ _MEANINGS = {
     "flagged": "kept, worth a look",
     "fixed": "put right while reading",
 }
+
+#: (position of the row, modality)
+Place: TypeAlias = tuple[int, str]
+#: Heading -> files with the words under their picture.
+Wanted: TypeAlias = dict[str, list[tuple[Place, str]]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def write_check_page(path: str | Path, check: Check, workers: int = 2) -> Path:
     if check.manifest is not None and check.examined is not None:
         found = properties(check.examined.files)
         sections += [
-            odd_files(check, check.examined, workers),
+            odd_files(check, check.manifest, check.examined, workers),
             coverage(check.manifest, check.source),
             distributions(found),
             differences(check, check.manifest, found),
@@ -123,26 +129,10 @@ def anonymous(text: str, problems: Iterable[Problem]) -> str:
     return words.without_names(re.sub(r"'[^']*'", "(…)", text), hidden)
 
 
-def odd_files(check: Check, examined: Examined, workers: int) -> Section:
+def odd_files(check: Check, manifest: Manifest, examined: Examined, workers: int) -> Section:
     """Pictures of a few files of each kind of problem, and of files beside their copies."""
-    row = check.manifest.row_number if check.manifest is not None else int
-    wanted: dict[str, list[tuple[tuple[int, str], str]]] = {}
-    for copy in [c for c in examined.copies if c.finding is not None and c.finding.code != "template"][:_PAIRS]:
-        title = f"{words.modality(copy.cell.modality)}: the same content twice"
-        for cell in (copy.earlier, copy.cell):
-            wanted.setdefault(title, []).append(((cell.position, cell.modality), f"row {row(cell.position)}"))
-    places = {(row(position), modality): (position, modality) for position, modality in examined.jobs}
-    kinds = [group for group in grouped(check.problems) if group[0].action in ("quarantined", "flagged")]
-    for group in [g for g in kinds if (g[0].row, g[0].column) in places and g[0].code not in ("leak", "duplicate")][
-        :_KINDS_PICTURED
-    ]:
-        first = group[0]
-        title = f"{words.modality(first.column)}, {first.action}: {anonymous(first.problem, group[:1])}"
-        step = max(1, len(group) // _PICTURES_A_KIND)
-        for problem in group[::step][:_PICTURES_A_KIND]:
-            caption = f"row {problem.row}" + ("" if len(group) == 1 else f": {anonymous(problem.problem, [problem])}")
-            wanted.setdefault(title, []).append((places[problem.row, problem.column], caption[:120]))
-    blocks = _galleries(wanted, _addresses(check, examined, wanted.values(), workers))
+    wanted = _copies(manifest, examined) | _kinds(check.problems, manifest, examined)
+    blocks = _galleries(wanted, _addresses(check.limits, examined, wanted.values(), workers))
     lead = (
         "A few files of each kind: the middle slice of a CT (window -1000 to 400 HU, or from its least to its greatest value "
         "where it is not in HU), a radiograph, the first seconds of an EEG. Reports and images with burned-in text are not shown."
@@ -150,7 +140,38 @@ def odd_files(check: Check, examined: Examined, workers: int) -> Section:
     return Section("odd", "Odd files", lead if blocks else "No file with a picture is odd.", blocks)
 
 
-def _galleries(wanted: dict[str, list[tuple[tuple[int, str], str]]], shown: dict[tuple[int, str], str]) -> list[Block]:
+def _copies(manifest: Manifest, examined: Examined) -> Wanted:
+    """Files beside the earlier ones that show the same."""
+    wanted: Wanted = {}
+    for copy in [c for c in examined.copies if c.finding is not None and c.finding.code != "template"][:_PAIRS]:
+        title = f"{words.modality(copy.cell.modality)}: the same content twice"
+        rows = [manifest.row_number(cell.position) for cell in (copy.earlier, copy.cell)]
+        splits = [manifest.splits[cell.position] for cell in (copy.earlier, copy.cell)]
+        captions = f"row {rows[0]}, {splits[0]}", f"row {rows[1]}, {splits[1]}: copy of row {rows[0]}"
+        for cell, caption in zip((copy.earlier, copy.cell), captions, strict=True):
+            wanted.setdefault(title, []).append(((cell.position, cell.modality), caption))
+    return wanted
+
+
+def _kinds(found: Sequence[Problem], manifest: Manifest, examined: Examined) -> Wanted:
+    """A few files of each kind of problem that a picture can show."""
+    places = {(manifest.row_number(position), modality): (position, modality) for position, modality in examined.jobs}
+    wanted: Wanted = {}
+    for group in grouped(found):
+        first = group[0]
+        shown = first.action in ("quarantined", "flagged") and first.code not in ("leak", "duplicate", "template")
+        if not shown or (first.row, first.column) not in places or len(wanted) == _KINDS_PICTURED:
+            continue
+        text = anonymous(first.problem, [first])
+        items = wanted.setdefault(f"{words.modality(first.column)}, {first.action}: {text}", [])
+        for problem in group[:: max(1, len(group) // _PICTURES_A_KIND)][:_PICTURES_A_KIND]:
+            own = anonymous(problem.problem, [problem])
+            caption = f"row {problem.row}" + ("" if own == text else f": {own[:100]}")
+            items.append((places[problem.row, problem.column], caption))
+    return wanted
+
+
+def _galleries(wanted: Wanted, shown: dict[Place, str]) -> list[Block]:
     blocks: list[Block] = []
     for title, items in wanted.items():
         pictures = [(shown[place], caption) for place, caption in items if place in shown]
@@ -160,14 +181,13 @@ def _galleries(wanted: dict[str, list[tuple[tuple[int, str], str]]], shown: dict
 
 
 def _addresses(
-    check: Check, examined: Examined, wanted: Iterable[list[tuple[tuple[int, str], str]]], workers: int
-) -> dict[tuple[int, str], str]:
+    limits: Limits, examined: Examined, wanted: Iterable[list[tuple[Place, str]]], workers: int
+) -> dict[Place, str]:
     """The picture of every file that can be shown, each read once more within the budget of the check."""
     places = list(dict.fromkeys(place for items in wanted for place, _ in items))
     jobs: list[Job] = [examined.jobs[place] for place in places]
-    budget = Budget(check.limits.file_seconds, int(check.limits.file_memory_gib * 2**30))
     found = {}
-    for number, result in run_each(picture, jobs, workers=workers, budget=budget):
+    for number, result in run_each(picture, jobs, workers=workers, budget=budget_of(limits)):
         if result is not None and not isinstance(result, Overrun):
             found[places[number]] = check_figures.address(result)
     return found
