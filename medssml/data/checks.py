@@ -108,9 +108,9 @@ def _cells(manifest: Manifest) -> tuple[dict[Cell, Job], list[Problem]]:
             fix = "name it after its kind (ct, xray, eeg, report), as in xray_lateral"
             problems.append(Problem(0, "", modality, "", "no_reader", str(error.args[0]), "flagged", fix))
             continue
-        for position, path in enumerate(manifest.paths(modality)):
+        for position, (path, given) in enumerate(zip(manifest.paths(modality), manifest.given(modality), strict=True)):
             if path is not None:
-                cells[Cell(position, modality, path)] = Job(path, kind)
+                cells[Cell(position, modality, path)] = Job(path, kind, given)
     return cells, problems
 
 

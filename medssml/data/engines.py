@@ -25,12 +25,16 @@ _BLOCK = 16
 
 
 class Task(NamedTuple):
-    """One file to prepare. position: of the study in the table. key: name of its cache entry."""
+    """One file to prepare. position: of the study in the table. key: name of its cache entry.
+
+    given: what the table says of the file beside its name, or None.
+    """
 
     position: int
     modality: str
     key: str
     source: Path | str
+    given: Any = None
 
 
 class Recipe(NamedTuple):
@@ -44,6 +48,11 @@ class Recipe(NamedTuple):
     def about(self) -> dict[str, Any]:
         """What an entry says of itself."""
         return {**self.spec, "modality": self.modality}
+
+    def make(self, source: Path | str, given: Any = None) -> Arrays:
+        """The prepared arrays of one file."""
+        made = self.transform.prepare(source) if given is None else self.transform.prepare(source, given)
+        return made  # type: ignore[no-any-return]
 
 
 class Outcome(NamedTuple):
@@ -85,7 +94,7 @@ def attempt(task: Task, recipe: Recipe, cache: Cache, desk: str | None = None) -
     if desk is not None:
         Path(desk, str(os.getpid())).write_text(json.dumps([task.position, task.modality]))
     try:
-        cache.get(task.key, lambda: _made(task.source, recipe), recipe.about)
+        cache.get(task.key, lambda: _made(task, recipe), recipe.about)
     except _Unusable as error:
         cause = error.__cause__
         reason = str(getattr(cause, "reason", None) or f"{type(cause).__name__}: {cause}")
@@ -98,9 +107,9 @@ def attempt(task: Task, recipe: Recipe, cache: Cache, desk: str | None = None) -
     return Outcome(task.position, task.modality)
 
 
-def _made(source: Path | str, recipe: Recipe) -> Arrays:
+def _made(task: Task, recipe: Recipe) -> Arrays:
     try:
-        return recipe.transform.prepare(source)  # type: ignore[no-any-return]
+        return recipe.make(task.source, task.given)
     except (ValueError, KeyError, OSError, MemoryError) as error:
         raise _Unusable from error
 
@@ -196,30 +205,29 @@ def on_ray(tasks: Iterable[Task], recipes: Mapping[str, Recipe], cache: Cache) -
         raise MissingExtra("engine ray: package 'ray' is not installed; fix: pip install 'medssml[ray]'") from error
     if cache.folder is None:
         raise ValueError("machines share prepared files through a folder; build the cache as Cache(folder)")
-    rows = [{**task._asdict(), "source": str(task.source), "is_file": isinstance(task.source, Path)} for task in tasks]
-    if not rows:
+    tasks = list(tasks)
+    if not tasks:
         return
     context = ray.data.DataContext.get_current()
     # A block that is lost is not the end of all: its tasks are left without an outcome.
     context.max_errored_blocks = -1
     context.enable_progress_bars = False
-    dataset = ray.data.from_items(rows, override_num_blocks=max(1, len(rows) // _BLOCK))
+    dataset = ray.data.range(len(tasks), override_num_blocks=max(1, len(tasks) // _BLOCK))
     # Without a limit Ray would start a process again for ever that one file kills.
-    prepared = dataset.map(_OnRay(dict(recipes), str(cache.folder.absolute())), max_retries=0)
+    prepared = dataset.map(_OnRay(tasks, dict(recipes), str(cache.folder.absolute())), max_retries=0)
     for row in prepared.iter_rows():
         yield Outcome(int(row["position"]), row["modality"], row["reason"], row["fix"])
 
 
 class _OnRay:
-    """`attempt` as a function of rows."""
+    """`attempt` as a function of rows, each the number of a task."""
 
-    def __init__(self, recipes: dict[str, Recipe], folder: str) -> None:
-        self.recipes, self.folder = recipes, folder
+    def __init__(self, tasks: list[Task], recipes: dict[str, Recipe], folder: str) -> None:
+        self.tasks, self.recipes, self.folder = tasks, recipes, folder
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         import torch
 
         torch.set_num_threads(1)
-        source = Path(row["source"]) if row["is_file"] else row["source"]
-        task = Task(int(row["position"]), row["modality"], row["key"], source)
+        task = self.tasks[int(row["id"])]
         return attempt(task, self.recipes[task.modality], Cache(self.folder))._asdict()

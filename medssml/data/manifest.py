@@ -15,10 +15,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from medssml.data.columns import check_columns, modality_columns
+from medssml.data.given import given_of, given_problems
 from medssml.data.labels import Label, parse_labels
 from medssml.data.rows import cleaned, fill_splits, id_problems, leaves, path_problems, split_problems
 from medssml.data.splits import SPLITS
 from medssml.data.table import ManifestError, read_table, refuse
+from medssml.readers.nifti import Given
 
 __all__ = ["Label", "Manifest", "ManifestError"]
 
@@ -112,7 +114,7 @@ class Manifest:
         check_columns(path, list(table.columns), modalities)
         names = modality_columns(table, modalities)
         table = cleaned(table, names)
-        problems = id_problems(table) + path_problems(table, names, root, allow_outside)
+        problems = id_problems(table) + path_problems(table, names, root, allow_outside) + given_problems(table, names)
         official, split_problems = fill_splits(table, split_seed)
         labels, label_problems = parse_labels(table, tasks or {})
         problems += split_problems + label_problems
@@ -201,6 +203,10 @@ class Manifest:
                 raise refuse(self.root, int(row), modality, reason)
             found.append(self.root / cell if cell else None)
         return found
+
+    def given(self, modality: str) -> list[Given | None]:
+        """(n,) what the table says of the volumes of `modality` where their headers are blank; None where nothing."""
+        return given_of(self.table, modality)
 
     def source_of(self, position: int, modality: str) -> Source | None:
         """What a transform prepares: the file, or the inline text of a report; None where absent."""

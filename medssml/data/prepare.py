@@ -59,7 +59,7 @@ def to_prepare(dataset: StudyDataset) -> tuple[list[Outcome], list[Task]]:
             if not dataset.cache.has(key):
                 source = dataset.source(index, modality)
                 source = source.absolute() if isinstance(source, Path) else source
-                tasks.append(Task(index, modality, key, source))
+                tasks.append(Task(index, modality, key, source, dataset.given[modality][index]))
     return missing, tasks
 
 

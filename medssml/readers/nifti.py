@@ -202,12 +202,18 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
     check_affine(affine, path)
     if stated:
         _note_made_up(affine, notes)
+    # steps of 1 mm from an origin of 0 are what a library writes when it is told no geometry: as good as blank
+    unmeasured = stated and given.spacing is not None and np.allclose(np.abs(affine), np.eye(4))
+    if unmeasured:
+        affine = affine @ np.diag([*_given_spacing(given, path), 1.0])
+    elif stated:
         _check_steps(affine, steps, path)
         if given.spacing is not None:
             _check_steps(affine, np.asarray(given.spacing, np.float64), path, "the table")
     if sform_code > 0 and qform is not None and np.isfinite(qform).all():
         _check_forms(affine, qform, path, notes)
-    affine = _to_mm(affine, int(header["xyzt_units"]) & 7 if stated or given.spacing is None else 2, notes)
+    in_mm = given.spacing is not None and (unmeasured or not stated)
+    affine = _to_mm(affine, 2 if in_mm else int(header["xyzt_units"]) & 7, notes)
     check_spacing(spacing_of(affine), path)
     return affine
 
@@ -229,15 +235,21 @@ def _blank_affine(
     notes.append(Flag("the header states no orientation (both codes are 0): x taken to grow to the left"))
     if given.spacing is None:
         return np.array(header.get_base_affine(), np.float64)
-    spacing = np.asarray(given.spacing, np.float64)
-    if spacing.shape != (3,) or not np.isfinite(spacing).all() or spacing.min() <= 0:
-        reason = f"has no geometry, and the table gives spacing {given.spacing}"
-        raise ReadError(path, reason, "give three lengths in mm", code="geometry")
+    spacing = _given_spacing(given, path)
     if np.isfinite(steps).all() and steps.min() > 0 and not np.allclose(steps, 1.0):
         _check_steps(np.diag([*steps, 1.0]), spacing, path, "the table")
     affine = np.diag([-1.0, 1.0, 1.0, 1.0]) @ np.diag([*spacing, 1.0])  # as nibabel does without a form
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(header["dim"][1:4], np.float64) - 1) / 2)
     return affine
+
+
+def _given_spacing(given: Given, path: Path) -> NDArray[np.float64]:
+    """(3,) mm that the table gives."""
+    spacing = np.asarray(given.spacing, np.float64)
+    if spacing.shape != (3,) or not np.isfinite(spacing).all() or spacing.min() <= 0:
+        reason = f"has no geometry, and the table gives spacing {given.spacing}"
+        raise ReadError(path, reason, "give three lengths in mm", code="geometry")
+    return spacing
 
 
 def _check_forms(sform: Affine, qform: Affine, path: Path, notes: list[str]) -> None:

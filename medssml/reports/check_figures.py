@@ -74,11 +74,11 @@ def _traces(picture: Picture) -> NDArray[np.uint8]:
         spread = float(np.quantile(np.abs(traces), 0.98)) or 1.0
         time = np.linspace(0, picture.seconds, traces.shape[1])
         for line, trace in enumerate(traces):
-            axes.plot(time, trace / (2 * spread) - line, color=ACCENT, linewidth=0.6)
-            axes.axhline(-line, color=FAINT, linewidth=0.4, zorder=0)
+            axes.plot(time, trace / (2 * spread) - line, color=ACCENT, linewidth=0.9)
+            axes.axhline(-line, color=FAINT, linewidth=0.8, zorder=0)
         axes.set(yticks=[], xlim=(0, picture.seconds), ylim=(-len(traces), 1))
-        axes.tick_params(labelsize=7)
-        axes.set_xlabel("s", fontsize=7)
+        axes.tick_params(labelsize=13)
+        axes.set_xlabel("s", fontsize=13)
         figure.set_dpi(100)
         figure.canvas.draw()
         return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]

@@ -126,7 +126,7 @@ def _kind(group: Sequence[Problem]) -> list[str]:
 def anonymous(text: str, problems: Iterable[Problem]) -> str:
     """`text` without what is quoted from the table or from a file, and without ids and file names."""
     hidden = [part for p in problems for part in (p.file, p.file.rsplit("/", 1)[-1], p.study_id)]
-    return words.without_names(re.sub(r"'[^']*'", "(…)", text), hidden)
+    return words.without_names(re.sub(r"'(?!(?:train|val|test)')[^']*'", "(…)", text), hidden)
 
 
 def odd_files(check: Check, manifest: Manifest, examined: Examined, workers: int) -> Section:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medssml.readers.ct import read_ct
+from medssml.readers.nifti import Given
 from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
 
 #: HU where nothing was measured; below it nothing is stored.
@@ -56,13 +57,17 @@ class CTTransform(Transform):
     def settings(self) -> dict[str, Any]:
         return {"spacing": self.spacing, "size": self.size, "margin": self.margin}
 
-    def prepare(self, source: Source) -> Prepared:
+    def prepare(self, source: Source, given: Given | None = None) -> Prepared:
         """{"hu": (X, Y, Z) int16 HU with `margin` on every side, "notes"}; -1024 outside the scan.
+
+        Args:
+            source: a file, or a folder with one DICOM series.
+            given: what the table says where the header of the file is blank.
 
         Raises:
             ReadError: the volume cannot be used.
         """
-        volume = read_ct(source)
+        volume = read_ct(source, given)
         shape = tuple(n + 2 * self.margin for n in self.size)
         array, affine, centre = crop_to_field(volume.array, volume.affine, self.spacing, shape)
         array, affine = thin(array, affine, self.spacing)
