@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.data.fingerprints import nearest_copies
+from medssml.data.fingerprints import ENOUGH, nearest_copies, sign_codes
 from medssml.data.inspection import Inspection
 from medssml.data.limits import Limits
 from medssml.data.manifest import Manifest
@@ -112,19 +112,19 @@ def _alike(
     """Files whose fingerprints are those of an earlier file of another subject."""
     found = []
     for modality in manifest.modalities:
-        group = [cell for cell in cells if cell.modality == modality and inspected[cell.path].code is not None]
-        if not group:
+        group = [cell for cell in cells if cell.modality == modality and inspected[cell.path].features is not None]
+        if len(group) < ENOUGH:
             continue
         kind = modality_kind(modality)
         limit = int(getattr(limits, f"{kind}_near_bits"))
-        codes = [inspected[cell.path].code or b"" for cell in group]
+        codes = sign_codes(np.stack([inspected[cell.path].features for cell in group]))
         positions = [cell.position for cell in group]
         subjects = _numbers(manifest.subject_ids[positions])
         splits = _numbers(manifest.splits[positions])
         for later, earlier, bits in nearest_copies(codes, limit, subjects, splits):
             if kind == "report" and splits[later] == splits[earlier]:
                 continue
-            like = f"all but the same ({bits} of 256 bits differ) as"
+            like = f"all but the same ({bits} of 256 signs differ) as"
             found.append(Copy(group[later], group[earlier], like))
     return found
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.data.fingerprints import fingerprint
+from medssml.data.fingerprints import Features, fingerprint
 from medssml.data.limits import Limits
 from medssml.data.problems import Finding
 from medssml.readers import HEADERS, READERS, ReadError
@@ -36,13 +36,13 @@ class Job(NamedTuple):
 class Inspection(NamedTuple):
     """What was found.
 
-    findings: problems, whatever rows name the file. properties: name with its unit -> number. code: 32 bytes of
+    findings: problems, whatever rows name the file. properties: name with its unit -> number. features: (256,) of
     `fingerprint`, None in the fast pass and where there is too little to tell.
     """
 
     findings: list[Finding]
     properties: dict[str, float]
-    code: bytes | None = None
+    features: Features | None = None
 
 
 def inspect(job: Job, *, deep: bool, limits: Limits) -> Inspection:
@@ -53,8 +53,8 @@ def inspect(job: Job, *, deep: bool, limits: Limits) -> Inspection:
         except ReadError as error:
             return _unreadable(job, error, limits)
     properties = properties_of(job.kind, read)
-    code = fingerprint(job.kind, read) if deep else None
-    return Inspection(_noted(read.notes) + _out_of_limits(job.kind, read, limits), properties, code)
+    features = fingerprint(job.kind, read) if deep else None
+    return Inspection(_noted(read.notes) + _out_of_limits(job.kind, read, limits), properties, features)
 
 
 def _unreadable(job: Job, error: ReadError, limits: Limits) -> Inspection:

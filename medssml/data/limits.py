@@ -25,12 +25,11 @@ class Limits:
         file_seconds: s that one file may take; more quarantines it.
         file_memory_gib: GiB that reading one file may take (Linux).
         file_declared_gib: GiB that a header may declare, 2 at most, as in training; checked before anything is allocated.
-        ct_near_bits: of 256, in which two volumes of the same content may differ: `medssml.data.fingerprints`. 0 looks for
-            equal fingerprints alone.
-        xray_near_bits: as above. In the chest radiographs that it was set on, copies (JPEG, resized, brighter) differ in
-            27 bits or fewer, nine in ten of them in 21 or fewer; images of two people in 62 or more.
-        eeg_near_bits: as above. Resampled and filtered copies differ in up to 36 bits, other recordings in 83 or more.
-        report_near_bits: as above, of reports of `report_copy_words` words or more.
+        ct_near_bits: of the 256 signs of `medssml.data.fingerprints`, in how many two volumes of the same content may differ;
+            docs/check.md has what was measured.
+        xray_near_bits: as above, of radiographs.
+        eeg_near_bits: as above, of recordings.
+        report_near_bits: as above, of reports.
         report_copy_words: shorter reports that are the same in two subjects are called templates, not copies.
         drift: |Cliff's delta| between one source and the others from which a difference is listed; 0.474 is "large"
             (Romano et al. 2006), 1 is no overlap at all.

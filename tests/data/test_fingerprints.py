@@ -11,10 +11,11 @@ from medssml.data.fingerprints import (
     BITS,
     block_means,
     fingerprint,
-    frequency_bits,
+    frequencies,
     nearest_copies,
-    rhythm_bits,
-    word_bits,
+    rhythm,
+    sign_codes,
+    word_runs,
 )
 from medssml.data.limits import Limits
 from medssml.readers import parse_report
@@ -23,7 +24,7 @@ LIMITS = Limits()
 
 
 def differing(first, second):
-    return sum((a ^ b).bit_count() for a, b in zip(first, second, strict=True))
+    return int(((first > 0) != (second > 0)).sum())
 
 
 def scene(seed, shape):
@@ -35,7 +36,7 @@ def scene(seed, shape):
 
 def test_a_copy_of_an_image_is_near_and_another_is_far():
     image = scene(0, (300, 260))
-    code = frequency_bits(image, (16, 16))
+    code = frequencies(image, (16, 16))
     picture = Image.fromarray((image * 255).astype(np.uint8))
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=40)
@@ -46,22 +47,22 @@ def test_a_copy_of_an_image_is_near_and_another_is_far():
         "brighter": 0.2 + 0.5 * image,
     }
     for name, copy in copies.items():
-        assert differing(code, frequency_bits(copy, (16, 16))) <= LIMITS.xray_near_bits, name
-    others = [differing(code, frequency_bits(scene(seed, (300, 260)), (16, 16))) for seed in range(1, 20)]
+        assert differing(code, frequencies(copy, (16, 16))) <= LIMITS.xray_near_bits, name
+    others = [differing(code, frequencies(scene(seed, (300, 260)), (16, 16))) for seed in range(1, 20)]
     assert min(others) > 2 * LIMITS.xray_near_bits
 
 
 def test_a_copy_of_a_volume_is_near_and_another_is_far():
     volume = scene(0, (64, 60, 40)) * 1400 - 1000
-    code = frequency_bits(volume, (8, 8, 4))
+    code = frequencies(volume, (8, 8, 4))
     noisy = volume + np.random.default_rng(1).normal(0, 20, volume.shape)
     for copy in (noisy, np.round(volume), ndimage.zoom(volume, 0.8, order=1)):
-        assert differing(code, frequency_bits(copy, (8, 8, 4))) <= LIMITS.ct_near_bits
-    assert differing(code, frequency_bits(scene(5, (64, 60, 40)), (8, 8, 4))) > 2 * LIMITS.ct_near_bits
+        assert differing(code, frequencies(copy, (8, 8, 4))) <= LIMITS.ct_near_bits
+    assert differing(code, frequencies(scene(5, (64, 60, 40)), (8, 8, 4))) > 2 * LIMITS.ct_near_bits
 
 
 def test_a_constant_has_no_fingerprint():
-    assert frequency_bits(np.full((20, 20), 3.0), (16, 16)) is None
+    assert frequencies(np.full((20, 20), 3.0), (16, 16)) is None
 
 
 def test_means_of_blocks_are_means():
@@ -81,25 +82,25 @@ def recording(seed, seconds=60, sfreq=256):
 
 def test_a_copy_of_a_recording_is_near_and_another_is_far():
     eeg = recording(0)
-    code = rhythm_bits(eeg, 256)
+    code = rhythm(eeg, 256)
     copies = {
-        "half the rate": rhythm_bits(signal.resample_poly(eeg, 1, 2, axis=1), 128),
-        "millivolt": rhythm_bits(eeg / 2, 256),
-        "longer": rhythm_bits(np.concatenate([eeg, eeg], axis=1)[:, : 62 * 256], 256),
+        "half the rate": rhythm(signal.resample_poly(eeg, 1, 2, axis=1), 128),
+        "millivolt": rhythm(eeg / 2, 256),
+        "longer": rhythm(np.concatenate([eeg, eeg], axis=1)[:, : 62 * 256], 256),
     }
     for name, copy in copies.items():
         assert differing(code, copy) <= LIMITS.eeg_near_bits, name
-    assert min(differing(code, rhythm_bits(recording(s), 256)) for s in range(1, 20)) > 2 * LIMITS.eeg_near_bits
-    assert rhythm_bits(eeg[:, : 5 * 256], 256) is None
+    assert min(differing(code, rhythm(recording(s), 256)) for s in range(1, 20)) > 2 * LIMITS.eeg_near_bits
+    assert rhythm(eeg[:, : 5 * 256], 256) is None
 
 
 def test_a_report_keeps_its_fingerprint_under_another_layout_but_not_under_other_words():
     text = "FINDINGS: " + " ".join(f"word{n}" for n in range(120))
-    code = word_bits(text)
-    assert word_bits(text.upper().replace(" ", "\n")) == code
-    assert differing(code, word_bits(text.replace("word60", "new"))) <= LIMITS.report_near_bits
+    code = word_runs(text)
+    np.testing.assert_array_equal(word_runs(text.upper().replace(" ", "\n")), code)
+    assert differing(code, word_runs(text.replace("word60", "new"))) <= LIMITS.report_near_bits
     other = "FINDINGS: " + " ".join(f"other{n}" for n in range(120))
-    assert differing(code, word_bits(other)) > 3 * LIMITS.report_near_bits
+    assert differing(code, word_runs(other)) > 3 * LIMITS.report_near_bits
     assert fingerprint("report", parse_report("No acute findings.")) is None  # nothing to tell it by
 
 
@@ -111,9 +112,22 @@ def test_the_nearest_copy_is_of_another_subject_and_rather_of_another_split(rows
     bits[30] = bits[3]  # the same split, nearer
     bits[31] = bits[3] ^ np.eye(1, BITS, 7, dtype=np.uint8)[0]  # another split
     bits[35] = bits[12]  # the same subject
-    codes = [np.packbits(row).tobytes() for row in bits]
+    codes = sign_codes(bits.astype(np.float16))[:1]
     subjects, splits = np.arange(40), np.zeros(40, np.int64)
     subjects[35], splits[31] = subjects[12], 1
     assert list(nearest_copies(codes, 4, subjects, splits)) == [(30, 3, 0), (31, 3, 1)]
     splits[3] = 1  # now 30, and no more 31, is a leak
     assert list(nearest_copies(codes, 4, subjects, splits)) == [(30, 3, 0), (31, 30, 1)]
+
+
+def test_what_all_images_share_makes_no_copies_of_them():
+    """Forty chests: one anatomy, and a little of their own; and a copy of one of them."""
+    shared = 3 * scene(0, (200, 200))
+    chests = [shared + scene(seed, (200, 200)) for seed in range(1, 41)]
+    copy = 0.5 * ndimage.gaussian_filter(chests[7], 1) + 0.1
+    features = np.stack([frequencies(image, (16, 16)) for image in [*chests, copy]])
+    subjects, splits = np.arange(41), np.zeros(41, np.int64)
+    plain = list(nearest_copies(sign_codes(features)[:1], LIMITS.xray_near_bits, subjects, splits))
+    assert len(plain) > 3  # signs alone take them for each other
+    found = list(nearest_copies(sign_codes(features), LIMITS.xray_near_bits, subjects, splits))
+    assert [pair[:2] for pair in found] == [(40, 7)]
