@@ -117,7 +117,8 @@ def _alike(
             continue
         kind = modality_kind(modality)
         limit = int(getattr(limits, f"{kind}_near_bits"))
-        codes = sign_codes(np.stack([inspected[cell.path].features for cell in group]))
+        features = [found for cell in group if (found := inspected[cell.path].features) is not None]
+        codes = sign_codes(np.stack(features))
         positions = [cell.position for cell in group]
         subjects = _numbers(manifest.subject_ids[positions])
         splits = _numbers(manifest.splits[positions])

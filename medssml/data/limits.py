@@ -87,5 +87,5 @@ def read_limits(path: Path | None, overrides: Sequence[str] = ()) -> Limits:
         ConfigError: an unknown key or a wrong value, with line, key and the nearest right name.
     """
     read: dict[str, Any] = load_config(path, Limits, overrides)
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
     return Limits(**values)
