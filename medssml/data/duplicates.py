@@ -117,7 +117,7 @@ def _alike(
             continue
         kind = modality_kind(modality)
         limit = int(getattr(limits, f"{kind}_near_bits"))
-        features = [found for cell in group if (found := inspected[cell.path].features) is not None]
+        features = [one for cell in group if (one := inspected[cell.path].features) is not None]
         codes = sign_codes(np.stack(features))
         positions = [cell.position for cell in group]
         subjects = _numbers(manifest.subject_ids[positions])
