@@ -26,7 +26,19 @@ _PUBLIC = {
     "Task": "medssml.model",
     "load": "medssml.predictor",
 }
-_VERBS = ("check", "demo", "doctor", "embed", "evaluate", "finetune", "impact", "predict", "pretrain", "report")
+_VERBS = (
+    "check",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "finetune",
+    "impact",
+    "predict",
+    "prepare",
+    "pretrain",
+    "report",
+)
 _PUBLIC.update({verb: f"medssml.verbs.{verb}" for verb in _VERBS})
 
 __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604

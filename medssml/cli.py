@@ -44,6 +44,11 @@ VERBS = {
     "check": Verb(
         "every problem of a manifest and its files, before any training", "check cohort/manifest.csv", ("manifest",)
     ),
+    "prepare": Verb(
+        "read and resample every file once, so that training only loads and crops",
+        "prepare --config configs/smoke/pretrain.yaml --manifest cohort/manifest.csv",
+    ),
+    "cache": Verb("list, verify or clear a cache of prepared studies", "cache ls --cache runs/cache", ("action",)),
     "pretrain": Verb(
         "learn from studies without labels",
         "pretrain --config configs/smoke/pretrain.yaml --manifest cohort/manifest.csv --out runs/pretrain",

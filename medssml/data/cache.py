@@ -12,13 +12,14 @@ import logging
 import mmap
 import os
 import struct
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medssml.readers.inflate import crc32
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -90,8 +91,11 @@ class Cache:
             raise ValueError("this cache has no folder; build it as Cache(folder)")
         return self.folder / key[:2] / f"{key[2:]}.safetensors"
 
-    def get(self, key: str, make: Callable[[], Arrays]) -> Entry:
+    def get(self, key: str, make: Callable[[], Arrays], about: Mapping[str, Any] | None = None) -> Entry:
         """The entry `key`; where there is none, or a damaged one, `make()` is stored and returned.
+
+        Args:
+            about: modality, class and settings of what prepares it, for those who look after the folder.
 
         Raises:
             OSError: no space or no permission, with what is needed. And whatever `make` raises.
@@ -109,7 +113,7 @@ class Cache:
             pass
         except DamagedEntry as damage:
             _log.warning("cache entry %s is damaged (%s): it is made again", key, damage)
-        write_entry(path, make())
+        write_entry(path, make(), about)
         self._checked.discard(key)
         return self._keep(key, self._read(key, path))
 
@@ -176,8 +180,11 @@ def content_hash(arrays: Arrays) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def write_entry(path: Path, arrays: Arrays) -> None:
+def write_entry(path: Path, arrays: Arrays, about: Mapping[str, Any] | None = None) -> None:
     """Writes one safetensors file, whole or not at all, with a checksum of header and values.
+
+    Args:
+        about: how the arrays were prepared.
 
     Raises:
         OSError: no space or no permission. TypeError: an array of a type that is not stored.
@@ -194,6 +201,8 @@ def write_entry(path: Path, arrays: Arrays) -> None:
         offset = end
     values = b"".join(body)
     meta = {"format": str(FORMAT), "content": str(content_hash(arrays)), "crc32": str(_checksum(layout, values))}
+    if about is not None:
+        meta["about"] = json.dumps(about, sort_keys=True)
     header = json.dumps({"__metadata__": meta, **layout}).encode()
     header += b" " * (-len(header) % 8)
     _write(path, struct.pack("<Q", len(header)) + header + values)
@@ -244,4 +253,4 @@ def _view(values: memoryview, place: dict[str, Any]) -> NDArray[Any]:
 
 
 def _checksum(layout: dict[str, Any], values: bytes | memoryview) -> int:
-    return zlib.crc32(values, zlib.crc32(json.dumps(layout, sort_keys=True).encode()))
+    return crc32(values, crc32(json.dumps(layout, sort_keys=True).encode()))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssml.data.given import given_columns
 from medssml.data.table import ManifestError, refuse
 
 REQUIRED = ("subject_id", "study_id")
@@ -45,7 +46,8 @@ def check_columns(path: Path, columns: list[str], declared: Sequence[str] | None
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise refuse(path, 1, twice[0], "the table has this column twice; fix: remove or rename one")
-    known = {*REQUIRED, *MODALITIES, *(declared or ()), "split", "report_text"}
+    modalities = (*MODALITIES, *(declared or ()))
+    known = {*REQUIRED, *modalities, *given_columns(modalities), "split", "report_text"}
     problems: list[tuple[int | None, str | None, str]] = []
     for name in columns:
         miss = None if name in known or name.lower() in _WORDS - {*known} else near_miss(name, known)

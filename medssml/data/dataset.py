@@ -14,13 +14,17 @@ from medssml.batch import Inputs
 from medssml.data.cache import Arrays, Cache, Entry
 from medssml.data.collate import Sample
 from medssml.data.columns import in_order
+from medssml.data.engines import Recipe
 from medssml.data.keys import generator, study_key
 from medssml.data.manifest import Manifest
 from medssml.data.splits import hash64
 
 
 class Transform(Protocol):
-    """What a dataset asks of a transform; `medssml.transforms` has them, a class of your own will do."""
+    """What a dataset asks of a transform; `medssml.transforms` has them, a class of your own will do.
+
+    One that reads a CT is also handed what the table gives for a blank header: `prepare(source, given)`.
+    """
 
     def prepare(self, source: Path | str) -> Arrays: ...
 
@@ -59,7 +63,8 @@ class StudyDataset(Dataset[Sample]):
         self.seed, self.train = int(seed), train
         self.modalities = in_order(transforms)
         self.reading: torch.Tensor | None = None
-        self._specs = {m: self.transforms[m].spec() for m in self.modalities}
+        self.recipes = {m: Recipe(m, self.transforms[m], self.transforms[m].spec()) for m in self.modalities}
+        self.given = {m: manifest.given(m) for m in self.modalities}
         self._keys: dict[tuple[int, str], str] = {}
         self._present = {
             m: manifest.present[:, manifest.modalities.index(m)] for m in self.modalities if m in manifest.modalities
@@ -112,7 +117,9 @@ class StudyDataset(Dataset[Sample]):
         """
         where = (index, modality)
         if where not in self._keys:
-            self._keys[where] = self.cache.key(self._specs[modality], self.source(index, modality))
+            spec, given = self.recipes[modality].spec, self.given[modality][index]
+            spec = spec if given is None else {**spec, "given": given._asdict()}
+            self._keys[where] = self.cache.key(spec, self.source(index, modality))
         return self._keys[where]
 
     def source(self, index: int, modality: str) -> Path | str:
@@ -132,7 +139,8 @@ class StudyDataset(Dataset[Sample]):
         Raises:
             StudyError: the file cannot be used. OSError: the cache cannot be written.
         """
-        return self.cache.get(self._checked_key(index, modality), lambda: self._make(index, modality))
+        key, about = self._checked_key(index, modality), self.recipes[modality].about
+        return self.cache.get(key, lambda: self._make(index, modality), about)
 
     def _checked_key(self, index: int, modality: str) -> str:
         try:
@@ -142,7 +150,7 @@ class StudyDataset(Dataset[Sample]):
 
     def _make(self, index: int, modality: str) -> Arrays:
         try:
-            return self.transforms[modality].prepare(self.source(index, modality))
+            return self.recipes[modality].make(self.source(index, modality), self.given[modality][index])
         except (ValueError, KeyError, OSError, MemoryError) as error:
             raise self.error(index, modality, reason_of(error)) from error
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssml.encoders import TextEncoder
-from medssml.losses import global_sum
+from medssml.losses import all_gather_rows
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
+from medssml.objectives.normalise import GatheredNorm
 from medssml.objectives.step import Step
 
 #: Multiplier of the hash of a pair of words; any odd number far from a power of two will do.
@@ -24,21 +25,21 @@ MOMENTUM, RARE = 0.02, 1e-6
 class BagOfWords(Objective):
     """Each named modality alone predicts which words, and which pairs of neighbouring words, the report of its study has.
 
-        loss = mean over studies and modalities of  -sum_w t_w log softmax(W x_m + b + log f)_w,   t = 1 / |bag| on the bag
+        loss = mean over studies and modalities of  -sum_w t_w log softmax(W n(x_m) + b + log f)_w,   t = 1 / |bag| on the bag
 
     Joulin et al. 2016 (visual features from weakly supervised data), with hashed pairs as in fastText (Joulin et al.
     2017): "marked spiculation" is more than its words. A report is a set of weak labels, and all of them are asked for in
     every step, without a pass through the text encoder; one W for all modalities puts what says the same at the same
     place, so that a modality that knows little learns its directions from one that knows more.
     f is the running frequency of the words: what all reports say is known from the first step, and no feature has to
-    serve as a constant until b, which moves by a learning rate a step, has come that far.
+    serve as a constant until b, which moves by a learning rate a step, has come that far. n is a batch normalisation over
+    all ranks (`GatheredNorm`).
 
     Args:
         model: the model.
         modalities: which predict.
         report: whose words are predicted; its encoder is a `TextEncoder`.
         pairs: hash buckets for pairs of words; 0 for single words only.
-        dropout: of the features of x_m.
         weight: in the sum of objectives.
     """
 
@@ -49,7 +50,6 @@ class BagOfWords(Objective):
         modalities: Sequence[str],
         report: str = "report",
         pairs: int = 2048,
-        dropout: float = 0.0,
         weight: float = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
@@ -65,7 +65,7 @@ class BagOfWords(Objective):
         self.words, self.pairs = encoder.vocab_size, pairs
         self.register_buffer("special", torch.tensor(sorted(set(encoder.special_ids.values()))), persistent=False)
         self.special: Tensor
-        self.dropout = nn.Dropout(dropout)
+        self.norms = nn.ModuleDict({name: GatheredNorm(model.dim) for name in self.modalities})
         self.predict = nn.Linear(model.dim, self.words + pairs)
         size = self.words + pairs
         self.register_buffer("frequency", torch.full((size,), 1.0 / size))
@@ -75,22 +75,20 @@ class BagOfWords(Objective):
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, the mean over all predictions of all ranks, and "loss/MODALITY"."""
-        asked = step.batch.rows(self.report)
-        inputs = cast(dict[str, Tensor], step.batch.inputs.get(self.report, {}))
-        none = asked.new_zeros(0, 1)
-        bags = self.bags(inputs.get("input_ids", none), inputs.get("attention_mask", none))
+        bags = self._bags_of_all(step)
         self._follow(bags)
-        totals, counts, logged = [], [], {}
-        for name in self.modalities:
-            total, count = self._ask(step, name, asked, bags)
-            totals.append(global_sum(total))
-            counts.append(global_sum(count))
-            if counts[-1] > 0:
-                logged[f"loss/{name}"] = (totals[-1] / counts[-1]).detach()
-        count = torch.stack(counts).sum()
+        found = {name: self._ask(step, name, bags) for name in self.modalities}
+        count = sum(len(losses) for losses in found.values())
         if count == 0:
             return None
-        return {"loss": torch.stack(totals).sum() / count, **logged}
+        logged = {f"loss/{name}": losses.detach().mean() for name, losses in found.items() if len(losses)}
+        return {"loss": torch.cat(list(found.values())).sum() / count, **logged}
+
+    def _bags_of_all(self, step: Step) -> Tensor:
+        """(n_report of all ranks, words + pairs)."""
+        inputs = cast(dict[str, Tensor], step.batch.inputs.get(self.report, {}))
+        none = step.batch.subject.new_zeros(0, 1)
+        return all_gather_rows(self.bags(inputs.get("input_ids", none), inputs.get("attention_mask", none)))
 
     def bags(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(n, words + pairs) share of each word and pair; zero for a report without a word.
@@ -111,24 +109,20 @@ class BagOfWords(Objective):
         """Takes the bags of all ranks into the running frequency; nothing in evaluation mode."""
         if not self.training:
             return
-        count = global_sum((bags.sum(1) > 0).sum().to(self.frequency.dtype))
-        total = global_sum(bags.sum(0).to(self.frequency.dtype))
-        if count == 0:
+        said = bags[bags.sum(1) > 0]
+        if len(said) == 0:
             return
         self.batches += 1
-        self.frequency.lerp_(total / count, max(MOMENTUM, 1.0 / (1 + int(self.batches))))
+        self.frequency.lerp_(said.mean(0).to(self.frequency.dtype), max(MOMENTUM, 1.0 / (1 + int(self.batches))))
 
-    def _ask(self, step: Step, name: str, asked: Tensor, bags: Tensor) -> tuple[Tensor, Tensor]:
-        """This rank's sum of losses of the modality, and of how many studies."""
-        none = self.predict.bias.new_zeros(()), asked.new_zeros(())
-        if name not in step.encoded or len(asked) == 0:
-            return none
-        # Position among the modality's rows of each study that has a report with a word too.
-        column = step.present[:, step.model.modalities.index(name)]
-        own = (column.long().cumsum(0) - 1)[asked]
-        both = column[asked] & (bags.sum(1) > 0)
-        if not both.any():
-            return none
-        logits = self.predict(self.dropout(step.encoded[name].pooled[own[both]]))
+    def _ask(self, step: Step, name: str, bags: Tensor) -> Tensor:
+        """(n,) losses of the studies of all ranks that have the modality and a report with a word."""
+        present, columns = step.everyone.present, step.model.modalities
+        has, reported = present[:, columns.index(name)], present[:, columns.index(self.report)]
+        worded = reported.clone()
+        worded[reported] = bags.sum(1) > 0
+        # All rows of the modality count in its normalisation, also those of studies without a report.
+        x = self.norms[name](step.pooled_of_all(name))
+        logits = self.predict(x[(has & worded)[has]])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) + (self.frequency + RARE).log()
-        return F.cross_entropy(logits, bags[both].to(logits.dtype), reduction="sum"), both.sum()
+        return F.cross_entropy(logits, bags[(has & worded)[reported]].to(logits.dtype), reduction="none")

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssml.losses import InfoNCE, all_gather_rows, info_nce
+from medssml.losses import InfoNCE, info_nce
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.objectives.normalise import GatheredNorm
 from medssml.objectives.step import Step
 
 #: Bounds of 1 / temperature, those of CLIP.
@@ -52,7 +53,8 @@ class CrossModalContrast(Objective):
     A study's modality m looks for the same study's n among all n of the batch, those of studies without m included.
     Every term counts the same, so a pair of modalities weighs by how many studies have both: a pair that two studies
     have, in which chance is right half of the time, cannot drown one that thirty have. Studies of one subject, and
-    studies that share an identical input in m or n ("No acute findings."), are not each other's negatives.
+    studies that share an identical input in m or n ("No acute findings."), are not each other's negatives. The embeddings
+    are batch-normalised over all ranks before they are projected (`GatheredNorm`).
 
     References: [1] Radford et al. 2021 (CLIP). [2] Zhang et al. 2022 (ConVIRT), for radiographs and reports.
 
@@ -76,15 +78,15 @@ class CrossModalContrast(Objective):
     ) -> None:
         super().__init__(model, weight=weight)
         self.pairs = _pairs(model.modalities, pairs)
-        self.width = model.dim
         modalities = [name for name in model.modalities if any(name in pair for pair in self.pairs)]
+        self.norms = nn.ModuleDict({name: GatheredNorm(model.dim) for name in modalities})
         self.heads = nn.ModuleDict({name: ProjectionHead(model.dim, dim) for name in modalities})
         self.scale = LogitScale(temperature, learned=learn_temperature)
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, temperature, and per pair the share of studies whose match is the nearest candidate."""
-        # Every rank projects and gathers every modality, in the same order, also one that it has no rows of.
-        embeddings = {name: all_gather_rows(self._project(step, name)) for name in self.heads}
+        # Every rank gathers and projects every modality, in the same order, also one that it has no rows of.
+        embeddings = {name: self._project(step, name) for name in self.heads}
         scale = self.scale()
 
         terms = {pair: self._contrast(step, embeddings, pair, scale) for pair in self.pairs}
@@ -101,12 +103,8 @@ class CrossModalContrast(Objective):
         return out
 
     def _project(self, step: Step, modality: str) -> Tensor:
-        """(n_m, dim) unit vectors, float32 or better; no rows where no study of this rank has the modality."""
-        if modality in step.encoded:
-            pooled = step.encoded[modality].pooled
-        else:
-            pooled = next(self.heads[modality].parameters()).new_zeros(0, self.width)
-        projected = self.heads[modality](pooled)
+        """(n_m of all ranks, dim) unit vectors, float32 or better."""
+        projected = self.heads[modality](self.norms[modality](step.pooled_of_all(modality)))
         return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
 
     def _contrast(self, step: Step, embeddings: dict[str, Tensor], pair: tuple[str, str], scale: Tensor) -> InfoNCE:

@@ -59,6 +59,7 @@ class Step:
         self.model = model
         self.batch = model.align(batch)
         self.seed = seed
+        self._gathered: dict[str, Tensor] = {}
 
     @property
     def present(self) -> Tensor:
@@ -74,6 +75,19 @@ class Step:
     def fused(self) -> Fused:
         """All that is present of each study."""
         return self.model.fuse(self.encoded, self.present)
+
+    def pooled_of_all(self, modality: str) -> Tensor:
+        """(n_m of all ranks, D) pooled of a modality, float32 or better; every rank asks for it, also one without rows.
+
+        What is computed from it is computed by every rank in full: see `losses.gather`.
+        """
+        if modality not in self._gathered:
+            if modality in self.encoded:
+                mine = self.encoded[modality].pooled
+            else:
+                mine = next(self.model.project[modality].parameters()).new_zeros(0, self.model.dim)
+            self._gathered[modality] = all_gather_rows(mine.to(torch.promote_types(mine.dtype, torch.float32)))
+        return self._gathered[modality]
 
     @cached_property
     def everyone(self) -> Studies:

@@ -7,10 +7,13 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 MAX_BYTES = 2 * 1024**3
 """The largest array, in bytes, that a file may declare: 2 GiB. Checked before anything is allocated."""
+
+_declared_limit: ContextVar[int] = ContextVar("declared_limit", default=MAX_BYTES)
 
 
 class ReadError(ValueError):
@@ -100,8 +103,19 @@ def require_file(path: str | Path) -> Path:
     return path
 
 
+@contextmanager
+def declaring_at_most(size: int) -> Iterator[None]:
+    """Lowers `MAX_BYTES` to `size` bytes for what is read inside, in this thread."""
+    token = _declared_limit.set(min(size, MAX_BYTES))
+    try:
+        yield
+    finally:
+        _declared_limit.reset(token)
+
+
 def declared_bytes(path: Path, shape: Sequence[int], itemsize: int) -> int:
-    """Bytes of an array of `shape`, checked against `MAX_BYTES` before anything is allocated.
+    """Bytes of an array of `shape`, checked against `MAX_BYTES`, or what was set in its place, before anything
+    is allocated.
 
     Raises:
         ReadError: a dimension below 1, or more than the limit.
@@ -109,10 +123,11 @@ def declared_bytes(path: Path, shape: Sequence[int], itemsize: int) -> int:
     if any(n < 1 for n in shape):
         raise ReadError(path, f"declares an array of {' x '.join(map(str, shape))}")
     size = math.prod(int(n) for n in shape) * itemsize
-    if size > MAX_BYTES:
+    limit = _declared_limit.get()
+    if size > limit:
         raise ReadError(
             path,
-            f"declares {human(size)}, limit {human(MAX_BYTES)}",
+            f"declares {human(size)}, limit {human(limit)}",
             "check the header, or crop the data",
             code="too_large",
         )

@@ -1,7 +1,7 @@
 """NIfTI-1 and -2, plain or gzipped: the header without the voxels, and the voxels with the CRC verified.
 
-nibabel decodes the header; the stream is read here, because nibabel stops before the end of it and so never compares
-the gzip checksum: a flipped bit would decode to wrong voxels, silently.
+nibabel decodes the header; the voxels are read here, because nibabel stops before the end of a stream and so never
+compares the gzip checksum: a flipped bit would decode to wrong voxels, silently.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
 from medssml.readers.geometry import Affine, check_affine, check_spacing, spacing_of
+from medssml.readers.inflate import CHUNK, GZIP_MAGIC, inflate, inflated_length
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-GZIP_MAGIC = b"\x1f\x8b"
-_CHUNK = 1 << 18
-_SPARE = 1 << 20
 MAX_OFFSET = 1 << 26
 """Last byte at which voxels may start: extensions of a header are small."""
 _REEXPORT = "export the volume again from its source"
@@ -91,7 +89,7 @@ def nifti_voxels(layout: Layout) -> NDArray[Any]:
         ReadError: the stream ends early, holds more than it declares, or its checksum does not match.
     """
     if layout.compressed:
-        stream = inflate(layout.path, layout.offset + layout.nbytes)
+        stream = inflate(layout.path, layout.offset + layout.nbytes, _REEXPORT)
         values = stream[layout.offset :].view(layout.dtype)
     else:
         count = layout.nbytes // layout.dtype.itemsize
@@ -101,58 +99,9 @@ def nifti_voxels(layout: Layout) -> NDArray[Any]:
     return values.reshape(layout.shape, order="F")
 
 
-def inflate(path: Path, size: int) -> NDArray[np.uint8]:
-    """(size,) first bytes of a gzip file, which is read to its end so that every member's CRC is verified.
-
-    Raises:
-        ReadError: truncated, damaged, or more than 1 MiB longer than `size`.
-    """
-    out = np.empty(size, np.uint8)
-    _drain(path, out)
-    return out
-
-
-def _drain(path: Path, out: NDArray[np.uint8]) -> int:
-    """Fills `out` with the first bytes of a gzip file, reads the rest for its checksum; returns the length of all."""
-    view, size = out.data, out.size
-    written = total = 0
-    decoder = zlib.decompressobj(31)
-    with path.open("rb") as file:
-        pending = file.read(_CHUNK)
-        while pending:
-            try:
-                piece = decoder.decompress(pending, 1 << 20)
-            except zlib.error as error:
-                raise ReadError(
-                    path, f"gzip stream is damaged after {human(total)} ({error})", code="damaged"
-                ) from error
-            kept = min(len(piece), size - written)
-            view[written : written + kept] = piece[:kept]
-            written += kept
-            total += len(piece)
-            if total > size + _SPARE:
-                reason = f"gzip stream holds more than the {human(size)} its header declares"
-                raise ReadError(path, reason, _REEXPORT, code="damaged")
-            pending, decoder = _next_input(decoder, file.read)
-    if not decoder.eof or written < size:
-        raise ReadError(
-            path, f"gzip stream is truncated: {total:,} of {size:,} bytes", "copy the file again", code="truncated"
-        )
-    return total
-
-
-def _next_input(decoder: Any, read: Any) -> tuple[bytes, Any]:
-    """What the decoder sees next; after a member's end, a new decoder for the member that follows, if any."""
-    if not decoder.eof:
-        return decoder.unconsumed_tail or read(_CHUNK), decoder
-    rest = decoder.unused_data or read(_CHUNK)
-    rest = rest.lstrip(b"\0")
-    return (rest, zlib.decompressobj(31)) if rest[:2] == GZIP_MAGIC else (b"", decoder)
-
-
 def _header_block(path: Path) -> tuple[bytes, bool]:
     with path.open("rb") as file:
-        head = file.read(_CHUNK)
+        head = file.read(CHUNK)
     if head[:2] != GZIP_MAGIC:
         return head[:540], False
     try:
@@ -252,14 +201,31 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
         affine = _blank_affine(header, steps, notes, given, path)
     check_affine(affine, path)
     if stated:
+        _note_made_up(affine, notes)
+    # steps of 1 mm from an origin of 0 are what a library writes when it is told no geometry: as good as blank
+    unmeasured = stated and given.spacing is not None and np.allclose(np.abs(affine), np.eye(4))
+    if unmeasured:
+        affine = affine @ np.diag([*_given_spacing(given, path), 1.0])
+    elif stated:
         _check_steps(affine, steps, path)
         if given.spacing is not None:
             _check_steps(affine, np.asarray(given.spacing, np.float64), path, "the table")
     if sform_code > 0 and qform is not None and np.isfinite(qform).all():
         _check_forms(affine, qform, path, notes)
-    affine = _to_mm(affine, int(header["xyzt_units"]) & 7 if stated or given.spacing is None else 2, notes)
+    in_mm = given.spacing is not None and (unmeasured or not stated)
+    affine = _to_mm(affine, 2 if in_mm else int(header["xyzt_units"]) & 7, notes)
     check_spacing(spacing_of(affine), path)
     return affine
+
+
+def _note_made_up(affine: Affine, notes: list[str]) -> None:
+    """A scanner's origin is never 0 in all three axes to the last digit; what converters write without a geometry is."""
+    signs = tuple(np.sign(np.diag(affine)[:3]))
+    if np.count_nonzero(affine) == 4 and signs in ((1, 1, 1), (-1, -1, 1)):
+        reason = (
+            "the identity for an orientation and 0 for an origin: a converter wrote them, left and right are uncertain"
+        )
+        notes.append(Flag(reason))
 
 
 def _blank_affine(
@@ -269,15 +235,21 @@ def _blank_affine(
     notes.append(Flag("the header states no orientation (both codes are 0): x taken to grow to the left"))
     if given.spacing is None:
         return np.array(header.get_base_affine(), np.float64)
-    spacing = np.asarray(given.spacing, np.float64)
-    if spacing.shape != (3,) or not np.isfinite(spacing).all() or spacing.min() <= 0:
-        reason = f"has no geometry, and the table gives spacing {given.spacing}"
-        raise ReadError(path, reason, "give three lengths in mm", code="geometry")
+    spacing = _given_spacing(given, path)
     if np.isfinite(steps).all() and steps.min() > 0 and not np.allclose(steps, 1.0):
         _check_steps(np.diag([*steps, 1.0]), spacing, path, "the table")
     affine = np.diag([-1.0, 1.0, 1.0, 1.0]) @ np.diag([*spacing, 1.0])  # as nibabel does without a form
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(header["dim"][1:4], np.float64) - 1) / 2)
     return affine
+
+
+def _given_spacing(given: Given, path: Path) -> NDArray[np.float64]:
+    """(3,) mm that the table gives."""
+    spacing = np.asarray(given.spacing, np.float64)
+    if spacing.shape != (3,) or not np.isfinite(spacing).all() or spacing.min() <= 0:
+        reason = f"has no geometry, and the table gives spacing {given.spacing}"
+        raise ReadError(path, reason, "give three lengths in mm", code="geometry")
+    return spacing
 
 
 def _check_forms(sform: Affine, qform: Affine, path: Path, notes: list[str]) -> None:
@@ -338,7 +310,7 @@ def _check_length(layout: Layout) -> str:
     if stored == expected % 2**32:
         return ""
     # several members or padding are legal too: only the whole stream can tell
-    return _spare(layout, _inflated_length(layout.path, expected) - expected)
+    return _spare(layout, inflated_length(layout.path, expected, _REEXPORT) - expected)
 
 
 def _spare(layout: Layout, spare: int) -> str:
@@ -348,8 +320,3 @@ def _spare(layout: Layout, spare: int) -> str:
         reason = f"holds {human(spare)} more than the shape {' x '.join(map(str, layout.shape))} in its header needs"
         raise ReadError(layout.path, reason, _REEXPORT, code="damaged")
     return Flag(f"{spare:,} bytes after the voxels ignored")
-
-
-def _inflated_length(path: Path, size: int) -> int:
-    """Bytes of a gzip stream, its CRC verified, which has at least `size` of them."""
-    return _drain(path, np.empty(size, np.uint8))

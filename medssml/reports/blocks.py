@@ -41,6 +41,14 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """Small pictures side by side: (address of the image data, what is seen)."""
+
+    kind: ClassVar[str] = "gallery"
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of texts under column names; `left` is how many columns hold words, the others hold numbers."""
 
@@ -68,7 +76,7 @@ class Row:
     blocks: Sequence[Block]
 
 
-Block: TypeAlias = Text | Heading | Facts | Plot | Table | Fold | Row
+Block: TypeAlias = Text | Heading | Facts | Plot | Gallery | Table | Fold | Row
 
 
 @dataclass(frozen=True)

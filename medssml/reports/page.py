@@ -45,6 +45,11 @@ def write_report(run: str | Path, out: str | Path | None = None, *, only: Sequen
     folder = Path(run)
     path = folder / "report.html" if out is None else Path(out)
     text = render(read_results(folder), folder.resolve().name, only=only)
+    return write_whole(path, text)
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Writes a page, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -73,9 +78,23 @@ def render(results: Results, title: str, *, only: Sequence[str] | None = None) -
 
 
 def html(
-    title: str, sections: Sequence[Section], missing: Sequence[tuple[str, str, str]] = (), facts: Block | None = None
+    title: str,
+    sections: Sequence[Section],
+    missing: Sequence[tuple[str, str, str]] = (),
+    facts: Block | None = None,
+    *,
+    about: str = "Report of a run.",
+    made_from: str = " from the result files of this run",
 ) -> str:
-    """Sections as a page. missing: (section, file, verb that writes it). facts: shown under the title."""
+    """Sections as a page.
+
+    Args:
+        title, sections: of the page.
+        missing: (section, file, verb that writes it).
+        facts: shown under the title.
+        about: a sentence under the title.
+        made_from: the end of "Made by medssml", in the last line.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     import medssml
@@ -85,7 +104,15 @@ def html(
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     template = environment.get_template("report.html.j2")
-    return template.render(title=title, sections=sections, missing=missing, facts=facts, version=medssml.__version__)
+    return template.render(
+        title=title,
+        sections=sections,
+        missing=missing,
+        facts=facts,
+        about=about,
+        made_from=made_from,
+        version=medssml.__version__,
+    )
 
 
 def _made(make: Callable[[Results], Section | None], results: Results, name: str) -> Section | None:

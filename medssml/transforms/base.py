@@ -6,7 +6,6 @@ stores what it returns. `__call__` is fast: crop, augment, scale. Plain tensors 
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -30,12 +29,11 @@ NOTES = "notes"
 class Transform(Configured):
     """One modality's road from a file to a tensor.
 
-    Subclasses name in `libraries` the packages whose version changes what `prepare` returns, raise `revision` when their
-    own code does, and name in `imports` the modules that are slow to import.
+    Subclasses name in `libraries` the packages whose version changes what `prepare` returns, and raise `revision` when
+    their own code does.
     """
 
     libraries: tuple[str, ...] = ("numpy",)
-    imports: tuple[str, ...] = ()
     revision: int = 1
 
     def prepare(self, source: Source) -> Prepared:
@@ -64,11 +62,6 @@ class Transform(Configured):
             "versions": versions,
         }
         return json.loads(json.dumps(spec))
-
-    def warm_up(self) -> None:
-        """Imports what `prepare` will need, so that processes forked afterwards do not have to."""
-        for module in self.imports:
-            importlib.import_module(module)
 
     def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> None:
         """Learns what must be learned from the training split, such as a vocabulary. Nothing by default.

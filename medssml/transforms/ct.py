@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medssml.readers.ct import read_ct
+from medssml.readers.nifti import Given
 from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
 
 #: HU where nothing was measured; below it nothing is stored.
@@ -32,8 +33,8 @@ class CTTransform(Transform):
         jitter: most HU that training shifts all values by, and the same share of the window in contrast.
     """
 
-    libraries = ("numpy", "nibabel", "pydicom", "monai", "torch")
-    imports = ("monai.data", "monai.transforms")
+    libraries = ("numpy", "nibabel", "pydicom")
+    revision = 2
 
     def __init__(
         self,
@@ -56,13 +57,17 @@ class CTTransform(Transform):
     def settings(self) -> dict[str, Any]:
         return {"spacing": self.spacing, "size": self.size, "margin": self.margin}
 
-    def prepare(self, source: Source) -> Prepared:
+    def prepare(self, source: Source, given: Given | None = None) -> Prepared:
         """{"hu": (X, Y, Z) int16 HU with `margin` on every side, "notes"}; -1024 outside the scan.
+
+        Args:
+            source: a file, or a folder with one DICOM series.
+            given: what the table says where the header of the file is blank.
 
         Raises:
             ReadError: the volume cannot be used.
         """
-        volume = read_ct(source)
+        volume = read_ct(source, given)
         shape = tuple(n + 2 * self.margin for n in self.size)
         array, affine, centre = crop_to_field(volume.array, volume.affine, self.spacing, shape)
         array, affine = thin(array, affine, self.spacing)
@@ -164,35 +169,61 @@ def resample(
 ) -> tuple[NDArray[np.int16], float]:
     """One linear resampling to a grid of `shape` voxels of `spacing` mm about `centre`, along the volume's own axes.
 
+    The grid is parallel to the volume, so that linear interpolation falls apart into one matrix per axis.
+
     Returns:
         (X, Y, Z) int16 HU, -1024 outside; and the share of the grid that lies inside the volume.
     """
-    from monai.data import MetaTensor
-    from monai.transforms import Compose, ResampleToMatchd
-
-    grid = np.eye(4)
-    grid[:3, :3] = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) * np.array(spacing)
-    grid[:3, 3] = centre - grid[:3, :3] @ ((np.array(shape) - 1) / 2)
-    # Zero is what lies outside: so the values count from OUTSIDE while they are resampled.
-    raised = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32) - OUTSIDE)[None]
-    chain = Compose([ResampleToMatchd("ct", "grid", mode="bilinear", padding_mode="border", dtype=torch.float32)])
-    study = {
-        "ct": MetaTensor(raised, affine=torch.from_numpy(affine)),
-        "grid": MetaTensor(torch.empty(1, *shape), affine=torch.from_numpy(grid)),
-    }
-    values = chain(study)["ct"].as_tensor()[0].numpy()
-    inside = _inside(array.shape, np.linalg.inv(affine) @ grid, shape)
-    hu = np.clip(np.rint(values) + OUTSIDE, OUTSIDE, np.iinfo(np.int16).max)
-    return np.where(inside, hu, OUTSIDE).astype(np.int16), float(inside.mean())
+    where = _places(affine, centre, spacing, shape)
+    inside = [_inside(n, places) for n, places in zip(array.shape, where, strict=True)]
+    hu = np.full(shape, OUTSIDE, np.int16)
+    if all(part.stop > part.start for part in inside):
+        weights = [_weights(n, p[part]) for n, p, part in zip(array.shape, where, inside, strict=True)]
+        values = _interpolated(array, weights)
+        np.clip(np.rint(values, out=values), OUTSIDE, np.iinfo(np.int16).max, out=values)
+        hu[tuple(inside)] = values
+    share = [(part.stop - part.start) / n for part, n in zip(inside, shape, strict=True)]
+    return hu, float(np.prod(share))
 
 
-def _inside(source: tuple[int, ...], step: Affine, shape: Sequence[int]) -> NDArray[np.bool_]:
-    """(X, Y, Z) which grid points lie in the volume, edges of the outer voxels included; axes are parallel."""
-    axes = []
-    for axis, (n, count) in enumerate(zip(source, shape, strict=True)):
-        where = step[axis, axis] * np.arange(count) + step[axis, 3]
-        axes.append((where >= -0.5 - 1e-6) & (where <= n - 0.5 + 1e-6))
-    return axes[0][:, None, None] & axes[1][None, :, None] & axes[2][None, None, :]
+def _places(
+    affine: Affine, centre: NDArray[np.float64], spacing: Sequence[float], shape: Sequence[int]
+) -> list[NDArray[np.float64]]:
+    """Per axis, where the grid's points lie, in voxels of the volume."""
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    middle = np.linalg.solve(affine[:3, :3], centre - affine[:3, 3])
+    axes = zip(middle, spacing, zooms, shape, strict=True)
+    return [at + (np.arange(n) - (n - 1) / 2) * mm / zoom for at, mm, zoom, n in axes]
+
+
+def _inside(n: int, places: NDArray[np.float64]) -> slice:
+    """Which places lie in a volume of `n` voxels, the edges of the outer voxels included."""
+    first, end = np.searchsorted(places, [-0.5 - 1e-6, n - 0.5 + 1e-6])
+    return slice(int(first), int(end))
+
+
+def _weights(n: int, places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(m, n) matrix that interpolates n voxels at m places; beyond the outer voxels' centres their value holds."""
+    held = np.clip(places, 0, n - 1)
+    low = np.minimum(held.astype(int), max(n - 2, 0))
+    share = held - low
+    matrix = np.zeros((len(places), n), np.float32)
+    rows = np.arange(len(places))
+    matrix[rows, low] = 1 - share
+    matrix[rows, np.minimum(low + 1, n - 1)] += share
+    return matrix
+
+
+def _interpolated(array: NDArray[Any], weights: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """(X, Y, Z) values of `array` at the places of `weights`, one matrix per axis."""
+    # Axes from the slowest to the fastest in memory: one copy, and no strided product. Each product puts its axis last,
+    # so that the three together turn a volume as NIfTI stores it, X fastest, into (X, Y, Z).
+    order = sorted(range(3), key=lambda axis: -abs(array.strides[axis]))
+    slow, middle, fast = (weights[axis] for axis in order)
+    values = np.ascontiguousarray(array.transpose(order), dtype=np.float32)
+    values = np.matmul((values @ fast.T).swapaxes(1, 2), middle.T)
+    values = values.reshape(len(values), -1).T @ slow.T
+    return values.reshape(len(fast), len(middle), len(slow)).transpose(np.argsort(order[::-1]))
 
 
 def _moved(affine: Affine, first: NDArray[np.int64]) -> Affine:

@@ -44,7 +44,6 @@ class EEGTransform(Transform):
     """
 
     libraries = ("numpy", "scipy", "mne")
-    imports = ("mne.io", "scipy.fft")
 
     def __init__(
         self,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medssml.verbs import console
 
 if TYPE_CHECKING:
-    from medssml.data.checks import Problem
+    from medssml.data.checks import Accounting, Examined, Limits, Problem
     from medssml.data.manifest import Manifest
+
+_KINDS_SHOWN = 4
+_DIFFERENCES_SHOWN = 8
 
 
 def check(
@@ -19,6 +22,10 @@ def check(
     *,
     deep: bool = False,
     problems: Path | None = None,
+    report: Path | None = None,
+    limits: Path | None = None,
+    overrides: Sequence[str] = (),
+    source: str | None = None,
     data_root: Path | None = None,
     allow_outside: bool = False,
     workers: int = 2,
@@ -28,48 +35,88 @@ def check(
 
     Args:
         manifest: CSV or Parquet, one row per study.
-        deep: decode every file instead of its header.
+        deep: decode every file instead of its header, and look for copies that are the same to the eye.
         problems: where the list goes; default problems.csv in the current folder.
+        report: where an HTML page goes: problems, coverage, distributions, differences between sources, odd files.
+        limits: YAML file of what counts as odd and of what a file may cost; docs/check.md lists the keys.
+        overrides: any key of the limits, as KEY=VALUE; may be given several times.
+        source: column that says where a study comes from; default source, site, hospital ... where there is one.
         data_root: what file names are relative to; default the manifest's folder.
         allow_outside: accept paths that leave the data root.
-        workers: threads.
+        workers: processes.
         hash_ids: codes in the place of study ids and files, for a list that leaves the site; see docs/privacy.md.
 
     Returns:
-        exit code: 0, 3 where the table is refused, 4 where more than 1 % of the rows (at least 5) are quarantined.
+        exit code: 0, 3 where the table is refused, 4 where more rows are quarantined than the limit (1 %, at least 5).
     """
-    from medssml.data.checks import Limits, account, check_manifest, read_studies, write_problems
+    from medssml.data.checks import account, examine, read_studies, write_problems
+    from medssml.data.distributions import source_column
+    from medssml.data.limits import read_limits
     from medssml.data.redaction import redacted
     from medssml.privacy import pseudonyms
 
-    limits = Limits()
+    allowed = read_limits(limits, overrides)
     studies = read_studies(manifest, data_root, allow_outside=allow_outside)
-    found = list(studies.problems)
+    found, examined = list(studies.problems), None
     if studies.manifest is not None:
-        found += check_manifest(studies.manifest, deep=deep, workers=workers, limits=limits, progress=_progress)
+        column = source_column(studies.manifest, source)
+        with _progress() as progress:
+            examined = examine(studies.manifest, deep, workers, allowed, progress)
+        found += examined.problems
         _show_coverage(studies.manifest)
+        _show_problems(found)
+        _show_drift(studies.manifest, examined, column, allowed)
+    else:
+        _show_problems(found)
     accounting = account(studies.rows, found)
-    _show_problems(found)
-    console.say(
+    target = Path("problems.csv") if problems is None else Path(problems)
+    written = write_problems(redacted(found, pseudonyms(hash_ids)), target)
+    console.say(f"{_sums(accounting)}; {len(found):,} problem{'s' * (len(found) != 1)} listed in {written}")
+    if report is not None:
+        from medssml.reports.check_page import Check, write_check_page
+
+        result = Check(studies.manifest, examined, found, accounting, allowed, source, deep)
+        page = write_check_page(report, result, workers)
+        console.say(f"page: {page}")
+    return _verdict(found, accounting, allowed)
+
+
+def _sums(accounting: Accounting) -> str:
+    return (
         f"{accounting.rows:,} rows: {accounting.accepted:,} accepted, {accounting.quarantined:,} quarantined, "
         f"{accounting.refused:,} refused"
     )
-    target = Path("problems.csv") if problems is None else Path(problems)
-    written = write_problems(redacted(found, pseudonyms(hash_ids)), target)
-    console.say(f"{len(found):,} problem{'s' * (len(found) != 1)} listed in {written}")
+
+
+def _verdict(found: Sequence[Problem], accounting: Accounting, limits: Limits) -> int:
+    """The exit code, said in words where it is not 0."""
     if any(problem.action == "refused" for problem in found):
         console.warn("the table is refused: training on it will not start")
         return 3
     if limits.too_many(accounting):
-        allowed = max(limits.quarantined_rows, int(limits.quarantined_share * accounting.rows))
+        allowed = limits.allowed(accounting.rows)
         console.warn(f"{accounting.quarantined:,} rows are quarantined, the limit is {allowed:,}")
         return 4
     return 0
 
 
-def _progress(done: int, total: int) -> None:
-    if done == total or done % 1000 == 0:
-        console.say(f"{done:,} of {total:,} files checked")
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line now and then elsewhere."""
+    if not console.on_terminal():
+        yield lambda done, total: console.say(f"{done:,} of {total:,} files") if done == total else None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("files"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # no thread of its own beside the processes that are forked: drawn when a file is done
+    with Progress(*columns, console=console.rich_console(), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task("files", total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, refresh=done == total or done % max(1, total // 200) == 0)
+
+        yield advance
 
 
 def _show_coverage(manifest: Manifest) -> None:
@@ -85,17 +132,43 @@ def _show_coverage(manifest: Manifest) -> None:
 
 
 def _show_problems(found: Sequence[Problem]) -> None:
-    """One line per kind of problem, the grave ones first, with the first case of each."""
-    from medssml.data.checks import ACTIONS
+    """A few lines per kind of problem, the grave ones first, each with its first case."""
+    from medssml.data.problems import grouped
 
-    groups: dict[tuple[int, str, str, str], list[Problem]] = defaultdict(list)
-    for problem in found:
-        groups[ACTIONS.index(problem.action), problem.action, problem.column, problem.code].append(problem)
     console.say("")
-    for (_, action, column, code), group in sorted(groups.items(), key=lambda item: (item[0], -len(item[1]))):
+    shown: dict[tuple[str, str, str], int] = {}
+    for group in grouped(found):
         first = group[0]
-        where = f"row {first.row}" + (f", {first.file}" if first.file else "") if first.row else "table"
-        console.say(f"{action:<11} {len(group):>6,} x {column or '-'} {code}")
-        console.say(f"{'':<11} {where}: {first.problem}; fix: {first.fix}")
-    if groups:
+        kind = first.action, first.column, first.code
+        shown[kind] = shown.get(kind, 0) + 1
+        if shown[kind] > _KINDS_SHOWN:
+            continue
+        row = f"row {first.row}" + (f", {first.file}" if first.file else "") if first.row else "table"
+        console.say(f"{first.action:<11} {len(group):>6,} x {first.column or '-'} {first.code}")
+        console.say(f"{'':<11} {row}: {first.problem}; fix: {first.fix}")
+    for (action, column, code), kinds in shown.items():
+        if kinds > _KINDS_SHOWN:
+            more = kinds - _KINDS_SHOWN
+            console.say(f"{action:<11} {more:>6,} more kinds of {column or '-'} {code}: see the list")
+    if shown:
+        console.say("")
+
+
+def _show_drift(manifest: Manifest, examined: Examined, column: str | None, limits: Limits) -> None:
+    """Properties by which a source, or a split, can be told from the others."""
+    from medssml.data.distributions import drift, labels, properties
+
+    found = properties(examined.files) + labels(manifest)
+    for name in filter(None, (column, "split")):
+        differences = drift(found, manifest.table[name], limits)
+        if not differences:
+            continue
+        console.say(f"differences between values of {name!r}, by Cliff's delta (1 = no overlap):")
+        rows = [
+            (d.modality, d.name, d.source, d.files, f"{d.median:.4g}", f"{d.elsewhere:.4g}", round(d.delta, 2))
+            for d in differences[:_DIFFERENCES_SHOWN]
+        ]
+        console.table(rows, ("modality", "what", name, "files", "median", "elsewhere", "delta"))
+        if len(differences) > _DIFFERENCES_SHOWN:
+            console.say(f"and {len(differences) - _DIFFERENCES_SHOWN} more: --report FILE shows them all")
         console.say("")

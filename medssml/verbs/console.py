@@ -40,6 +40,18 @@ def say(text: str = "") -> None:
         print(text, file=_stream(), flush=True)
 
 
+def on_terminal() -> bool:
+    """Whether somebody looks at what is said, so that a bar may move."""
+    return _stream().isatty() and not _mode.quiet
+
+
+def rich_console() -> Any:
+    """A `rich` console on the stream where things are said."""
+    from rich.console import Console
+
+    return Console(file=_stream())
+
+
 def warn(text: str) -> None:
     """One line that is shown with ``--quiet`` too."""
     print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import os
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -9,11 +11,13 @@ import numpy as np
 import pytest
 from edfio import Edf, EdfSignal
 from PIL import Image
+from scipy import ndimage
 
 from medssml.data.checks import Limits, account, check_manifest, read_studies, write_problems
 from medssml.data.manifest import Manifest
 from medssml.verbs.check import check
 
+AFFINE = np.array([[-4, 0, 0, 46], [0, -4, 0, 45], [0, 0, 5, -300], [0, 0, 0, 1.0]])
 HEADER = "subject_id,study_id,split,ct,xray,eeg,report,label_x"
 
 
@@ -21,7 +25,7 @@ def write_files(root: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(4):
         volume = rng.integers(-1000, 400, (24, 24, 12)).astype(np.int16)
-        nib.save(nib.Nifti1Image(volume, np.diag([4, 4, 5, 1.0])), root / f"{number}.nii.gz")
+        nib.save(nib.Nifti1Image(volume, AFFINE), root / f"{number}.nii.gz")
         Image.fromarray(rng.integers(0, 256, (80, 70), np.uint8)).save(root / f"{number}.png")
         signal = EdfSignal(rng.normal(0, 20, 1000), 100, label="Cz", physical_dimension="uV")
         Edf([signal]).write(root / f"{number}.edf")
@@ -76,7 +80,7 @@ def test_every_fault_in_one_go(root, deep):
 
 
 def test_only_the_deep_pass_sees_what_is_in_the_voxels(root):
-    nib.save(nib.Nifti1Image(np.full((24, 24, 12), 7, np.int16), np.diag([4, 4, 5, 1.0])), root / "2.nii.gz")
+    nib.save(nib.Nifti1Image(np.full((24, 24, 12), 7, np.int16), AFFINE), root / "2.nii.gz")
     path = manifest(root, "p2,s2,train,2.nii.gz,,,,")
     assert found(path) == {}
     assert found(path, deep=True) == {(2, "ct", "units"): "quarantined"}
@@ -106,20 +110,22 @@ def test_one_file_in_two_splits_is_a_leak(root):
     rows = ["p0,s0,train,,0.png,,0.txt,", "p1,s1,test,,copy.png,,copy.txt,", "p2,s2,train,,0.png,,0.txt,"]
     assert found(manifest(root, *rows)) == {
         (3, "xray", "leak"): "flagged",
-        (3, "report", "leak"): "flagged",
+        (3, "report", "template"): "flagged",
         (4, "xray", "duplicate"): "flagged",  # two subjects may have the same words, never the same image
-        (4, "report", "leak"): "flagged",
+        (4, "report", "template"): "flagged",
     }
+    words = Limits(report_copy_words=3)
+    assert found(manifest(root, *rows), limits=words)[3, "report", "leak"] == "flagged"
 
 
 def test_one_file_named_by_many_rows_is_read_once(root, monkeypatch):
     calls = []
-    from medssml.data import checks
+    from medssml.data import inspection
 
-    monkeypatch.setitem(checks.HEADERS, "xray", lambda path: calls.append(path) or _raise(path))
+    monkeypatch.setitem(inspection.HEADERS, "xray", lambda path: calls.append(path) or _raise(path))
     rows = [f"p0,s{i},train,,0.png,,," for i in range(5)]
-    problems = check_manifest(Manifest.read(manifest(root, *rows)))
-    assert len(calls) == 1 and len(problems) == 5
+    problems = check_manifest(Manifest.read(manifest(root, *rows)), workers=0)
+    assert len(calls) == 1 and [p.code for p in problems] == ["several", *["unreadable"] * 5]
 
 
 def _raise(path):
@@ -191,3 +197,108 @@ def test_what_may_identify_somebody_is_counted_and_never_quoted(root: Path) -> N
     ]  # fmt: skip
     assert found[0].problem == "may identify somebody: date x 1, phone number x 1, name x 1"
     assert not any("Zwetschge" in str(problem) for problem in found)
+
+
+# What only the whole cohort shows
+
+
+def smooth(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 8)
+    return (values - values.min()) / np.ptp(values)
+
+
+def test_the_same_picture_in_another_format_and_size_is_a_leak(root):
+    for number in range(32):
+        Image.fromarray((255 * smooth(number, (200, 180))).astype(np.uint8)).save(root / f"{number}.png")
+    Image.open(root / "0.png").resize((150, 160)).save(root / "again.jpg", quality=90)
+    rows = [f"p{i},s{i},train,,{i}.png,,," for i in range(32)]
+    path = manifest(root, *rows, "q0,t0,test,,again.jpg,,,", "p0,t1,train,,again.jpg,,,")
+    problems = check_manifest(Manifest.read(path), deep=True)
+    # row 35: its own subject's image is no fault, but it is also, byte for byte, that of row 34 in the test split
+    assert {(p.row, p.column, p.code) for p in problems if p.row} == {(34, "xray", "leak"), (35, "xray", "leak")}
+    (leak,) = [p for p in problems if p.row == 34]
+    assert "file of row 2 (train here test)" in leak.problem
+    assert not {key for key in found(path) if key[0] == 34}  # bytes alone do not show it
+    assert (34, "xray", "leak") not in found(path, deep=True, limits=Limits(xray_near_bits=0))
+
+
+def test_a_file_that_takes_too_long_is_quarantined_and_the_others_are_checked(root, monkeypatch):
+    from medssml.data import inspection
+
+    sound = inspection.HEADERS["xray"]
+    monkeypatch.setitem(inspection.HEADERS, "xray", lambda p: time.sleep(20) if p.name == "1.png" else sound(p))
+    path = manifest(root, *[f"p{i},s{i},train,,{i}.png,,," for i in range(4)])
+    assert found(path, limits=Limits(file_seconds=0.5)) == {(3, "xray", "budget"): "quarantined"}
+
+
+def test_a_declared_size_over_the_limit_is_quarantined(root):
+    path = manifest(root, *SOUND[:1])
+    assert found(path, limits=Limits(file_declared_gib=1e-6)) == {
+        (2, "ct", "too_large"): "quarantined",
+        (2, "xray", "too_large"): "quarantined",
+        (2, "eeg", "too_large"): "quarantined",
+    }
+
+
+def test_an_orientation_that_nobody_measured_is_flagged_beside_values_that_are_not_hu(root):
+    values = np.random.default_rng(0).integers(0, 255, (40, 40, 20)).astype(np.int16)
+    for name, signs in (("ras", (1, 1, 1)), ("lps", (-1, -1, 1))):
+        nib.save(nib.Nifti1Image(values, np.diag([*(4 * np.array(signs)), 1.0])), root / f"{name}.nii.gz")
+    path = manifest(root, "p0,s0,train,ras.nii.gz,,,,", "p1,s1,train,lps.nii.gz,,,,", "p2,s2,train,0.nii.gz,,,,")
+    assert found(path, deep=True) == {
+        (2, "ct", "units"): "quarantined",
+        (2, "ct", "odd"): "flagged",
+        (3, "ct", "units"): "quarantined",
+        (3, "ct", "odd"): "flagged",
+    }
+
+
+def test_several_images_of_a_subject_are_one_line(root):
+    path = manifest(root, *[f"p{i // 2},s{i},train,,{i}.png,,," for i in range(3)])
+    assert found(path) == {(0, "xray", "several"): "flagged"}
+    (several,) = check_manifest(Manifest.read(path))
+    assert several.problem == "1 of 2 subjects have several (2 studies, up to 2 each)"
+
+
+def test_a_column_of_files_that_nobody_reads_is_named(root):
+    path = root / "m.csv"
+    path.write_text("subject_id,study_id,xray,chest_lateral,url\np0,s0,0.png,1.png,a/b\np1,s1,2.png,,c/d\n")
+    assert found(path) == {(0, "chest_lateral", "unused"): "flagged"}
+
+
+def test_a_kind_of_problem_is_one_group(root):
+    from medssml.data.problems import Problem, grouped
+
+    texts = [
+        "gap 5.0 mm after slice 5",
+        "gap 7.5 mm after slice 12",
+        "'a.dcm': is empty",
+        "'b.dcm': is empty",
+        "is tilted",
+    ]
+    problems = [Problem(n, "s", "ct", "f", "geometry", text, "quarantined", "fix") for n, text in enumerate(texts)]
+    assert [len(group) for group in grouped(problems)] == [2, 2, 1]
+
+
+def cpu_seconds() -> float:
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+@pytest.mark.slow
+def test_ten_thousand_rows_pass_the_fast_check_in_ten_seconds(root):
+    rows = []
+    for number in range(10_000):
+        name = f"{number % 4}.{('nii.gz', 'png', 'edf', 'txt')[number % 4]}"
+        folder = root / f"{number // 500}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}_{name}").hardlink_to(root / name)
+        cells = ["", "", "", ""]
+        cells[number % 4] = f"{folder.name}/{number}_{name}"
+        rows.append(f"p{number},s{number},train,{','.join(cells)},")
+    path = manifest(root, *rows)
+    started = cpu_seconds()
+    problems = check_manifest(Manifest.read(path))
+    # of all processes together: on an idle core, no more than this passes on the clock
+    assert cpu_seconds() - started < 10
+    assert {p.code for p in problems} <= {"duplicate", "template"}

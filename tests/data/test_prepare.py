@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from medssml.data.cache import Cache
+from medssml.data.cache import Cache, read_entry
 from medssml.data.dataset import StudyDataset
+from medssml.data.engines import MissingExtra, on_ray
 from medssml.data.manifest import Manifest
-from medssml.data.prepare import fit_training, prepare_all
+from medssml.data.prepare import fit_training, prepare_all, to_prepare
 
 
 @pytest.fixture
@@ -45,25 +49,100 @@ def test_a_second_pass_prepares_nothing(dataset: StudyDataset, transforms: dict)
     assert transforms["xray"].prepared == 26
 
 
-class _Deadly:
-    """Kills its process at one file, stalls at another."""
+def _deadly(kills: tuple[str, ...] = ("x6.txt", "x9.txt"), stalls: str = "x12.txt") -> Any:
+    """A transform that kills its process at some files, stalls at another and refuses those that say "bad".
 
-    def spec(self) -> dict[str, str]:
-        return {}
+    Its class is local: so it travels by value, and the processes need not import this module, and torch with it, within
+    the time that the test allows.
+    """
 
-    def prepare(self, source: Path) -> dict[str, np.ndarray]:
-        if source.name == "x6.txt":
-            os._exit(137)
-        if source.name == "x12.txt":
-            time.sleep(60)
-        return {"values": np.zeros(1, np.uint8)}
+    class Deadly:
+        def spec(self) -> dict[str, str]:
+            return {}
+
+        def prepare(self, source: Path) -> dict[str, np.ndarray]:
+            if source.name in kills:
+                os._exit(137)
+            if source.name == stalls:
+                time.sleep(600)
+            if source.read_text().startswith("bad"):
+                raise ValueError("it says that it is bad")
+            return {"values": np.zeros(1, np.uint8)}
+
+    return Deadly()
 
 
-def test_a_file_that_kills_or_stalls_a_process_is_found(plain: Manifest, tmp_path: Path) -> None:
-    dataset = StudyDataset(plain.filter(range(15)), {"xray": _Deadly()}, Cache(tmp_path / "cache"))  # type: ignore[dict-item]
-    problems = prepare_all(dataset, workers=2, timeout_s=1)
-    assert [p.file for p in problems] == ["x6.txt", "x12.txt"]
-    assert "killed the process" in problems[0].problem
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_kills_a_process_costs_that_file_alone(plain: Manifest, tmp_path: Path, workers: int) -> None:
+    dataset = StudyDataset(plain, {"xray": _deadly(stalls="")}, Cache(tmp_path / "cache"))
+    problems = prepare_all(dataset, workers=workers)
+    assert [p.file for p in problems] == ["x6.txt", "x9.txt"]
+    assert all("killed the process" in p.problem for p in problems)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 13 - 2
+    assert not list((tmp_path / "cache").glob(".reading-*"))
+
+
+@pytest.mark.slow
+def test_a_file_that_stalls_a_process_costs_that_file_alone(plain: Manifest, tmp_path: Path) -> None:
+    """The time is long beside the start of a process, on a busy machine too."""
+    dataset = StudyDataset(plain, {"xray": _deadly(kills=())}, Cache(tmp_path / "cache"))
+    problems = prepare_all(dataset, workers=2, timeout_s=20)
+    assert [(p.file, p.problem) for p in problems] == [("x12.txt", "reading it took more than 20 s")]
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 13 - 1
+
+
+def test_progress_ends_at_the_number_of_files(dataset: StudyDataset) -> None:
+    told: list[tuple[int, int]] = []
+    prepare_all(dataset, workers=0, progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 36) for done in range(1, 37)]
+
+
+def _pass(folder: Path, manifest: Path) -> None:
+    from tests.data.conftest import Bytes
+
+    dataset = StudyDataset(Manifest.read(manifest), {"xray": Bytes(), "report": Bytes()}, Cache(folder))
+    if prepare_all(dataset, workers=0):
+        raise RuntimeError("a file failed")
+
+
+def test_two_passes_at_once_fill_one_cache(plain: Manifest, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    passes = [context.Process(target=_pass, args=(tmp_path / "c", tmp_path / "manifest.csv")) for _ in range(2)]
+    for one in passes:
+        one.start()
+    for one in passes:
+        one.join(60)
+    assert [one.exitcode for one in passes] == [0, 0]
+    files = [path for path in (tmp_path / "c").rglob("*") if path.is_file()]
+    assert len(files) == 36 and all(read_entry(path).arrays for path in files)
+
+
+def test_without_ray_the_extra_is_named(dataset: StudyDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray.data", None)
+    with pytest.raises(MissingExtra, match=r"medssml\[ray\]") as caught:
+        prepare_all(dataset, engine="ray")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.slow
+def test_ray_prepares_and_a_file_that_kills_its_process_is_found(plain: Manifest, tmp_path: Path) -> None:
+    """On a Ray of one process on this machine. What its dead process takes with it is prepared without Ray."""
+    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    (plain.root / "x3.txt").write_text("bad file")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        sound = StudyDataset(plain, {"xray": _deadly(kills=(), stalls="")}, Cache(tmp_path / "sound"))
+        outcomes = list(on_ray(to_prepare(sound)[1], sound.recipes, sound.cache))
+        dataset = StudyDataset(plain, {"xray": _deadly(stalls="")}, Cache(tmp_path / "cache"))
+        problems = prepare_all(dataset, engine="ray", workers=1)
+    finally:
+        ray.shutdown()
+    assert sorted(o.position for o in outcomes) == sorted(np.flatnonzero(plain.present[:, 0]))
+    assert [o.reason for o in outcomes if o.reason] == ["ValueError: it says that it is bad"]
+    assert len(list((tmp_path / "sound").rglob("*.safetensors"))) == 13 - 1
+    assert [p.file for p in problems] == ["x3.txt", "x6.txt", "x9.txt"]
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 13 - 3
 
 
 def test_a_cache_that_cannot_be_written_stops_the_pass(dataset: StudyDataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from tests.readers.test_read_ct import (
 
 def large(values: np.ndarray, **header) -> nib.Nifti1Image:
     """A volume of 120 x 100 x 22 mm."""
-    return nib.Nifti1Image(values, np.diag([10.0, 10.0, 2.5, 1.0]), **header)
+    return nib.Nifti1Image(values, np.diag([10.0, 10.0, 2.5, 1.0]) + 40 * np.eye(4, k=3), **header)
 
 
 HU_FAULTS = {
@@ -100,6 +100,19 @@ def test_what_the_table_gives_must_not_contradict_the_header(tmp_path):
     _set_header(path, 112, struct.pack("<ff", 1.0, -24.0))
     with pytest.raises(ReadError, match="states 1 and -24 for its scale, the table 1.0 and -1024.0"):
         read_ct(path, Given(None, 1.0, -1024.0))
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1)])
+def test_an_identity_that_nobody_measured_keeps_its_axes_and_takes_the_steps_of_the_table(tmp_path, signs):
+    nib.save(nib.Nifti1Image(phantom(), np.diag([*signs, 1.0])), tmp_path / "a.nii")
+    volume = read_ct(tmp_path / "a.nii", Given((0.7, 0.8, 2.0)))
+    np.testing.assert_allclose(volume.spacing, (0.7, 0.8, 2.0))
+    np.testing.assert_array_equal(volume.array, phantom()[:: signs[0], :: signs[1]])
+    assert isinstance(volume.notes[0], Flag) and "left and right are uncertain" in volume.notes[0]
+    # a scanner's geometry has an origin
+    nib.save(nib.Nifti1Image(phantom(), np.diag([*signs, 1.0]) + np.eye(4, k=3) * 40), tmp_path / "b.nii")
+    with pytest.raises(ReadError, match=r"contradictory spacing: the affine says 1 x 1 x 1 mm, the table 0\.7"):
+        read_ct(tmp_path / "b.nii", Given((0.7, 0.8, 2.0)))
 
 
 def test_sform_and_qform_that_contradict_each_other(tmp_path):

@@ -89,6 +89,44 @@ def test_the_grid_is_centred_and_linear() -> None:
     np.testing.assert_allclose(hu, 10 * x - 7 * y + 4 * z, atol=0.51)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (2, 0, 1)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_it_is_what_monai_resamples(order: tuple[int, int, int], turned: bool) -> None:
+    """Against MONAI's general resampling, for an oblique volume too, however the volume lies in memory."""
+    from monai.data import MetaTensor
+    from monai.transforms import ResampleToMatch
+
+    rng = np.random.default_rng(0)
+    array = rng.integers(-1000, 1500, (30, 26, 14)).astype(np.int16)
+    laid = np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
+    turn = np.eye(3)
+    if turned:
+        turn[:2, :2] = [[math.cos(0.3), -math.sin(0.3)], [math.sin(0.3), math.cos(0.3)]]
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn @ np.diag([0.8, 1.3, 2.5]), [-20, 13, 5]
+    centre = affine[:3, :3] @ np.array([13.0, 11.5, 7.2]) + affine[:3, 3]
+    spacing, shape = (1.1, 0.9, 1.5), (24, 40, 18)
+    hu, inside = resample(laid, affine, centre, spacing, shape)
+
+    grid = np.eye(4)
+    grid[:3, :3] = turn * np.array(spacing)
+    grid[:3, 3] = centre - grid[:3, :3] @ ((np.array(shape) - 1) / 2)
+    volume = MetaTensor(torch.from_numpy(array.astype(np.float32))[None], affine=torch.from_numpy(affine))
+    like = MetaTensor(torch.empty(1, *shape), affine=torch.from_numpy(grid))
+    expected = ResampleToMatch("bilinear", "border", dtype=torch.float64)(volume, like)[0].numpy()
+    kept = hu != OUTSIDE
+    assert 0.5 < inside == kept.mean() < 1
+    np.testing.assert_allclose(hu[kept], expected[kept], atol=0.51)
+
+
+def test_a_volume_of_one_voxel_or_beside_the_grid() -> None:
+    one = np.full((1, 1, 1), 40, np.int16)
+    hu, inside = resample(one, np.eye(4), np.zeros(3), (0.5, 0.5, 0.5), (3, 3, 3))
+    assert (hu == 40).all() and inside == 1.0
+    hu, inside = resample(one, np.eye(4), np.array([50.0, 0, 0]), (1, 1, 1), (3, 3, 3))
+    assert (hu == OUTSIDE).all() and inside == 0.0
+
+
 def test_only_the_field_is_resampled_and_it_changes_nothing(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     array = rng.integers(-900, 200, (120, 110, 60)).astype(np.float32)
@@ -163,7 +201,7 @@ def test_what_the_cache_depends_on() -> None:
     assert base != CTTransform((1, 1, 1.5), (8, 8, 8)).spec()
     assert base != CTTransform((1, 1, 1), (8, 8, 9)).spec()
     assert base != CTTransform((1, 1, 1), (8, 8, 8), margin=5).spec()
-    assert set(base["versions"]) >= {"monai", "nibabel", "numpy"}
+    assert set(base["versions"]) >= {"nibabel", "numpy"}
 
 
 def test_it_is_its_config() -> None:

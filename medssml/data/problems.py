@@ -1,0 +1,96 @@
+"""What a check says: one line per problem, what becomes of the study, and where every row went."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import NamedTuple
+
+ACTIONS = ("refused", "quarantined", "flagged", "fixed")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line of problems.csv.
+
+    row: in the table's file, the header being row 1; 0 = the table as a whole. file: as the table names it.
+    action: refused (training does not start), quarantined (the study is left out), flagged (kept, worth a look),
+    fixed (put right while reading).
+    """
+
+    row: int
+    study_id: str
+    column: str
+    file: str
+    code: str
+    problem: str
+    action: str
+    fix: str
+
+
+class Accounting(NamedTuple):
+    """accepted + quarantined + refused = rows."""
+
+    rows: int
+    accepted: int
+    quarantined: int
+    refused: int
+
+
+class Finding(NamedTuple):
+    """What is wrong with one file, whatever rows name it."""
+
+    code: str
+    problem: str
+    action: str
+    fix: str
+
+
+def grouped(problems: Iterable[Problem]) -> list[list[Problem]]:
+    """Problems of one kind together, the grave kinds first, then the frequent ones.
+
+    One kind: action, column, code, and a text that is the same but for numbers, quotes and what
+    stands in parentheses.
+    """
+    groups: dict[tuple[str, str, str, str], list[Problem]] = {}
+    for problem in problems:
+        text = re.sub(r"'[^']*'|\([^)]*\)|[-\d.,]*\d", "#", problem.problem)
+        groups.setdefault((problem.action, problem.column, problem.code, text), []).append(problem)
+    return sorted(groups.values(), key=_gravity)
+
+
+def _gravity(group: Sequence[Problem]) -> tuple[int, int, str, int]:
+    """Sorts kinds: by what becomes of the study; leaks first, what is no fault of a file last; then by column and number."""
+    first = group[0]
+    urgency = {"leak": 0, "duplicate": 0, "template": 2, "several": 2}.get(first.code, 1)
+    return ACTIONS.index(first.action), urgency, first.column, -len(group)
+
+
+def account(rows: int, problems: Iterable[Problem]) -> Accounting:
+    """Where each of `rows` rows went; a refusal of the table as a whole refuses them all."""
+    problems = list(problems)
+    refused = {p.row for p in problems if p.action == "refused"}
+    quarantined = {p.row for p in problems if p.action == "quarantined"} - refused
+    if refused & {0, 1} or (refused and not rows):
+        return Accounting(rows, 0, 0, rows)
+    return Accounting(rows, rows - len(quarantined) - len(refused), len(quarantined), len(refused))
+
+
+def write_problems(problems: Iterable[Problem], path: str | Path) -> Path:
+    """problems.csv, whole or not at all; a header alone where there are none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [field.name for field in fields(Problem)]
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", newline="", dir=path.parent, suffix=".tmp", delete=False
+    ) as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**asdict(problem), "row": problem.row or ""} for problem in problems)
+    os.replace(file.name, path)
+    return path

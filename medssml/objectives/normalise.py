@@ -1,0 +1,30 @@
+"""Batch normalisation of what an objective sees, over the studies of all ranks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class GatheredNorm(nn.BatchNorm1d):
+    """(x - mean) / sd per feature over the rows of all ranks, differentiated; in evaluation by running statistics.
+
+    For the input of an objective's head (Chen et al. 2020, whose projection heads have it too). What all studies have in
+    common is most of an encoder's mean feature and lets a head neither tell studies apart nor name what is rare;
+    a gradient that passes through the statistics (Ioffe and Szegedy 2015) leaves the common part alone and moves only
+    what differs. Here, and not in the model, as a study's embedding must not depend on its batch.
+
+    Args:
+        dim: D.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, affine=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(n, D) from x (n, D), the rows of all ranks; fewer than two rows go by the running statistics."""
+        with torch.autocast(input.device.type, enabled=False):
+            if self.training and len(input) > 1:
+                return super().forward(input)
+            return F.batch_norm(input, self.running_mean, self.running_var, eps=self.eps)

@@ -1,0 +1,156 @@
+"""medssml prepare: the part of the transforms that never changes, once, for all studies of a manifest."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medssml.verbs import console
+from medssml.verbs.progress import Progress
+
+if TYPE_CHECKING:
+    from medssml.data.checks import Problem
+    from medssml.data.manifest import Manifest
+
+
+class Stopped(Exception):
+    """A signal came; what is prepared is kept."""
+
+    exit_code = 75
+
+
+def prepare(
+    *,
+    manifest: Path,
+    config: Path | None = None,
+    checkpoint: str | None = None,
+    cache: Path = Path("runs/cache"),
+    overrides: Sequence[str] = (),
+    engine: Literal["local", "ray"] = "local",
+    workers: int = 2,
+    timeout_s: float = 600.0,
+    problems: Path = Path("problems.csv"),
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Reads, resamples and filters every file once and keeps the result, so that training only loads and crops.
+
+    Training does so by itself where it has to; preparing beforehand finds every file that fails, and can use more
+    processes or machines. The same command run again prepares what is new; two may run at the same time.
+
+    Args:
+        manifest: the study table, CSV or Parquet.
+        config: a pretraining config: its transforms are used.
+        checkpoint: in place of a config, a run folder or model folder: the transforms of its model are used.
+        cache: folder of prepared studies; give the same one to the verbs that follow.
+        overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
+        engine: local, for processes on this machine; ray, for the machines of a Ray cluster (extra [ray]).
+        workers: processes on this machine; 0 for none beside this one.
+        timeout_s: s after which a file is given up.
+        problems: where the list of files that fail goes.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that classes may come from; may be given several times.
+
+    Returns:
+        files of the manifest, new (not in the cache before), prepared (in the cache now), quarantined studies, seconds;
+        exit_code 4 where more studies are quarantined than 1 %, at least 5.
+
+    Raises:
+        ValueError: neither or both of config and checkpoint. medssml.config.ConfigError: a wrong key or value.
+        medssml.data.table.ManifestError: a wrong table. medssml.data.engines.MissingExtra: no Ray. Stopped: by SIGTERM.
+    """
+    from medssml.data.cache import Cache
+    from medssml.data.checks import write_problems
+    from medssml.data.dataset import StudyDataset
+    from medssml.data.manifest import Manifest
+    from medssml.data.prepare import prepare_all
+
+    if workers < 0:
+        raise ValueError(f"--workers is {workers}; fix: 0 or more")
+    if not timeout_s > 0:
+        raise ValueError(f"--timeout-s is {timeout_s:g}; fix: more than 0")
+    transforms = _transforms(config, checkpoint, overrides, plugins)
+    table = Manifest.read(manifest, data_root, list(transforms), allow_outside)
+    dataset = StudyDataset(table, transforms, Cache(cache))
+    files = sum(len(dataset.present(index)) for index in range(len(dataset)))
+    progress, started = Progress("files"), time.monotonic()
+    with _stoppable():
+        found = prepare_all(dataset, workers=workers, timeout_s=timeout_s, engine=engine, progress=progress)
+    written = write_problems(found, problems)
+    result = {
+        "files": files,
+        "new": progress.total,
+        "prepared": files - len(found),
+        "quarantined": len({problem.row for problem in found}),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    _conclude(result, found, written, cache)
+    return {**result, "exit_code": 4} if _too_many(table, found) else result
+
+
+def _transforms(
+    config: Path | None, checkpoint: str | None, overrides: Sequence[str], plugins: Sequence[str]
+) -> Mapping[str, Any]:
+    """Modality -> transform, of a config or of a trained model."""
+    if (config is None) == (checkpoint is None):
+        raise ValueError("prepare needs the transforms of a config or of a model; fix: give --config or --checkpoint")
+    if checkpoint is not None:
+        from medssml.predictor import load_transforms
+
+        if overrides:
+            raise ValueError("--set changes a config, and --checkpoint has its transforms fixed; fix: leave out one")
+        return load_transforms(checkpoint, plugins)
+
+    from medssml.config import build, load_config
+    from medssml.transforms import Transform
+    from medssml.verbs.training_config import PretrainConfig
+
+    nodes = load_config(config, PretrainConfig, overrides, plugins)["transforms"]
+    return {name: build(node, Transform, plugins=plugins, at=f"transforms.{name}") for name, node in nodes.items()}
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Inside, SIGTERM ends the pass in an orderly way; outside the main thread Python allows no handler."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped("stopped by a signal, what is prepared is kept; fix: the same command continues")
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _conclude(result: Mapping[str, Any], found: Sequence[Problem], written: Path, cache: Path) -> None:
+    for problem in found[:10]:
+        console.warn(f"row {problem.row}, {problem.column}, {problem.file}: {problem.problem}; fix: {problem.fix}")
+    if len(found) > 10:
+        console.warn(f"and {len(found) - 10:,} more")
+    console.say(
+        f"{result['prepared']:,} of {result['files']:,} files prepared in {cache}, {result['new']:,} of them looked at now, "
+        f"in {console.duration(result['seconds'])}"
+    )
+    console.say(f"{len(found):,} problem{'s' * (len(found) != 1)} listed in {written}")
+
+
+def _too_many(table: Manifest, found: Sequence[Problem]) -> bool:
+    """Whether more studies are left out than training would accept without a word."""
+    from medssml.data.checks import Limits, account
+
+    accounting = account(len(table), found)
+    if not Limits().too_many(accounting):
+        return False
+    console.warn(f"{accounting.quarantined:,} of {accounting.rows:,} studies are quarantined: more than the limit")
+    return True

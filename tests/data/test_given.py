@@ -1,0 +1,99 @@
+"""Spacing and rescale from the table, for volumes whose headers are blank: used by all who read, refused where wrong."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medssml.data.cache import Cache
+from medssml.data.checks import check_manifest
+from medssml.data.dataset import StudyDataset, StudyError
+from medssml.data.manifest import Manifest, ManifestError
+from medssml.readers.nifti import Given
+from medssml.transforms import CTTransform
+
+HEADER = "subject_id,study_id,split,ct,ct_spacing,ct_slope,ct_intercept"
+
+
+def write(root, *rows, header=HEADER):
+    path = root / "manifest.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    """a.nii.gz: stored as a scanner does, 1024 above HU, without geometry; b.nii.gz: 2 x 2 x 4 mm, in HU."""
+    rng = np.random.default_rng(0)
+    hu = rng.integers(-1000, 400, (70, 70, 20)).astype(np.int16)
+    blank = nib.Nifti1Image((hu + 1024).astype(np.int16), None)
+    blank.header["sform_code"] = blank.header["qform_code"] = 0
+    nib.save(blank, tmp_path / "a.nii.gz")
+    nib.save(nib.Nifti1Image(hu, np.diag([-2, -2, 4, 1.0]) + np.eye(4, k=3) * 50), tmp_path / "b.nii.gz")
+    return tmp_path
+
+
+def test_cells_in_every_spelling(root):
+    rows = [
+        "p0,s0,train,a.nii.gz,0.7 0.7 1.5,1,-1024",
+        'p1,s1,train,a.nii.gz,"[0.7, 0.7, 1.5]",,',
+        "p2,s2,train,b.nii.gz,NA,,",
+    ]
+    assert Manifest.read(write(root, *rows, "p3,s3,train,b.nii.gz,2x2x4,,")).given("ct") == [
+        Given((0.7, 0.7, 1.5), 1.0, -1024.0),
+        Given((0.7, 0.7, 1.5)),
+        None,
+        Given((2.0, 2.0, 4.0)),
+    ]
+    assert Manifest.read(write(root, "p0,s0,b.nii.gz", header="subject_id,study_id,ct")).given("ct") == [None]
+
+
+@pytest.mark.parametrize(
+    ("cells", "column", "says"),
+    [
+        ("0.7 0.7,1,0", "ct_spacing", "2 numbers, expected 3"),
+        ("thin,1,0", "ct_spacing", "no number"),
+        ("0 1 1,1,0", "ct_spacing", "0.01 to 50 mm"),
+        ("1 1 1,one,0", "ct_slope", "no number"),
+        ("1 1 1,0,0", "ct_slope", "every voxel the same"),
+        ("1 1 1,1,inf", "ct_intercept", "no number"),
+    ],
+)
+def test_a_wrong_cell_is_refused_with_row_and_column(root, cells, column, says):
+    with pytest.raises(ManifestError, match=says) as error:
+        Manifest.read(write(root, "p0,s0,train,b.nii.gz,,,", f"p1,s1,train,a.nii.gz,{cells}"))
+    assert [(row, name) for row, name, _ in error.value.problems] == [(3, column)]
+    assert "fix:" in str(error.value)
+
+
+def test_a_near_miss_of_such_a_column_is_refused(root):
+    with pytest.raises(ManifestError, match="did you mean 'ct_spacing'"):
+        Manifest.read(write(root, "p0,s0,train,a.nii.gz,1 1 1,,", header=HEADER.replace("ct_spacing", "ct_spacng")))
+
+
+def test_the_check_reads_with_what_the_table_gives_and_quarantines_contradictions(root):
+    rows = [
+        "p0,s0,train,a.nii.gz,2 2 4,1,-1024",  # completes the header
+        "p1,s1,train,a.nii.gz,,,",  # 1 mm and no air: not HU
+        "p2,s2,train,b.nii.gz,2 2 5,,",  # contradicts the header
+    ]
+    problems = check_manifest(Manifest.read(write(root, *rows)), deep=True)
+    grave = {(p.row, p.code): p.problem for p in problems if p.action == "quarantined"}
+    assert set(grave) == {(3, "units"), (4, "geometry")}
+    assert "the affine says 2 x 2 x 4 mm, the table 2 x 2 x 5 mm" in grave[4, "geometry"]
+
+
+def test_training_reads_with_it_and_another_spacing_is_another_entry_of_the_cache(root):
+    rows = ["p0,s0,train,a.nii.gz,2 2 4,1,-1024", "p1,s1,train,a.nii.gz,4 4 8,1,-1024", "p2,s2,train,b.nii.gz,,,"]
+    transform = CTTransform(spacing=(4, 4, 4), size=(16, 16, 16), margin=0)
+    data = StudyDataset(Manifest.read(write(root, *rows)), {"ct": transform}, Cache(root / "cache"))
+    keys = {data.key(index, "ct") for index in range(3)}
+    assert len(keys) == 3
+    first, second, third = (data.prepared(index, "ct").arrays["hu"] for index in range(3))
+    assert not np.array_equal(first, second)
+    # a blank header counts x to the left; b says the same of x, and the opposite of y
+    np.testing.assert_allclose(first, third[:, ::-1], atol=1)  # halves are rounded
+    again = StudyDataset(Manifest.read(write(root, *rows)), {"ct": transform}, Cache(root / "cache"))
+    assert {again.key(index, "ct") for index in range(3)} == keys
+    wrong = StudyDataset(Manifest.read(write(root, "p2,s2,train,b.nii.gz,2 2 5,,")), {"ct": transform}, Cache(None))
+    with pytest.raises(StudyError, match=r"row 2, column 'ct', file 'b\.nii\.gz': contradictory spacing"):
+        wrong.item(0)
