@@ -9,12 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from medssml.data.given import given_columns
+from medssml.data.rows import INLINE_VALUE
 from medssml.data.table import ManifestError, refuse
 
 REQUIRED = ("subject_id", "study_id")
 MODALITIES = ("ct", "xray", "eeg", "report", "table")
-#: A column of this prefix holds a number of the modality `table`: the values of a study without a file for them.
-INLINE_VALUE = "table_"
 #: Real words that are one edit away from a known column.
 _WORDS = frozenset({"ecg", "ekg", "reports"})
 

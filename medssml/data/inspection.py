@@ -52,18 +52,18 @@ def inspect(job: Job, *, deep: bool, limits: Limits) -> Inspection:
         try:
             read = job.read(READERS if deep else HEADERS)
         except ReadError as error:
-            return _unreadable(job, error, limits)
+            return _unreadable(job, error, limits, deep)
     properties = properties_of(job.kind, read)
     features = fingerprint(job.kind, read) if deep else None
     findings = _noted(read.notes) + (identifiers(read.text) if job.kind == "report" else [])
     return Inspection(findings + _out_of_limits(job.kind, read, limits), properties, features)
 
 
-def _unreadable(job: Job, error: ReadError, limits: Limits) -> Inspection:
+def _unreadable(job: Job, error: ReadError, limits: Limits, deep: bool) -> Inspection:
     """The reason, and where the values alone are at fault, what is odd in the header as well: all problems at once."""
     inside = "" if Path(error.file) == job.path else f"{Path(error.file).name!r}: "
     findings = [Finding(error.code, inside + error.reason, "quarantined", error.fix)]
-    if error.code in _OF_CONTENT:
+    if deep and error.code in _OF_CONTENT:
         header = inspect(job, deep=False, limits=limits)
         findings += [finding for finding in header.findings if finding.action == "flagged"]
     return Inspection(findings, {})

@@ -15,10 +15,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from medssml.data.columns import INLINE_VALUE, check_columns, inline_columns, modality_columns
+from medssml.data.columns import check_columns, inline_columns, modality_columns
 from medssml.data.given import given_of, given_problems
 from medssml.data.labels import Label, parse_labels
-from medssml.data.rows import cleaned, fill_splits, id_problems, leaves, path_problems, split_problems, value_problems
+from medssml.data.rows import (
+    INLINE_VALUE,
+    cleaned,
+    fill_splits,
+    id_problems,
+    leaves,
+    path_problems,
+    split_problems,
+    value_problems,
+)
 from medssml.data.splits import SPLITS
 from medssml.data.table import ManifestError, read_table, refuse
 from medssml.privacy import Pseudonyms

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from medssml.data.columns import INLINE_VALUE
 from medssml.data.splits import SPLITS, assign_splits
 from medssml.readers.errors import ReadError
 from medssml.readers.table import parse_table
@@ -17,6 +16,8 @@ from medssml.readers.table import parse_table
 #: (row, column, what is wrong); row 1 is the header.
 RowProblem = tuple[int | None, str | None, str]
 
+#: A column of this prefix holds a number of the modality `table`: the values of a study without a file for them.
+INLINE_VALUE = "table_"
 #: What spreadsheets and statistics programs write into an empty cell; ids are never read this way.
 EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
 #: An id that a spreadsheet has turned into a number or an error.
