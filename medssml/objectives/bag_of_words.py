@@ -13,7 +13,7 @@ from medssml.encoders import TextEncoder
 from medssml.losses import all_gather_rows
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
-from medssml.objectives.normalise import GatheredNorm
+from medssml.objectives.normalise import gathered_norms
 from medssml.objectives.step import Step
 
 #: Multiplier of the hash of a pair of words; any odd number far from a power of two will do.
@@ -32,14 +32,15 @@ class BagOfWords(Objective):
     every step, without a pass through the text encoder; one W for all modalities puts what says the same at the same
     place, so that a modality that knows little learns its directions from one that knows more.
     f is the running frequency of the words: what all reports say is known from the first step, and no feature has to
-    serve as a constant until b, which moves by a learning rate a step, has come that far. n is a batch normalisation over
-    all ranks (`GatheredNorm`).
+    serve as a constant until b, which moves by a learning rate a step, has come that far. n normalises over the studies of
+    all ranks.
 
     Args:
         model: the model.
         modalities: which predict.
         report: whose words are predicted; its encoder is a `TextEncoder`.
         pairs: hash buckets for pairs of words; 0 for single words only.
+        batch_norm: n is a batch normalisation over all ranks (`GatheredNorm`), else the identity.
         weight: in the sum of objectives.
     """
 
@@ -50,6 +51,7 @@ class BagOfWords(Objective):
         modalities: Sequence[str],
         report: str = "report",
         pairs: int = 2048,
+        batch_norm: bool = True,
         weight: float = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
@@ -65,7 +67,7 @@ class BagOfWords(Objective):
         self.words, self.pairs = encoder.vocab_size, pairs
         self.register_buffer("special", torch.tensor(sorted(set(encoder.special_ids.values()))), persistent=False)
         self.special: Tensor
-        self.norms = nn.ModuleDict({name: GatheredNorm(model.dim) for name in self.modalities})
+        self.norms = gathered_norms(model.dim, self.modalities, batch_norm)
         self.predict = nn.Linear(model.dim, self.words + pairs)
         size = self.words + pairs
         self.register_buffer("frequency", torch.full((size,), 1.0 / size))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from medssml.losses import InfoNCE, info_nce
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
-from medssml.objectives.normalise import GatheredNorm
+from medssml.objectives.normalise import gathered_norms
 from medssml.objectives.step import Step
 
 #: Bounds of 1 / temperature, those of CLIP.
@@ -53,8 +53,7 @@ class CrossModalContrast(Objective):
     A study's modality m looks for the same study's n among all n of the batch, those of studies without m included.
     Every term counts the same, so a pair of modalities weighs by how many studies have both: a pair that two studies
     have, in which chance is right half of the time, cannot drown one that thirty have. Studies of one subject, and
-    studies that share an identical input in m or n ("No acute findings."), are not each other's negatives. The embeddings
-    are batch-normalised over all ranks before they are projected (`GatheredNorm`).
+    studies that share an identical input in m or n ("No acute findings."), are not each other's negatives.
 
     References: [1] Radford et al. 2021 (CLIP). [2] Zhang et al. 2022 (ConVIRT), for radiographs and reports.
 
@@ -63,6 +62,8 @@ class CrossModalContrast(Objective):
         dim: of the space of the contrast.
         temperature: at the start. learn_temperature: whether it is trained, within [0.01, 1].
         pairs: such as ["ct+report", "xray+report"]; all pairs by default.
+        batch_norm: normalise the embeddings of a modality over all ranks before they are projected (`GatheredNorm`);
+            not where a batch holds few of a modality.
         weight: in the sum of objectives.
     """
 
@@ -74,12 +75,13 @@ class CrossModalContrast(Objective):
         temperature: float = 0.07,
         learn_temperature: bool = True,
         pairs: Sequence[str] | None = None,
+        batch_norm: bool = True,
         weight: float = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         self.pairs = _pairs(model.modalities, pairs)
         modalities = [name for name in model.modalities if any(name in pair for pair in self.pairs)]
-        self.norms = nn.ModuleDict({name: GatheredNorm(model.dim) for name in modalities})
+        self.norms = gathered_norms(model.dim, modalities, batch_norm)
         self.heads = nn.ModuleDict({name: ProjectionHead(model.dim, dim) for name in modalities})
         self.scale = LogitScale(temperature, learned=learn_temperature)
 

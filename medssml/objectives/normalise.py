@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,3 +30,8 @@ class GatheredNorm(nn.BatchNorm1d):
             if self.training and len(input) > 1:
                 return super().forward(input)
             return F.batch_norm(input, self.running_mean, self.running_var, eps=self.eps)
+
+
+def gathered_norms(dim: int, modalities: Iterable[str], wanted: bool) -> nn.ModuleDict:
+    """Modality -> its `GatheredNorm`, or the identity."""
+    return nn.ModuleDict({name: GatheredNorm(dim) if wanted else nn.Identity() for name in modalities})

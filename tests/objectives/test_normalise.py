@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medssml.objectives.normalise import GatheredNorm
+from medssml.objectives.normalise import GatheredNorm, gathered_norms
 
 
 @pytest.fixture
@@ -48,3 +48,9 @@ def test_float32_under_autocast(rows):
     norm = GatheredNorm(4)
     with torch.autocast("cpu", torch.bfloat16):
         assert norm(rows).dtype == torch.float32
+
+
+def test_without_it_the_embedding_goes_in_as_it_is(rows):
+    norms = gathered_norms(4, ["ct", "xray"], wanted=False)
+    torch.testing.assert_close(norms["ct"](rows), rows)
+    assert isinstance(gathered_norms(4, ["ct"], wanted=True)["ct"], GatheredNorm)
