@@ -24,6 +24,19 @@ import pandas as pd
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
+#: (task, method) -> what it says, one table per fold and seed.
+Answers = dict[tuple[str, str], list[pd.DataFrame]]
+
+#: The better of the two ways to use the pretrained model, and how it is chosen.
+CHOSEN = "chosen on validation"
+CHOICE = (
+    "per task, probe or fine-tuned model, by the mean AUROC over subsets and seeds on the validation studies; no test study "
+    "is looked at; the probe's penalty may come from the same validation studies"
+)
+#: Validation studies of each class, at least, to choose by.
+LEAST_TO_CHOOSE = 5
+
+
 @dataclass(frozen=True)
 class Plan:
     """One fit and the studies that it answers for. name: of its folder. table: manifest whose test rows are answered."""
@@ -98,7 +111,8 @@ def main(
     # What the verbs answer goes by codes; the tables of this folder, which the verbs read, go by ids.
     ids = pseudonyms()
     coded = {ids.study(name): where for name, where in origin.items()}
-    answers: dict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
+    answers: Answers = defaultdict(list)
+    validation: Answers = defaultdict(list)
     for plan in plans:
         answers[plan.task, method("classical", plan)].append(classical_answers(study, plan))
     for seed in range(seeds):
@@ -108,9 +122,15 @@ def main(
             with console.step(f"seed {seed}: {plan.name}"):
                 for name, answered in model_answers(study, plan, pretrained, seed).items():
                     answers[plan.task, method(name, plan)].append(answered)
-        results = tabulate(answers, origin | coded, bootstrap)
+                if can_choose(table, plan):
+                    for name, answered in model_answers(study, plan, pretrained, seed, "val").items():
+                        validation[plan.task, name].append(answered)
+        picked = best_on_validation(validation)
+        answered_by = dict(answers) | {(task, CHOSEN): answers[task, name] for task, name in picked.items()}
+        results = tabulate(answered_by, origin | coded, bootstrap)
         write_json(out / "results.json", results)
         protocol = protocol_of(study, table, seed + 1, folds, cross_validate_below, bootstrap)
+        protocol |= {CHOSEN: CHOICE, "chosen": picked}
         write_json(out / "protocol.json", protocol)
         write_study_page(out / "results.html", results, protocol)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
@@ -203,8 +223,30 @@ def pretrain_once(study: Study, seed: int, data_root: Path | None) -> Path:
     return out
 
 
-def model_answers(study: Study, plan: Plan, pretrained: Path, seed: int) -> dict[str, pd.DataFrame]:
-    """What the fine-tuned model and the probe of the frozen one say about the plan's test studies."""
+def can_choose(table: pd.DataFrame, plan: Plan) -> bool:
+    """Whether the plan has validation studies, and enough of both classes."""
+    label = table.loc[table["split"] == "val", f"label_{plan.task}"]
+    counts = label[label != ""].astype(float).value_counts()
+    return not plan.cross_validated and len(counts) == 2 and int(counts.min()) >= LEAST_TO_CHOOSE
+
+
+def best_on_validation(validation: Answers) -> dict[str, str]:
+    """Task -> the method with the highest AUROC on validation studies, the mean over subsets and seeds."""
+    from medssml.evaluation.comparison import compare
+
+    best: dict[str, tuple[float, str]] = {}
+    for (task, name), tables in validation.items():
+        found = compare({name: tables}, n=10)[name].values()
+        if found:
+            mean = float(np.mean([entry["auroc"]["estimate"] for entry in found]))
+            best[task] = max(best.get(task, (0.0, name)), (mean, name))
+    return {task: name for task, (_, name) in best.items()}
+
+
+def model_answers(
+    study: Study, plan: Plan, pretrained: Path, seed: int, split: str = "test"
+) -> dict[str, pd.DataFrame]:
+    """What the fine-tuned model and the probe of the frozen one say about the plan's studies of a split."""
     from medssml.verbs import console
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.finetune import finetune
@@ -212,27 +254,25 @@ def model_answers(study: Study, plan: Plan, pretrained: Path, seed: int) -> dict
     folder = study.out / f"seed{seed}"
     shared: dict[str, Any] = {"manifest": plan.table, "cache": study.cache, "data_root": study.root}
 
+    asked: dict[str, Any] = {"task": [plan.task], "bootstrap": 50, "split": split, **shared}
+    ending = "" if split == "test" else f"_{split}"
+
+    def answered(checkpoint: Path, out: Path, probes: bool) -> pd.DataFrame:
+        evaluate(checkpoint=str(checkpoint), out=out, probes=probes, **asked)
+        return pd.read_csv(out / "predictions.csv", dtype={"study_id": str})
+
     def probed() -> pd.DataFrame:
-        evaluate(
-            checkpoint=str(pretrained), out=folder / f"probe_{plan.name}", task=[plan.task], bootstrap=50, **shared
-        )
-        return pd.read_csv(folder / f"probe_{plan.name}" / "predictions.csv", dtype={"study_id": str})
+        return answered(pretrained, folder / f"probe_{plan.name}{ending}", probes=True)
 
     def tuned() -> pd.DataFrame:
         run = folder / f"finetune_{plan.name}"
-        arguments: dict[str, Any] = {
-            "checkpoint": str(pretrained),
-            "task": [plan.task],
-            "config": study.finetune_config,
-            "track": False,
-        }
-        console.stop_unless_done(finetune(out=run, seed=seed, **arguments, **shared))
-        evaluate(checkpoint=str(run), out=run / "evaluation", task=[plan.task], probes=False, bootstrap=50, **shared)
-        return pd.read_csv(run / "evaluation" / "predictions.csv", dtype={"study_id": str})
+        start: dict[str, Any] = {"checkpoint": str(pretrained), "config": study.finetune_config, "track": False}
+        console.stop_unless_done(finetune(out=run, task=[plan.task], seed=seed, **start, **shared))
+        return answered(run, run / f"evaluation{ending}", probes=False)
 
     made = {"probe": probed, "finetune": tuned}
     return {
-        name: once(folder / "answers" / f"{name}_{plan.name}.csv", make).assign(seed=seed)
+        name: once(folder / "answers" / f"{name}_{plan.name}{ending}.csv", make).assign(seed=seed)
         for name, make in made.items()
     }
 

@@ -20,14 +20,16 @@ import pandas as pd
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 #: What is trained from scratch has nothing to keep: its encoders learn at the full rate.
-RAW = ("optim.encoder_lr_scale=1.0", "optim.encoder_lr_scales={}")
+RAW = ("optim.encoder_lr_scale=1.0", "optim.encoder_lr_scales={}", "probe_first=false")
+#: All labels are ten times as many: a longer course.
+ALL = ("trainer.max_steps=600",)
 
 
 def main(
     *,
     out: Path,
     seeds: int = 3,
-    studies: int = 1200,
+    studies: int = 2400,
     labels: float = 0.1,
     missing: float = 0.3,
     config: Path = CONFIGS / "pretrain" / "phantom.yaml",
@@ -114,7 +116,7 @@ def one_seed(
         "scratch": {"checkpoint": "none", "architecture": config, "labels": labels, "overrides": RAW},
     }
     if all_labels:
-        starts["finetune, all labels"] = {"checkpoint": str(pretrained), "labels": 1.0}
+        starts["finetune, all labels"] = {"checkpoint": str(pretrained), "labels": 1.0, "overrides": ALL}
     tables = {}
     for name, start in starts.items():
         run = folder / name.replace(", ", "_").replace(" ", "_")

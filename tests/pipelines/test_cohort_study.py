@@ -186,3 +186,33 @@ def test_labels_of_test_studies_change_no_answer(done: Path, options: dict[str, 
         assert len(both) == len(ours) == len(theirs) > 0
         np.testing.assert_array_equal(both["probability"], both["probability_before"], err_msg=name)
         np.testing.assert_array_equal(both["y"], 1 - both["y_before"])
+
+
+def test_what_validation_prefers_is_chosen_and_test_is_not_asked() -> None:
+    y = np.tile([0.0, 1.0], 10)
+
+    def says(separation: float) -> pd.DataFrame:
+        noise = np.random.default_rng(0).normal(size=len(y))
+        names = [f"s{i}" for i in range(len(y))]
+        table = {"study_id": names, "subject": names, "y": y, "probability": separation * y + noise, "seed": 0}
+        return pd.DataFrame(table).assign(subset="ct")
+
+    found = cohort_study.best_on_validation(
+        {
+            ("malignant", "probe"): [says(3.0)],
+            ("malignant", "finetune"): [says(0.5)],
+            ("normal", "probe"): [says(0.1)],
+            ("normal", "finetune"): [says(4.0)],
+        }
+    )
+    assert found == {"malignant": "probe", "normal": "finetune"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "crossed", "expected"),
+    [("01" * 5, False, True), ("01" * 5, True, False), ("01" * 4, False, False), ("1" * 10, False, False)],
+)
+def test_few_validation_studies_do_not_choose(labels: str, crossed: bool, expected: bool) -> None:
+    table = pd.DataFrame({"split": "val", "label_x": list(labels)})
+    plan = cohort_study.Plan("x", "x", Path("x.csv"), cross_validated=crossed)
+    assert cohort_study.can_choose(table, plan) is expected
