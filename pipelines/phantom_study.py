@@ -128,7 +128,6 @@ def one_seed(
                 out=run / "evaluation",
                 probes=False,
                 cache=folder / "cache",
-                plain_ids=True,  # simulated: nobody to protect, and the truth goes by them
             )
         tables[name] = read_answers(run / "evaluation" / "predictions.csv", seed)
     tables["bayes"] = bayes_answers(cohort / "truth.csv", tables["finetune"])

@@ -10,13 +10,18 @@ import pandas as pd
 
 from medssml.evaluation.bootstrap import Array
 from medssml.evaluation.studies import subset_name, subsets
-from medssml.privacy import Pseudonyms
+
+#: How the columns of best possible probabilities begin.
+_BEST = "bayes_"
 
 
 def find_truth(manifest: str | Path) -> Path | None:
-    """truth.csv beside a manifest, or None."""
+    """truth.csv of simulated studies beside a manifest, or None; a file of that name without best predictions is none."""
     path = Path(manifest).parent / "truth.csv"
-    return path if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return path if _BEST in file.readline() else None
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:
@@ -31,19 +36,9 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     return table.set_index("study_id")
 
 
-def coded_truth(path: str | Path, ids: Pseudonyms) -> pd.DataFrame:
-    """The same under the names that the studies have in results.
-
-    Raises:
-        ValueError: no column study_id.
-    """
-    table = read_truth(path)
-    return table.set_axis([ids.study(str(study)) for study in table.index], axis=0)
-
-
 def bayes_column(task: str, subset: str) -> str:
     """Name of the column with the best possible probability of a task from a subset."""
-    return f"bayes_{task}__{subset}"
+    return f"{_BEST}{task}__{subset}"
 
 
 def bayes_by_subset(

@@ -152,7 +152,7 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
     from medssml.verbs.report import report
 
     shared = {"checkpoint": str(run), "manifest": run / "cohort" / "manifest.csv", "cache": run / "cache"}
-    shared |= {"bootstrap": scale.resamples, "plain_ids": True}
+    shared |= {"bootstrap": scale.resamples}
     # The page shows one task's impact in full, that of the run folder itself; the others lie beside it.
     places = [run, *(run / "impact" / task for task in scale.tasks[1:])]
     return [

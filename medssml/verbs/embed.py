@@ -34,7 +34,8 @@ def embed(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
-        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
+            not simulated, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
 
     Returns:
@@ -50,12 +51,11 @@ def embed(
     from medssml.evaluation.studies import bits, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
     from medssml.predictor import load
-    from medssml.privacy import pseudonyms
-    from medssml.verbs.inference import chosen_device, conclude, read_studies, write_parquet
+    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids, write_parquet
 
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
-    table = read_studies(manifest, predictor, data_root, allow_outside, pseudonyms(not plain_ids))
+    table = read_studies(manifest, predictor, data_root, allow_outside, result_ids(manifest, plain=plain_ids))
     table = table if split == "all" else table.split(split)
     cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
     everything = (1 << len(predictor.modalities)) - 1

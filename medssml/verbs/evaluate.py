@@ -55,7 +55,8 @@ def evaluate(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
-        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
+            not simulated, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
 
     Returns:
@@ -67,13 +68,12 @@ def evaluate(
     from medssml.evaluation.cohort import open_cohort
     from medssml.evaluation.results import write_csv, write_json
     from medssml.predictor import load
-    from medssml.privacy import pseudonyms
     from medssml.verbs import console
-    from medssml.verbs.inference import chosen_device, conclude, read_studies
+    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids
 
     where = chosen_device(device)
     predictor = load(checkpoint, plugins, where)
-    ids = pseudonyms(not plain_ids, out)
+    ids = result_ids(manifest, plain=plain_ids, out=out, truth=truth)
     table = read_studies(manifest, predictor, data_root, allow_outside, ids)
     names = _chosen_tasks(table, task)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
@@ -138,10 +138,10 @@ def _tasks(
     """The entry `tasks` of metrics.json, and predictions.csv."""
     from medssml.evaluation.probing import FusedEmbeddings, Target
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
-    from medssml.evaluation.truth import coded_truth, find_truth
+    from medssml.evaluation.truth import find_truth, read_truth
 
     found = truth if truth is not None else find_truth(manifest)
-    known = None if found is None else coded_truth(found, cohort.manifest.ids)
+    known = None if found is None else read_truth(found)
     # Probes need training studies that are not the ones reported.
     probing = probes and splits.train is not splits.test
     settings = TaskSettings(bootstrap, seed, probing, device, known)
@@ -157,9 +157,7 @@ def _tasks(
 
 
 def _with_subjects(predictions: pd.DataFrame, table: Manifest) -> pd.DataFrame:
-    """With the code of each subject, where ids are hashed: the number that evaluation counts subjects by has no key."""
-    if not table.ids.strict:
-        return predictions
+    """With each subject under its name in results, for the number that evaluation counts subjects by."""
     subject_of = dict(zip(table.study_codes, table.subject_codes, strict=True))
     return predictions.assign(subject=predictions["study_id"].map(subject_of))
 

@@ -67,7 +67,8 @@ def impact(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
-        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
+            not simulated, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
         self_test: no data: checks that known models get their known impact, prints the table.
 
@@ -89,16 +90,21 @@ def impact(
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
     from medssml.predictor import load
-    from medssml.privacy import pseudonyms
     from medssml.verbs import console
-    from medssml.verbs.inference import chosen_device, conclude, read_studies
+    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids
 
     where = chosen_device(device)
     how = Intervention(baseline, empty, donors, seed)
     predictors = [load(run, plugins, where) for run in runs]
     for predictor in predictors:
         _check_task(predictor, task)
-    table = read_studies(Path(manifest), predictors[0], data_root, allow_outside, pseudonyms(not plain_ids, out))
+    table = read_studies(
+        Path(manifest),
+        predictors[0],
+        data_root,
+        allow_outside,
+        result_ids(manifest, plain=plain_ids, out=out, truth=truth),
+    )
     chosen = _chosen_studies(table, task, split, unlabelled)
     reference = _reference(table, chosen, task, split, seed) if baseline == "absent" and empty == "mean" else None
     encoded, references, cohort, groups = [], [], None, {}
@@ -202,7 +208,7 @@ def _write(
 ) -> None:
     from medssml.counterfactual.truth import compare_with_truth
     from medssml.evaluation.results import write_csv, write_json
-    from medssml.evaluation.truth import coded_truth, find_truth
+    from medssml.evaluation.truth import find_truth, read_truth
     from medssml.reports.page import write_report
     from medssml.verbs import console
     from medssml.verbs.inference import weights_hash
@@ -215,7 +221,7 @@ def _write(
         "privacy": table.ids.facts(),
     }
     path = truth if truth is not None else find_truth(manifest)
-    compared = None if path is None else compare_with_truth(result, found.rows, coded_truth(path, table.ids))
+    compared = None if path is None else compare_with_truth(result, found.rows, read_truth(path))
     if compared is not None:
         result["truth"] = compared
     write_json(out / "impact.json", result)

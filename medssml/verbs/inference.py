@@ -34,6 +34,25 @@ def chosen_device(device: str) -> str:
     return device
 
 
+def result_ids(
+    manifest: str | Path, *, plain: bool = False, out: Path | None = None, truth: Path | None = None
+) -> Pseudonyms:
+    """What studies are called in results: keyed hashes, or the ids themselves where `plain` asks for them or the studies are
+    simulated, which their truth says: there is nobody to protect, and the truth goes by ids.
+
+    Args:
+        out: the folder of results that the key must not lie in.
+        truth: of simulated studies; by default truth.csv beside the manifest, if it is there.
+
+    Raises:
+        PrivacyError: as `pseudonyms`.
+    """
+    from medssml.evaluation.truth import find_truth
+    from medssml.privacy import pseudonyms
+
+    return pseudonyms(not plain and truth is None and find_truth(manifest) is None, out)
+
+
 def read_studies(
     manifest: Path, predictor: Predictor, data_root: Path | None, allow_outside: bool, ids: Pseudonyms
 ) -> Manifest:

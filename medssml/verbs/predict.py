@@ -36,7 +36,8 @@ def predict(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
-        plain_ids: write ids as the manifest has them; by default they are keyed hashes, see docs/privacy.md.
+        plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
+            not simulated, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
 
     Returns:
@@ -52,8 +53,7 @@ def predict(
     from medssml.evaluation.studies import subset_mask
     from medssml.evaluation.subsets import answers_table
     from medssml.predictor import load
-    from medssml.privacy import pseudonyms
-    from medssml.verbs.inference import chosen_device, conclude, read_studies
+    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids
 
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
@@ -65,7 +65,7 @@ def predict(
             raise KeyError(f"the model has no task {name!r}; it has {known}")
     if not names:
         raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
-    table = read_studies(manifest, predictor, data_root, allow_outside, pseudonyms(not plain_ids))
+    table = read_studies(manifest, predictor, data_root, allow_outside, result_ids(manifest, plain=plain_ids))
     table = table if split == "all" else table.split(split)
     cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)

@@ -142,6 +142,8 @@ def test_truth_is_found_by_study_and_subset(tmp_path) -> None:  # type: ignore[n
     assert found is not None
     np.testing.assert_array_equal(found["ct"], [0.9, np.nan, 0.1])
     assert bayes_by_subset(truth, ["a"], "z", ("ct",)) is None
+    path.write_text("study_id,finding\n007,1\n")  # what somebody else calls the truth
+    assert find_truth(tmp_path / "manifest.csv") is None
 
 
 def test_number_encoder_is_the_identity() -> None:

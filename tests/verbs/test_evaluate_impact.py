@@ -128,22 +128,28 @@ def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(place: Place,
     assert sick["probes"]["knn"]["encoder"]["ct"]["auroc"]["estimate"] > 0.7
     assert metrics["retrieval"]["ct->xray"]["r@1"]["chance"] > 0
     assert metrics["protocol"]["splits"] == {"train": 80, "val": 80, "test": 80}
-    predictions = pd.read_csv(tmp_path / "predictions.csv", dtype={"study_id": str}, keep_default_na=False)
-    assert set(predictions["split"]) == {"test"} and set(predictions["method"]) == {"head", "linear probe"}
-    ids = pseudonyms()
-    assert ids.study("0004") in set(predictions["study_id"]) and set(predictions["task"]) == {"sick", "other"}
-    assert ids.subject("002") in set(predictions["subject"]) and not {"0004", "002"} & set(
-        predictions.astype(str).stack()
+    predictions = pd.read_csv(
+        tmp_path / "predictions.csv", dtype={"study_id": str, "subject": str}, keep_default_na=False
     )
-    assert metrics["protocol"]["privacy"] == ids.facts()
+    assert set(predictions["split"]) == {"test"} and set(predictions["method"]) == {"head", "linear probe"}
+    # Simulated studies: their truth, which lies beside the manifest, goes by ids.
+    assert "0004" in set(predictions["study_id"]) and set(predictions["task"]) == {"sick", "other"}
+    assert "002" in set(predictions["subject"]) and metrics["protocol"]["privacy"] == {"strict": False}
     places = pd.read_csv(tmp_path / "embedding_map.csv", dtype={"study_id": str})
     assert len(places) == 80 and {"x", "y", "pattern", "label_sick"} <= set(places.columns)
     assert json.loads((tmp_path / "retrieval.json").read_text())["pairs"]["ct->xray"][0]["top"]
 
 
 def test_evaluate_without_probes_reads_no_training_study(place: Place, tmp_path: Path) -> None:
-    options = {**common(place, tmp_path), "cache": None}
+    # The same studies without their truth: nobody can tell that they are simulated.
+    real = place.manifest.with_name("real") / "manifest.csv"
+    real.parent.mkdir(exist_ok=True)
+    real.write_bytes(place.manifest.read_bytes())
+    options = {**common(place, tmp_path), "cache": None, "manifest": real, "data_root": place.manifest.parent}
     evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, task=["sick"], **options)
+    coded = pd.read_csv(tmp_path / "predictions.csv", dtype={"study_id": str, "subject": str}).astype(str)
+    assert pseudonyms().study("0004") in set(coded["study_id"]) and pseudonyms().subject("002") in set(coded["subject"])
+    assert not {"0004", "002"} & set(coded.stack())
     entry = json.loads((tmp_path / "metrics.json").read_text())["tasks"]
     assert set(entry) == {"sick"} and "probes" not in entry["sick"]
     assert evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, task=["sick"], plain_ids=True, **options)
