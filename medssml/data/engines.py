@@ -170,7 +170,12 @@ def _round(
         # make joblib work in this process, so there are two, of which `pre_dispatch` keeps as many busy as are asked for.
         with parallel_config("loky", inner_max_num_threads=1, idle_worker_timeout=_IDLE_S):
             pool = Parallel(
-                max(2, workers), timeout=timeout_s, pre_dispatch=workers, return_as="generator", max_nbytes=None
+                max(2, workers),
+                timeout=timeout_s,
+                pre_dispatch=workers,
+                return_as="generator",
+                max_nbytes=None,
+                temp_folder=desk,  # by default in /dev/shm: nothing is to be touched outside the folders that were named
             )
         try:
             yield from pool(delayed(attempt)(task, recipes[task.modality], shared, desk) for task in tasks)
@@ -183,7 +188,7 @@ def _round(
 def _at(desk: str) -> list[tuple[int, str]]:
     """What the processes noted."""
     jobs = []
-    for note in sorted(Path(desk).iterdir()):
+    for note in sorted(path for path in Path(desk).iterdir() if path.is_file()):
         text = note.read_text()
         if text:  # empty where the process died while it wrote
             position, modality = json.loads(text)

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import hashlib
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,8 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if not _watching:
         return
     watch = _watching[-1]
+    if event == "socket.__new__" and arguments[1] == socket.AF_UNIX:
+        return  # a pipe between processes of this machine
     if event.startswith(("socket.", "http.", "urllib.", "ftplib.", "smtplib.")) and event != "socket.gethostname":
         watch.sockets.append(f"{event} {arguments}")
     elif event == "open" and not isinstance(arguments[0], int):
