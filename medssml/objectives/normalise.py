@@ -27,9 +27,12 @@ class GatheredNorm(nn.BatchNorm1d):
     def forward(self, input: Tensor) -> Tensor:
         """(n, D) from x (n, D), the rows of all ranks; fewer than two rows go by the running statistics."""
         with torch.autocast(input.device.type, enabled=False):
-            if self.training and len(input) > 1:
-                return super().forward(input)
-            return F.batch_norm(input, self.running_mean, self.running_var, eps=self.eps)
+            if not self.training or len(input) < 2:
+                return F.batch_norm(input, self.running_mean, self.running_var, eps=self.eps)
+            if not torch.isfinite(input).all():
+                # A step that is not finite is skipped; what it saw must not stay in the running statistics.
+                return F.batch_norm(input, None, None, training=True, eps=self.eps)
+            return super().forward(input)
 
 
 def gathered_norms(dim: int, modalities: Iterable[str], wanted: bool) -> nn.ModuleDict:

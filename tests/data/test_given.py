@@ -8,6 +8,7 @@ from medssml.data.cache import Cache
 from medssml.data.checks import check_manifest
 from medssml.data.dataset import StudyDataset, StudyError
 from medssml.data.manifest import Manifest, ManifestError
+from medssml.data.prepare import prepare_all
 from medssml.readers.nifti import Given
 from medssml.transforms import CTTransform
 
@@ -80,6 +81,19 @@ def test_the_check_reads_with_what_the_table_gives_and_quarantines_contradiction
     grave = {(p.row, p.code): p.problem for p in problems if p.action == "quarantined"}
     assert set(grave) == {(3, "units"), (4, "geometry")}
     assert "the affine says 2 x 2 x 4 mm, the table 2 x 2 x 5 mm" in grave[4, "geometry"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pass_over_all_files_prepares_with_it(root, workers):
+    transform = CTTransform(spacing=(4, 4, 4), size=(16, 16, 16), margin=0)
+    table = Manifest.read(write(root, "p0,s0,train,a.nii.gz,2 2 4,1,-1024", "p1,s1,train,b.nii.gz,2 2 5,,"))
+    data = StudyDataset(table, {"ct": transform}, Cache(root / f"cache{workers}"))
+    (problem,) = prepare_all(data, workers=workers)
+    assert problem.row == 3 and "2 x 2 x 5" in problem.problem  # contradicts its header
+    alone = StudyDataset(table, {"ct": transform}, Cache(None)).prepared(0, "ct").arrays["hu"]
+    assert data.cache.has(data.key(0, "ct"))
+    np.testing.assert_array_equal(data.prepared(0, "ct").arrays["hu"], alone)
 
 
 def test_training_reads_with_it_and_another_spacing_is_another_entry_of_the_cache(root):

@@ -44,6 +44,15 @@ def test_evaluation_does_not_depend_on_the_batch(rows):
     torch.testing.assert_close(norm(rows)[:2], norm(rows[:2]))
 
 
+def test_what_is_not_finite_does_not_stay(rows):
+    """The finite guard skips such a step: it must leave no trace in what evaluation uses."""
+    norm = GatheredNorm(4)
+    norm(rows)
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    assert norm(torch.cat([rows, torch.full((1, 4), torch.nan)])).isnan().all()
+    torch.testing.assert_close(dict(norm.state_dict()), before, rtol=0, atol=0)
+
+
 def test_float32_under_autocast(rows):
     norm = GatheredNorm(4)
     with torch.autocast("cpu", torch.bfloat16):

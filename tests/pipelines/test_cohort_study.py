@@ -93,12 +93,14 @@ def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_penalty() -> Iterator[None]:
-    """The choice of the baselines' penalty has tests of its own and would be most of the time here."""
+def small() -> Iterator[None]:
+    """The choice of the baselines' penalty has tests of its own and would be most of the time here; and there are three
+    validation studies of each class."""
     from medssml.evaluation import classical
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classical, "PENALTIES", (0.1,))
+        patch.setattr(cohort_study, "LEAST_TO_CHOOSE", 3)
         yield
 
 
@@ -110,7 +112,8 @@ def done(options: dict[str, Any]) -> Path:
 
 def test_results_have_every_method_and_subset_with_its_interval(done: Path, options: dict[str, Any]) -> None:
     results = json.loads((done / "results.json").read_text())
-    methods = [name + part for name in ("classical", "probe", "finetune") for part in ("", " [test manifest]")]
+    names = ("classical", "probe", "finetune", cohort_study.CHOSEN)
+    methods = [name + part for name in names for part in ("", " [test manifest]")]
     assert list(results) == TASKS
     assert set(results["effusion"]) == set(methods)
     assert set(results["malignant"]) == {
@@ -130,7 +133,10 @@ def test_results_have_every_method_and_subset_with_its_interval(done: Path, opti
     labelled = whole.loc[(whole["label_malignant"] != "") & (whole["report"] != "")]
     assert results["malignant"]["finetune (cross-validated)"]["report"]["auroc"]["n"] == len(labelled)
     assert "AUROC" in (done / "results.html").read_text()
-    assert json.loads((done / "protocol.json").read_text())["seeds"] == 1
+    protocol = json.loads((done / "protocol.json").read_text())
+    assert protocol["seeds"] == 1 and set(protocol["chosen"]) == set(TASKS)
+    for task, picked in protocol["chosen"].items():
+        assert picked in ("probe", "finetune") and results[task][cohort_study.CHOSEN] == results[task][picked]
 
 
 def test_run_again_it_computes_nothing_and_says_the_same(
@@ -210,7 +216,7 @@ def test_what_validation_prefers_is_chosen_and_test_is_not_asked() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "crossed", "expected"),
-    [("01" * 5, False, True), ("01" * 5, True, False), ("01" * 4, False, False), ("1" * 10, False, False)],
+    [("01" * 3, False, True), ("01" * 3, True, False), ("01" * 2, False, False), ("1" * 10, False, False)],
 )
 def test_few_validation_studies_do_not_choose(labels: str, crossed: bool, expected: bool) -> None:
     table = pd.DataFrame({"split": "val", "label_x": list(labels)})
