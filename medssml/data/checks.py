@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -113,9 +112,12 @@ def _cells(manifest: Manifest) -> tuple[dict[Cell, Job], list[Problem]]:
             fix = "name it after its kind (ct, xray, eeg, report), as in xray_lateral"
             problems.append(Problem(0, "", modality, "", "no_reader", str(error.args[0]), "flagged", fix))
             continue
-        for position, (path, given) in enumerate(zip(manifest.paths(modality), manifest.given(modality), strict=True)):
+        if modality not in manifest.table:
+            continue  # its texts or values stand in the table itself
+        rows = zip(manifest.paths(modality), manifest.given(modality), manifest.table[modality], strict=True)
+        for position, (path, given, name) in enumerate(rows):
             if path is not None:
-                cells[Cell(position, modality, path)] = Job(path, kind, given)
+                cells[Cell(position, modality, path, name)] = Job(path, kind, given)
     return cells, problems
 
 
@@ -154,9 +156,8 @@ def _broken(inspection: Inspection) -> bool:
 
 def _problem(manifest: Manifest, cell: Cell, finding: Finding) -> Problem:
     study = str(manifest.study_ids[cell.position])
-    file = str(manifest.table[cell.modality].iloc[cell.position])
     code, text, action, fix = finding
-    return Problem(manifest.row_number(cell.position), study, cell.modality, file, code, text, action, fix)
+    return Problem(manifest.row_number(cell.position), study, cell.modality, cell.name, code, text, action, fix)
 
 
 def _inline_identifiers(manifest: Manifest) -> list[Problem]:
@@ -184,7 +185,7 @@ def _unused_columns(manifest: Manifest) -> list[Problem]:
         if column in manifest.modalities or column.startswith(("label_", "group_")):
             continue
         cells = [cell for cell in manifest.table[column] if cell]
-        files = sum("".join(PurePath(cell).suffixes[-2:]).lower().endswith(_ENDINGS) for cell in cells)
+        files = sum(cell.lower().endswith(_ENDINGS) for cell in cells)
         if files and files >= 0.5 * len(cells):
             text = f"holds {files:,} names of files, and is no modality's column: they are not used"
             fix = "rename it to ct, xray, eeg or report, or declare it as a modality in the config"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,11 +23,12 @@ _FIX = "keep one of the studies, or give both one subject and one split"
 
 
 class Cell(NamedTuple):
-    """A file that the table names. position: of its row. modality: its column."""
+    """A file that the table names. position: of its row. modality: its column. name: what stands there."""
 
     position: int
     modality: str
     path: Path
+    name: str
 
 
 class Copy(NamedTuple):
@@ -75,8 +77,9 @@ def _identical(manifest: Manifest, cells: Sequence[Cell]) -> list[Copy]:
     """Files whose bytes are those of an earlier one. Only files of equal size are read."""
     by_size: dict[tuple[str, int], list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell.path.is_file():
-            by_size[cell.modality, cell.path.stat().st_size].append(cell)
+        found = cell.path.stat()
+        if stat.S_ISREG(found.st_mode):
+            by_size[cell.modality, found.st_size].append(cell)
     by_content: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for group in by_size.values():
         several = len({cell.path for cell in group}) > 1

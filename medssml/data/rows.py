@@ -99,14 +99,19 @@ def leaves(root: Path, cell: str, seen: dict[str, str]) -> str | None:
         return f"{cell!r} is an absolute path; {fix}"
     if os.path.normpath(cell).split(os.sep)[0] == "..":
         return f"{cell!r} leaves the data root; {fix}"
-    base = seen.setdefault("", os.path.realpath(root))
     full = os.path.join(root, cell)
-    folder = os.path.dirname(full)
-    real = seen.setdefault(folder, os.path.realpath(folder))
-    target = os.path.realpath(full) if os.path.islink(full) else os.path.join(real, os.path.basename(full))
+    base, folder = _really(os.fspath(root), seen), _really(os.path.dirname(full), seen)
+    target = os.path.realpath(full) if os.path.islink(full) else os.path.join(folder, os.path.basename(full))
     if os.path.commonpath([base, target]) != base:
         return f"{cell!r} is a link that leaves the data root; {fix}"
     return None
+
+
+def _really(folder: str, seen: dict[str, str]) -> str:
+    """`folder` without links; asked of the disk once."""
+    if folder not in seen:
+        seen[folder] = os.path.realpath(folder)
+    return seen[folder]
 
 
 def fill_splits(table: pd.DataFrame, seed: int) -> tuple[bool, list[RowProblem]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,18 +88,18 @@ def require_file(path: str | Path) -> Path:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except FileNotFoundError as error:
         raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
     except (OSError, ValueError) as error:
         raise ReadError(path, f"cannot be opened ({type(error).__name__})", "correct the path") from error
-    if path.is_dir():
+    if stat.S_ISDIR(found.st_mode):
         raise ReadError(path, "is a folder, expected a file", "name the file in it", code="format")
-    if not path.is_file():
+    if not stat.S_ISREG(found.st_mode):
         raise ReadError(path, "is not a regular file", "name a regular file", code="format")
     if not os.access(path, os.R_OK):
         raise ReadError(path, "no permission to read it", "give this user read access", code="permission")
-    if size == 0:
+    if found.st_size == 0:
         raise ReadError(path, "is empty (0 bytes)", code="empty")
     return path
 
