@@ -33,12 +33,15 @@ class Encoded(NamedTuple):
 class Fused(NamedTuple):
     """All that is present of each study, in one place.
 
-    tokens: (B, N, D). mask: (B, N) bool, True where a token is real. pooled: (B, D).
+    tokens: (B, N, D). mask: (B, N) bool, True where a token is real. pooled: (B, D). own: (B, M, D) what fusion was given,
+    the pooled vector of each modality, zeros where it is not seen; seen: (B, M) bool. Both None where no head reads them.
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
+    own: Tensor | None = None
+    seen: Tensor | None = None
 
 
 def select_rows(inputs: Inputs, rows: Tensor) -> Inputs:

@@ -26,10 +26,12 @@ TOKENIZER = "tokenizer"
 
 @dataclass(frozen=True)
 class Task:
-    """What a head predicts: kind "binary", "multiclass" with n_classes, or "regression"."""
+    """What a head predicts: kind "binary", "multiclass" with n_classes, or "regression". evidence: each modality also has
+    weights of its own in the head."""
 
     kind: str = "binary"
     n_classes: int = 2
+    evidence: bool = False
 
 
 class MultimodalModel(Configured, nn.Module):
@@ -84,7 +86,8 @@ class MultimodalModel(Configured, nn.Module):
         if name in self.tasks:
             return
         self.tasks[name] = wanted
-        self.heads[name] = Head(self.dim, wanted.kind, wanted.n_classes).to(next(self.fusion.parameters()).device)
+        head = Head(self.dim, wanted.kind, wanted.n_classes, self.modalities if wanted.evidence else ())
+        self.heads[name] = head.to(next(self.fusion.parameters()).device)
         self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
 
     def align(self, batch: Batch) -> Batch:
@@ -134,14 +137,24 @@ class MultimodalModel(Configured, nn.Module):
             present: (B, M) bool, columns in the order of `modalities`: what `encoded` holds. See `align`.
             within: (B, M) bool, the part of it that may be seen; None for all.
         """
-        parts = dict(encoded)
-        if within is None:
-            return self.fusion(parts, present)
-        return self.fusion(restrict(parts, present, within, self.modalities), within)
+        parts, seen = dict(encoded), present
+        if within is not None:
+            parts, seen = restrict(parts, present, within, self.modalities), within
+        fused: Fused = self.fusion(parts, seen)
+        if not any(task.evidence for task in self.tasks.values()):
+            return fused
+        return fused._replace(own=self._own(parts, seen, fused.pooled), seen=seen)
+
+    def _own(self, parts: dict[str, Encoded], seen: Tensor, like: Tensor) -> Tensor:
+        """(B, M, D) pooled vector of each modality, zeros where it is not seen."""
+        own = like.new_zeros(len(seen), len(self.modalities), self.dim)
+        for column, part, rows in self.fusion.in_order(parts, seen):
+            own = own.index_put((rows, torch.full_like(rows, column)), part.pooled.to(own.dtype))
+        return own
 
     def predict_from(self, fused: Fused) -> dict[str, Tensor]:
         """Task -> (B,) or (B, K) logits."""
-        return {name: head(fused.pooled) for name, head in self.heads.items()}
+        return {name: head(fused) for name, head in self.heads.items()}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Task -> (B,) or (B, K) logits of the studies of `batch`."""

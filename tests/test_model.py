@@ -19,7 +19,7 @@ from medssml.model import MultimodalModel, Task
 
 NAMES = ("xray", "report")
 PRESENT = torch.tensor([[1, 0], [1, 1], [0, 1], [0, 0]]).bool()
-TASKS = {"finding": Task(), "grade": Task("multiclass", 3), "age": Task("regression")}
+TASKS = {"finding": Task(), "grade": Task("multiclass", 3, evidence=True), "age": Task("regression")}
 
 
 def model(tasks=TASKS) -> MultimodalModel:

@@ -1,8 +1,13 @@
-"""Prediction heads: a fused vector in, the logits of one task out."""
+"""Prediction heads: a fused study in, the logits of one task out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
+
+from medssml.batch import Fused
 
 KINDS = ("binary", "multiclass", "regression")
 
@@ -10,24 +15,45 @@ KINDS = ("binary", "multiclass", "regression")
 class Head(nn.Module):
     """One linear map, so that a head reads what pretraining has put there and no more.
 
+        logits = W h + b + sum over seen m of (W_m x_m + b_m)
+
+    The sum, with h the fused and x_m each modality's own vector, is there where `evidence` names modalities: what one of
+    them says of this task then has weights of its own, and one that says nothing can be left out (late fusion). It begins
+    at zero.
+
     Args:
         dim: D of the input.
         kind: "binary", "multiclass" or "regression".
         n_classes: K of a multiclass task.
+        evidence: modalities with weights of their own, in the order of the columns; none by default.
     """
 
-    def __init__(self, dim: int, kind: str = "binary", n_classes: int = 2) -> None:
+    def __init__(self, dim: int, kind: str = "binary", n_classes: int = 2, evidence: Sequence[str] = ()) -> None:
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"kind {kind!r}; accepted: {', '.join(KINDS)}")
         if kind == "multiclass" and n_classes < 2:
             raise ValueError(f"a multiclass task has at least 2 classes, not {n_classes}")
         self.kind = kind
-        self.linear = nn.Linear(dim, n_classes if kind == "multiclass" else 1)
+        size = n_classes if kind == "multiclass" else 1
+        self.linear = nn.Linear(dim, size)
         nn.init.trunc_normal_(self.linear.weight, std=0.02)
         nn.init.zeros_(self.linear.bias)
+        self.own = nn.ModuleDict({name: nn.Linear(dim, size) for name in evidence})
+        for parameter in self.own.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        """(B,) logits, or the value of a regression, or (B, K) logits, from pooled (B, D)."""
-        out = self.linear(pooled)
+    def forward(self, fused: Fused) -> Tensor:
+        """(B,) logits, or the value of a regression, or (B, K) logits.
+
+        Raises:
+            ValueError: a head with evidence is given no modalities' own vectors.
+        """
+        out = self.linear(fused.pooled)
+        if self.own:
+            if fused.own is None or fused.seen is None:
+                raise ValueError("this head reads each modality's own vector; fuse with MultimodalModel.fuse")
+            for column, layer in enumerate(self.own.values()):
+                # `where` and not a product: what an absent modality leaves behind must not matter.
+                out = out + torch.where(fused.seen[:, column, None], layer(fused.own[:, column]), 0.0)
         return out if self.kind == "multiclass" else out.squeeze(-1)

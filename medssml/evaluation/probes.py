@@ -109,6 +109,27 @@ def linear_readout(
     return Readout(weight, found.bias - weight @ mean, kind, setting)
 
 
+def held_out_logits(
+    x: Array, y: Array, subjects: Array, strength: float, *, kind: str = "binary", classes: int = 2, seed: int = 0
+) -> Array:
+    """(n, K) logits, or values, of each labelled study by a readout of the other folds' subjects; NaN where there is none.
+
+    Args:
+        x: (n, D). y: (n,) targets, NaN where unlabelled. subjects: (n,) ids: nobody is in two folds.
+        strength: C of the penalty.
+        kind, classes, seed: as `linear_readout`, which has the same folds.
+    """
+    out = np.full((len(y), classes if kind == "multiclass" else 1), np.nan)
+    known = np.flatnonzero(np.isfinite(y))
+    x, y = np.asarray(x, dtype=np.float64)[known], np.asarray(y)[known]
+    sd = x.std(axis=0)
+    x = (x - x.mean(axis=0)) / np.where(sd > 1e-6, sd, 1.0)
+    for fitted, asked in _folds(kind, y, np.asarray(subjects)[known], seed):
+        found = _fit(kind, x[fitted], y[fitted], strength, classes)
+        out[known[asked]] = x[asked] @ found.weight.T + found.bias
+    return out
+
+
 def linear_probe(
     train: Array,
     y: Array,

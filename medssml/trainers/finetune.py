@@ -141,7 +141,7 @@ class FineTuner(Learner):
     ) -> dict[str, Tensor]:
         """Task -> logits of the tasks that are learned, from what may be seen."""
         fused = model.fuse(encoded, batch.present, within)
-        return {task: model.heads[task](fused.pooled) for task in self.tasks if task in batch.targets}
+        return {task: model.heads[task](fused) for task in self.tasks if task in batch.targets}
 
     def _within(self, batch: Batch) -> Tensor | None:
         if not self.training or self.modality_dropout == 0:

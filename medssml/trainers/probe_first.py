@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from medssml.encoders.heads import Head
-from medssml.evaluation.probes import linear_readout
+from medssml.evaluation.bootstrap import Array
+from medssml.evaluation.probes import Readout, linear_readout
+from medssml.evaluation.stacking import Part, stacked_readouts
 from medssml.evaluation.studies import EncodedStudies, fuse_studies
 from medssml.model import MultimodalModel
 
+#: The part of a stack that sees the fused vector; no modality is called so.
+FUSED = "all together"
+#: Directions that a projection shrinks below this share of its largest are not brought back.
+LEAST = 1e-4
+
 
 def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStudies, seed: int = 0) -> dict[str, str]:
-    """Sets the head of each task to the logistic (or ridge) regression on the fused vectors of labelled studies.
+    """Sets the head of each task to the logistic (or ridge) regression on the vectors of labelled studies.
 
     Linear probing, then fine-tuning (Kumar et al. 2022): a head that begins at random sends gradients through the model
-    that say nothing of the task, and undo part of the pretraining before the head has found what is there. Each study
-    counts with all that it has and, where it has several modalities, with each of them alone.
+    that say nothing of the task, and undo part of the pretraining before the head has found what is there. The fused
+    vector of each study is seen with all that it has and, where it has several modalities, with each of them alone. A
+    head with evidence begins as a stack of that probe and of one for each modality: see `stacked_readouts`.
 
     Args:
         model: its heads are changed.
@@ -33,19 +42,63 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
     rows, within = _as_seen(studies.has)
     fused = fuse_studies(model, studies, torch.from_numpy(within), rows=torch.from_numpy(rows))
     x = torch.cat([part.pooled.detach() for part in fused]).double().numpy()
-    said = {}
-    for name in tasks:
-        task, linear = model.tasks[name], cast(Head, model.heads[name]).linear
-        y = studies.targets.get(name, np.full(len(studies), np.nan))[rows]
-        found = linear_readout(x, y, studies.subject[rows], kind=task.kind, classes=task.n_classes, seed=seed)
+    together = Part(x, rows, (within == studies.has[rows]).all(1))
+    return {name: _fit_head(model, name, studies, together, seed) for name in tasks}
+
+
+def _fit_head(model: MultimodalModel, name: str, studies: EncodedStudies, together: Part, seed: int) -> str:
+    task, head = model.tasks[name], cast(Head, model.heads[name])
+    y = studies.targets.get(name, np.full(len(studies), np.nan))
+    kind, classes = task.kind, task.n_classes
+    if not task.evidence:
+        rows = together.study
+        found = linear_readout(together.x, y[rows], studies.subject[rows], kind=kind, classes=classes, seed=seed)
         if isinstance(found, str):
-            said[name] = f"its head begins at random: {found}"
-            continue
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(found.weight))
-            linear.bias.copy_(torch.from_numpy(found.bias))
-        said[name] = f"its head begins as a linear probe, C = {found.setting['C']:g}"
-    return said
+            return f"its head begins at random: {found}"
+        _set(head.linear, found.weight, found.bias)
+        return f"its head begins as a linear probe, C = {found.setting['C']:g}"
+    alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
+    stack = stacked_readouts({FUSED: together, **alone}, y, studies.subject, kind=kind, classes=classes, seed=seed)
+    if isinstance(stack, str):
+        return f"its head begins at random: {stack}"
+    fused = stack.readouts.get(FUSED)
+    _set(head.linear, 0.0 if fused is None else fused.weight, stack.bias + (0.0 if fused is None else fused.bias))
+    for modality in alone.keys() & stack.readouts.keys():
+        _set(cast(nn.Linear, head.own[modality]), *_of_projected(model, modality, stack.readouts[modality]))
+    counts = ", ".join(f"{part} {weight:.2f}" for part, weight in stack.weights.items())
+    return f"its head begins as a stack of linear probes, which count: {counts}"
+
+
+def _alone(model: MultimodalModel, studies: EncodedStudies, modality: str) -> Part:
+    """One modality as its encoder gave it. A penalty on the weights of what the projection made of it would take the
+    directions that the projection stretches for the likelier ones: with few labels that costs."""
+    layer = _projection(model, modality)
+    x = (studies.encoded[modality].pooled.double().numpy() - layer.bias) @ np.linalg.pinv(layer.weight, LEAST).T
+    rows = np.flatnonzero(studies.has[:, studies.column(modality)])
+    return Part(x, rows, np.ones(len(rows), bool))
+
+
+def _of_projected(model: MultimodalModel, modality: str, readout: Readout) -> tuple[Array, Array]:
+    """Weight and bias that say of the projected vector what `readout` says of the one of `_alone`."""
+    layer = _projection(model, modality)
+    weight = readout.weight @ np.linalg.pinv(layer.weight, LEAST)
+    return weight, readout.bias - weight @ layer.bias
+
+
+class _Projection(NamedTuple):
+    weight: Array
+    bias: Array
+
+
+def _projection(model: MultimodalModel, modality: str) -> _Projection:
+    layer = cast(nn.Linear, model.project[modality])
+    return _Projection(layer.weight.detach().double().cpu().numpy(), layer.bias.detach().double().cpu().numpy())
+
+
+@torch.no_grad()
+def _set(layer: nn.Linear, weight: Array | float, bias: Array) -> None:
+    layer.weight.copy_(torch.as_tensor(weight))
+    layer.bias.copy_(torch.as_tensor(bias))
 
 
 def _as_seen(has: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -226,7 +226,7 @@ def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> FineTune
 
     torch.manual_seed(int(config["seed"]))
     for task in config["tasks"]:
-        model.add_task(task, Task(table.tasks[task].kind, table.tasks[task].n_classes))
+        model.add_task(task, Task(table.tasks[task].kind, table.tasks[task].n_classes, bool(config["evidence"])))
     weights = balanced_weights(table, config["tasks"]) if config["class_weights"] == "balanced" else None
     return FineTuner(
         model,

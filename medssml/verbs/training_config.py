@@ -77,7 +77,8 @@ class FinetuneConfig:
     freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
     modality_dropout: probability that a present modality of a training study is hidden; never all of them.
     unimodal_weight: of the loss of each modality alone, beside that of all together; 0 for none.
-    probe_first: the heads begin as a linear probe of the model as it is.
+    evidence: each modality also has weights of its own in every head, besides those of the fused vector.
+    probe_first: the heads begin as a linear probe of the model as it is; with `evidence`, as a stack of probes.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
     """
 
@@ -88,6 +89,7 @@ class FinetuneConfig:
     freeze: int | str = "none"
     modality_dropout: float = 0.25
     unimodal_weight: float = 0.0
+    evidence: bool = False
     probe_first: bool = False
     class_weights: Literal["balanced"] | None = None
     label_smoothing: float = 0.0

@@ -48,8 +48,11 @@ FUSIONS = {
 def model(request) -> MultimodalModel:
     torch.manual_seed(0)
     encoders, fusion = request.param
-    tasks = {"finding": {"kind": "binary"}, "grade": {"kind": "multiclass", "n_classes": 3}}
-    return MultimodalModel(ENCODERS[encoders](), FUSIONS[fusion](), tasks).eval()
+    tasks = {"finding": {"kind": "binary"}, "grade": {"kind": "multiclass", "n_classes": 3, "evidence": True}}
+    made = MultimodalModel(ENCODERS[encoders](), FUSIONS[fusion](), tasks).eval()
+    for parameter in made.heads["grade"].own.parameters():
+        torch.nn.init.normal_(parameter)  # they begin at zero
+    return made
 
 
 def batch_of(present: torch.Tensor = PRESENT, seed: int = 0) -> Batch:

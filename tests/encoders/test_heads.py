@@ -1,12 +1,19 @@
 import pytest
 import torch
 
+from medssml.batch import Fused
 from medssml.encoders import Head
+
+
+def fused(pooled: torch.Tensor, own: torch.Tensor | None = None, seen: torch.Tensor | None = None) -> Fused:
+    return Fused(pooled[:, None], torch.ones(len(pooled), 1, dtype=torch.bool), pooled, own, seen)
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("binary", (5,)), ("regression", (5,)), ("multiclass", (5, 4))])
 def test_shapes(kind, shape):
-    assert Head(8, kind, 4)(torch.rand(5, 8)).shape == shape
+    assert Head(8, kind, 4)(fused(torch.rand(5, 8))).shape == shape
+    own, seen = torch.rand(5, 2, 8), torch.rand(5, 2) > 0.5
+    assert Head(8, kind, 4, ("ct", "eeg"))(fused(torch.rand(5, 8), own, seen)).shape == shape
 
 
 def test_refuses_unknown_kinds():
@@ -14,3 +21,35 @@ def test_refuses_unknown_kinds():
         Head(8, "ordinal")
     with pytest.raises(ValueError, match="at least 2"):
         Head(8, "multiclass", 1)
+
+
+def test_evidence_begins_at_zero_and_is_a_sum_over_what_is_seen():
+    torch.manual_seed(0)
+    head = Head(3, "multiclass", 2, ("ct", "eeg"))
+    pooled, own, seen = torch.rand(4, 3), torch.rand(4, 2, 3), torch.tensor([[1, 1], [1, 0], [0, 1], [0, 0]]).bool()
+    assert torch.equal(head(fused(pooled, own, seen)), head.linear(pooled))
+    for layer in head.own.values():
+        torch.nn.init.normal_(layer.weight)
+        torch.nn.init.normal_(layer.bias)
+    out = head(fused(pooled, own, seen))
+    for study in range(4):
+        expected = head.linear(pooled[study])
+        for column, name in enumerate(("ct", "eeg")):
+            if seen[study, column]:
+                expected = expected + head.own[name].weight @ own[study, column] + head.own[name].bias
+        torch.testing.assert_close(out[study], expected)
+
+
+def test_what_is_not_seen_moves_nothing_whatever_stands_there():
+    head = Head(3, evidence=("ct",))
+    torch.nn.init.ones_(head.own["ct"].weight)
+    pooled, seen = torch.rand(2, 3), torch.tensor([[True], [False]])
+    own = torch.rand(2, 1, 3)
+    poisoned = own.clone()
+    poisoned[1] = torch.nan
+    assert torch.equal(head(fused(pooled, own, seen)), head(fused(pooled, poisoned, seen)))
+
+
+def test_without_the_vectors_of_the_modalities_it_says_what_to_do():
+    with pytest.raises(ValueError, match=r"MultimodalModel\.fuse"):
+        Head(3, evidence=("ct",))(fused(torch.rand(2, 3)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from medssml.evaluation.stacking import Part, stacked_readouts
 from medssml.evaluation.studies import encode_studies
-from medssml.trainers.probe_first import fit_heads
+from medssml.model import Task
+from medssml.trainers.probe_first import FUSED, fit_heads
 
 from .toy import MODALITIES, ToyLoader, toy_model
 
@@ -33,6 +37,45 @@ def test_the_model_answers_as_a_probe_of_its_own_vectors() -> None:
     with torch.no_grad():
         logits = torch.cat([model(batch)["sick"] for batch in loader]).double().numpy()
     np.testing.assert_allclose(logits, oracle.decision_function(scaler.transform(vectors(()))), atol=0.01)
+
+
+def test_a_head_with_evidence_answers_as_the_stack_of_its_probes() -> None:
+    model, loader = toy_model(), ToyLoader(studies=200, labels=0.8)
+    model.add_task("other", Task(evidence=True))
+    studies = encode_studies(model, loader)
+    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
+    said = fit_heads(model, ["other"], studies)
+    alone = {m: np.flatnonzero(studies.has[:, column]) for column, m in enumerate(model.modalities)}
+    raw = {
+        m: np.linalg.lstsq(
+            model.project[m].weight.detach().double().numpy(),
+            (studies.encoded[m].pooled - model.project[m].bias).detach().double().numpy().T,
+            rcond=None,
+        )[0].T
+        for m in alone
+    }
+    with torch.no_grad():
+        pooled = model.fuse(studies.encoded, studies.present).pooled.double().numpy()
+        logits = model.predict_from(model.fuse(studies.encoded, studies.present))["other"].double().numpy()
+    both, y = studies.has.all(1), studies.targets["sick"]
+    rows = np.concatenate([np.arange(200), np.flatnonzero(both), np.flatnonzero(both)])
+    with torch.no_grad():
+        once = [
+            model.fuse(
+                studies.encoded, studies.present, torch.from_numpy(studies.has & (np.arange(2) == column))
+            ).pooled
+            for column in range(2)
+        ]
+    seen = np.concatenate([pooled, *(part.double().numpy()[both] for part in once)])
+    parts = {FUSED: Part(seen, rows, np.arange(len(rows)) < 200)}
+    parts |= {m: Part(raw[m], alone[m], np.ones(len(alone[m]), bool)) for m in alone}
+    stack = stacked_readouts(parts, y, studies.subject)
+    expected = np.full(200, float(stack.bias[0]))
+    expected += pooled @ stack.readouts[FUSED].weight[0] + stack.readouts[FUSED].bias
+    for m, at in alone.items():
+        expected[at] += raw[m] @ stack.readouts[m].weight[0] + stack.readouts[m].bias
+    np.testing.assert_allclose(logits, expected, atol=0.02)
+    assert "ct" in said["other"] and "stack" in said["other"]
 
 
 def test_with_too_few_labels_a_head_stays_as_it_is() -> None:
