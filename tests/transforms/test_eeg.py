@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssml.readers.channels import CHANNELS
+from medssml.readers.channels import CHANNELS, channel_name
 from medssml.readers.errors import ReadError
 from medssml.transforms import EEGTransform
 from medssml.transforms.eeg import STEP_UV, filter_resample, response
@@ -98,6 +98,20 @@ def test_the_average_reference_takes_away_what_all_share(tmp_path: Path) -> None
     np.testing.assert_allclose(with_reference[0, 300:-300], sine(11, 100, 20, 30)[300:-300], atol=0.6)
     without = EEGTransform(average_reference=False).prepare(path)["signal"] * STEP_UV
     assert without.max() > 90
+
+
+def test_a_bipolar_recording_keeps_what_its_channels_share(tmp_path: Path) -> None:
+    """No reference is in a difference: an average over derivations would only mix them."""
+    shared, own = sine(6, 200, 20, 80), sine(11, 200, 20, 30)
+    path = edf(tmp_path / "a.edf", {"EEG Pz-Oz": shared - own, "EEG Fpz-Cz": shared + own}, 200)
+    prepared = EEGTransform().prepare(path)
+    assert [channel_name(number) for number in prepared["channels"]] == ["Fpz-Cz", "Pz-Oz"]
+    truth = sine(6, 100, 20, 80) + np.array([[1], [-1]]) * sine(11, 100, 20, 30)
+    np.testing.assert_allclose(prepared["signal"][:, 300:-300] * STEP_UV, truth[:, 300:-300], atol=0.6)
+    other = EEGTransform(average_reference=False).prepare(path)
+    assert np.array_equal(other["signal"], prepared["signal"])
+    out = EEGTransform()(prepared)
+    assert out["channels"].tolist() == prepared["channels"].tolist() and out["channels"].dtype == torch.int64
 
 
 def test_the_middle_of_a_long_recording_and_a_short_one(tmp_path: Path) -> None:
