@@ -39,6 +39,7 @@ class Options:
         reports: a table or FHIR export with reports to join to images.
         write_into: folder for files that have to be written: links to slices of mixed folders, converted volumes.
         min_slices: a CT series with fewer is a localizer.
+        lab_days: most days that a laboratory value may be older than the report of its study.
     """
 
     rows: Literal["study", "file"] = "study"
@@ -49,6 +50,7 @@ class Options:
     reports: Path | None = None
     write_into: Path | None = None
     min_slices: int = 8
+    lab_days: float = 7.0
 
 
 class File(NamedTuple):
