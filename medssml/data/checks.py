@@ -92,8 +92,7 @@ def examine(
     for cell, job in cells.items():
         problems += [_problem(manifest, cell, finding) for finding in inspected[job].findings]
     sound = {cell: job for cell, job in cells.items() if not _broken(inspected[job])}
-    by_path = {job.path: inspected[job] for job in sound.values()}
-    alike = copies(manifest, list(sound), by_path, limits)
+    alike = copies(manifest, list(sound), {cell: inspected[job] for cell, job in sound.items()}, limits)
     problems += [_problem(manifest, copy.cell, copy.finding) for copy in alike if copy.finding is not None]
     problems += _inline_identifiers(manifest) + _several_studies(manifest)
     if whole:

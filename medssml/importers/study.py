@@ -58,7 +58,7 @@ class File(NamedTuple):
 
     path: relative to the root. rank: the least goes into the manifest's column first. view: of a radiograph.
     row: its row in the account; None where no table names it. name: what tells it from the study's others.
-    members: the files themselves where `path` is a folder.
+    members: the files themselves where `path` is a folder. series: the SeriesInstanceUID, where the folder holds others.
     """
 
     path: str
@@ -67,6 +67,11 @@ class File(NamedTuple):
     row: int | None = None
     name: str = ""
     members: tuple[str, ...] = ()
+    series: str = ""
+
+    def cells(self, column: str) -> dict[str, str]:
+        """What a manifest says of the file in `column`."""
+        return {column: self.path} | ({f"{column}_series": self.series} if self.series else {})
 
 
 @dataclass(slots=True)
