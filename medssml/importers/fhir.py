@@ -8,7 +8,6 @@ resources become columns of the study (see `observations`). HL7 FHIR R4, R5.
 from __future__ import annotations
 
 import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from medssml.importers.observations import Report, Value, moment, slim, values_o
 from medssml.importers.study import Layout, Options, Studies, Study
 from medssml.importers.tree import Tree
 from medssml.readers.errors import ReadError
+from medssml.readers.json_text import json_value
 from medssml.readers.messages import Resource, objects_in, report_body, resources_of
 
 _ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz")
@@ -126,12 +126,12 @@ def _resources(file: Path) -> Iterator[tuple[int, Resource]]:
         if ".json" not in file.name.lower() or ".jsonl" in file.name.lower():
             for number, line in enumerate(raw, start=1):
                 if line.strip():
-                    yield from ((number, item) for item in resources_of(json.loads(line)))
+                    yield from ((number, item) for item in resources_of(json_value(line)))
             return
         text = raw.read(_LARGEST + 1)
     if len(text) > _LARGEST:
         raise ValueError("larger than 512 MiB; fix: export it as NDJSON")
-    yield from enumerate(resources_of(json.loads(text)), start=1)
+    yield from enumerate(resources_of(json_value(text)), start=1)
 
 
 def _references(resource: Resource) -> Iterator[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from medssml.importers.tree import Tree
+from medssml.readers.json_text import json_value
 
 #: What describes an EEG recording. Others of these suffixes (participants, scans) are of the data set or the subject.
 KINDS = frozenset(
@@ -92,7 +92,7 @@ class Sidecars:
     def _object(self, path: str) -> dict[str, Any]:
         if path not in self._read:
             try:
-                read = json.loads(self._tree.text(path))
+                read = json_value(self._tree.text(path))
             except (ValueError, RecursionError):
                 read = None
             if not isinstance(read, dict):

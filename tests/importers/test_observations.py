@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from medssml.importers import LayoutError
 from medssml.importers.observations import moment
 from medssml.readers.table import parse_table
 from tests.importers.test_dicom_tree import series
-from tests.importers.test_fhir import IMAGING, accession, lines, report
+from tests.importers.test_fhir import IMAGING, PATIENT, accession, lines, report
 from tests.importers.trees import Made, put, run
 
 CRP, GLUCOSE = "1988-5", "2339-0"
@@ -176,3 +177,32 @@ def test_a_day_is_over_when_it_ends() -> None:
     assert moment("2020-03-01T01:00:00+01:00", last=True) == midnight + day
     assert moment({"start": "2020-02-29", "end": "2020-03-01"}, last=False) == midnight + day
     assert [moment(bad, last=True) for bad in ("2020", "2020-13-01", "", None, "yesterday", 5, [], {})] == [None] * 8
+
+
+_TIMES = ("9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00")
+_ODD = (None, [], {}, "", -1, 10**400, float("nan"), [{}], [None], True, *_TIMES, "\ud800", [[[]]], {"a": 1})
+
+
+def mutated(value: Any, dice: random.Random) -> Any:
+    """The same with one part of it gone, or something odd in its place."""
+    if isinstance(value, dict) and value and dice.random() < 0.8:
+        name = dice.choice(list(value))
+        rest = {key: item for key, item in value.items() if key != name}
+        return rest if dice.random() < 0.2 else {**rest, name: mutated(value[name], dice)}
+    if isinstance(value, list) and value and dice.random() < 0.8:
+        return [mutated(value[0], dice), *value[1:]]
+    return dice.choice(_ODD)
+
+
+def test_mutated_resources_are_imported_or_left_out(tmp_path: Path) -> None:
+    dice = random.Random(1)
+    made = 0
+    for number in range(150):
+        resources = [observation(), observation(7, "mmol/L", code=GLUCOSE), report("r"), PATIENT]
+        place = dice.randrange(len(resources))
+        resources[place] = mutated(resources[place], dice)
+        try:
+            made += len(run("fhir", put(tmp_path / str(number), {"a.ndjson": lines(*resources)})).rows)
+        except LayoutError:
+            pass  # nothing is left of the report
+    assert 75 < made < 150
