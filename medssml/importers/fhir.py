@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medssml.importers.account import Account, LayoutError
-from medssml.importers.observations import Report, Value, moment, slim, values_of_reports
+from medssml.importers.observations import Observations, Report, Value, moment
 from medssml.importers.study import Layout, Options, Studies, Study
 from medssml.importers.tree import Tree
 from medssml.readers.errors import ReadError
@@ -56,12 +56,11 @@ class ReportEntry(NamedTuple):
 class Export:
     """The resources of an export.
 
-    reports: (row in the account, resource, file). observations: (row, what is needed of the resource). by_reference: what
-    others refer to.
+    reports: (row in the account, resource, file). observations: numbers. by_reference: what others refer to.
     """
 
     reports: list[tuple[int, Resource, str]] = field(default_factory=list)
-    observations: list[tuple[int, Resource]] = field(default_factory=list)
+    observations: Observations = field(default_factory=Observations)
     by_reference: dict[str, tuple[int, Resource]] = field(default_factory=dict)
 
 
@@ -102,7 +101,7 @@ def load(export: Export, file: Path, name: str, account: Account) -> None:
         for number, resource in _resources(file):
             kind = str(resource.get("resourceType") or "no resourceType")
             if kind == "Observation":
-                export.observations.append((account.row(name, number), slim(resource)))
+                export.observations.add(account.row(name, number), resource, account)
                 continue
             if kind not in _USED:
                 others[kind] += 1
@@ -266,10 +265,9 @@ def _words(concept: Any) -> str:
 def values_of(export: Export, found: list[ReportEntry], account: Account, days: float) -> dict[int, list[Value]]:
     """Row of a report -> the values that its study has."""
     reports = [Report(entry.row, entry.patient, moment(entry.when, last=True)) for entry in found]
-    values = values_of_reports(export.observations, reports, lambda resource: _patient(export, resource), account, days)
-    every = [value for of_report in values.values() for value in of_report]
-    words = {value.column: value.words for value in every}
-    often = Counter(value.column for value in every).most_common()
+    values = export.observations.of_reports(reports, lambda resource: _patient(export, resource), account, days)
+    words = export.observations.words
+    often = Counter(value.column for of_report in values.values() for value in of_report).most_common()
     if often:
         shown = "; ".join(f"{column} ({words[column] or 'no words'}): {count:,}" for column, count in often[:_SHOWN])
         more = f"; and {len(often) - _SHOWN} more" if len(often) > _SHOWN else ""

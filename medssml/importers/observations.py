@@ -7,6 +7,7 @@ converted: mmol/L and mg/dL of one code are two columns. HL7 FHIR R4, R5.
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,7 +21,6 @@ _LOINC = "http://loinc.org"
 _WITHDRAWN = ("entered-in-error", "cancelled", "registered")
 #: Sizes of lesions, questionnaires and habits are no laboratory values, and the first would give the report away.
 _CATEGORIES = frozenset({"laboratory", "vital-signs"})
-_KEPT = ("status", "category", "code", "component", "valueQuantity", "valueInteger", "subject", "encounter")
 _TIMES = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
 _DAY_S = 86_400.0
 #: Beyond it a number has no float; JSON knows no limit.
@@ -36,88 +36,93 @@ class Report(NamedTuple):
 
 
 class Value(NamedTuple):
-    """One number. row: in the account. at: s since 1970. cell: the number, with < or > before it where it is a bound.
-    words: what it measures."""
+    """One number. row: in the account. at: s since 1970. cell: the number, with < or > before it where it is a bound."""
 
     row: int
     at: float
     column: str
     cell: str
-    words: str
 
 
-def slim(resource: Resource) -> Resource:
-    """What is needed of an Observation: an export may have millions."""
-    return {key: resource[key] for key in (*_KEPT, *_TIMES) if key in resource}
+class Observations:
+    """The numbers of an export, little of each: there may be millions.
 
-
-def values_of_reports(
-    observations: list[tuple[int, Resource]],
-    reports: list[Report],
-    patient_of: Callable[[Resource], str],
-    account: Account,
-    days: float,
-) -> dict[int, list[Value]]:
-    """key of the report -> its values, one of each column; every observation that gives none is accounted for.
-
-    Args:
-        observations: (row in the account, resource). patient_of: the id of a resource's patient.
-        days: most that a value may be older than the report.
+    Attributes:
+        words: column -> what it measures, as the export first says it.
     """
-    by_patient: dict[str, list[Report]] = defaultdict(list)
-    for report in reports:
-        by_patient[report.patient].append(report)
-    latest: dict[tuple[int, str], Value] = {}
-    spelling: dict[str, str] = {}
-    for row, resource in observations:
-        reason, found = _numbers(row, resource, spelling)
-        mine = by_patient.get(patient_of(resource), [])
-        if not reason and not mine:
-            reason = "its patient has no report"
-        if reason:
-            account.leave_out(row, reason)
-            continue
-        near = [report for report in mine if _within(found[0].at, report.until, days)]
-        for key, value in ((report.key, value) for report in near for value in found):
-            known = latest.get((key, value.column))
-            if known is None or value.at >= known.at:
-                latest[key, value.column] = value
-        if not near:
-            account.leave_out(row, f"not within {days:g} days before a report")
-    chosen: dict[int, list[Value]] = defaultdict(list)
-    for (key, _), value in latest.items():
-        chosen[key].append(value)
-    taken = {value.row for values in chosen.values() for value in values}
-    for row, _ in observations:
-        if row not in taken:
-            account.leave_out(row, "a later value before the report was taken")  # where nothing else was said
-    return chosen
+
+    def __init__(self) -> None:
+        self.words: dict[str, str] = {}
+        self._found: list[tuple[str, tuple[Value, ...]]] = []
+        self._subjects: dict[str, Resource] = {}
+        self._spelling: dict[str, str] = {}
+
+    def add(self, row: int, resource: Resource, account: Account) -> None:
+        """One resource; one that gives no value is left out."""
+        at = next((seen for name in _TIMES if (seen := moment(resource.get(name), last=False)) is not None), None)
+        reason = _unfit(resource) or ("states no day" if at is None else "")
+        parts = () if reason or at is None else (resource, *objects_in(resource.get("component")))
+        values = []
+        for column, cell, words in (number for part in parts for number in _number(part)):
+            column = self._spelling.setdefault(column.lower(), column)  # mg/l is mg/L
+            self.words.setdefault(column, words)
+            values.append(Value(row, at or 0.0, column, cell))
+        if values:
+            subject = repr(resource.get("subject"))
+            self._subjects.setdefault(subject, {"subject": resource.get("subject")})
+            self._found.append((sys.intern(subject), tuple(values)))
+        else:
+            account.leave_out(row, reason or "no number with a code")
+
+    def of_reports(
+        self, reports: list[Report], patient_of: Callable[[Resource], str], account: Account, days: float
+    ) -> dict[int, list[Value]]:
+        """key of the report -> its values, one of each column; every observation that gives none is accounted for.
+
+        Args:
+            patient_of: the id of the patient in `subject` of a resource.
+            days: most that a value may be older than the report.
+        """
+        by_patient: dict[str, list[Report]] = defaultdict(list)
+        for report in reports:
+            by_patient[report.patient].append(report)
+        mine = {name: by_patient.get(patient_of(subject), []) for name, subject in self._subjects.items()}
+        latest: dict[tuple[int, str], Value] = {}
+        for subject, values in self._found:
+            near = [report.key for report in mine[subject] if _within(values[0].at, report.until, days)]
+            for key, value in ((key, value) for key in near for value in values):
+                known = latest.get((key, value.column))
+                if known is None or value.at >= known.at:
+                    latest[key, value.column] = value
+            if not near:
+                late = f"not within {days:g} days before a report"
+                account.leave_out(values[0].row, late if mine[subject] else "its patient has no report")
+        chosen: dict[int, list[Value]] = defaultdict(list)
+        for (key, _), value in latest.items():
+            chosen[key].append(value)
+        taken = {value.row for values in chosen.values() for value in values}
+        for _, (value, *_) in self._found:
+            if value.row not in taken:
+                account.leave_out(value.row, "a later value before the report was taken")  # where nothing else was said
+        return chosen
 
 
-def _numbers(row: int, resource: Resource, spelling: dict[str, str]) -> tuple[str, list[Value]]:
-    """Why an observation gives no value, or its values: of itself, and of its components (blood pressure has two)."""
+def _unfit(resource: Resource) -> str:
+    """Why an observation is no laboratory value that holds; "" where it is one, or does not say what it is."""
     categories = {
         str(coding.get("code"))
         for concept in objects_in(resource.get("category"))
         for coding in objects_in(concept.get("coding"))
     }
-    at = next((seen for name in _TIMES if (seen := moment(resource.get(name), last=False)) is not None), None)
     if resource.get("status") in _WITHDRAWN:
-        return f"status {resource['status']}", []
+        return f"status {resource['status']}"
     if categories and not categories & _CATEGORIES:
-        return f"category {', '.join(sorted(categories))}: no laboratory value", []
-    if at is None:
-        return "states no day", []
-    found = [
-        Value(row, at, column, cell, words)
-        for part in (resource, *objects_in(resource.get("component")))
-        for column, cell, words in _number(part, spelling)
-    ]
-    return ("" if found else "no number with a code", found)
+        return f"category {', '.join(sorted(categories))[:80]}: no laboratory value"
+    return ""
 
 
-def _number(part: Resource, spelling: dict[str, str]) -> Iterator[tuple[str, str, str]]:
-    """(column, cell, words) of a quantity. spelling: a column in small letters -> as it was first written (mg/l is mg/L)."""
+def _number(part: Resource) -> Iterator[tuple[str, str, str]]:
+    """(column, cell, words) of a resource or a component: of itself, and blood pressure has two of the latter."""
     quantity = part.get("valueQuantity")
     if not isinstance(quantity, dict):
         quantity = {"value": part.get("valueInteger")}
@@ -128,7 +133,7 @@ def _number(part: Resource, spelling: dict[str, str]) -> Iterator[tuple[str, str
     bound = quantity.get("comparator")
     column = "table_" + "_".join(filter(None, (name, unit)))
     cell = f"{bound if bound in ('<', '<=', '>', '>=') else ''}{value}"
-    yield spelling.setdefault(column.lower(), column), cell, words
+    yield column, cell, words
 
 
 def _name(concept: Any) -> tuple[str, str]:
