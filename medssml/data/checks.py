@@ -72,6 +72,8 @@ def examine(
     workers: int = 2,
     limits: Limits = Limits(),  # noqa: B008 - frozen
     progress: Callable[[int, int], None] | None = None,
+    *,
+    whole: bool = True,
 ) -> Examined:
     """Every problem of the studies in `manifest`, and what each file showed.
 
@@ -81,21 +83,19 @@ def examine(
         workers: processes, in which each file has a budget of time and memory; 0 = this one, without budgets.
         limits: what counts as odd, and the budgets.
         progress: called with (files done, files in all).
+        whole: say what is odd about the table as a whole, too: rows without any modality, files that no modality uses.
+            Not where `manifest` was read with some of its modalities only.
     """
     cells, problems = _cells(manifest)
     inspected = _inspected(manifest, cells, deep, workers, limits, progress)
     for cell, job in cells.items():
         problems += [_problem(manifest, cell, finding) for finding in inspected[job].findings]
     sound = {cell: job for cell, job in cells.items() if not _broken(inspected[job])}
-    by_path = {job.path: inspected[job] for job in sound.values()}
-    alike = copies(manifest, list(sound), by_path, limits)
+    alike = copies(manifest, list(sound), {cell: inspected[job] for cell, job in sound.items()}, limits)
     problems += [_problem(manifest, copy.cell, copy.finding) for copy in alike if copy.finding is not None]
-    problems += (
-        _inline_identifiers(manifest)
-        + _without_modality(manifest)
-        + _unused_columns(manifest)
-        + _several_studies(manifest)
-    )
+    problems += _inline_identifiers(manifest) + _several_studies(manifest)
+    if whole:
+        problems += _without_modality(manifest) + _unused_columns(manifest)
     problems.sort(key=lambda p: (p.row, ACTIONS.index(p.action), p.column, p.code))
     jobs = {(cell.position, cell.modality): job for cell, job in cells.items()}
     return Examined(problems, {place: inspected[job] for place, job in jobs.items()}, jobs, alike)
@@ -162,7 +162,8 @@ def _problem(manifest: Manifest, cell: Cell, finding: Finding) -> Problem:
 
 def _inline_identifiers(manifest: Manifest) -> list[Problem]:
     """The same for texts that stand in the table itself."""
-    texts = manifest.table["report_text"] if "report_text" in manifest.table else ()
+    inline = "report" in manifest.modalities and "report_text" in manifest.table
+    texts = manifest.table["report_text"] if inline else ()
     return [
         Problem(manifest.row_number(position), str(manifest.study_ids[position]), "report_text", "", *finding)
         for position, text in enumerate(texts)

@@ -118,7 +118,7 @@ class StudyDataset(Dataset[Sample]):
         where = (index, modality)
         if where not in self._keys:
             spec, given = self.recipes[modality].spec, self.given[modality][index]
-            spec = spec if given is None else {**spec, "given": given._asdict()}
+            spec = spec if given is None else {**spec, "given": given.identity()}
             self._keys[where] = self.cache.key(spec, self.source(index, modality))
         return self._keys[where]
 

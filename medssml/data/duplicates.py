@@ -41,7 +41,7 @@ class Copy(NamedTuple):
 
 
 def copies(
-    manifest: Manifest, cells: Sequence[Cell], inspected: Mapping[Path, Inspection], limits: Limits
+    manifest: Manifest, cells: Sequence[Cell], inspected: Mapping[Cell, Inspection], limits: Limits
 ) -> list[Copy]:
     """Files that are those of another subject or split, each once, by its nearest earlier copy.
 
@@ -61,11 +61,11 @@ def copies(
     return [copy._replace(finding=_finding(manifest, copy, inspected, limits)) for copy in found]
 
 
-def _finding(manifest: Manifest, copy: Copy, inspected: Mapping[Path, Inspection], limits: Limits) -> Finding:
+def _finding(manifest: Manifest, copy: Copy, inspected: Mapping[Cell, Inspection], limits: Limits) -> Finding:
     here, there = manifest.splits[copy.cell.position], manifest.splits[copy.earlier.position]
     row = manifest.row_number(copy.earlier.position)
     where = f"{there} here {here}" if here != there else "of another subject"
-    words = inspected[copy.cell.path].properties.get("length, words", np.inf)
+    words = inspected[copy.cell].properties.get("length, words", np.inf)
     if words < limits.report_copy_words:
         text = f"{copy.like} the report of row {row} ({where}): a template, or a leak"
         return Finding("template", text, "flagged", "nothing to do where radiologists use templates")
@@ -110,17 +110,17 @@ def _digest(path: Path) -> str:
 
 
 def _alike(
-    manifest: Manifest, cells: Sequence[Cell], inspected: Mapping[Path, Inspection], limits: Limits
+    manifest: Manifest, cells: Sequence[Cell], inspected: Mapping[Cell, Inspection], limits: Limits
 ) -> list[Copy]:
     """Files whose fingerprints are those of an earlier file of another subject."""
     found = []
     for modality in manifest.modalities:
-        group = [cell for cell in cells if cell.modality == modality and inspected[cell.path].features is not None]
+        group = [cell for cell in cells if cell.modality == modality and inspected[cell].features is not None]
         if len(group) < ENOUGH:
             continue
         kind = modality_kind(modality)
         limit = int(getattr(limits, f"{kind}_near_bits"))
-        features = [one for cell in group if (one := inspected[cell.path].features) is not None]
+        features = [one for cell in group if (one := inspected[cell].features) is not None]
         codes = sign_codes(np.stack(features))
         positions = [cell.position for cell in group]
         subjects = _numbers(manifest.subject_ids[positions])

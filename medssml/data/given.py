@@ -1,13 +1,14 @@
-"""Columns that complete a blank header: `ct_spacing`, `ct_slope`, `ct_intercept` beside `ct`, and so for any CT column.
+"""Columns beside a CT column: `ct_spacing`, `ct_slope`, `ct_intercept` complete a blank header, `ct_series` names a series.
 
-They fill what a NIfTI file does not state; where the file states it as well, the two must agree, else it is refused.
+The first three fill what a NIfTI file does not state; where the file states it as well, the two must agree, else it is
+refused. The last says which series is meant where a DICOM folder holds several.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 
@@ -16,13 +17,15 @@ from medssml.readers import modality_kind
 from medssml.readers.geometry import SPACING_MM
 from medssml.readers.nifti import Given
 
-_ENDINGS = ("spacing", "slope", "intercept")
+_ENDINGS = ("spacing", "slope", "intercept", "series")
+#: A unique identifier has digits and points; some that de-identification leaves have letters.
+_UID = re.compile(r"[\w.-]{1,64}")
 #: Between the numbers of a spacing: blanks, commas, semicolons, x, and the brackets of a list.
 _BETWEEN = re.compile(r"[\s,;x×\[\]()]+")
 
 
 def given_columns(modalities: Iterable[str]) -> tuple[str, ...]:
-    """Names of the columns that may complete a header: three for each modality that is a CT."""
+    """Names of the columns that may stand beside a modality that is a CT."""
     return tuple(f"{modality}_{ending}" for modality in modalities if _is_ct(modality) for ending in _ENDINGS)
 
 
@@ -36,15 +39,15 @@ def given_of(table: pd.DataFrame, modality: str) -> list[Given | None]:
     if not _is_ct(modality) or not any(column in table for column in columns):
         return [None] * len(table)
     cells = [table[column].tolist() if column in table else [""] * len(table) for column in columns]
-    found = [Given(_spacing(a), _number(b), _number(c)) for a, b, c in zip(*cells, strict=True)]
+    found = [Given(_spacing(a), _number(b), _number(c), _uid(d)) for a, b, c, d in zip(*cells, strict=True)]
     return [None if given == Given() else given for given in found]
 
 
 def given_problems(table: pd.DataFrame, modalities: Iterable[str]) -> list[RowProblem]:
-    """Cells that are no spacing, slope or intercept."""
+    """Cells that are no spacing, slope, intercept or series."""
     problems: list[RowProblem] = []
     for column in (name for name in given_columns(modalities) if name in table):
-        read = _spacing if column.endswith("_spacing") else _number
+        read = _READ[column.rpartition("_")[2]]
         for row, cell in table[column].items():
             try:
                 value = read(cell)
@@ -89,3 +92,19 @@ def _number(cell: str) -> float | None:
     if not math.isfinite(value):
         raise ValueError("is no number; fix: write one, or leave the cell empty")
     return value
+
+
+def _uid(cell: str) -> str | None:
+    if cell in EMPTY:
+        return None
+    if not _UID.fullmatch(cell):
+        raise ValueError("is no SeriesInstanceUID; fix: write it as text, digits and points, or leave the cell empty")
+    return cell
+
+
+_READ: dict[str, Callable[[str], object]] = {
+    "spacing": _spacing,
+    "slope": _number,
+    "intercept": _number,
+    "series": _uid,
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,11 +24,21 @@ class Studies(NamedTuple):
     rows: int
 
 
-def read_studies(path: str | Path, data_root: str | Path | None = None, *, allow_outside: bool = False) -> Studies:
-    """The table in `path` with its refusals as problems, so that the files of the other rows can be checked as well."""
+def read_studies(
+    path: str | Path,
+    data_root: str | Path | None = None,
+    modalities: Sequence[str] | None = None,
+    *,
+    allow_outside: bool = False,
+) -> Studies:
+    """The table in `path` with its refusals as problems, so that the files of the other rows can be checked as well.
+
+    Args:
+        path, data_root, modalities, allow_outside: as `Manifest.read`.
+    """
     path = Path(path)
     try:
-        manifest = Manifest.read(path, data_root, allow_outside=allow_outside)
+        manifest = Manifest.read(path, data_root, modalities, allow_outside)
         return Studies(manifest, [], manifest.rows)
     except ManifestError as error:
         refusals = error.problems
@@ -36,10 +47,12 @@ def read_studies(path: str | Path, data_root: str | Path | None = None, *, allow
     except (ManifestError, OSError):
         return Studies(None, [_refusal(*problem) for problem in refusals], 0)
     root = Path(data_root) if data_root is not None else path.parent
-    return _sound_rows(table, refusals, root, allow_outside)
+    return _sound_rows(table, refusals, root, modalities, allow_outside)
 
 
-def _sound_rows(table: pd.DataFrame, refusals: list[Refusal], root: Path, allow_outside: bool) -> Studies:
+def _sound_rows(
+    table: pd.DataFrame, refusals: list[Refusal], root: Path, modalities: Sequence[str] | None, allow_outside: bool
+) -> Studies:
     """The manifest of the rows that are left when the refused ones are dropped, which may show further refusals."""
     studies = {int(str(row)): str(study) for row, study in table.get("study_id", pd.Series(dtype=object)).items()}
     problems: list[Problem] = []
@@ -53,7 +66,7 @@ def _sound_rows(table: pd.DataFrame, refusals: list[Refusal], root: Path, allow_
         if rest.empty:
             return Studies(None, problems, len(table))
         try:
-            manifest = Manifest.from_table(rest, root, allow_outside=allow_outside)
+            manifest = Manifest.from_table(rest, root, modalities, allow_outside=allow_outside)
         except ManifestError as error:
             # rows of `rest` are numbered anew
             refusals = [

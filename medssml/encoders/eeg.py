@@ -11,6 +11,7 @@ from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import MaskableEncoder
 from medssml.encoders.scalp import PATTERNS, scalp_patterns
 from medssml.layers import Transformer, gather_tokens, masked_mean, sincos_positions
+from medssml.readers.channels import AGAINST, CHANNELS
 
 #: Band edges in Hz: delta, low and high theta, low and high alpha, low and high beta, low gamma.
 BANDS = ((0.5, 4.0), (4.0, 6.0), (6.0, 8.0), (8.0, 10.0), (10.0, 13.0), (13.0, 20.0), (20.0, 30.0), (30.0, 45.0))
@@ -36,9 +37,13 @@ class EEGTransformer(MaskableEncoder):
     a read-out of the frozen encoder finds power by place, and they learn with the rest. The means are over what is there:
     a louder amplifier or a missing channel changes the map little.
 
+    A bipolar derivation A-B, the potential at A less that at B, has the name name(A) - name(B), which turns its sign with
+    the signal's. Power has no sign: its filter is the mean of filter(A) and filter(B), as if it lay halfway between
+    them, which is where FieldTrip puts it (Oostenveld et al. 2011).
+
     The inputs are the dict of `medssml.batch.Batch`: "signal" (n, C, T) in units of 100 uV, "channels" (n, C) int64
-    names, 0 for padding, "length" (n,) valid samples. Tokens are in the order (channel, time), N = C * (T //
-    patch_samples); samples after the last whole patch are left out.
+    `medssml.readers.channels.channel_number`, 0 for padding, "length" (n,) valid samples. Tokens are in the order
+    (channel, time), N = C * (T // patch_samples); samples after the last whole patch are left out.
 
     Args:
         dim: D. depth: blocks. heads: attention heads.
@@ -77,7 +82,7 @@ class EEGTransformer(MaskableEncoder):
         if target not in TARGETS:
             raise ValueError(f"target {target!r}; accepted: {', '.join(TARGETS)}")
         if channel_names is None:
-            channel_names = len(_channels())
+            channel_names = len(CHANNELS)
         # A checkpoint keeps the vocabulary that it was trained with, should a later version know more names.
         self._arguments["channel_names"] = channel_names
         self.dim = dim
@@ -128,7 +133,9 @@ class EEGTransformer(MaskableEncoder):
         """(n, N, D) name of the channel + time of the patch."""
         inputs = _as_dict(inputs)
         time = self.time[: self._count(inputs["signal"])]
-        return (self.name(inputs["channels"]).unsqueeze(2) + time).flatten(1, 2)
+        electrode, against, bipolar = _electrodes(inputs["channels"])
+        name = self.name(electrode) - self.name(against) * bipolar
+        return (name.unsqueeze(2) + time).flatten(1, 2)
 
     def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
         """Encodes a dict of signal, channels and length; see `Encoder.forward`."""
@@ -161,7 +168,9 @@ class EEGTransformer(MaskableEncoder):
 
     def _token_filters(self, inputs: dict[str, Tensor], keep: Tensor | None) -> Tensor:
         """(n, N, K) weights of each token's channel in the spatial filters, or (n, K', K) of those kept."""
-        filters = self.filters(inputs["channels"])
+        electrode, against, bipolar = _electrodes(inputs["channels"])
+        filters = self.filters(electrode)
+        filters = torch.where(bipolar, (filters + self.filters(against)) / 2, filters)
         filters = filters.unsqueeze(2).expand(-1, -1, self._count(inputs["signal"]), -1).flatten(1, 2)
         return filters if keep is None else gather_tokens(filters, keep)
 
@@ -233,11 +242,10 @@ def _filter_count(filters: int | None, dim: int, bands: int) -> int:
 
 def _vocabulary(count: int) -> tuple[str, ...]:
     """`count` channel names, those beyond the known ones without a place on the scalp."""
-    known = _channels()
-    return known[:count] + ("",) * (count - len(known))
+    return CHANNELS[:count] + ("",) * (count - len(CHANNELS))
 
 
-def _channels() -> tuple[str, ...]:
-    from medssml.readers.channels import CHANNELS
-
-    return CHANNELS
+def _electrodes(channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, C) the electrode, (n, C) the one that it is against, (n, C, 1) bool whether there is such a one."""
+    against = channels // AGAINST
+    return channels % AGAINST, against, (against > 0).unsqueeze(-1)

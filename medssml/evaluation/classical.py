@@ -78,7 +78,7 @@ def eeg_features(signal: NDArray[Any], sfreq: float, channels: Sequence[str]) ->
     """Log power of eight bands at the nineteen 10-20 positions, after common average reference (4-s Hann windows).
 
     Args:
-        signal: (C, T) in uV. sfreq: Hz. channels: names of the C channels.
+        signal: (C, T) in uV. sfreq: Hz. channels: names of the C channels; a bipolar one has no place here.
     """
     mine = [i for i, name in enumerate(channels) if name in CHANNELS_10_20]
     if not mine:

@@ -3,7 +3,8 @@
     participants.tsv
     sub-01/[ses-01/]eeg/sub-01[_ses-01]_task-rest[_run-1]_eeg.{edf,bdf,vhdr,set,...} with _events.tsv, _channels.tsv, _eeg.json
 
-Derivatives and source data are no part of the raw data set. Sidecars of a whole data set or subject lie in a folder above.
+Derivatives and source data are no part of the raw data set. Sidecars of a whole data set, subject or session lie in a folder
+above, and hold for what is below them (see `inheritance`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 
 from medssml.importers.account import LayoutError
 from medssml.importers.columns import classes_of
+from medssml.importers.inheritance import Sidecars
 from medssml.importers.study import File, Layout, Options, Studies, Study, slug
 from medssml.importers.tree import Row, Tree
 
@@ -20,12 +22,14 @@ _RECORDING = (
     r"(?:^|/)(?P<stem>sub-(?P<sub>[A-Za-z0-9]+)(?P<rest>(?:_[a-z]+-[A-Za-z0-9]+)*))_eeg\.(?:edf|bdf|gdf|vhdr|set|fif)$"
 )
 _ASIDE = ("derivatives", "sourcedata", "code", "stimuli")
+_SAID = {"PowerLineFrequency": "power_line_hz", "EEGReference": "eeg_reference"}
 _SIDE = (".eeg", ".vmrk", ".fdt", ".tsv", ".json")
 
 
 def read(tree: Tree, options: Options) -> Iterable[Study]:
     """One study per recording: subject, session, task and run; participants.tsv describes the subject."""
     studies = Studies()
+    sidecars = Sidecars(tree)
     for path, match in tree.matching(_RECORDING):
         if path.split("/")[0] in _ASIDE or "/derivatives/" in path:
             tree.account.file(path, f"in {path.split('/')[0]}, not in the raw data set")
@@ -36,10 +40,9 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         members = [side for side in beside if side.startswith(stem + "_eeg.") and side.lower().endswith(_SIDE[:3])]
         study.add("eeg", File(path, members=(path, *members)))
         for side in beside:
-            if side not in members and side.lower().endswith(_SIDE):
-                study.sources.append((side, "events" if side.endswith("_events.tsv") else "sidecar"))
-        if stem + "_events.tsv" in tree.known:
-            study.columns["events"] = stem + "_events.tsv"
+            if side not in members and side not in sidecars.known and side.lower().endswith(_SIDE):
+                study.sources.append((side, "sidecar"))
+        _add_sidecars(study, sidecars, path)
         for key, value in re.findall(r"_(ses|task|acq|run)-([A-Za-z0-9]+)", match["rest"]):
             study.columns[{"ses": "session"}.get(key, key)] = value
     if not studies:
@@ -48,6 +51,26 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         )
     _add_participants(tree, studies, options)
     return studies.values()
+
+
+def _add_sidecars(study: Study, sidecars: Sidecars, path: str) -> None:
+    """`events`, `bad_channels`, `power_line_hz` and `eeg_reference`, from wherever in the tree they are said."""
+    found = sidecars.of(path)
+    said = sidecars.merged(found.get("eeg.json", []))
+    for kind, paths in found.items():
+        used = paths if kind == "eeg.json" else paths[:1]
+        used = [side for side in used if side not in sidecars.broken]
+        study.sources += [(side, "events" if kind == "events.tsv" else "sidecar") for side in used]
+    if "events.tsv" in found:
+        study.columns["events"] = found["events.tsv"][0]
+    if "channels.tsv" in found:
+        rows = sidecars.rows(found["channels.tsv"][0])
+        bad = [row.get("name", "") for row in rows if row.get("status", "").lower() == "bad"]
+        study.columns |= {"bad_channels": ";".join(bad)} if bad else {}
+    for key, column in _SAID.items():
+        value = said.get(key)
+        if isinstance(value, (str, int, float)) and str(value).lower() not in ("", "n/a"):
+            study.columns[column] = str(value)
 
 
 def _add_participants(tree: Tree, studies: Studies, options: Options) -> None:

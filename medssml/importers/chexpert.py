@@ -10,7 +10,6 @@ CheXpert Plus name .jpg where the archive holds .png.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 
@@ -18,6 +17,7 @@ from medssml.importers.account import LayoutError
 from medssml.importers.labels import add_ternary, but
 from medssml.importers.study import Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Row, Tree
+from medssml.readers.json_text import json_value
 
 _PATH = re.compile(r"(train|valid|test)/(patient\d+)/(study\d+)/([^/]+)$")
 _NO_LABEL = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
@@ -136,7 +136,7 @@ def _add_plus_labels(tree: Tree, studies: Studies, options: Options) -> None:
         return
     for id, line in tree.lines(path):
         try:
-            entry = json.loads(line)
+            entry = json_value(line)
             match = _PATH.search(str(entry["path_to_image"]))
             cells = {k: "" if v is None else str(v) for k, v in entry.items() if k != "path_to_image"}
             study = studies.get(f"{match.group(2)}_{match.group(3)}") if match else None

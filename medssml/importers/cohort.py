@@ -198,7 +198,7 @@ def _rows_of(study: Study, account: Account, options: Options) -> Iterator[_Row]
                 own = f"{study.study_id}_{file.name or Path(file.path).name.split('.')[0]}"
                 seen[own] += 1
                 name = own if seen[own] == 1 else f"{own}_{seen[own]}"
-                yield _Row(study, name, [(modality, file)], _cells(study, {modality: file.path}, file.view))
+                yield _Row(study, name, [(modality, file)], _cells(study, file.cells(modality), file.view))
         return
     chosen: list[tuple[str, File]] = []
     for modality, files in study.files.items():
@@ -208,8 +208,8 @@ def _rows_of(study: Study, account: Account, options: Options) -> Iterator[_Row]
         views = sorted({file.view for _, file in chosen})
         _leave_out(study, account, f"no frontal or lateral view (views: {', '.join(views)}); --rows file keeps it")
         return
-    cells = {column: file.path for column, file in named.items()}
-    others = [file.path for column, file in chosen if column == "other_files"]
+    cells = {name: cell for column, file in named.items() for name, cell in file.cells(column).items()}
+    others = ["#".join(filter(None, (file.path, file.series))) for column, file in chosen if column == "other_files"]
     if others:
         cells["other_files"] = ";".join(others)
     yield _Row(study, study.study_id, chosen, _cells(study, cells, named["xray"].view if "xray" in named else ""))

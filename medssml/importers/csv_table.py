@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from medssml.importers.account import LayoutError
 from medssml.importers.columns import Classes, Guess, classes_of, guess_columns
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Row, Tree, slashed
+from medssml.readers.errors import ReadError
+from medssml.readers.table import parse_table
 
 _MODALITIES = ("ct", "xray", "eeg")
+_VALUE = "table_"
 _SAMPLE = 500
 
 
 class _Table(NamedTuple):
-    """What is known of the table. columns: source column -> what it is. classes: of its label columns."""
+    """What is known of the table. columns: source column -> what it is. classes: of its label columns. words: cells of
+    number columns that are left empty."""
 
     tree: Tree
     name: str
     columns: dict[str, Guess]
     classes: dict[str, Classes | None]
+    words: dict[str, frozenset[str]]
 
 
 def read(tree: Tree, options: Options) -> Iterable[Study]:
@@ -49,7 +55,10 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     if study_id is None:
         tree.account.note(f"no column is the study: every row is one, called by {subject!r} and its number")
     classes = {g.source: _classes(tree, g, rows) for g in guesses if g.ours.startswith("label_")}
-    table = _Table(tree, name, {guess.source: guess for guess in guesses}, classes)
+    named = {column: column for column, _ in rows[0].items() if column.startswith(_VALUE)}
+    named |= {guess.source: guess.ours for guess in guesses if guess.ours.startswith(_VALUE)}
+    words = {source: _words(tree, tree.root / name, source, ours, rows) for source, ours in named.items()}
+    table = _Table(tree, name, {guess.source: guess for guess in guesses}, classes, words)
     studies = Studies()
     count: dict[str, int] = {}
     for row in rows:
@@ -90,6 +99,31 @@ def _classes(tree: Tree, guess: Guess, rows: list[Row]) -> Classes | None:
     return classes
 
 
+def _words(tree: Tree, file: Path, source: str, ours: str, rows: list[Row]) -> frozenset[str]:
+    """The cells of a number column that become empty: those that mean "not measured", and those that are no number.
+
+    Raises:
+        LayoutError: most of the cells are no number.
+    """
+    cells = [cell for row in rows if (cell := row[source])]
+    strange = sum(not _readable({"value": cell, "other": 0}) for cell in cells)
+    if strange > len(cells) / 2:
+        fix = "decimals need a point; a column of words can be a label: --column label_NAME=COLUMN"
+        raise LayoutError(file, f"{source!r}: {strange:,} of {len(cells):,} cells are no number", fix)
+    if strange:
+        tree.account.note(f"{ours}: {strange:,} of {len(cells):,} cells are no number; left empty")
+    return frozenset(cell for cell in set(cells) if not _readable({"value": cell}))
+
+
+def _readable(values: dict[str, Any]) -> bool:
+    """Whether the reader of a manifest's values takes them."""
+    try:
+        parse_table(json.dumps(values))
+    except ReadError:
+        return False
+    return True
+
+
 def _add_row(table: _Table, studies: Studies, row: Row, subject: str, own: str) -> None:
     tree = table.tree
     if not subject or not own:
@@ -104,6 +138,8 @@ def _add_row(table: _Table, studies: Studies, row: Row, subject: str, own: str) 
     parts: dict[str, str] = {}
     for column, cell in row.items():
         guess = table.columns.get(column)
+        if cell in table.words.get(column, ()):
+            continue
         if guess is None or not cell:
             if cell:
                 study.columns.setdefault("source_split" if column == "split" else column, cell)

@@ -1,7 +1,8 @@
 """Any tree of DICOM files: grouped by series, whatever the folders are called; CT series and radiographs by study.
 
-A CT series is named by its folder. Where that folder holds something that the reader would refuse beside it (another series,
-a file that is no image), the series is left out, or, with `Options.write_into`, its slices are linked into a folder of its own.
+A CT series is named by its folder; where other series lie there too, by its SeriesInstanceUID in `ct_series` as well. Where the
+folder holds something that the reader would refuse (a file that is no image), or very many files, the series is left out. With
+`Options.write_into` the slices of a series that has no folder of its own are linked into one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _OTHER = re.compile(
 _NAMED = (".dcm", ".dicom", ".ima")
 _RADIOGRAPHS = ("CR", "DX", "RG")
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+#: The reader of one series looks into the header of every file in the folder, about a second for a thousand.
+_MOST_FILES = 5_000
+_MIXED = f"shares its folder with a file that is no image, or over {_MOST_FILES:,} slices; fix: --write-into"
 
 
 @dataclass
@@ -206,15 +210,16 @@ def _add_series(tree: Tree, studies: Studies, scan: _Scan, options: Options) -> 
         if study is None:
             _leave_out(tree, series, "its study is of another patient in an earlier file")
             continue
-        place = _place(series, owners)
+        place, uid = _place(series, owners), ""
         if place is None and options.write_into is not None:
             place = _linked(tree, series, options.write_into, len(study.files.get("ct", [])), who)
         if place is None:
-            _leave_out(
-                tree, series, "shares its folder with another series or a file that is no image; fix: --write-into"
-            )
+            place, uid = _shared(scan, series, owners), str(series.first.get("SeriesInstanceUID") or "")
+        if place is None:
+            _leave_out(tree, series, _MIXED)
             continue
-        study.add("ct", File(place, _rank(series), "", None, f"series{who.series_number}", tuple(series.files)))
+        name = f"series{who.series_number}"
+        study.add("ct", File(place, _rank(series), "", None, name, tuple(series.files), uid))
 
 
 def _leave_out(tree: Tree, series: _Series, reason: str) -> None:
@@ -257,9 +262,27 @@ def _place(series: _Series, owners: dict[str, set[int]]) -> str | None:
     """The file of a multi-frame series, else the folder that holds this series alone."""
     if len(series.files) == 1:
         return series.files[0]
+    folder = _folder(series)
+    return folder if len(owners[folder]) == 1 else None
+
+
+def _folder(series: _Series) -> str:
+    """The folder in or below which all files of a series lie."""
     folders = [path.rpartition("/")[0] for path in series.files]
-    folder = os.path.commonpath(folders) if all(folders) else ""
-    return folder or "." if len(owners[folder or "."]) == 1 else None
+    return (os.path.commonpath(folders) if all(folders) else "") or "."
+
+
+def _shared(scan: _Scan, series: _Series, owners: dict[str, set[int]]) -> str | None:
+    """The folder in which the reader finds this series among others by its UID; None where it would not, or for long."""
+    folder = _folder(series)
+    if -1 in owners[folder]:
+        return None
+    every = list(scan.series.values())
+    others = [every[number] for number in owners[folder]]
+    uids = [str(other.first.get("SeriesInstanceUID") or "") for other in others]
+    mine = str(series.first.get("SeriesInstanceUID") or "")
+    few = sum(len(other.files) for other in others) <= _MOST_FILES
+    return folder if few and mine and uids.count(mine) == 1 else None
 
 
 def _linked(tree: Tree, series: _Series, into: Path, number: int, who: Identity) -> str:

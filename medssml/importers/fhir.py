@@ -1,13 +1,13 @@
 """A FHIR export: `DiagnosticReport` in JSON, bundles or NDJSON, with the `ImagingStudy` and `Patient` resources beside it.
 
 The study of a report is the DICOM study of its ImagingStudy (`imagingStudy` in R4, `study` in R5), else its accession number
-(an identifier of type ACSN, its own or that of the request it is based on), else the report itself. HL7 FHIR R4, R5.
+(an identifier of type ACSN, its own or that of the request it is based on), else the report itself. Numbers of `Observation`
+resources become columns of the study (see `observations`). HL7 FHIR R4, R5.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medssml.importers.account import Account, LayoutError
+from medssml.importers.observations import Observations, Report, Value, moment
 from medssml.importers.study import Layout, Options, Studies, Study
 from medssml.importers.tree import Tree
 from medssml.readers.errors import ReadError
+from medssml.readers.json_text import json_value
 from medssml.readers.messages import Resource, objects_in, report_body, resources_of
 
 _ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz")
@@ -27,6 +29,7 @@ _FINAL = ("final", "amended", "corrected", "appended", "modified")
 #: DICOM's own code for "Study Instance UID" as the type of an identifier.
 _STUDY_UID = "110180"
 _LARGEST = 512 * 1024**2
+_SHOWN = 20
 #: Diagnostic service sections (HL7 table 0074) and LOINC parts that are no imaging; and those that are.
 _LABORATORY = frozenset({"LAB", "CH", "HM", "MB", "CP", "SP", "PAT", "BLB", "IMM", "SR", "TX", "VR", "LP7839-6"})
 _IMAGING = frozenset(
@@ -35,7 +38,8 @@ _IMAGING = frozenset(
 
 
 class ReportEntry(NamedTuple):
-    """A report and what ties it to a study. row: in the account. uid: StudyInstanceUID. text: of the report."""
+    """A report and what ties it to a study. row: in the account. uid: StudyInstanceUID. text: of the report. when: it was
+    issued, else made."""
 
     row: int
     report_id: str
@@ -45,13 +49,18 @@ class ReportEntry(NamedTuple):
     text: str
     procedure: str
     sex: str
+    when: Any = None
 
 
 @dataclass
 class Export:
-    """The resources of an export. rows: (row in the account, resource) of reports; by_reference: what others refer to."""
+    """The resources of an export.
+
+    reports: (row in the account, resource, file). observations: numbers. by_reference: what others refer to.
+    """
 
     reports: list[tuple[int, Resource, str]] = field(default_factory=list)
+    observations: Observations = field(default_factory=Observations)
     by_reference: dict[str, tuple[int, Resource]] = field(default_factory=dict)
 
 
@@ -64,7 +73,9 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     if not export.reports:
         raise LayoutError(tree.root, "holds no DiagnosticReport", f"expected one in *{', *'.join(_ENDINGS)}")
     studies = Studies()
-    for entry in entries(export, tree.account):
+    found = entries(export, tree.account)
+    values = values_of(export, found, tree.account, options.lab_days)
+    for entry in found:
         name = entry.uid or entry.accession or entry.report_id
         study = studies.of(entry.patient, name)
         if study.subject_id != entry.patient:
@@ -74,6 +85,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         study.rows.append((entry.row, "report_text"))
         described = {"accession_number": entry.accession, "procedure": entry.procedure, "group_sex": entry.sex}
         study.columns.update({column: cell for column, cell in described.items() if cell})
+        add_values(study, values.get(entry.row, []))
     _take_described(export, studies)
     return studies.values()
 
@@ -88,6 +100,9 @@ def load(export: Export, file: Path, name: str, account: Account) -> None:
     try:
         for number, resource in _resources(file):
             kind = str(resource.get("resourceType") or "no resourceType")
+            if kind == "Observation":
+                export.observations.add(account.row(name, number), resource, account)
+                continue
             if kind not in _USED:
                 others[kind] += 1
                 continue
@@ -110,12 +125,12 @@ def _resources(file: Path) -> Iterator[tuple[int, Resource]]:
         if ".json" not in file.name.lower() or ".jsonl" in file.name.lower():
             for number, line in enumerate(raw, start=1):
                 if line.strip():
-                    yield from ((number, item) for item in resources_of(json.loads(line)))
+                    yield from ((number, item) for item in resources_of(json_value(line)))
             return
         text = raw.read(_LARGEST + 1)
     if len(text) > _LARGEST:
         raise ValueError("larger than 512 MiB; fix: export it as NDJSON")
-    yield from enumerate(resources_of(json.loads(text)), start=1)
+    yield from enumerate(resources_of(json_value(text)), start=1)
 
 
 def _references(resource: Resource) -> Iterator[str]:
@@ -182,9 +197,13 @@ def _entry(
                 str((_target(export, resource.get("subject")) or {}).get("gender")), ""
             )
             if uid or accession or report_id:
-                return ReportEntry(row, report_id, patient, uid, accession, text, procedure, sex)
+                return ReportEntry(row, report_id, patient, uid, accession, text, procedure, sex, _when(resource))
         account.leave_out(row, "no id, no accession number and no imaging study")
     return None
+
+
+def _when(resource: Resource) -> Any:
+    return resource.get("issued") or resource.get("effectiveDateTime") or resource.get("effectivePeriod")
 
 
 def _patient(export: Export, resource: Resource) -> str:
@@ -238,6 +257,29 @@ def _words(concept: Any) -> str:
         return ""
     displays = [str(coding["display"]) for coding in objects_in(concept.get("coding")) if coding.get("display")]
     return str(concept.get("text") or (displays[0] if displays else ""))
+
+
+# Laboratory values
+
+
+def values_of(export: Export, found: list[ReportEntry], account: Account, days: float) -> dict[int, list[Value]]:
+    """Row of a report -> the values that its study has."""
+    reports = [Report(entry.row, entry.patient, moment(entry.when, last=True)) for entry in found]
+    values = export.observations.of_reports(reports, lambda resource: _patient(export, resource), account, days)
+    words = export.observations.words
+    often = Counter(value.column for of_report in values.values() for value in of_report).most_common()
+    if often:
+        shown = "; ".join(f"{column} ({words[column] or 'no words'}): {count:,}" for column, count in often[:_SHOWN])
+        more = f"; and {len(often) - _SHOWN} more" if len(often) > _SHOWN else ""
+        account.note(f"values, the last of the {days:g} days before the report, in studies: {shown}{more}")
+    return values
+
+
+def add_values(study: Study, values: list[Value]) -> None:
+    """Columns of the study; the observations are part of it."""
+    for value in values:
+        study.columns[value.column] = value.cell
+        study.rows.append((value.row, value.column))
 
 
 def _take_described(export: Export, studies: Studies) -> None:

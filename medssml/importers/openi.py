@@ -9,7 +9,6 @@ One examination per patient: the id of the study is the id of the subject.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +17,7 @@ from xml.etree import ElementTree
 from medssml.importers.account import LayoutError
 from medssml.importers.study import Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Tree
+from medssml.readers.json_text import json_value
 
 _ENTITY = re.compile(r"<!(DOCTYPE|ENTITY)", re.IGNORECASE)
 
@@ -158,7 +158,7 @@ def _kaggle(tree: Tree, table: str) -> Iterable[Study]:
 def _r2gen(tree: Tree, path: str) -> Iterable[Study]:
     studies = Studies()
     try:
-        parts = json.loads(tree.text(path))
+        parts = json_value(tree.text(path))
         entries: list[tuple[str, dict[str, Any]]] = [(name, entry) for name in parts for entry in parts[name]]
     except (ValueError, TypeError) as error:
         raise LayoutError(tree.root / path, f"is no annotation ({error})", "download it again") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medssml.importers.account import Account, LayoutError
 from medssml.importers.columns import guess_columns
-from medssml.importers.fhir import Export, ReportEntry, entries, load
+from medssml.importers.fhir import Export, ReportEntry, add_values, entries, load, values_of
+from medssml.importers.observations import Value
 from medssml.importers.study import Options, Studies, Study, sections, slug
 from medssml.importers.tree import Tree, table_rows
 
@@ -32,7 +33,13 @@ def join_reports(tree: Tree, studies: Studies, options: Options) -> None:
         if study.columns.get("accession_number"):
             by_key[study.columns["accession_number"]].append(study)
     fhir = options.reports.is_dir() or ".json" in options.reports.name or ".ndjson" in options.reports.name
-    for entry in _fhir(options.reports, tree.account) if fhir else _table(options.reports, tree.account, options):
+    values: dict[int, list[Value]] = {}
+    reports: Iterable[ReportEntry] = ()
+    if fhir:
+        reports, values = _fhir(options.reports, tree.account, options)
+    else:
+        reports = _table(options.reports, tree.account, options)
+    for entry in reports:
         found = by_key.get(entry.uid) or by_key.get(entry.accession) or []
         # A patient's id in FHIR is the server's, not the one in the images; in a table it is the same.
         mine = [study for study in found if fhir or not entry.patient or study.subject_id == entry.patient]
@@ -48,16 +55,18 @@ def join_reports(tree: Tree, studies: Studies, options: Options) -> None:
             study.rows.append((entry.row, "report_text"))
             if entry.procedure:
                 study.columns.setdefault("procedure", entry.procedure)
+            add_values(study, values.get(entry.row, []))
 
 
-def _fhir(path: Path, account: Account) -> list[ReportEntry]:
+def _fhir(path: Path, account: Account, options: Options) -> tuple[list[ReportEntry], dict[int, list[Value]]]:
     export = Export()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if "json" in file.suffix)
     for file in files:
         load(export, file, f"reports/{file.name}", account)
     if not export.reports:
         raise LayoutError(path, "holds no DiagnosticReport", "give the FHIR export of the reports")
-    return entries(export, account)
+    found = entries(export, account)
+    return found, values_of(export, found, account, options.lab_days)
 
 
 def _table(path: Path, account: Account, options: Options) -> Iterator[ReportEntry]:

@@ -39,6 +39,7 @@ class Options:
         reports: a table or FHIR export with reports to join to images.
         write_into: folder for files that have to be written: links to slices of mixed folders, converted volumes.
         min_slices: a CT series with fewer is a localizer.
+        lab_days: most days that a laboratory value may be older than the report of its study.
     """
 
     rows: Literal["study", "file"] = "study"
@@ -49,6 +50,7 @@ class Options:
     reports: Path | None = None
     write_into: Path | None = None
     min_slices: int = 8
+    lab_days: float = 7.0
 
 
 class File(NamedTuple):
@@ -56,7 +58,7 @@ class File(NamedTuple):
 
     path: relative to the root. rank: the least goes into the manifest's column first. view: of a radiograph.
     row: its row in the account; None where no table names it. name: what tells it from the study's others.
-    members: the files themselves where `path` is a folder.
+    members: the files themselves where `path` is a folder. series: the SeriesInstanceUID, where the folder holds others.
     """
 
     path: str
@@ -65,6 +67,11 @@ class File(NamedTuple):
     row: int | None = None
     name: str = ""
     members: tuple[str, ...] = ()
+    series: str = ""
+
+    def cells(self, column: str) -> dict[str, str]:
+        """What a manifest says of the file in `column`."""
+        return {column: self.path} | ({f"{column}_series": self.series} if self.series else {})
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from medssml.importers.account import Account, LayoutError
 
@@ -102,10 +103,7 @@ class Tree:
     @cached_property
     def by_name(self) -> dict[str, list[str]]:
         """File name -> its paths."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for path in self.files:
-            found[path.rpartition("/")[2]].append(path)
-        return found
+        return self._by(2)
 
     def find(self, path: str) -> str | None:
         """The file that a table calls `path`: from the root, or from some folder above or below it; None where none is.
@@ -127,10 +125,14 @@ class Tree:
 
     @cached_property
     def _folders(self) -> dict[str, list[str]]:
+        return self._by(0)
+
+    def _by(self, part: Literal[0, 2]) -> dict[str, list[str]]:
+        """All paths, by their folder (0) or by their name (2)."""
         found: dict[str, list[str]] = defaultdict(list)
         for path in self.files:
-            found[path.rpartition("/")[0]].append(path)
-        return found
+            found[path.rpartition("/")[part]].append(path)
+        return dict(found)
 
     def beside(self, path: str) -> list[str]:
         """The files in the folder of `path`."""

@@ -1,4 +1,7 @@
-"""Names of scalp electrodes: the 10-10 system, and how recorders spell it."""
+"""Names of channels: the electrodes of the 10-10 system, pairs of them, and how recorders spell both.
+
+A referential channel goes by its electrode (`Fp1`), a bipolar one by its derivation (`Fp1-F7`: the first minus the second).
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,14 @@ CHANNELS: tuple[str, ...] = (
 )
 """Index 0 is padding; models store these indices, so names are only ever added at the end."""
 
+AGAINST = 1000
+"""The number of electrode i is i; that of the derivation i-j is i + AGAINST * j, so a model needs no row per pair."""
+
 _CANONICAL = {name.upper(): name for name in CHANNELS if name}
 _CANONICAL |= {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
-_REFERENCES = "REF|LE|AVG|AVE|AV|AR|CAR|M1|M2|A1|A2|A1A2|A1\\+A2|M1M2|LER|CLE|LINKED|G[0-9]+"
+_REFERENCES = "REF|LE|AVG|AVE|AV|AR|CAR|M1|M2|A1|A2|A1A2|A1\\+A2|M1M2|LER|CLE|LINKED|CS2|G[0-9]+"
 _PREFIX = re.compile(r"^(?:EEG|POL)[ _:.-]*", re.IGNORECASE)
+_EARS = frozenset({"A1", "A2"})
 _SUFFIX = re.compile(rf"[ _-]*(?:[-_/:]|\s)\s*\(?(?:{_REFERENCES})\)?$", re.IGNORECASE)
 _BIPOLAR = re.compile(r"^([A-Z]{1,3}[0-9]{0,2})\s*[-_]\s*([A-Z]{1,3}[0-9]{0,2})(?:-[0-9]+)?$", re.IGNORECASE)
 
@@ -41,7 +48,34 @@ def canonical_channel(label: str) -> str | None:
     return _CANONICAL.get(active.upper())
 
 
-def is_bipolar(label: str) -> bool:
-    """Whether `label` is the difference of two scalp electrodes ("Fp1-F7")."""
-    match = _BIPOLAR.match(_PREFIX.sub("", label.strip()))
-    return match is not None and all(part.upper() in _CANONICAL for part in match.groups())
+def canonical_derivation(label: str) -> str | None:
+    """The bipolar derivation of `label`, by 10-10 names, or None where it is no difference of two scalp electrodes.
+
+    An ear or mastoid on the right of the hyphen is a reference, and the channel a referential one.
+
+    >>> [canonical_derivation(s) for s in ("FP1-F7", "EEG Fpz-Cz", "T4-T6", "T8-P8-1", "C3-A2", "EEG FP1-REF", "A2-A1")]
+    ['Fp1-F7', 'Fpz-Cz', 'T8-P8', 'T8-P8', None, None, None]
+    """
+    match = _BIPOLAR.match(_PREFIX.sub("", label.strip()).strip(" ."))
+    if match is None or canonical_channel(label) is not None:
+        return None
+    pair = [_CANONICAL.get(part.upper()) for part in match.groups()]
+    if None in pair or pair[0] == pair[1] or _EARS.issuperset(pair):
+        return None
+    return f"{pair[0]}-{pair[1]}"
+
+
+def channel_number(name: str) -> int:
+    """What models and prepared studies know a channel by: its place in `CHANNELS`, or that of both electrodes.
+
+    >>> channel_number("Fp1"), channel_number("Fp1-Nz"), [channel_name(n) for n in (2, 1002)]
+    (2, 1002, ['Fp1', 'Fp1-Nz'])
+    """
+    first, _, second = name.partition("-")
+    return CHANNELS.index(first) + AGAINST * CHANNELS.index(second)
+
+
+def channel_name(number: int) -> str:
+    """The inverse of `channel_number`."""
+    second, first = divmod(number, AGAINST)
+    return f"{CHANNELS[first]}-{CHANNELS[second]}" if second else CHANNELS[first]

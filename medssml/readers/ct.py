@@ -47,14 +47,15 @@ def read_ct(path: str | Path, given: Given | None = None) -> Volume:
 
     Args:
         path: a file or a folder.
-        given: what the header of a NIfTI file leaves blank; where the header states it as well, the two must agree.
+        given: what the header of a NIfTI file leaves blank; where the header states it as well, the two must agree. And
+            which series of a DICOM folder is meant.
 
     Raises:
         ReadError: unreadable, damaged, truncated, without usable geometry, or not in HU.
     """
     path = _existing(path)
     with reading(path, "CT"):
-        native, affine, notes = _dicom_volume(path) if _is_dicom(path) else _nifti_volume(path, given)
+        native, affine, notes = (_dicom_volume if _is_dicom(path) else _nifti_volume)(path, given)
         turn = to_ras(affine, _triple(native.shape))
         array, spacing = turn.apply(native), spacing_of(turn.affine)
         odd: list[str] = []
@@ -78,9 +79,10 @@ def ct_header(path: str | Path, given: Given | None = None) -> CTHeader:
         if _is_dicom(path):
             from medssml.readers.series import series_stack
 
-            stack = series_stack(path)
+            stack = series_stack(path, given.series if given is not None else None)
             shape, affine, notes = stack.shape, stack.affine, stack.notes
         else:
+            _no_series(path, given)
             layout = nifti_layout(path, given)
             shape, affine, notes = layout.shape, layout.affine, layout.notes
         turn = to_ras(affine, shape)
@@ -101,15 +103,21 @@ def _is_dicom(path: Path) -> bool:
     return is_dicom(path)
 
 
-def _dicom_volume(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+def _no_series(path: Path, given: Given | None) -> None:
+    if given is not None and given.series is not None:
+        raise ReadError(path, "is no DICOM, and the table names a series of it", "leave that cell empty", code="format")
+
+
+def _dicom_volume(path: Path, given: Given | None) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
     from medssml.readers.series import series_stack, stack_voxels
 
-    stack = series_stack(path)
+    stack = series_stack(path, given.series if given is not None else None)
     voxels, notes = stack_voxels(stack)
     return voxels, stack.affine, stack.notes + notes
 
 
 def _nifti_volume(path: Path, given: Given | None) -> tuple[NDArray[Any], NDArray[np.float64], tuple[str, ...]]:
+    _no_series(path, given)
     layout = nifti_layout(path, given)
     raw = nifti_voxels(layout)
     if raw.dtype.kind == "f":

@@ -1,5 +1,8 @@
 """EEG recordings (EDF, BDF, GDF, FIF, SET, BrainVision) through MNE: scalp electrodes under their 10-10 names, in uV.
 
+A recording is referential (each electrode against a common reference) or bipolar (one electrode against another); of a mixed
+one, the kind of which it has more channels is read.
+
 MNE is imported when a recording is read, not before.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssml.readers.brainvision import vhdr_header
-from medssml.readers.channels import CHANNELS, canonical_channel, is_bipolar
+from medssml.readers.channels import CHANNELS, canonical_channel, canonical_derivation
 from medssml.readers.edf import EDFHeader, edf_header
 from medssml.readers.errors import Flag, ReadError, declared_bytes, reading, require_file
 from medssml.readers.fif import check_fif
@@ -61,8 +64,8 @@ class Annotation(NamedTuple):
 class Recording(NamedTuple):
     """An EEG recording.
 
-    signal: (C, T) float32 uV. sfreq: Hz. channels: (C,) names out of `CHANNELS`, each once. notes: what was fixed,
-    left out or is odd.
+    signal: (C, T) float32 uV. sfreq: Hz. channels: (C,) names out of `CHANNELS`, or derivations of two of them ("Fp1-F7"),
+    each once. notes: what was fixed, left out or is odd.
     """
 
     signal: NDArray[np.float32]
@@ -70,6 +73,11 @@ class Recording(NamedTuple):
     channels: tuple[str, ...]
     annotations: tuple[Annotation, ...]
     notes: tuple[str, ...]
+
+    @property
+    def bipolar(self) -> bool:
+        """Whether the channels are differences of two electrodes, which no reference has a part in."""
+        return any("-" in name for name in self.channels)
 
 
 class EEGHeader(NamedTuple):
@@ -92,10 +100,11 @@ def read_eeg(path: str | Path, *, start: float = 0.0, seconds: float | None = No
     """The scalp channels of `path`, in uV, from `start` s, for `seconds` s or to the end.
 
     Channels that are no scalp electrode (ECG, EOG, ear against ear, status), flat or NaN are left out and noted; a unit
-    that is blank, or that cannot be right, is corrected and noted. T3, T4, T5, T6 become T7, T8, P7, P8.
+    that is blank, or that cannot be right, is corrected and noted. T3, T4, T5, T6 become T7, T8, P7, P8. Bipolar
+    derivations are channels of their own where they are the greater part of a recording.
 
     Raises:
-        ReadError: unreadable, truncated, no scalp channel, bipolar derivations alone, or nothing left of the signal.
+        ReadError: unreadable, truncated, no scalp channel, or nothing left of the signal.
     """
     path = require_file(path)
     with reading(path, "EEG"):
@@ -272,36 +281,43 @@ def _check_inside(raw: BaseRaw, path: Path) -> None:
 
 
 def _pick(labels: Sequence[str], path: Path, notes: list[str]) -> _Picked:
-    """The scalp electrodes among `labels`, each once; the rest is noted."""
+    """The scalp channels among `labels`, each once and of one kind, referential or bipolar; the rest is noted."""
     if sum(_BIOSEMI.fullmatch(label) is not None for label in labels) > 4:
         reason = "names its channels by the BioSemi layout (A1, A2, ... B1), in which A1 and A2 are no ears"
         raise ReadError(path, reason, "rename the channels to the 10-20 system", code="content")
-    picked: dict[str, str] = {}
-    left_out, twice = [], []
-    for label in labels:
-        name = canonical_channel(label)
-        if name is None:
-            left_out.append(label)
-        elif name in picked:
-            twice.append(label)
-        else:
-            picked[name] = label
-    if not picked:
-        bipolar = [label for label in labels if is_bipolar(label)]
-        if bipolar:
-            reason = f"holds bipolar derivations alone ({', '.join(bipolar[:3])}, ...)"
-            raise ReadError(path, reason, "export the recording against a common reference", code="content")
+    referential = _by_channel(labels, canonical_channel)
+    bipolar = _by_channel(labels, canonical_derivation)
+    if not referential and not bipolar:
         raise ReadError(
             path,
             f"holds no scalp electrode of the 10-10 system (first: {', '.join(labels[:4])})",
             _FORMATS,
             code="content",
         )
-    if left_out:
-        notes.append(f"left out, no scalp electrode: {_listed(left_out)}")
+    # One kind alone: an average over electrodes and differences of them would be neither.
+    few, most = (referential, bipolar) if len(bipolar) > len(referential) else (bipolar, referential)
+    foreign = set(labels) - {label for group in (few, most) for same in group.values() for label in same}
+    if foreign:
+        notes.append(f"left out, no scalp electrode: {_listed([label for label in labels if label in foreign])}")
+    if few:
+        ours, theirs = ("referential", "bipolar") if most is bipolar else ("bipolar", "referential")
+        mixed = [label for same in few.values() for label in same]
+        notes.append(f"left out, {ours} beside {len(most)} {theirs} channels: {_listed(mixed)}")
+    twice = [label for same in most.values() for label in same[1:]]
     if twice:
         notes.append(f"left out, recorded twice: {_listed(twice)}")
-    return _Picked(tuple(picked.values()), tuple(picked))
+    return _Picked(tuple(same[0] for same in most.values()), tuple(most))
+
+
+def _by_channel(labels: Sequence[str], name_of: Callable[[str], str | None]) -> dict[str, list[str]]:
+    """Channel -> the labels that mean it, the first of which is kept."""
+    found: dict[str, list[str]] = {}
+    for label in labels:
+        name = name_of(label)
+        if name is not None:
+            turned = "-".join(reversed(name.split("-")))  # P7-T7 beside T7-P7 is the same signal with its sign turned
+            found.setdefault(turned if turned in found else name, []).append(label)
+    return found
 
 
 def _span(path: Path, n_times: int, sfreq: float, start: float, seconds: float | None) -> tuple[int, int]:

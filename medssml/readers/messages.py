@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medssml.readers.errors import ReadError
+from medssml.readers.json_text import json_value
 from medssml.readers.markup import html_text, rtf_text
 
 Resource = Mapping[str, Any]
@@ -154,7 +155,7 @@ def resources_of(document: Any) -> Iterator[Resource]:
 def _documents(text: str, path: Path) -> Iterator[Any]:
     """The one document, or, where there is more, one per line."""
     try:
-        yield json.loads(text)
+        yield json_value(text)
         return
     except RecursionError as error:
         raise ReadError(path, "is JSON nested too deeply", "export the report again", code="damaged") from error
@@ -166,7 +167,7 @@ def _documents(text: str, path: Path) -> Iterator[Any]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield json.loads(line)
+                yield json_value(line)
             except (ValueError, RecursionError) as error:
                 raise ReadError(path, f"line {number} is not valid JSON", "export it again", code="damaged") from error
 

@@ -27,14 +27,20 @@ _UNITS_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
 class Given(NamedTuple):
-    """What is known of a volume from elsewhere (the table of a dataset) where the header is blank.
+    """What is known of a volume from elsewhere, the table of a dataset.
 
-    spacing: (3,) mm along the axes of the file. slope, intercept: stored value -> HU.
+    spacing: (3,) mm along the axes of the file, and slope, intercept: stored value -> HU, where a NIfTI header is blank.
+    series: SeriesInstanceUID of the one that is meant, where a DICOM folder holds several.
     """
 
     spacing: tuple[float, float, float] | None = None
     slope: float | None = None
     intercept: float | None = None
+    series: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a prepared volume depends on; no word of a series where none is named, so that older entries hold."""
+        return {name: value for name, value in self._asdict().items() if name != "series" or value is not None}
 
 
 class Layout(NamedTuple):

@@ -61,15 +61,20 @@ class _Header(NamedTuple):
     patient: str
 
 
-def series_stack(path: Path) -> Stack:
+def series_stack(path: Path, series: str | None = None) -> Stack:
     """The slices under `path`, a folder or one file, from their headers alone.
 
+    Args:
+        path: what holds one series, besides localizers.
+        series: SeriesInstanceUID; of several series, this one alone.
+
     Raises:
-        ReadError: no CT slice, several series or patients, a gap, a duplicated position, varying spacing, gantry tilt,
-            slices of several sizes, a truncated slice.
+        ReadError: no CT slice, none of `series`, several series or patients, a gap, a duplicated position, varying
+            spacing, gantry tilt, slices of several sizes, a truncated slice.
     """
     notes: list[str] = []
-    headers = _without_scouts(_ct_headers(path, notes), notes)
+    headers = _ct_headers(path, notes)
+    headers = _without_scouts(headers, notes) if series is None else _of_series(headers, series, path)
     _check_one_series(headers, path)
     _note_values(headers, notes)
     slices = [frame for header in headers for frame in _frames(header)]
@@ -152,6 +157,15 @@ def _ct_headers(path: Path, notes: list[str]) -> list[_Header]:
     return headers
 
 
+def _of_series(headers: list[_Header], series: str, path: Path) -> list[_Header]:
+    mine = [header for header in headers if str(header.dataset.get("SeriesInstanceUID", "")) == series]
+    if not mine:
+        others = len({str(header.dataset.get("SeriesInstanceUID", "")) for header in headers})
+        reason = f"holds no slice of the series that the table names ({others} other CT series)"
+        raise ReadError(path, reason, "correct the SeriesInstanceUID, or the folder", code="mixed")
+    return mine
+
+
 def _no_slice(dataset: FileDataset) -> str:
     if str(dataset.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
         return "secondary capture"
@@ -215,7 +229,8 @@ def _check_one_series(headers: list[_Header], path: Path) -> None:
     if len(series) > 1:
         counts = " + ".join(str(count) for count in sorted(series.values(), reverse=True))
         reason = f"holds {len(series)} CT series ({counts} files)"
-        raise ReadError(path, reason, "name the folder of one series", code="mixed")
+        fix = "name the folder of one series, or its SeriesInstanceUID in a column such as ct_series"
+        raise ReadError(path, reason, fix, code="mixed")
     sizes = Counter(frame_shape(header.dataset)[1:] for header in headers)
     if len(sizes) > 1:
         found = ", ".join(f"{count} of {rows} x {columns}" for (rows, columns, _), count in sizes.most_common(3))

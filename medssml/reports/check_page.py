@@ -43,7 +43,7 @@ Wanted: TypeAlias = dict[str, list[tuple[Place, str]]]
 
 @dataclass(frozen=True)
 class Check:
-    """All that the page tells. manifest, examined: None where the table is refused as a whole."""
+    """All that the page tells. manifest, examined: None where the table is refused as a whole; modalities: None for all."""
 
     manifest: Manifest | None
     examined: Examined | None
@@ -52,6 +52,7 @@ class Check:
     limits: Limits
     source: str | None = None
     deep: bool = False
+    modalities: Sequence[str] | None = None
 
 
 def write_check_page(path: str | Path, check: Check, workers: int = 2) -> Path:
@@ -284,4 +285,6 @@ def protocol(check: Check) -> Section:
         if check.deep
         else "Headers and lengths of files were read; --deep decodes every file."
     )
+    if check.modalities is not None:
+        lead += f" Of the modalities, {', '.join(check.modalities)} only."
     return Section("protocol", "Limits", lead, [Fold("The limits", [Table(["limit", "value"], rows, left=1)])])

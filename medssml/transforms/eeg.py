@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medssml.readers.channels import CHANNELS
+from medssml.readers.channels import channel_number
 from medssml.readers.eeg import eeg_header, read_eeg
 from medssml.readers.errors import ReadError
 from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
@@ -26,7 +26,7 @@ _PAD_S = 8.0
 
 
 class EEGTransform(Transform):
-    """Windows of a recording, any subset of the named 10-10 channels.
+    """Windows of a recording, any subset of the named 10-10 channels or of their bipolar derivations.
 
     Args:
         sfreq: Hz of what leaves the transform.
@@ -34,7 +34,7 @@ class EEGTransform(Transform):
         eval_window_s: s of the central window that evaluation sees; None = the whole that is stored.
         bandpass: Hz, edges of the pass band; None = no filter below the new Nyquist frequency.
         notch: Hz of the mains and its harmonics; None = none.
-        average_reference: subtract the mean over channels.
+        average_reference: subtract the mean over channels; a bipolar recording has no reference and stays as it is.
         max_s: s that are stored, the middle of the recording.
         max_channels: most channels of one study; training draws, evaluation takes the first.
         clip_uv: uV beyond which values are cut.
@@ -86,7 +86,7 @@ class EEGTransform(Transform):
         return {name: getattr(self, name) for name in names}
 
     def prepare(self, source: Source) -> Prepared:
-        """{"signal": (C, T) int16 in 0.1 uV, "channels": (C,) int64 index into CHANNELS, ascending, "notes"}.
+        """{"signal": (C, T) int16 in 0.1 uV, "channels": (C,) int64 `channel_number`, ascending, "notes"}.
 
         Raises:
             ReadError: the recording cannot be used, or is shorter than half a second.
@@ -101,10 +101,10 @@ class EEGTransform(Transform):
             raise ReadError(
                 str(source), f"holds {recording.signal.shape[1] / recording.sfreq:.2f} s, at least 0.5 are needed"
             )
-        names = np.array([CHANNELS.index(name) for name in recording.channels], dtype=np.int64)
+        names = np.array([channel_number(name) for name in recording.channels], dtype=np.int64)
         order = np.argsort(names)
         signal = recording.signal[order]
-        if self.average_reference and len(signal) > 1:
+        if self.average_reference and len(signal) > 1 and not recording.bipolar:
             signal = signal - signal.mean(axis=0, keepdims=True)
         signal = filter_resample(signal, recording.sfreq, self.sfreq, self.bandpass, self.notch)
         stored = np.clip(np.rint(signal / STEP_UV), -32767, 32767).astype(np.int16)

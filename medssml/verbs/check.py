@@ -21,6 +21,7 @@ def check(
     manifest: Path,
     *,
     deep: bool = False,
+    modalities: Sequence[str] | None = None,
     problems: Path | None = None,
     report: Path | None = None,
     limits: Path | None = None,
@@ -36,6 +37,7 @@ def check(
     Args:
         manifest: CSV or Parquet, one row per study.
         deep: decode every file instead of its header, and look for copies that are the same to the eye.
+        modalities: look at these columns only, such as ct,xray; default all. Ids, splits and labels are looked at always.
         problems: where the list goes; default problems.csv in the current folder.
         report: where an HTML page goes: problems, coverage, distributions, differences between sources, odd files.
         limits: YAML file of what counts as odd and of what a file may cost; docs/check.md lists the keys.
@@ -48,6 +50,9 @@ def check(
 
     Returns:
         exit code: 0, 3 where the table is refused, 4 where more rows are quarantined than the limit (1 %, at least 5).
+
+    Raises:
+        ValueError: a modality that the table does not have.
     """
     from medssml.data.checks import account, examine, read_studies, write_problems
     from medssml.data.distributions import source_column
@@ -56,12 +61,13 @@ def check(
     from medssml.privacy import pseudonyms
 
     allowed = read_limits(limits, overrides)
-    studies = read_studies(manifest, data_root, allow_outside=allow_outside)
+    studies = read_studies(manifest, data_root, modalities, allow_outside=allow_outside)
     found, examined = list(studies.problems), None
     if studies.manifest is not None:
+        _refuse_unknown(studies.manifest, manifest, modalities)
         column = source_column(studies.manifest, source)
         with _progress() as progress:
-            examined = examine(studies.manifest, deep, workers, allowed, progress)
+            examined = examine(studies.manifest, deep, workers, allowed, progress, whole=modalities is None)
         found += examined.problems
         _show_coverage(studies.manifest)
         _show_problems(found)
@@ -71,14 +77,26 @@ def check(
     accounting = account(studies.rows, found)
     target = Path("problems.csv") if problems is None else Path(problems)
     written = write_problems(redacted(found, pseudonyms(hash_ids)), target)
+    if modalities is not None:
+        console.say(f"looked at {', '.join(modalities)} only")
     console.say(f"{_sums(accounting)}; {len(found):,} problem{'s' * (len(found) != 1)} listed in {written}")
     if report is not None:
         from medssml.reports.check_page import Check, write_check_page
 
-        result = Check(studies.manifest, examined, found, accounting, allowed, source, deep)
+        result = Check(studies.manifest, examined, found, accounting, allowed, source, deep, modalities)
         page = write_check_page(report, result, workers)
         console.say(f"page: {page}")
     return _verdict(found, accounting, allowed)
+
+
+def _refuse_unknown(studies: Manifest, table: Path, wanted: Sequence[str] | None) -> None:
+    """Nothing of a modality that is not there would pass for nothing wrong."""
+    from medssml.data.columns import inline_columns, modality_columns
+
+    known = modality_columns(studies.table, None)
+    for modality in wanted or ():
+        if modality not in studies.table and not inline_columns(modality, studies.table.columns):
+            raise ValueError(f"{Path(table).name} has no column {modality!r}; fix: name some of {', '.join(known)}")
 
 
 def _sums(accounting: Accounting) -> str:

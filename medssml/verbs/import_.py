@@ -25,6 +25,8 @@ def import_(
     val_fraction: float = 0.1,
     write_into: Path | None = None,
     min_slices: int = 8,
+    table: Sequence[str] = (),
+    lab_days: float = 7.0,
     allow_outside: bool = False,
 ) -> dict[str, object]:
     """The manifest of what lies under a folder, and import_report.csv beside it: what became of every source row.
@@ -43,6 +45,8 @@ def import_(
         val_fraction: share of the training subjects that validate where the official split has no validation part.
         write_into: folder for files that have to be written: links to slices of mixed folders, converted volumes.
         min_slices: a CT series of fewer slices is a localizer.
+        table: columns of numbers such as laboratory values, which become table_<name>; the same as --column table_crp=CRP.
+        lab_days: for fhir and its reports, most days that a laboratory value may be older than the report.
         allow_outside: accept links that leave the root.
 
     Returns:
@@ -53,9 +57,12 @@ def import_(
     """
     from medssml.importers import layout_named
     from medssml.importers.cohort import import_layout
-    from medssml.importers.study import Options
+    from medssml.importers.study import Options, slug
 
-    options = Options(rows, uncertain, unmentioned, val_fraction, _columns(column), reports, write_into, min_slices)
+    if not lab_days > 0:
+        raise ValueError(f"--lab-days is {lab_days:g}; fix: more than 0")
+    columns = {f"table_{slug(name)}": name for name in table} | _columns(column)
+    options = Options(rows, uncertain, unmentioned, val_fraction, columns, reports, write_into, min_slices, lab_days)
     done = import_layout(
         layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside, progress=_progress
     )

@@ -260,6 +260,39 @@ def test_several_images_of_a_subject_are_one_line(root):
     assert several.problem == "1 of 2 subjects have several (2 studies, up to 2 each)"
 
 
+def test_only_the_modalities_that_are_named_are_looked_at(root, capsys):
+    rows = [*SOUND, "p2,s2,val,absent.nii.gz,absent.png,absent.edf,absent.txt,1", "p3,s3,val,,,3.edf,,"]
+    path, out, page = manifest(root, *rows), root / "problems.csv", root / "check.html"
+    assert check(path, modalities=["ct", "xray"], problems=out, report=page) == 0
+    with out.open() as file:
+        assert [(row["column"], row["code"]) for row in csv.DictReader(file)] == [
+            ("ct", "missing"),
+            ("xray", "missing"),
+        ]
+    text = capsys.readouterr().out
+    assert "looked at ct, xray only\n4 rows: 3 accepted, 1 quarantined, 0 refused" in text and "eeg" not in text
+    assert "Of the modalities, ct, xray only." in page.read_text()
+    assert check(path, problems=out, report=page) == 0
+    assert "looked at" not in capsys.readouterr().out and "Of the modalities" not in page.read_text()
+
+    assert check(path, modalities=["eeg"], problems=out) == 0
+    assert [row.split(",")[2] for row in out.read_text().splitlines()[1:]] == ["eeg"]
+    broken = manifest(root, *rows, "p3,s3,val,1.nii.gz,,,,", "p9,s9,val,../1.nii.gz,,,,")
+    assert check(broken, modalities=["xray"], problems=out) == 3, "ids are looked at always"
+    assert {row.split(",")[0] for row in out.read_text().splitlines()[1:]} == {"4", "6"}
+    with pytest.raises(ValueError, match="no column 'ctt'; fix: name some of ct, xray, eeg, report"):
+        check(path, modalities=["ctt"], problems=out)
+
+
+def test_a_modality_of_another_name_can_be_looked_at(root):
+    path, out = root / "m.csv", root / "problems.csv"
+    path.write_text("subject_id,study_id,xray,xray_lateral,report_text\np0,s0,0.png,gone.png,Call 030 1234567\n")
+    assert check(path, modalities=["xray_lateral"], problems=out) == 0
+    assert [row.split(",")[2:5] for row in out.read_text().splitlines()[1:]] == [
+        ["xray_lateral", "gone.png", "missing"]
+    ]
+
+
 def test_a_column_of_files_that_nobody_reads_is_named(root):
     path = root / "m.csv"
     path.write_text("subject_id,study_id,xray,chest_lateral,url\np0,s0,0.png,1.png,a/b\np1,s1,2.png,,c/d\n")

@@ -1,16 +1,22 @@
 """Spacing and rescale from the table, for volumes whose headers are blank: used by all who read, refused where wrong."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from medssml.data.cache import Cache
-from medssml.data.checks import check_manifest
+from medssml.data.checks import Limits, check_manifest
 from medssml.data.dataset import StudyDataset, StudyError
+from medssml.data.duplicates import Cell, copies
+from medssml.data.inspection import Inspection
 from medssml.data.manifest import Manifest, ManifestError
 from medssml.data.prepare import prepare_all
+from medssml.readers import ct_header, read_ct
 from medssml.readers.nifti import Given
 from medssml.transforms import CTTransform
+from tests.importers.test_dicom_tree import series
 
 HEADER = "subject_id,study_id,split,ct,ct_spacing,ct_slope,ct_intercept"
 
@@ -111,3 +117,70 @@ def test_training_reads_with_it_and_another_spacing_is_another_entry_of_the_cach
     wrong = StudyDataset(Manifest.read(write(root, "p2,s2,train,b.nii.gz,2 2 5,,")), {"ct": transform}, Cache(None))
     with pytest.raises(StudyError, match=r"row 2, column 'ct', file 'b\.nii\.gz': contradictory spacing"):
         wrong.item(0)
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """One folder with two series of two people, of 12 and 15 slices of other values, and a localizer that says nothing."""
+    series(tmp_path / "flat", 1, slices=12, start="a")
+    series(tmp_path / "flat", 2, slices=15, start="b", PatientID="MRN8", RescaleIntercept=-924)
+    series(tmp_path / "flat", 3, slices=1, start="c", ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
+    return tmp_path
+
+
+SERIES = "subject_id,study_id,split,ct,ct_series"
+
+
+def test_a_series_of_a_folder_is_read_prepared_and_kept_apart_by_its_name(flat):
+    rows = ["p0,s0,train,flat,1.2.40.1", "p1,s1,test,flat,1.2.40.2"]
+    table = Manifest.read(write(flat, *rows, header=SERIES))
+    assert table.given("ct") == [Given(series="1.2.40.1"), Given(series="1.2.40.2")]
+    assert not [p for p in check_manifest(table, deep=True) if p.code not in ("size", "odd", "fixed")]
+    volumes = [read_ct(flat / "flat", given) for given in table.given("ct")]
+    assert [volume.array.shape for volume in volumes] == [(10, 8, 12), (10, 8, 15)]
+    assert [volume.array.min() for volume in volumes] == [-1024, -924]
+    assert [ct_header(flat / "flat", given).shape for given in table.given("ct")] == [(10, 8, 12), (10, 8, 15)]
+
+    data = StudyDataset(
+        table, {"ct": CTTransform(spacing=(2.5,) * 3, size=(4, 4, 16), margin=0)}, Cache(flat / "cache")
+    )
+    first, second = (data.prepared(index, "ct").arrays["hu"] for index in range(2))
+    assert data.key(0, "ct") != data.key(1, "ct") and not np.array_equal(first, second)
+    np.testing.assert_array_equal(first.max() + 100, second.max())
+
+
+def test_without_a_name_a_folder_of_two_series_is_refused_and_the_fix_is_said(flat):
+    (problem,) = [p for p in check_manifest(Manifest.read(write(flat, "p0,s0,train,flat,", header=SERIES))) if p.row]
+    assert problem.action == "quarantined" and problem.code == "mixed" and "2 patients" in problem.problem
+    series(flat / "one", 4, slices=12, start="a")
+    series(flat / "one", 5, slices=12, start="b")
+    (problem,) = [p for p in check_manifest(Manifest.read(write(flat, "p0,s0,train,one,", header=SERIES))) if p.row]
+    assert "2 CT series (12 + 12 files)" in problem.problem and "ct_series" in problem.fix
+
+
+def test_a_series_that_is_not_there_or_cannot_be(flat, root):
+    rows = ["p0,s0,train,flat,1.2.40.7", "p1,s1,train,b.nii.gz,1.2.40.1"]
+    problems = [p for p in check_manifest(Manifest.read(write(flat, *rows, header=SERIES))) if p.row]
+    assert [(p.row, p.code) for p in problems] == [(2, "mixed"), (3, "format")]
+    assert "no slice of the series that the table names (3 other CT series)" in problems[0].problem
+    with pytest.raises(ManifestError, match="is no SeriesInstanceUID") as error:
+        Manifest.read(write(flat, "p0,s0,train,flat,1.2E+40", header=SERIES))
+    assert [(row, name) for row, name, _ in error.value.problems] == [(2, "ct_series")]
+
+
+def test_the_name_of_an_entry_without_a_series_is_as_it_was(root):
+    """Prepared volumes outlast the column: what their name is made of has no word of it."""
+    assert Given((1.0, 2.0, 3.0), 1.0, None).identity() == {"spacing": (1.0, 2.0, 3.0), "slope": 1.0, "intercept": None}
+    assert Given(series="1.2").identity()["series"] == "1.2"
+
+
+def test_two_series_of_one_folder_are_no_copies_of_each_other(flat, monkeypatch):
+    """What a file shows goes by row, not by path: else the last series of the folder would stand for all of them."""
+    rows = ["p0,s0,train,flat,1.2.40.1", "p1,s1,test,flat,1.2.40.2"]
+    table = Manifest.read(write(flat, *rows, header=SERIES))
+    cells = [Cell(position, "ct", flat / "flat") for position in range(2)]
+    monkeypatch.setattr("medssml.data.duplicates.ENOUGH", 2)
+    features = np.random.default_rng(0).normal(size=(2, 256))
+    for second, expected in ((features[1], 0), (features[0], 1)):
+        shown = {cell: Inspection([], {}, one) for cell, one in zip(cells, (features[0], second), strict=True)}
+        assert len(copies(table, cells, shown, Limits())) == expected

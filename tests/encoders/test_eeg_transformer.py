@@ -8,7 +8,7 @@ import torch
 from medssml.encoders import EEGTransformer
 from medssml.encoders.eeg import BANDS, POWER_FLOOR, band_matrix, log_power
 from medssml.encoders.scalp import scalp_patterns
-from medssml.readers.channels import CHANNELS
+from medssml.readers.channels import CHANNELS, channel_number
 
 
 def encoder(**arguments) -> EEGTransformer:
@@ -185,6 +185,48 @@ def test_filters_begin_at_the_electrodes_and_fit_the_width():
     for wrong in ({"filters": 3}, {"filters": 0}, {"filters": 10}):
         with pytest.raises(ValueError, match="filters of 1 to 9"):
             encoder(**wrong)
+
+
+def test_a_derivation_is_named_by_the_difference_of_its_electrodes():
+    net = encoder(channel_names=None)
+    numbers = torch.tensor([[channel_number(name) for name in ("Fp1-F7", "F7-Fp1", "Fp1", "")]])
+    place = net.positions({**recording(n=1, channels=4, samples=50), "channels": numbers})[0] - net.time[0]
+    first, second = (net.name.weight[CHANNELS.index(name)] for name in ("Fp1", "F7"))
+    assert torch.allclose(place[0], first - second, atol=1e-6) and torch.allclose(place[1], -place[0], atol=1e-5)
+    assert torch.allclose(place[2], first, atol=1e-6)
+    mask = net.token_mask({**recording(n=1, channels=4, samples=50), "channels": numbers})
+    assert mask.tolist() == [[True, True, True, False]]
+
+
+def test_only_the_electrodes_of_a_derivation_learn_from_it():
+    net = encoder(channel_names=None)
+    pair = torch.tensor([[channel_number("Fp1-F7"), channel_number("Cz-Pz")]])
+    net({**recording(n=1, channels=2), "channels": pair}).pooled.square().sum().backward()
+    touched = {CHANNELS.index(name) for name in ("Fp1", "F7", "Cz", "Pz")}
+    for weight in (net.name.weight, net.filters.weight):
+        assert set(weight.grad.abs().sum(1).nonzero().squeeze(1).tolist()) == touched
+
+
+def test_the_filter_of_a_derivation_is_nearly_that_of_the_electrode_halfway():
+    net = EEGTransformer(128, 1, 4)
+    halfway = {
+        "Fp1-F7": "AF7",
+        "F7-T7": "FT7",
+        "T7-P7": "TP7",
+        "F4-C4": "FC4",
+        "C3-P3": "CP3",
+        "Fz-Cz": "FCz",
+        "Cz-Pz": "CPz",
+    }
+
+    def filters(names) -> torch.Tensor:
+        numbers = torch.tensor([[channel_number(name) for name in names]])
+        return net._token_filters({"signal": torch.zeros(1, len(halfway), 100), "channels": numbers}, None)[0].detach()
+
+    pair, between, first = filters(halfway), filters(halfway.values()), filters(name.split("-")[0] for name in halfway)
+    assert torch.equal(pair[5], scalp_patterns(["Fz", "Cz"], 9).sum(0) / 2)
+    assert torch.cosine_similarity(pair, between).min() > 0.9
+    assert ((pair - between).norm(dim=1) < 0.6 * (first - between).norm(dim=1)).all()
 
 
 def test_runs_in_bf16():

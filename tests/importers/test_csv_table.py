@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from medssml import cli
 from medssml.importers import LayoutError
 from medssml.importers.columns import classes_of
 from tests.importers.trees import put, run
@@ -105,6 +106,36 @@ def test_a_table_without_a_subject_is_refused_with_the_flag(tmp_path: Path) -> N
         run("csv", root)
     with pytest.raises(LayoutError, match="holds 2 tables"):
         run("csv", put(root, {"u.csv": "x\n1\n"}))
+
+
+def test_columns_of_numbers_are_laboratory_values(tmp_path: Path) -> None:
+    """--table CRP is --column table_crp=CRP; what is no number costs the value and not the study."""
+    table = "patient,study,image,CRP (mg/L),LDH,table_wbc,Note\n"
+    table += "1,a,a.png,5.1,210,7,x\n2,b,a.png,<5,haemolysed,NA,y\n3,c,a.png,n/a,190,-,z\n4,d,a.png,,180,9,\n"
+    root = put(tmp_path / "labs", {"t.csv": table, "a.png": b"1"})
+    made = run("csv", root, columns={"table_crp_mg_l": "CRP (mg/L)", "table_ldh": "LDH"})
+    found = [{n: c for n, c in row.items() if n.startswith("table_") and c} for row in made.rows.values()]
+    assert found == [
+        {"table_crp_mg_l": "5.1", "table_ldh": "210", "table_wbc": "7"},
+        {"table_crp_mg_l": "<5"},
+        {"table_ldh": "190"},
+        {"table_ldh": "180", "table_wbc": "9"},
+    ]
+    assert [note for note in made.done.notes if "no number" in note] == [
+        "table_ldh: 1 of 4 cells are no number; left empty"
+    ]
+    assert made.manifest.present.all() and made.manifest.modalities == ("xray", "table")
+    with pytest.raises(LayoutError, match="'Note': 3 of 3 cells are no number; fix: decimals need a point"):
+        run("csv", root, columns={"table_note": "Note"})
+
+
+def test_the_flag_names_the_columns(tmp_path: Path) -> None:
+    root = put(tmp_path / "flag", {"t.csv": "patient,image,CRP (mg/L),LDH\n1,a.png,5.1,210\n", "a.png": b"1"})
+    out = tmp_path / "manifest.csv"
+    flags = ["import", "csv", str(root / "t.csv"), "--out", str(out), "--table", "CRP (mg/L),LDH"]
+    assert cli.main(flags) == 0
+    assert "table_crp_mg_l" in out.read_text() and "table_ldh" in out.read_text()
+    assert cli.main([*flags[:-1], "LDL"]) == 2
 
 
 @pytest.mark.parametrize(

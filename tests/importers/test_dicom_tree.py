@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from medssml.importers import LayoutError
 from medssml.readers import read_ct, read_report
+from medssml.readers.nifti import Given
 from tests.importers.trees import code, dicom_slice, put, run
 
 
@@ -81,14 +82,51 @@ def test_series_that_share_a_folder(tmp_path: Path) -> None:
     root = tmp_path / "flat"
     series(root, 1, slices=9, start="a")
     series(root, 2, slices=10, start="b")
-    with pytest.raises(LayoutError, match="19 x shares its folder with another series.*fix: --write-into"):
-        run("dicom", root)
+    made = run("dicom", root)
+    row = made.rows["1.2.40"]
+    assert (row["ct"], row["ct_series"], row["other_files"]) == (".", "1.2.40.2", ".#1.2.40.1"), (
+        "the longest comes first"
+    )
+    assert made.manifest.given("ct") == [Given(series="1.2.40.2")]
+    assert all(made.why(file=f"{name}IM00{n}") == "" for name in "ab" for n in range(9))
+    made = run("dicom", root, rows="file")
+    assert {name: row["ct_series"] for name, row in made.rows.items()} == {
+        "1.2.40_series1": "1.2.40.1", "1.2.40_series2": "1.2.40.2",
+    }  # fmt: skip
+    depths = [read_ct(root, given).array.shape[2] for given in made.manifest.given("ct")]
+    assert sorted(depths) == [9, 10]
+
     made = run("dicom", root, write_into=root / "series")
     row = made.rows["1.2.40"]
     assert row["ct"] == "series/1.2.40/series2_1" and row["other_files"] == "series/1.2.40/series1_0"
     assert read_ct(root / row["ct"]).array.shape == (10, 8, 10)
     with pytest.raises(LayoutError, match="is not below"):
         run("dicom", root, write_into=tmp_path / "elsewhere")
+
+
+def test_a_shared_folder_that_the_reader_would_refuse_or_take_long_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "flat"
+    series(root, 1, slices=9, start="a")
+    series(root, 2, slices=10, start="b")
+    with monkeypatch.context() as patched:
+        patched.setattr("medssml.importers.dicom_tree._MOST_FILES", 18)
+        with pytest.raises(LayoutError, match="19 x shares its folder.*fix: --write-into"):
+            run("dicom", root)
+    put(root, {"notes.dcm": b"text"})
+    with pytest.raises(LayoutError, match="19 x shares its folder with a file that is no image"):
+        run("dicom", root)
+
+
+def test_two_patients_with_one_series_uid_are_not_told_apart_by_it(tmp_path: Path) -> None:
+    root = tmp_path / "flat"
+    series(root, 1, slices=9, start="a")
+    for index in range(9):
+        tags = {"PatientID": "MRN8", "StudyInstanceUID": "1.2.60", "SeriesInstanceUID": "1.2.40.1"}
+        dicom_slice(root / f"b{index}", index=index, SOPInstanceUID=f"1.2.60.{index}", **tags)
+    with pytest.raises(LayoutError, match="18 x shares its folder"):
+        run("dicom", root)
 
 
 def test_a_folder_with_a_file_that_the_reader_refuses_is_no_folder_of_one_series(tmp_path: Path) -> None:

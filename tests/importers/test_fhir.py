@@ -51,7 +51,7 @@ def test_bulk_export(tmp_path: Path) -> None:
         {
             "Patient.ndjson": lines(PATIENT, {"resourceType": "Patient", "id": "p9"}),
             "ImagingStudy.ndjson": lines(IMAGING),
-            "Observation.ndjson": lines({"resourceType": "Observation"}, {"resourceType": "Observation"}),
+            "Encounter.ndjson": lines({"resourceType": "Encounter"}, {"resourceType": "Encounter"}),
             "DiagnosticReport.ndjson": lines(
                 report("old", "Old words.", imagingStudy=[{"reference": "ImagingStudy/i1"}]),
                 report(
@@ -89,9 +89,7 @@ def test_bulk_export(tmp_path: Path) -> None:
     assert made.why(source=source, row=5) == "a laboratory or pathology report"
     assert made.why(source=source, row=6) == "no text" and made.why(source=source, row=7) == "no subject"
     assert made.why(source="Patient.ndjson", row=2) == "nothing on disk belongs to it"
-    assert any(
-        line["file"] == "Observation.ndjson#Observation" and line["reason"].startswith("2 ") for line in made.lines
-    )
+    assert any(line["file"] == "Encounter.ndjson#Encounter" and line["reason"].startswith("2 ") for line in made.lines)
     assert "Secret" not in made.done.manifest.read_text() + made.done.report.read_text()
 
 

@@ -8,7 +8,7 @@ import pytest
 from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
 
 from medssml.readers import CHANNELS, ReadError, eeg_header, read_eeg
-from medssml.readers.channels import canonical_channel, is_bipolar
+from medssml.readers.channels import canonical_channel, canonical_derivation, channel_name, channel_number
 
 SFREQ = 100
 
@@ -272,8 +272,6 @@ def test_faulty_headers(tmp_path, offset, text, width, message):
 
 
 def test_nothing_usable(tmp_path):
-    with pytest.raises(ReadError, match="bipolar derivations"):
-        read_eeg(edf(tmp_path / "a.edf", waves(2), ["Fp1-F7", "F7-T7"]))
     with pytest.raises(ReadError, match="no scalp electrode"):
         read_eeg(edf(tmp_path / "b.edf", waves(2), ["ECG", "Resp"]))
     with pytest.raises(ReadError, match="3 channels are flat"):
@@ -329,7 +327,95 @@ def test_canonical_names(label, name):
     assert canonical_channel(label) == name
 
 
-def test_bipolar():
-    assert (
-        is_bipolar("EEG Fpz-Cz") and is_bipolar("T8-P8-0") and not is_bipolar("EEG FP1-REF") and not is_bipolar("ECG")
+@pytest.mark.parametrize(
+    ("label", "name"),
+    {
+        "FP1-F7": "Fp1-F7", "EEG Fpz-Cz": "Fpz-Cz", "EEG Pz-Oz": "Pz-Oz", "T8-P8-0": "T8-P8", "T8-P8-1": "T8-P8",
+        "T4-T6": "T8-P8", "FT9-FT10": "FT9-FT10", "A1-T3": "A1-T7", "fp1 - f7": "Fp1-F7",
+        "EEG FP1-REF": None, "EEG FP1-LE": None, "C3-M2": None, "T4-A2": None, "F7-CS2": None, "FC1-Ref": None,
+        "A2-A1": None, "T8-T8": None, "LOC-ROC": None, "EKG1-CHIN": None, "Fp1": None, "ECG": None, "-": None,
+    }.items(),
+)  # fmt: skip
+def test_derivations(label, name):
+    assert canonical_derivation(label) == name
+
+
+def test_a_label_is_an_electrode_or_a_derivation_and_numbers_are_unique():
+    names = [name for name in CHANNELS if name]
+    assert all(canonical_channel(f"{a}-{b}") is None or b in ("A1", "A2") for a in names for b in names)
+    every = [*names, *(f"{a}-{b}" for a in names for b in names)]
+    numbers = [channel_number(name) for name in every]
+    assert len(set(numbers)) == len(numbers) and 0 not in numbers
+    assert [channel_name(number) for number in numbers] == every
+    assert [channel_number(name) for name in names] == list(range(1, len(CHANNELS)))  # as prepared studies have them
+
+
+CHB_MIT = (
+    "FP1-F7 F7-T7 T7-P7 P7-O1 FP1-F3 F3-C3 C3-P3 P3-O1 FP2-F4 F4-C4 C4-P4 P4-O2 FP2-F8 F8-T8 T8-P8 P8-O2 FZ-CZ CZ-PZ "
+    "P7-T7 T7-FT9 FT9-FT10 FT10-T8 T8-P8"
+).split()
+
+
+def electrodes(names: list[str]) -> dict[str, np.ndarray]:
+    """Name -> (T,) uV against a common reference, of which all have a share."""
+    rng = np.random.default_rng(0)
+    shared = 25 * rng.standard_normal(400)
+    return {name: shared + 30 * rng.standard_normal(400) for name in names}
+
+
+def test_a_bipolar_montage_is_the_difference_of_its_electrodes(tmp_path):
+    """CHB-MIT's: T8-P8 twice, P7-T7 the reverse of T7-P7."""
+    import mne
+
+    at = electrodes(sorted({part for label in CHB_MIT for part in label.split("-")}))
+    signal = np.stack([at[a] - at[b] for a, b in (label.split("-") for label in CHB_MIT)])
+    read = read_eeg(edf(tmp_path / "a.edf", signal, CHB_MIT))
+    assert len(read.channels) == 21 and read.channels[:3] == ("Fp1-F7", "F7-T7", "T7-P7") and read.bipolar
+    for name, row in zip(read.channels, read.signal, strict=True):
+        first, second = name.upper().split("-")
+        np.testing.assert_allclose(row, at[first] - at[second], atol=0.02)
+    assert [note for note in read.notes if "twice" in note] == ["left out, recorded twice: P7-T7, T8-P8"]
+    assert eeg_header(tmp_path / "a.edf").channels == read.channels
+
+    # An independent view: MNE makes the same derivations of the referential recording; no reference leaves a trace.
+    referential = edf(tmp_path / "b.edf", np.stack(list(at.values())), [f"EEG {name}-REF" for name in at])
+    whole = read_eeg(referential)
+    raw = mne_raw(list(whole.channels), "eeg", whole.signal)
+    pairs = [name.split("-") for name in read.channels]
+    made = mne.set_bipolar_reference(
+        raw, [a for a, _ in pairs], [b for _, b in pairs], drop_refs=False, verbose="ERROR"
     )
+    np.testing.assert_allclose(made.get_data(picks=list(read.channels)) * 1e6, read.signal, atol=0.02)
+    made.pick(list(read.channels)).save(tmp_path / "c_raw.fif", verbose="ERROR")
+    again = read_eeg(tmp_path / "c_raw.fif")
+    assert again.channels == read.channels
+    np.testing.assert_allclose(again.signal, read.signal, atol=0.02)
+
+
+def test_a_night_of_sleep_edf(tmp_path):
+    labels = [
+        "EEG Fpz-Cz",
+        "EEG Pz-Oz",
+        "EOG horizontal",
+        "Resp oro-nasal",
+        "EMG submental",
+        "Temp rectal",
+        "Event marker",
+    ]
+    read = read_eeg(edf(tmp_path / "a.edf", waves(7), labels))
+    assert read.channels == ("Fpz-Cz", "Pz-Oz") and "EOG horizontal" in read.notes[0] and len(read.notes) == 1
+    np.testing.assert_allclose(read.signal, waves(7)[:2], atol=2e-3)
+
+
+def test_of_a_mixed_recording_the_kind_with_more_channels_is_read(tmp_path):
+    read = read_eeg(edf(tmp_path / "a.edf", waves(3), ["Fp1-F7", "F7-T7", "FC1-Ref"]))
+    assert read.channels == ("Fp1-F7", "F7-T7") and "referential beside 2 bipolar channels: FC1-Ref" in read.notes[0]
+    for labels in (["Fp1", "Fp1-F7"], ["Fp1-F7", "Fp1"]):  # as many of each: referential
+        read = read_eeg(edf(tmp_path / "b.edf", waves(2), labels))
+        assert read.channels == ("Fp1",) and not read.bipolar
+        assert "bipolar beside 1 referential channels: Fp1-F7" in read.notes[0]
+
+
+def test_the_reference_at_the_spine_of_chb12(tmp_path):
+    read = read_eeg(edf(tmp_path / "a.edf", waves(3), ["F7-CS2", "CZ-CS2", "CP2-CS2"]))
+    assert read.channels == ("F7", "Cz", "CP2") and not read.bipolar

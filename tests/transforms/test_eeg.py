@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssml.readers.channels import CHANNELS
+from medssml.readers.channels import CHANNELS, channel_name
 from medssml.readers.errors import ReadError
 from medssml.transforms import EEGTransform
 from medssml.transforms.eeg import STEP_UV, filter_resample, response
@@ -98,6 +98,40 @@ def test_the_average_reference_takes_away_what_all_share(tmp_path: Path) -> None
     np.testing.assert_allclose(with_reference[0, 300:-300], sine(11, 100, 20, 30)[300:-300], atol=0.6)
     without = EEGTransform(average_reference=False).prepare(path)["signal"] * STEP_UV
     assert without.max() > 90
+
+
+def test_a_bipolar_recording_keeps_what_its_channels_share(tmp_path: Path) -> None:
+    """No reference is in a difference: an average over derivations would only mix them."""
+    shared, own = sine(6, 200, 20, 80), sine(11, 200, 20, 30)
+    path = edf(tmp_path / "a.edf", {"EEG Pz-Oz": shared - own, "EEG Fpz-Cz": shared + own}, 200)
+    prepared = EEGTransform().prepare(path)
+    assert [channel_name(number) for number in prepared["channels"]] == ["Fpz-Cz", "Pz-Oz"]
+    truth = sine(6, 100, 20, 80) + np.array([[1], [-1]]) * sine(11, 100, 20, 30)
+    np.testing.assert_allclose(prepared["signal"][:, 300:-300] * STEP_UV, truth[:, 300:-300], atol=0.6)
+    other = EEGTransform(average_reference=False).prepare(path)
+    assert np.array_equal(other["signal"], prepared["signal"])
+    out = EEGTransform()(prepared)
+    assert out["channels"].tolist() == prepared["channels"].tolist() and out["channels"].dtype == torch.int64
+
+
+def test_both_kinds_of_recordings_make_one_batch(tmp_path: Path) -> None:
+    """In a batch and in the encoder a study's channels are its own: each gives what it gives alone."""
+    from medssml.data.collate import collate
+    from medssml.encoders import EEGTransformer
+
+    wave = sine(10, 200, 20)
+    paths = (
+        edf(tmp_path / "a.edf", {"FP1-F7": wave, "F7-T7": -2 * wave, "CZ-PZ": wave / 2}, 200),
+        edf(tmp_path / "b.edf", {"EEG O2-REF": -wave, "EEG Fp1-REF": wave}, 200),
+    )
+    transform = EEGTransform()
+    items = [transform(transform.prepare(path)) for path in paths]
+    torch.manual_seed(0)
+    encoder = EEGTransformer(24, 1, 3, 100, 100.0).eval()
+    one = {"study_id": "a", "subject": 0, "key": 0, "content": {}, "targets": {}}
+    together = encoder(collate([{**one, "eeg": item} for item in items], ["eeg"], []).inputs["eeg"]).pooled
+    alone = [encoder({name: value.unsqueeze(0) for name, value in item.items()}).pooled[0] for item in items]
+    assert torch.allclose(together, torch.stack(alone), atol=1e-5) and not torch.allclose(alone[0], alone[1], atol=0.1)
 
 
 def test_the_middle_of_a_long_recording_and_a_short_one(tmp_path: Path) -> None:
