@@ -40,7 +40,8 @@ class BagOfWords(Objective):
         modalities: which predict.
         report: whose words are predicted; its encoder is a `TextEncoder`.
         pairs: hash buckets for pairs of words; 0 for single words only.
-        batch_norm: n is a batch normalisation over all ranks (`GatheredNorm`), else the identity.
+        batch_norm: n is a batch normalisation over all ranks (`GatheredNorm`), of all modalities or of those named; else
+            the identity.
         weight: in the sum of objectives.
     """
 
@@ -51,7 +52,7 @@ class BagOfWords(Objective):
         modalities: Sequence[str],
         report: str = "report",
         pairs: int = 2048,
-        batch_norm: bool = True,
+        batch_norm: bool | Sequence[str] = True,
         weight: float = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)

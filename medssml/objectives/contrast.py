@@ -62,8 +62,8 @@ class CrossModalContrast(Objective):
         dim: of the space of the contrast.
         temperature: at the start. learn_temperature: whether it is trained, within [0.01, 1].
         pairs: such as ["ct+report", "xray+report"]; all pairs by default.
-        batch_norm: normalise the embeddings of a modality over all ranks before they are projected (`GatheredNorm`);
-            not where a batch holds few of a modality.
+        batch_norm: normalise the embeddings of all modalities, or of those named, over all ranks before they are
+            projected (`GatheredNorm`); not where a batch holds few of a modality.
         weight: in the sum of objectives.
     """
 
@@ -75,7 +75,7 @@ class CrossModalContrast(Objective):
         temperature: float = 0.07,
         learn_temperature: bool = True,
         pairs: Sequence[str] | None = None,
-        batch_norm: bool = True,
+        batch_norm: bool | Sequence[str] = True,
         weight: float = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,15 @@ class GatheredNorm(nn.BatchNorm1d):
             return super().forward(input)
 
 
-def gathered_norms(dim: int, modalities: Iterable[str], wanted: bool) -> nn.ModuleDict:
-    """Modality -> its `GatheredNorm`, or the identity."""
-    return nn.ModuleDict({name: GatheredNorm(dim) if wanted else nn.Identity() for name in modalities})
+def gathered_norms(dim: int, modalities: Iterable[str], wanted: bool | Sequence[str]) -> nn.ModuleDict:
+    """Modality -> its `GatheredNorm` where it is wanted, by all or by the names given, else the identity.
+
+    Raises:
+        ValueError: a name that is none of `modalities`.
+    """
+    known = list(modalities)
+    chosen = known if wanted is True else list(wanted or ())
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ValueError(f"batch_norm names {', '.join(unknown)}; fix: true, false, or some of {', '.join(known)}")
+    return nn.ModuleDict({name: GatheredNorm(dim) if name in chosen else nn.Identity() for name in known})

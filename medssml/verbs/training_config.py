@@ -132,13 +132,19 @@ def without_modalities(config: dict[str, Any], absent: Iterable[str]) -> dict[st
 
 #: Objectives that compare modalities: of one alone they learn nothing.
 _OF_SEVERAL = ("CrossModalContrast", "ModalityDropoutConsistency")
+#: Arguments that say how some modalities are treated; with none of them left, the objective is still about others.
+_DETAILS = ("batch_norm",)
 
 
 def _objective(node: dict[str, Any], gone: set[str], left: int) -> dict[str, Any] | None:
     if left < 2 and node["class_path"].rpartition(".")[2] in _OF_SEVERAL:
         return None
     arguments = {name: _purged(value, gone) for name, value in (node.get("init_args") or {}).items()}
-    emptied = any(not value and node["init_args"][name] for name, value in arguments.items() if _lists(value))
+    emptied = any(
+        not value and node["init_args"][name]
+        for name, value in arguments.items()
+        if _lists(value) and name not in _DETAILS
+    )
     if emptied or arguments.get("modality") in gone:
         return None
     return {**node, "init_args": arguments}

@@ -63,3 +63,10 @@ def test_without_it_the_embedding_goes_in_as_it_is(rows):
     norms = gathered_norms(4, ["ct", "xray"], wanted=False)
     torch.testing.assert_close(norms["ct"](rows), rows)
     assert isinstance(gathered_norms(4, ["ct"], wanted=True)["ct"], GatheredNorm)
+
+
+def test_of_the_modalities_that_are_named():
+    norms = gathered_norms(4, ["ct", "xray"], wanted=["ct"])
+    assert [isinstance(norm, GatheredNorm) for norm in norms.values()] == [True, False]
+    with pytest.raises(ValueError, match=r"eeg.*some of ct, xray"):
+        gathered_norms(4, ["ct", "xray"], wanted=["eeg"])

@@ -256,6 +256,7 @@ def test_what_belongs_to_an_absent_modality_leaves_the_config() -> None:
             node("MaskedReconstruction", modalities=["eeg"], mask_ratio={"ct": 0.5, "eeg": 0.7}),
             node("MaskedReconstruction", mask_ratio={"ct": 0.5, "eeg": 0.7}),
             node("MaskedLanguageModelling", modality="report"),
+            node("BagOfWords", modalities=["ct", "eeg"], batch_norm=["eeg"]),
         ],
     }
     left = without_modalities(config, ["eeg"])
@@ -265,9 +266,11 @@ def test_what_belongs_to_an_absent_modality_leaves_the_config() -> None:
         node("CrossModalContrast", pairs=["ct+report"]),
         node("MaskedReconstruction", mask_ratio={"ct": 0.5}),
         node("MaskedLanguageModelling", modality="report"),
+        node("BagOfWords", modalities=["ct"], batch_norm=[]),
     ]
     assert [n["class_path"] for n in without_modalities(config, ["eeg", "report"])["objectives"]] == [
-        "MaskedReconstruction"
+        "MaskedReconstruction",
+        "BagOfWords",
     ]
     with pytest.raises(ValueError, match="no training study"):
         without_modalities(config, ["ct", "eeg", "report"])
