@@ -117,6 +117,8 @@ def obliquity(affine: Affine) -> float:
 
 def to_hounsfield(raw: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
     """`raw * slope + intercept` in HU: int16 where that is exact, else float32. Shape is kept."""
+    if raw.dtype == np.int16 and (slope, intercept) == (1.0, 0.0):
+        return raw
     whole = slope == 1.0 and float(intercept).is_integer()
     if whole and raw.dtype.kind in "iu":
         low, high = int(raw.min()) + int(intercept), int(raw.max()) + int(intercept)

@@ -54,6 +54,7 @@ CASES = {
     "shorter than asked for": (PACKED, len(PLAIN) + 100),
     "two members": (gzip.compress(PLAIN[:99]) + gzip.compress(PLAIN[99:]), len(PLAIN)),
     "the same member twice": (PACKED + PACKED, len(PLAIN)),
+    "another member of the same length": (PACKED + gzip.compress(PLAIN[::-1]), len(PLAIN)),
     "an empty member after it": (PACKED + EMPTY, len(PLAIN)),
     "an empty member before it": (EMPTY + PACKED, len(PLAIN)),
     "zeros after it": (PACKED + bytes(512), len(PLAIN)),
