@@ -1,0 +1,270 @@
+"""Studies from prepared shards: the items of `StudyDataset`, without the files that they were made of."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import mmap
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medssml.data.cache import Arrays, Cache, DamagedEntry, Entry, parse_entry
+from medssml.data.dataset import Plan, StudyDataset, Transform
+from medssml.data.manifest import Manifest
+from medssml.data.order import Window
+from medssml.data.shard_folder import DamagedShard, ShardFolder, mapped
+from medssml.data.shards import Index, Place, Shard, ShardError, Storage
+
+_log = logging.getLogger(__name__)
+#: Shards of which parts are asked for at once.
+_AT_ONCE = 16
+#: Shards in the folder beside those of the window: the next one, and the one that a loader process may not have left yet.
+_SPARE = 2
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How prepared shards are read.
+
+    window: shards that are open, and mixed, at a time; the order of training depends on it. gib: GiB of fetched shards that
+    may lie on this machine's disk; not used where the shards lie in a folder.
+    """
+
+    window: int = 16
+    gib: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"shards.window is {self.window}; fix: 1 or more")
+        if not self.gib > 0:
+            raise ValueError(f"shards.gib is {self.gib}; fix: more than 0")
+
+
+class Shards:
+    """The prepared studies of one place.
+
+    Args:
+        url: a folder, read where it lies, or a URL of fsspec, from which shards are fetched as they are needed.
+        folder: where fetched shards are kept; several processes may share it.
+        settings: window and room.
+
+    Raises:
+        ShardError: no shards there, or not enough room for the window. OSError: not reached. MissingExtra: a package.
+    """
+
+    def __init__(self, url: str | Path, folder: Path, settings: ShardSettings | None = None) -> None:
+        settings = settings or ShardSettings()
+        storage = Storage(url)
+        self.index, self.window = Index(storage), settings.window
+        self.folder: ShardFolder | None = None
+        if storage.folder is None:
+            limit = int(settings.gib * 2**30)
+            _enough(self.index.shards, limit, settings)
+            self.folder = ShardFolder(storage, folder, limit)
+        self._checked: set[Place] = set()
+        self._warned = False
+
+    def require(self, specs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuses transforms that prepare something else than what lies here.
+
+        Raises:
+            ShardError: with key and both values.
+        """
+        others = self.index.require(specs)
+        if others and not self._warned:
+            self._warned = True
+            _log.warning("the shards of %s were written with other versions of its libraries", ", ".join(others))
+
+    def entry(self, study_id: str, modality: str) -> Entry:
+        """What was prepared of one modality of a study; views of the shard.
+
+        Raises:
+            DamagedEntry, DamagedShard: damaged, after it was fetched again. ShardError: no room. OSError: not reached.
+        """
+        place = self.index.place(study_id, modality)
+        shard = self.index.shards[place.shard]
+        try:
+            return self._read(self._map(shard), place)
+        except DamagedEntry:
+            if self.folder is None:
+                raise
+            _log.warning("shard %s is damaged in its folder: it is fetched again", shard.name)
+            self.folder.remove(shard)
+            return self._read(self._map(shard), place)
+
+    def entries(self, study_ids: Iterable[str], modality: str) -> Iterator[Entry]:
+        """What was prepared of one modality of several studies. Only their part of each shard is fetched.
+
+        Raises:
+            as `entry`.
+        """
+        wanted = [(study, self.index.place(study, modality)) for study in study_ids]
+        by_shard = itertools.groupby(wanted, key=lambda item: item[1].shard)
+        while group := [list(items) for _, items in itertools.islice(by_shard, _AT_ONCE)]:
+            parts = [self._part(items) for items in group]
+            contents = [b""] * len(parts) if self.folder is None else self.index.storage.ranges(parts)
+            for items, (_, first, _), content in zip(group, parts, contents, strict=True):
+                for study, place in items:
+                    yield self._within(content, place, first) or self.entry(study, modality)
+
+    def _part(self, items: Sequence[tuple[str, Place]]) -> tuple[str, int, int]:
+        """Name of a shard and the bytes from the first to the last of these entries: one modality lies together."""
+        places = [place for _, place in items]
+        end = max(place.start + place.nbytes for place in places)
+        return self.index.shards[places[0].shard].name, min(place.start for place in places), end
+
+    def _within(self, content: bytes, place: Place, first: int) -> Entry | None:
+        """The entry in a part of its shard; None where it is not whole."""
+        start = place.start - first
+        try:
+            return parse_entry(memoryview(content)[start : start + place.nbytes])
+        except DamagedEntry:
+            return None
+
+    def _map(self, shard: Shard) -> mmap.mmap:
+        if self.folder is not None:
+            return self.folder.map(shard)
+        with Path(self.index.storage.url, shard.name).open("rb") as file:
+            return mapped(file, shard)
+
+    def _read(self, content: mmap.mmap, place: Place) -> Entry:
+        # Once per process is enough, as in the cache: nobody rewrites a shard.
+        entry = parse_entry(memoryview(content)[place.start : place.start + place.nbytes], place not in self._checked)
+        self._checked.add(place)
+        return entry
+
+
+def _enough(shards: Sequence[Shard], limit: int, settings: ShardSettings) -> None:
+    """Refuses a bound that would have shards fetched again and again."""
+    largest, total = max((shard.nbytes for shard in shards), default=0), sum(shard.nbytes for shard in shards)
+    needed = (settings.window + _SPARE) * largest
+    if limit >= min(needed, total):
+        return
+    fits = limit // max(largest, 1) - _SPARE
+    narrower = f", or shards.window={fits}" if fits >= 1 else ""
+    raise ShardError(
+        f"shards.gib is {settings.gib:g}, shards.window {settings.window} and the largest shard {largest / 2**20:,.1f} MiB: the "
+        f"window and {_SPARE} more do not fit; fix: shards.gib={needed / 2**30:.3g}{narrower}"
+    )
+
+
+class ShardDataset(StudyDataset):
+    """Studies of prepared shards, each modality through the second part of its transform.
+
+    Args:
+        manifest: which studies; of `Index.manifest`.
+        transforms: modality -> transform, with the settings that the shards were written with.
+        shards: where they are.
+        seed, train: as `StudyDataset`.
+
+    Raises:
+        ShardError: the shards were written with other settings.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        transforms: Mapping[str, Transform],
+        shards: Shards,
+        *,
+        seed: int = 0,
+        train: bool = False,
+    ) -> None:
+        super().__init__(manifest, transforms, Cache(None), seed=seed, train=train)
+        self.shards = shards
+        shards.require({modality: recipe.spec for modality, recipe in self.recipes.items()})
+        self.window = Window(shards.index.shard_of(manifest.study_ids), shards.window)
+
+    def prepared(self, index: int, modality: str) -> Entry:
+        """What was prepared.
+
+        Raises:
+            StudyError: its shard cannot be used.
+        """
+        try:
+            return self.shards.entry(str(self.manifest.study_ids[index]), modality)
+        except (DamagedEntry, DamagedShard, ShardError, OSError) as error:
+            reason = f"study {self.manifest.study_codes[index]}: {error or type(error).__name__}"
+            raise self.error(
+                index, modality, f"{reason}; fix: write the shards again, or look at the storage"
+            ) from error
+
+    def arrays_of(self, indices: Iterable[int], modality: str) -> Iterator[Arrays]:
+        """What was prepared of several studies; of a store, only what is asked for is fetched.
+
+        Raises:
+            ShardError, DamagedEntry, DamagedShard, OSError: as `Shards.entry`.
+        """
+        studies = [str(self.manifest.study_ids[index]) for index in indices]
+        return (entry.arrays for entry in self.shards.entries(studies, modality))
+
+    def look_ahead(self, plans: Iterable[Plan]) -> Iterable[Plan]:
+        """The same plans; a thread fetches the shards of later ones."""
+        folder = self.shards.folder
+        return plans if folder is None else self._ahead(iter(plans), folder)
+
+    def _ahead(self, plans: Iterator[Plan], folder: ShardFolder) -> Iterator[Plan]:
+        fetcher = _Fetcher(folder)
+        upcoming: deque[tuple[Plan, list[Shard]]] = deque()
+        try:
+            while True:
+                while len(needed := _distinct(upcoming)) <= self.shards.window and len(upcoming) <= len(self):
+                    if (plan := next(plans, None)) is None:
+                        break
+                    upcoming.append((plan, self._shards_of(plan)))
+                if not upcoming:
+                    return
+                fetcher.want(needed)
+                yield upcoming.popleft()[0]
+        finally:
+            fetcher.end()
+
+    def _shards_of(self, plan: Plan) -> list[Shard]:
+        if self.window is None:
+            raise RuntimeError("studies of shards have a window")
+        return [self.shards.index.shards[number] for number in {int(self.window.shard[index]) for index, _, _ in plan}]
+
+
+def _distinct(upcoming: Iterable[tuple[Plan, list[Shard]]]) -> list[Shard]:
+    """The shards in the order in which they are needed."""
+    return list(dict.fromkeys(shard for _, shards in upcoming for shard in shards))
+
+
+class _Fetcher:
+    """A thread that fetches what will be needed. What fails is left to the reader, who will say so."""
+
+    def __init__(self, folder: ShardFolder) -> None:
+        self.folder = folder
+        self._wanted: list[Shard] = []
+        self._news, self._ended = threading.Event(), False
+        threading.Thread(target=self._run, name="medssml-shards", daemon=True).start()
+
+    def want(self, shards: list[Shard]) -> None:
+        """What is needed from now on, the next first; those before it are no longer wanted."""
+        self._wanted = shards
+        self._news.set()
+
+    def end(self) -> None:
+        """Ends the thread after the shard that it is at."""
+        self._ended = True
+        self._news.set()
+
+    def _run(self) -> None:
+        while self._news.wait() and not self._ended:
+            self._news.clear()
+            self.folder.touch(self._wanted)
+            try:
+                self._fetch_missing()
+            except (OSError, ValueError) as error:
+                _log.debug("a shard could not be fetched ahead: %s", error)
+
+    def _fetch_missing(self) -> None:
+        def missing() -> Shard | None:
+            return next((shard for shard in self._wanted if not self.folder.has(shard)), None)
+
+        while not self._ended and (shard := missing()) is not None:
+            self.folder.fetch(shard)
