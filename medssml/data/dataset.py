@@ -156,8 +156,12 @@ class StudyDataset(Dataset[Sample]):
         """
         return (self.prepared(index, modality).arrays for index in indices)
 
-    def look_ahead(self, plans: Iterable[Plan]) -> Iterable[Plan]:
-        """The same plans; here is where to begin to fetch what later ones ask for."""
+    def look_ahead(self, plans: Iterable[Plan], held: int) -> Iterable[Plan]:
+        """The same plans; here is where to begin to fetch what later ones ask for.
+
+        Args:
+            held: plans that may have been taken and not been read yet.
+        """
         return plans
 
     def _checked_key(self, index: int, modality: str) -> str:

@@ -20,6 +20,9 @@ from medssml.data.collate import collate
 from medssml.data.dataset import Plan, StudyDataset
 from medssml.data.order import Order, Window, balanced, gathered, shuffled
 
+#: Batches that each loader process has before it, the one that it is at included.
+_READ_AHEAD = 2
+
 
 class LoaderStalled(RuntimeError):
     """A loader process died or took too long; names what it was reading."""
@@ -37,8 +40,9 @@ class _Batches:
             self.dataset.reading = torch.full((self.num_workers,), -1, dtype=torch.int64).share_memory_()
         loader = DataLoader(
             self.dataset,
-            batch_sampler=self.dataset.look_ahead(plans),
+            batch_sampler=self.dataset.look_ahead(plans, _READ_AHEAD * self.num_workers + 1),
             num_workers=self.num_workers,
+            prefetch_factor=_READ_AHEAD if self.num_workers else None,
             collate_fn=partial(collate, modalities=self.dataset.modalities, tasks=self.tasks),
             worker_init_fn=_one_thread,
             timeout=self.timeout_s if self.num_workers else 0,

@@ -66,7 +66,7 @@ class Shards:
             _enough(self.index.shards, limit, settings)
             self.folder = ShardFolder(storage, folder, limit)
         self._checked: set[Place] = set()
-        self._warned = False
+        self._said: set[str] = set()
 
     def require(self, specs: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuses transforms that prepare something else than what lies here.
@@ -75,9 +75,23 @@ class Shards:
             ShardError: with key and both values.
         """
         others = self.index.require(specs)
-        if others and not self._warned:
-            self._warned = True
-            _log.warning("the shards of %s were written with other versions of its libraries", ", ".join(others))
+        if others:
+            self._warn(f"the shards of {', '.join(others)} were written with other versions of its libraries")
+
+    def warn_if_short(self, needed: Iterable[Shard]) -> None:
+        """Says once that shards which are needed at a time do not fit, so that some are fetched more than once."""
+        nbytes = sum(shard.nbytes for shard in needed)
+        if self.folder is not None and nbytes > self.folder.limit and "short" not in self._said:
+            self._said.add("short")
+            self._warn(
+                f"{nbytes / 2**30:.3g} GiB of shards are needed at a time, with what loader processes read ahead, and shards.gib "
+                f"is {self.folder.limit / 2**30:.3g}: some are fetched more than once; fix: a larger shards.gib"
+            )
+
+    def _warn(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            _log.warning(text)
 
     def entry(self, study_id: str, modality: str) -> Entry:
         """What was prepared of one modality of a study; views of the shard.
@@ -202,24 +216,29 @@ class ShardDataset(StudyDataset):
         studies = [str(self.manifest.study_ids[index]) for index in indices]
         return (entry.arrays for entry in self.shards.entries(studies, modality))
 
-    def look_ahead(self, plans: Iterable[Plan]) -> Iterable[Plan]:
+    def look_ahead(self, plans: Iterable[Plan], held: int) -> Iterable[Plan]:
         """The same plans; a thread fetches the shards of later ones."""
         folder = self.shards.folder
-        return plans if folder is None else self._ahead(iter(plans), folder)
+        return plans if folder is None else self._ahead(iter(plans), held, folder)
 
-    def _ahead(self, plans: Iterator[Plan], folder: ShardFolder) -> Iterator[Plan]:
+    def _ahead(self, plans: Iterator[Plan], held: int, folder: ShardFolder) -> Iterator[Plan]:
         fetcher = _Fetcher(folder)
+        taken: deque[list[Shard]] = deque(maxlen=held)
         upcoming: deque[tuple[Plan, list[Shard]]] = deque()
         try:
             while True:
-                while len(needed := _distinct(upcoming)) <= self.shards.window and len(upcoming) <= len(self):
-                    if (plan := next(plans, None)) is None:
+                while len(next_ones := _distinct(shards for _, shards in upcoming)) <= self.shards.window:
+                    if len(upcoming) > len(self) or (plan := next(plans, None)) is None:
                         break
                     upcoming.append((plan, self._shards_of(plan)))
                 if not upcoming:
                     return
+                needed = _distinct([*taken, next_ones])
+                self.shards.warn_if_short(needed)
                 fetcher.want(needed)
-                yield upcoming.popleft()[0]
+                plan, shards = upcoming.popleft()
+                taken.append(shards)
+                yield plan
         finally:
             fetcher.end()
 
@@ -229,13 +248,16 @@ class ShardDataset(StudyDataset):
         return [self.shards.index.shards[number] for number in {int(self.window.shard[index]) for index, _, _ in plan}]
 
 
-def _distinct(upcoming: Iterable[tuple[Plan, list[Shard]]]) -> list[Shard]:
+def _distinct(groups: Iterable[Iterable[Shard]]) -> list[Shard]:
     """The shards in the order in which they are needed."""
-    return list(dict.fromkeys(shard for _, shards in upcoming for shard in shards))
+    return list(dict.fromkeys(shard for shards in groups for shard in shards))
 
 
 class _Fetcher:
-    """A thread that fetches what will be needed. What fails is left to the reader, who will say so."""
+    """A thread that fetches what will be needed, where there is room beside what is needed before it.
+
+    What fails is left to the reader, who will say so.
+    """
 
     def __init__(self, folder: ShardFolder) -> None:
         self.folder = folder
@@ -244,7 +266,7 @@ class _Fetcher:
         threading.Thread(target=self._run, name="medssml-shards", daemon=True).start()
 
     def want(self, shards: list[Shard]) -> None:
-        """What is needed from now on, the next first; those before it are no longer wanted."""
+        """What is needed from now on, the soonest first; nothing else is."""
         self._wanted = shards
         self._news.set()
 
@@ -267,4 +289,5 @@ class _Fetcher:
             return next((shard for shard in self._wanted if not self.folder.has(shard)), None)
 
         while not self._ended and (shard := missing()) is not None:
-            self.folder.fetch(shard)
+            if not self.folder.fetch(shard, sparing=self._wanted):
+                return

@@ -11,7 +11,7 @@ import fcntl
 import mmap
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -76,8 +76,14 @@ class ShardFolder:
         """Removes a shard that turned out damaged; who reads it goes on to do so."""
         (self.folder / shard.name).unlink(missing_ok=True)
 
-    def fetch(self, shard: Shard) -> None:
+    def fetch(self, shard: Shard, sparing: Iterable[Shard] | None = None) -> bool:
         """Fetches a shard, unless it is here or another process fetches it.
+
+        Args:
+            sparing: ahead of its time, for which these are not removed, nor is room waited for.
+
+        Returns:
+            whether it is here.
 
         Raises:
             as `map`.
@@ -85,13 +91,17 @@ class ShardFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self._lock_of(shard.name)):
             if self.has(shard):
-                return
+                return True
             part = self._part_of(shard.name)
-            self._reserve(part, shard.nbytes)
+            if sparing is None:
+                self._reserve(part, shard.nbytes)
+            elif not self._reserved(part, shard.nbytes, {spared.name for spared in sparing}):
+                return False
             try:
                 if not (self._download(shard, part) or self._download(shard, part)):
                     raise DamagedShard("fetched twice, and its size or checksum was wrong both times")
                 os.replace(part, self.folder / shard.name)
+                return True
             finally:
                 part.unlink(missing_ok=True)
 
@@ -114,12 +124,7 @@ class ShardFolder:
             ShardError: there is none.
         """
         end = time.monotonic() + self.timeout_s
-        while True:
-            with _locked(self.folder / ".lock"):
-                if self._make_room(nbytes):
-                    with part.open("wb") as file:
-                        file.truncate(nbytes)
-                    return
+        while not self._reserved(part, nbytes):
             if nbytes > self.limit or time.monotonic() > end:
                 raise ShardError(
                     f"no room for a shard of {nbytes:,} bytes: {self.folder} may hold {self.limit:,}, and what is in it is "
@@ -127,8 +132,16 @@ class ShardFolder:
                 )
             time.sleep(_WAIT_S)
 
-    def _make_room(self, nbytes: int) -> bool:
-        """Whether `nbytes` more fit, after the removal of what nobody reads, the longest unused first."""
+    def _reserved(self, part: Path, nbytes: int, spared: Collection[str] = ()) -> bool:
+        with _locked(self.folder / ".lock"):
+            if not self._make_room(nbytes, spared):
+                return False
+            with part.open("wb") as file:
+                file.truncate(nbytes)
+            return True
+
+    def _make_room(self, nbytes: int, spared: Collection[str]) -> bool:
+        """Whether `nbytes` more fit, after the removal of what is neither read nor spared, the longest unused first."""
         for abandoned in self.folder.glob(".*.part"):
             self._remove_abandoned(abandoned)
         # First those on their way: one that arrives meanwhile is counted twice, and not left out.
@@ -137,7 +150,7 @@ class ShardFolder:
         for _, size, path in kept:
             if used + nbytes <= self.limit:
                 break
-            used -= size if _removed(path) else 0
+            used -= size if path.name not in spared and _removed(path) else 0
         return used + nbytes <= self.limit
 
     def _files(self, names: str) -> list[tuple[int, int, Path]]:

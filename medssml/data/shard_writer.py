@@ -110,15 +110,17 @@ def _file(dataset: StudyDataset, index: int, modality: str) -> Path:
 
 def _packed(dataset: StudyDataset, indices: list[int]) -> tuple[bytes, dict[int, dict[str, int]]]:
     """The content of one shard, and the places of its entries: one modality after the other, so that one can be fetched."""
-    content = bytearray()
+    parts: list[bytes] = []
     places: dict[int, dict[str, int]] = {index: {} for index in indices}
+    end = 0
     for modality in dataset.modalities:
         start, nbytes = place_columns(modality)
         for index in indices:
             entry = _file(dataset, index, modality).read_bytes() if modality in dataset.present(index) else b""
-            places[index] |= {start: len(content), nbytes: len(entry)}
-            content += entry.ljust(_padded(len(entry)), b"\0")
-    return bytes(content), places
+            places[index] |= {start: end, nbytes: len(entry)}
+            parts += [entry, bytes(_padded(len(entry)) - len(entry))]
+            end += _padded(len(entry))
+    return b"".join(parts), places
 
 
 def _padded(nbytes: int) -> int:

@@ -242,17 +242,17 @@ class Index:
         for modality in (m for m in in_order(specs) if m in self.specs):
             ours, theirs = specs[modality], self.specs[modality]
             for key in sorted({*ours, *theirs} - {"versions", "settings"}):
-                self._same(f"transforms.{modality}.{key}", ours.get(key), theirs.get(key))
+                self._same(modality, key, ours.get(key), theirs.get(key))
             settings, stored = ours.get("settings", {}), theirs.get("settings", {})
             for name in sorted({*settings, *stored}):
-                self._same(f"transforms.{modality}.{name}", settings.get(name), stored.get(name))
+                self._same(modality, name, settings.get(name), stored.get(name))
         return [m for m in specs if m in self.specs and specs[m].get("versions") != self.specs[m].get("versions")]
 
-    def _same(self, key: str, ours: Any, theirs: Any) -> None:
+    def _same(self, modality: str, name: str, ours: Any, theirs: Any) -> None:
         if ours != theirs:
             raise ShardError(
-                f"{key} is {ours!r}, the shards in {self.storage.url} were written with {theirs!r}; "
-                f"fix: set it so, or write shards of these settings with medssml prepare --shards"
+                f"transforms.{modality} prepares with {name} = {ours!r}, the shards in {self.storage.url} were written with "
+                f"{theirs!r}; fix: the settings that they were written with, or other shards by medssml prepare --shards"
             )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -135,10 +137,17 @@ def test_another_window_or_other_shards_cannot_go_on(url: str, transforms: dict,
         TrainLoader(dataset, 4).load_state_dict(state)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_every_shard_is_fetched_once_an_epoch_and_ahead(
-    url: str, transforms: dict, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("workers", "room"), [(0, 5), (2, 7)])
+def test_every_shard_is_fetched_once_an_epoch(
+    url: str,
+    transforms: dict,
+    tmp_path: Path,
+    workers: int,
+    room: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Where the folder holds the window, the next shard, and those of the batches that loader processes have before them."""
     log, read = tmp_path / "log", Storage.read
 
     def counted(storage: Storage, name: str, start: int | None = None, end: int | None = None) -> bytes:
@@ -146,16 +155,45 @@ def test_every_shard_is_fetched_once_an_epoch_and_ahead(
             file.write(f"{name}\n")
         return read(storage, name, start, end)
 
-    dataset = train(url, tmp_path / "fetched", transforms, window=2, room=5)
+    dataset = train(url, tmp_path / "fetched", transforms, window=2, room=room)
     monkeypatch.setattr(Storage, "read", counted)
-    loader = TrainLoader(dataset, 3, num_workers=workers)
-    told(loader, len(loader))
-    fetched = Counter(log.read_text().split())
+    loader = TrainLoader(dataset, 1, num_workers=workers)
+    epoch = [loader._plan.at(step) for step in range(len(loader))]
+    assert sum(len(batch.study_id) for batch in loader._stream(epoch)) == 27
+    assert caplog.text == ""
     shards = {dataset.shards.index.shards[number].name for number in dataset.window.shard}  # type: ignore[union-attr]
-    assert set(fetched) == shards and len(shards) >= 9
-    # The thread that fetches ahead may have begun the next epoch.
-    assert sum(fetched.values()) <= len(shards) + 3
+    assert Counter(log.read_text().split()) == dict.fromkeys(shards, 1) and len(shards) >= 9
     assert sum(path.stat().st_size for path in (tmp_path / "fetched").glob("*.shard")) <= dataset.shards.folder.limit  # type: ignore[union-attr]
+
+
+def test_shards_are_fetched_before_they_are_needed_and_what_is_needed_sooner_is_spared(
+    url: str, transforms: dict, tmp_path: Path
+) -> None:
+    dataset = train(url, tmp_path / "fetched", transforms, window=2, room=4)
+    loader = TrainLoader(dataset, 3)
+    plans = iter(dataset.look_ahead([loader._plan.at(step) for step in range(len(loader))], held=1))
+    for _ in range(len(loader)):
+        plan = next(plans)
+        needed = {dataset.shards.index.shards[dataset.window.shard[index]].name for index, _, _ in plan}  # type: ignore[union-attr]
+        end = time.monotonic() + 10
+        while not needed <= (here := {path.name for path in (tmp_path / "fetched").glob("*.shard")}):
+            assert time.monotonic() < end, (needed, here)
+            time.sleep(0.005)
+    assert next(plans, None) is None
+    for thread in threading.enumerate():
+        if thread.name == "medssml-shards":
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+
+
+def test_too_little_room_for_what_is_read_ahead_is_said_once(
+    url: str, transforms: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = train(url, tmp_path / "fetched", transforms, window=2, room=4)
+    told(TrainLoader(dataset, 3, num_workers=0), 6)
+    assert caplog.text == ""
+    told(TrainLoader(dataset, 3, num_workers=2), 6)
+    assert caplog.text.count("some are fetched more than once; fix: a larger shards.gib") == 1
 
 
 def test_ranks_share_a_batch_and_the_folder(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -175,9 +178,7 @@ def test_other_settings_are_refused_with_key_and_both_values(
 ) -> None:
     write(local, tmp_path / "shards")
     transforms["xray"].scale = 2.0
-    with pytest.raises(
-        ShardError, match=r"transforms.xray.scale is 2.0, .* written with 1.0; fix: set it so, or write"
-    ):
+    with pytest.raises(ShardError, match=r"transforms.xray prepares with scale = 2.0, .* with 1.0; fix: the settings"):
         read(tmp_path / "shards", tmp_path, transforms)
 
 
@@ -189,7 +190,7 @@ def test_settings_and_versions_of_a_real_transform(
     texts = StudyDataset(local.manifest, {"report": ReportTransform()}, local.cache)
     reports = StudyDataset(local.manifest.filter(usable(texts, [])[0]), texts.transforms, local.cache)
     write(reports, tmp_path / "shards")
-    with pytest.raises(ShardError, match=r"transforms.report.sections is \['findings'\], .* None; fix"):
+    with pytest.raises(ShardError, match=r"transforms.report prepares with sections = \['findings'\], .* None; fix"):
         read(tmp_path / "shards", tmp_path, {"report": ReportTransform(sections=["findings"])})
     index = json.loads((tmp_path / "shards" / INDEX).read_text())
     index["transforms"]["report"]["versions"]["numpy"] = "1.0"
@@ -272,6 +273,44 @@ def test_damage_on_the_way_is_fetched_again(
     again = read(memory, tmp_path, transforms)
     for index in range(3):
         assert same(again.item(index), ours.item(index))
+
+
+class _Ranges(SimpleHTTPRequestHandler):
+    """A folder as a web server gives it, parts of files included."""
+
+    def do_GET(self) -> None:
+        content = Path(self.directory, Path(self.path).name).read_bytes()
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        part = content[int(wanted[1]) : int(wanted[2]) + 1] if wanted else content
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_store_over_the_network_serves_loader_processes(
+    local: StudyDataset, transforms: dict, tmp_path: Path
+) -> None:
+    """One that answers from a thread of its own, as those of fsspec for object stores do; processes are forked beside it."""
+    pytest.importorskip("aiohttp")
+    write(local, tmp_path / "shards")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Ranges, directory=str(tmp_path / "shards")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        shards = Shards(f"http://127.0.0.1:{server.server_port}", tmp_path / "fetched", ShardSettings(window=2))
+        data = StudyDataModule(shards.index.manifest(), transforms, cache_dir=shards, batch_size=4, num_workers=2)
+        data.prepare()
+        place = {study: index for index, study in enumerate(local.manifest.study_ids)}
+        for batch in data.loader("train"):
+            for study, key in zip(batch.study_id, batch.key.tolist(), strict=True):
+                still = StudyDataset(local.manifest, transforms, local.cache)
+                assert key == still.item(place[study])["key"]
+        assert transforms["report"].seen
+    finally:
+        server.shutdown()
 
 
 def test_urls_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
