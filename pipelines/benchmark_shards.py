@@ -75,7 +75,8 @@ def main(studies: int, epochs: int, shard_mb: float, window: int, workers: int) 
         speed = written.nbytes / 2**20 / (time.monotonic() - started)
         print(f"{studies} studies, {written.nbytes / 2**20:.0f} MiB in {written.shards} shards, at {speed:.0f} MiB/s")
         largest = max(path.stat().st_size for path in (place / "shards").glob("*.shard"))
-        bound, url = (window + 2) * largest, f"file://{place}/shards"
+        # The window, the next one, and three for the batches that loader processes have before them.
+        bound, url = (window + 4) * largest, f"file://{place}/shards"
         few = streamed(place, url, window, bound / 2**30, "few")
         few.shards.folder.storage = Counted(url, place / "log")  # type: ignore[union-attr]
         sources = {

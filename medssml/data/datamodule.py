@@ -15,7 +15,7 @@ from medssml.data.dataset import StudyDataset, Transform
 from medssml.data.loader import EvalLoader, TrainLoader
 from medssml.data.manifest import Manifest
 from medssml.data.prepare import fit_training, prepare_all, usable
-from medssml.data.shard_dataset import ShardDataset, Shards
+from medssml.data.shard_dataset import Shards, open_dataset
 
 _log = logging.getLogger(__name__)
 _LEAST_LIMIT = 5
@@ -115,8 +115,7 @@ class StudyDataModule(L.LightningDataModule):
         """
         if self._accepted is None:
             dataset = self._dataset(self.all_studies, train=False)
-            if self.shards is None:
-                self.quarantined = prepare_all(dataset, workers=self.prepare_workers)
+            self.quarantined = prepare_all(dataset, workers=self.prepare_workers)
             accepted, self.empty = usable(dataset, self.quarantined)
             self._accepted = self.all_studies.filter(accepted)
             fit_training(self._dataset(self._accepted, train=False))
@@ -138,9 +137,7 @@ class StudyDataModule(L.LightningDataModule):
         self.prepare()
 
     def _dataset(self, manifest: Manifest, train: bool) -> StudyDataset:
-        if self.shards is not None:
-            return ShardDataset(manifest, self.transforms, self.shards, seed=self.seed, train=train)
-        return StudyDataset(manifest, self.transforms, self.cache, seed=self.seed, train=train)
+        return open_dataset(manifest, self.transforms, self.shards or self.cache, seed=self.seed, train=train)
 
     def train_dataloader(self) -> TrainLoader:
         """The training loader; goes on where a loaded checkpoint stopped."""

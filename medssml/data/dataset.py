@@ -54,6 +54,9 @@ class StudyDataset(Dataset[Sample]):
         train: augment; False = what evaluation sees, the same every time.
     """
 
+    #: Whether there is nothing that could still be made from files.
+    all_prepared = False
+
     def __init__(
         self,
         manifest: Manifest,

@@ -41,7 +41,7 @@ def prepare_all(
     Raises:
         OSError: the cache cannot be written. MissingExtra: no Ray.
     """
-    failed, tasks = to_prepare(dataset)
+    failed, tasks = ([], []) if dataset.all_prepared else to_prepare(dataset)
     if tasks:
         told = progress or (lambda done, total: None)
         for done, outcome in enumerate(_outcomes(dataset, tasks, engine, workers, timeout_s), 1):

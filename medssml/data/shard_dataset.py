@@ -179,6 +179,8 @@ class ShardDataset(StudyDataset):
         ShardError: the shards were written with other settings.
     """
 
+    all_prepared = True
+
     def __init__(
         self,
         manifest: Manifest,
@@ -246,6 +248,24 @@ class ShardDataset(StudyDataset):
         if self.window is None:
             raise RuntimeError("studies of shards have a window")
         return [self.shards.index.shards[number] for number in {int(self.window.shard[index]) for index, _, _ in plan}]
+
+
+def open_dataset(
+    manifest: Manifest,
+    transforms: Mapping[str, Transform],
+    prepared: Cache | Shards,
+    *,
+    seed: int = 0,
+    train: bool = False,
+) -> StudyDataset:
+    """The studies, from wherever what is prepared of them lies.
+
+    Raises:
+        ShardError: shards that were written with other settings.
+    """
+    if isinstance(prepared, Shards):
+        return ShardDataset(manifest, transforms, prepared, seed=seed, train=train)
+    return StudyDataset(manifest, transforms, prepared, seed=seed, train=train)
 
 
 def _distinct(groups: Iterable[Iterable[Shard]]) -> list[Shard]:

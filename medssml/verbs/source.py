@@ -28,8 +28,7 @@ def source(
     Raises:
         ValueError: both or neither. medssml.data.table.ManifestError: a wrong table. medssml.data.shards.ShardError: no shards.
     """
-    if (manifest is None) == (shards is None):
-        raise ValueError("studies come from a table or from prepared shards; fix: give --manifest or --shards")
+    one_of(manifest, shards)
     if shards is None:
         from medssml.data.manifest import Manifest
 
@@ -38,3 +37,13 @@ def source(
 
     opened = Shards(shards, cache / "shards", ShardSettings(**config["shards"]))
     return opened.index.manifest(modalities, ids), opened
+
+
+def one_of(manifest: Path | None, shards: str | None) -> None:
+    """Refuses both, and neither.
+
+    Raises:
+        ValueError: with the flags.
+    """
+    if (manifest is None) == (shards is None):
+        raise ValueError("studies come from a table or from prepared shards; fix: give --manifest or --shards")

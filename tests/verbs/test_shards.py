@@ -67,6 +67,38 @@ def test_what_is_written_is_said_and_a_damaged_study_is_listed_and_left_out(
     assert problem["column"] == "ct" and problem["action"] == "quarantined"
 
 
+def assert_the_same_answers(place: Path, run: str, shards: list[str]) -> None:
+    """evaluate, predict and embed say of shards what they say of the files."""
+    import pandas as pd
+
+    files = ["--manifest", str(place / "cohort" / "manifest.csv"), "--plain-ids"]
+    said = []
+    for name, source in (("of_files", files), ("of_shards", [*shards, "--plain-ids"])):
+        asked = ["--checkpoint", str(place / run), *source, "--cache", str(place / "cache"), "--quiet"]
+        out = place / f"{run}_{name}"
+        assert cli.main(["evaluate", *asked, "--out", str(out), "--bootstrap", "20", "--split", "all"]) == 0
+        assert cli.main(["predict", *asked, "--out", str(out / "all.csv")]) == 0
+        assert cli.main(["embed", *asked, "--out", str(out / "all.parquet")]) == 0
+        predictions = pd.read_csv(out / "all.csv", dtype={"study_id": str}).sort_values(["study_id", "task"])
+        embeddings = pd.read_parquet(out / "all.parquet").sort_values("study_id")
+        metrics = json.loads((out / "metrics.json").read_text())
+        estimates = {
+            (task, subset): figures["auroc"]["estimate"]
+            for task, found in metrics["tasks"].items()
+            for subset, figures in found["subsets"].items()
+            if "auroc" in figures
+        }
+        said.append((predictions, embeddings, estimates))
+    (ours, our_embeddings, our_metrics), (theirs, their_embeddings, their_metrics) = said
+    pd.testing.assert_frame_equal(ours.reset_index(drop=True), theirs.reset_index(drop=True), atol=1e-6)
+    pd.testing.assert_frame_equal(
+        our_embeddings.reset_index(drop=True), their_embeddings.reset_index(drop=True), atol=1e-5
+    )
+    assert our_metrics.keys() == their_metrics.keys() and len(our_metrics) > 3
+    assert all(our_metrics[name] == pytest.approx(their_metrics[name], nan_ok=True) for name in our_metrics)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_training_from_shards_is_training_from_files(place: Path, scheme: str) -> None:
     """In the order of the shards, and with a window that holds all of them, to the bit."""
@@ -85,6 +117,8 @@ def test_training_from_shards_is_training_from_files(place: Path, scheme: str) -
     assert (place / "cache" / "shards").exists() == (scheme != "")
     tuned = ["finetune", "--checkpoint", str(place / streamed), *shards, "--cache", str(place / "cache")]
     assert cli.main([*tuned, "--task", "malignant", "--out", str(place / f"tuned{len(scheme)}"), *FEW]) == 0
+    if scheme:
+        assert_the_same_answers(place, f"tuned{len(scheme)}", shards)
     # The same command again has nothing to do; other settings of the order are another run.
     assert pretrain(place, streamed, *shards, "--set", "data.num_workers=1") == 0
     assert pretrain(place, streamed, *shards, "--set", "shards.window=3") == 5
