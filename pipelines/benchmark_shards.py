@@ -75,8 +75,8 @@ def main(studies: int, epochs: int, shard_mb: float, window: int, workers: int) 
         speed = written.nbytes / 2**20 / (time.monotonic() - started)
         print(f"{studies} studies, {written.nbytes / 2**20:.0f} MiB in {written.shards} shards, at {speed:.0f} MiB/s")
         largest = max(path.stat().st_size for path in (place / "shards").glob("*.shard"))
-        # The window, the next one, and three for the batches that loader processes have before them.
-        bound, url = (window + 4) * largest, f"file://{place}/shards"
+        # Two windows, since one epoch ends where the next begins, and four for the batches that loader processes hold.
+        bound, url = (2 * window + 4) * largest, f"file://{place}/shards"
         few = streamed(place, url, window, bound / 2**30, "few")
         few.shards.folder.storage = Counted(url, place / "log")  # type: ignore[union-attr]
         sources = {
@@ -87,6 +87,9 @@ def main(studies: int, epochs: int, shard_mb: float, window: int, workers: int) 
         }
         with watched(place / "few") as sizes:
             compare(sources, epochs, workers)
+            for thread in threading.enumerate():
+                if thread.name == "medssml-shards":
+                    thread.join()  # it ends with the shard that it is at
         print(f"bound {bound / 2**20:.1f} MiB, highest {max(sizes) / 2**20:.1f} MiB")
         print(f"fetches per shard in {epochs} epochs: {Counter(Counter((place / 'log').read_text().split()).values())}")
     mixing()

@@ -227,9 +227,11 @@ class ShardDataset(StudyDataset):
         fetcher = _Fetcher(folder)
         taken: deque[list[Shard]] = deque(maxlen=held)
         upcoming: deque[tuple[Plan, list[Shard]]] = deque()
+        # Evaluation goes shard by shard, and leaves the folder to the training that it interrupts.
+        width = self.shards.window if self.train else 1
         try:
             while True:
-                while len(next_ones := _distinct(shards for _, shards in upcoming)) <= self.shards.window:
+                while len(next_ones := _distinct(shards for _, shards in upcoming)) <= width:
                     if len(upcoming) > len(self) or (plan := next(plans, None)) is None:
                         break
                     upcoming.append((plan, self._shards_of(plan)))

@@ -56,14 +56,15 @@ def write_shards(
     if not len(dataset):
         raise ShardError("no study to write; fix: look at problems.csv")
     made_of = _digest(dataset, shard_mb)
-    there = _there(storage)
-    if there is not None and there.made_of == made_of:
-        return Written(len(dataset), sum(shard.nbytes for shard in there.shards), len(there.shards), 0)
+    there = storage.sizes()
+    index = _index_of(storage) if INDEX in there else None
+    if index is not None and index.made_of == made_of and all(there.get(s.name) == s.nbytes for s in index.files):
+        return Written(len(dataset), sum(shard.nbytes for shard in index.shards), len(index.shards), 0)
     rows, shards, new = [], [], 0
     for number, (split, indices) in enumerate(_cut(dataset, int(shard_mb * 2**20))):
         content, places = _packed(dataset, indices)
         shard = Shard(f"{split}-{number:05d}-{_name(content)}.shard", len(content), crc32(content))
-        if storage.size(shard.name) != shard.nbytes:
+        if there.get(shard.name) != shard.nbytes:
             storage.write(shard.name, content)
             new += 1
         rows += [{"index": index, "shard": number, **places[index]} for index in indices]
@@ -77,7 +78,8 @@ def write_shards(
     return Written(len(dataset), sum(shard.nbytes for shard in shards), len(shards), new)
 
 
-def _there(storage: Storage) -> Index | None:
+def _index_of(storage: Storage) -> Index | None:
+    """What was written before; None where it cannot be used."""
     try:
         return Index(storage)
     except ShardError:

@@ -113,13 +113,15 @@ class Storage:
         found = system.cat_ranges([f"{path}/{name}" for name in names], list(starts), list(ends), on_error="raise")
         return [bytes(part) for part in found]
 
-    def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none."""
+    def sizes(self) -> dict[str, int]:
+        """Name -> bytes of the files that are there."""
         system, path = self._connect()
+        system.invalidate_cache()
         try:
-            return int(system.size(f"{path}/{name}"))
+            found = system.ls(path, detail=True)
         except FileNotFoundError:
-            return None
+            return {}
+        return {file["name"].rpartition("/")[2]: int(file["size"] or 0) for file in found}
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file, replacing one of that name.
@@ -169,6 +171,11 @@ class Index:
             self._studies, self._kinds, self._ids = _shard(said["studies"]), said["tasks"], dict(said["ids"])
         except (KeyError, TypeError, ValueError) as error:
             raise ShardError(f"{INDEX} in {storage.url} is damaged ({error}); fix: write the shards again") from error
+
+    @property
+    def files(self) -> list[Shard]:
+        """The shards and the table of the studies."""
+        return [*self.shards, self._studies]
 
     @property
     def modalities(self) -> tuple[str, ...]:

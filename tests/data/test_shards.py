@@ -134,7 +134,16 @@ def test_written_again_nothing_is_written(local: StudyDataset, tmp_path: Path) -
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
     assert write(local, tmp_path / "shards").new == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()} == before
+    gone = next((tmp_path / "shards").glob("val-*.shard"))
+    gone.unlink()
+    assert write(local, tmp_path / "shards").new == 1 and gone.exists()
     assert write(local, tmp_path / "shards", CODES).new > 0
+
+
+def test_written_again_to_a_store_nothing_is_written(local: StudyDataset, memory: str) -> None:
+    assert write(local, memory).new > 8
+    before = dict(fsspec.filesystem("memory").store)
+    assert write(local, memory).new == 0 and fsspec.filesystem("memory").store == before
 
 
 def test_interrupted_it_goes_on(
