@@ -110,34 +110,24 @@ class Shards:
             self.folder.remove(shard)
             return self._read(self._map(shard), place)
 
-    def entries(self, study_ids: Iterable[str], modality: str) -> Iterator[Entry]:
-        """What was prepared of one modality of several studies. Only their part of each shard is fetched.
+    def entries(self, study_ids: Iterable[str], modality: str) -> Iterator[Entry | None]:
+        """What was prepared of one modality of several studies, None where it is damaged. Only their part of each shard is
+        fetched.
 
         Raises:
-            as `entry`.
+            OSError: not reached.
         """
-        wanted = [(study, self.index.place(study, modality)) for study in study_ids]
-        by_shard = itertools.groupby(wanted, key=lambda item: item[1].shard)
-        while group := [list(items) for _, items in itertools.islice(by_shard, _AT_ONCE)]:
-            parts = [self._part(items) for items in group]
-            contents = [b""] * len(parts) if self.folder is None else self.index.storage.ranges(parts)
-            for items, (_, first, _), content in zip(group, parts, contents, strict=True):
-                for study, place in items:
-                    yield self._within(content, place, first) or self.entry(study, modality)
+        wanted = (self.index.place(study, modality) for study in study_ids)
+        by_shard = itertools.groupby(wanted, key=lambda place: place.shard)
+        while group := [list(places) for _, places in itertools.islice(by_shard, _AT_ONCE)]:
+            parts = [self._part(places) for places in group]
+            for places, (_, first, _), content in zip(group, parts, self.index.storage.ranges(parts), strict=True):
+                yield from (_within(content, place, first) for place in places)
 
-    def _part(self, items: Sequence[tuple[str, Place]]) -> tuple[str, int, int]:
+    def _part(self, places: Sequence[Place]) -> tuple[str, int, int]:
         """Name of a shard and the bytes from the first to the last of these entries: one modality lies together."""
-        places = [place for _, place in items]
         end = max(place.start + place.nbytes for place in places)
         return self.index.shards[places[0].shard].name, min(place.start for place in places), end
-
-    def _within(self, content: bytes, place: Place, first: int) -> Entry | None:
-        """The entry in a part of its shard; None where it is not whole."""
-        start = place.start - first
-        try:
-            return parse_entry(memoryview(content)[start : start + place.nbytes])
-        except DamagedEntry:
-            return None
 
     def _map(self, shard: Shard) -> mmap.mmap:
         if self.folder is not None:
@@ -150,6 +140,15 @@ class Shards:
         entry = parse_entry(memoryview(content)[place.start : place.start + place.nbytes], place not in self._checked)
         self._checked.add(place)
         return entry
+
+
+def _within(content: bytes, place: Place, first: int) -> Entry | None:
+    """The entry in a part of its shard that begins at `first`."""
+    start = place.start - first
+    try:
+        return parse_entry(memoryview(content)[start : start + place.nbytes])
+    except DamagedEntry:
+        return None
 
 
 def _enough(shards: Sequence[Shard], limit: int, settings: ShardSettings) -> None:
@@ -213,10 +212,14 @@ class ShardDataset(StudyDataset):
         """What was prepared of several studies; of a store, only what is asked for is fetched.
 
         Raises:
-            ShardError, DamagedEntry, DamagedShard, OSError: as `Shards.entry`.
+            StudyError: a shard cannot be used. OSError: not reached.
         """
-        studies = [str(self.manifest.study_ids[index]) for index in indices]
-        return (entry.arrays for entry in self.shards.entries(studies, modality))
+        if self.shards.folder is None:
+            return super().arrays_of(indices, modality)
+        indices = list(indices)
+        found = self.shards.entries((str(self.manifest.study_ids[index]) for index in indices), modality)
+        pairs = zip(indices, found, strict=True)
+        return ((entry or self.prepared(index, modality)).arrays for index, entry in pairs)
 
     def look_ahead(self, plans: Iterable[Plan], held: int) -> Iterable[Plan]:
         """The same plans; a thread fetches the shards of later ones."""

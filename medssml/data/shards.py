@@ -15,7 +15,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,29 +99,45 @@ class Storage:
         Raises:
             OSError: not there, or not reached.
         """
-        system, path = self._connect()
-        return bytes(system.cat_file(f"{path}/{name}", start=start, end=end))
+        return bytes(self._ask(lambda system, path: system.cat_file(f"{path}/{name}", start=start, end=end)))
 
-    def ranges(self, parts: list[tuple[str, int, int]]) -> list[bytes]:
+    def ranges(self, parts: Sequence[tuple[str, int, int]]) -> list[bytes]:
         """Several (file, start, end) at once, side by side where the store can.
 
         Raises:
             OSError: not there, or not reached.
         """
-        system, path = self._connect()
-        names, starts, ends = zip(*parts, strict=True)
-        found = system.cat_ranges([f"{path}/{name}" for name in names], list(starts), list(ends), on_error="raise")
-        return [bytes(part) for part in found]
+        names, starts, ends = (list(column) for column in zip(*parts, strict=True))
+
+        def ask(system: Any, path: str) -> Any:
+            return system.cat_ranges([f"{path}/{name}" for name in names], starts, ends, on_error="raise")
+
+        return [bytes(part) for part in self._ask(ask)]
 
     def sizes(self) -> dict[str, int]:
-        """Name -> bytes of the files that are there."""
-        system, path = self._connect()
-        system.invalidate_cache()
+        """Name -> bytes of the files that are there.
+
+        Raises:
+            OSError: not reached.
+        """
+
+        def ask(system: Any, path: str) -> Any:
+            system.invalidate_cache()
+            return system.ls(path, detail=True)
+
         try:
-            found = system.ls(path, detail=True)
+            return {file["name"].rpartition("/")[2]: int(file["size"] or 0) for file in self._ask(ask)}
         except FileNotFoundError:
             return {}
-        return {file["name"].rpartition("/")[2]: int(file["size"] or 0) for file in found}
+
+    def _ask(self, question: Callable[[Any, str], Any]) -> Any:
+        system, path = self._connect()
+        try:
+            return question(system, path)
+        except OSError:
+            raise
+        except Exception as error:  # the clients of stores have exceptions of their own
+            raise OSError(f"{type(error).__name__}: {error}") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file, replacing one of that name.
@@ -130,9 +146,8 @@ class Storage:
             OSError: no space or no permission.
         """
         if self.folder is None:
-            system, path = self._connect()
-            system.makedirs(path, exist_ok=True)
-            system.pipe_file(f"{path}/{name}", content)
+            self._ask(lambda system, path: system.makedirs(path, exist_ok=True))
+            self._ask(lambda system, path: system.pipe_file(f"{path}/{name}", content))
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         beside = self.folder / f".{name}.{os.getpid()}.tmp"

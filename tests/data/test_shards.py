@@ -322,6 +322,44 @@ def test_a_store_over_the_network_serves_loader_processes(
         server.shutdown()
 
 
+def test_a_report_that_is_damaged_in_the_store_stops_the_vocabulary_by_name(
+    local: StudyDataset, transforms: dict, tmp_path: Path
+) -> None:
+    write(local, tmp_path / "shards")
+    shards = Shards(f"file://{tmp_path}/shards", tmp_path / "fetched")
+    report = next(
+        study for study, text in zip(local.manifest.study_ids, local.manifest.table["report_text"], strict=True) if text
+    )
+    place = shards.index.place(report, "report")
+    path = tmp_path / "shards" / shards.index.shards[place.shard].name
+    damage(path, place.start + place.nbytes - 1)
+    data = StudyDataModule(shards.index.manifest(), transforms, cache_dir=shards, batch_size=4)
+    with pytest.raises(StudyError, match=rf"column 'report', file '{path.name}': study {report}: .*twice"):
+        data.prepare()
+
+
+def test_a_client_that_fails_in_its_own_way_is_a_storage_that_is_not_reached(
+    local: StudyDataset, transforms: dict, tmp_path: Path, memory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Payload(Exception):
+        pass
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise Payload("connection reset")
+
+    write(local, memory)
+    ours = read(memory, tmp_path, transforms)
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fail)
+    with pytest.raises(StudyError, match="row .*: Payload: connection reset; fix: .* look at the storage"):
+        ours.item(0)
+
+
+def test_a_modality_that_the_shards_do_not_have_is_absent(local: StudyDataset, tmp_path: Path) -> None:
+    write(local, tmp_path / "shards")
+    manifest = Shards(tmp_path / "shards", tmp_path / "fetched").index.manifest(["eeg", "xray"])
+    assert manifest.modalities == ("xray", "eeg") and manifest.present.any(axis=0).tolist() == [True, False]
+
+
 def test_urls_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="credentials; fix: .*environment") as told:
         Storage("s3://me:secret@bucket/cohort")
