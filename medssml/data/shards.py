@@ -43,6 +43,12 @@ class ShardError(ValueError):
     exit_code = 3
 
 
+class NotReached(OSError):
+    """A store that does not answer, or refuses."""
+
+    exit_code = 3
+
+
 class Shard(NamedTuple):
     """One file of the index. crc32: of all its bytes."""
 
@@ -134,10 +140,13 @@ class Storage:
         system, path = self._connect()
         try:
             return question(system, path)
-        except OSError:
+        except FileNotFoundError:
             raise
         except Exception as error:  # the clients of stores have exceptions of their own
-            raise OSError(f"{type(error).__name__}: {error}") from error
+            said = " ".join(str(error).split())
+            raise NotReached(
+                f"{self.url}: {type(error).__name__}: {said}; fix: look at network and credentials"
+            ) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file, replacing one of that name.

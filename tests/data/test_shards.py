@@ -350,7 +350,9 @@ def test_a_client_that_fails_in_its_own_way_is_a_storage_that_is_not_reached(
     write(local, memory)
     ours = read(memory, tmp_path, transforms)
     monkeypatch.setattr(type(fsspec.filesystem("memory")), "cat_file", fail)
-    with pytest.raises(StudyError, match="row .*: Payload: connection reset; fix: .* look at the storage"):
+    with pytest.raises(
+        StudyError, match="row .*: memory://bucket/cohort: Payload: connection reset; fix: look at network"
+    ):
         ours.item(0)
 
 
