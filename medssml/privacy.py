@@ -73,6 +73,30 @@ class Pseudonyms:
         return kind[0] + digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Coded(Pseudonyms):
+    """Ids that are codes already, made where the studies were prepared: they stay as they are.
+
+    Args:
+        mark: of the key that they were made with.
+    """
+
+    mark: str = ""
+
+    @property
+    def strict(self) -> bool:
+        """True: they are codes."""
+        return True
+
+    def file(self, name: str) -> str:
+        """The name, which is that of a shard."""
+        return name
+
+    def facts(self) -> dict[str, Any]:
+        """As of the key that the codes were made with."""
+        return {"strict": True, "key": self.mark}
+
+
 def short_code(study_id: str) -> str:
     """What a log or a page calls a study: the beginning of its code, or of a hash of what is still an id."""
     if re.fullmatch(r"s[0-9a-f]{16}", study_id):

@@ -233,11 +233,20 @@ def read_entry(path: Path, check: bool = True) -> Entry:
             mapped: mmap.mmap = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:
             raise DamagedEntry("empty file") from error
+    return parse_entry(memoryview(mapped), check)
+
+
+def parse_entry(content: memoryview, check: bool = True) -> Entry:
+    """The bytes of one entry, its arrays views of them.
+
+    Raises:
+        DamagedEntry: not what was written.
+    """
     try:
-        (length,) = struct.unpack_from("<Q", mapped)
-        layout = json.loads(mapped[8 : 8 + length])
+        (length,) = struct.unpack_from("<Q", content)
+        layout = json.loads(bytes(content[8 : 8 + length]))
         meta = layout.pop("__metadata__")
-        values = memoryview(mapped)[8 + length :]
+        values = content[8 + length :]
         if check and _checksum(layout, values) != int(meta["crc32"]):
             raise DamagedEntry("the checksum does not match")
         arrays = {name: _view(values, place) for name, place in layout.items()}

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 
 from medssml.data.cache import Cache
 from medssml.data.checks import Problem
 from medssml.data.dataset import StudyDataset, Transform
 from medssml.data.loader import EvalLoader, TrainLoader
 from medssml.data.manifest import Manifest
-from medssml.data.prepare import fit_training, prepare_all
+from medssml.data.prepare import fit_training, prepare_all, usable
+from medssml.data.shard_dataset import Shards, open_dataset
 
 _log = logging.getLogger(__name__)
 _LEAST_LIMIT = 5
@@ -36,7 +36,8 @@ class StudyDataModule(L.LightningDataModule):
         eval_batch_size: studies per evaluation batch; default: `batch_size`.
         num_workers: loader processes.
         seed: of order and augmentation.
-        cache_dir: folder of prepared studies, or a `Cache`; None keeps them in memory, as far as 2 GiB go.
+        cache_dir: folder of prepared studies, or a `Cache`; None keeps them in memory, as far as 2 GiB go. `Shards`, with the
+            manifest of their index: all is prepared.
         tasks: targets in the batches; default: all of the manifest.
         balance: "modality" (patterns of presence) or a column such as "source": rare groups are shown more often.
         balance_power: 0 = all groups alike, 1 = as they are.
@@ -57,7 +58,7 @@ class StudyDataModule(L.LightningDataModule):
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
-        cache_dir: str | Path | Cache | None = None,
+        cache_dir: str | Path | Cache | Shards | None = None,
         tasks: Sequence[str] | None = None,
         balance: str | None = None,
         balance_power: float = 0.5,
@@ -67,9 +68,8 @@ class StudyDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.transforms = dict(transforms)
-        self.cache = (
-            cache_dir if isinstance(cache_dir, Cache) else Cache(cache_dir, memory_mb=0.0 if cache_dir else _MEMORY_MB)
-        )
+        self.shards = cache_dir if isinstance(cache_dir, Shards) else None
+        self.cache = _cache(cache_dir)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.seed, self.timeout_s = num_workers, seed, timeout_s
         self.balance, self.balance_power = balance, balance_power
@@ -116,17 +116,14 @@ class StudyDataModule(L.LightningDataModule):
         if self._accepted is None:
             dataset = self._dataset(self.all_studies, train=False)
             self.quarantined = prepare_all(dataset, workers=self.prepare_workers)
-            bad = {problem.row for problem in self.quarantined}
-            fine = np.array([row not in bad for row in self.all_studies.table.index], dtype=bool)
-            some = np.array([bool(dataset.present(index)) for index in range(len(dataset))], dtype=bool)
-            self.empty = int((fine & ~some).sum())
-            self._accepted = self.all_studies.filter(fine & some)
+            accepted, self.empty = usable(dataset, self.quarantined)
+            self._accepted = self.all_studies.filter(accepted)
             fit_training(self._dataset(self._accepted, train=False))
             _log.info(
                 "%d studies: %d accepted, %d quarantined, %d without any modality",
-                len(fine),
+                len(accepted),
                 len(self._accepted),
-                len(bad),
+                len({problem.row for problem in self.quarantined}),
                 self.empty,
             )
         return self.quarantined
@@ -140,7 +137,7 @@ class StudyDataModule(L.LightningDataModule):
         self.prepare()
 
     def _dataset(self, manifest: Manifest, train: bool) -> StudyDataset:
-        return StudyDataset(manifest, self.transforms, self.cache, seed=self.seed, train=train)
+        return open_dataset(manifest, self.transforms, self.shards or self.cache, seed=self.seed, train=train)
 
     def train_dataloader(self) -> TrainLoader:
         """The training loader; goes on where a loaded checkpoint stopped."""
@@ -206,3 +203,10 @@ class StudyDataModule(L.LightningDataModule):
         """Ends the loader processes."""
         if self._train is not None:
             self._train.close()
+
+
+def _cache(given: str | Path | Cache | Shards | None) -> Cache:
+    if isinstance(given, Cache):
+        return given
+    # Of shards nothing is kept in memory: a view of one would keep the whole of it from being removed.
+    return Cache(None) if isinstance(given, Shards) else Cache(given, memory_mb=0.0 if given else _MEMORY_MB)

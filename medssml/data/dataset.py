@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,11 @@ from medssml.data.columns import in_order
 from medssml.data.engines import Recipe
 from medssml.data.keys import generator, study_key
 from medssml.data.manifest import Manifest
+from medssml.data.order import Window
 from medssml.data.splits import hash64
+
+#: (index, epoch, draw) of every study of a batch.
+Plan = list[tuple[int, int, int]]
 
 
 class Transform(Protocol):
@@ -50,6 +54,9 @@ class StudyDataset(Dataset[Sample]):
         train: augment; False = what evaluation sees, the same every time.
     """
 
+    #: Whether there is nothing that could still be made from files.
+    all_prepared = False
+
     def __init__(
         self,
         manifest: Manifest,
@@ -63,6 +70,8 @@ class StudyDataset(Dataset[Sample]):
         self.seed, self.train = int(seed), train
         self.modalities = in_order(transforms)
         self.reading: torch.Tensor | None = None
+        #: Which studies are fetched together; None where each has files of its own.
+        self.window: Window | None = None
         self.recipes = {m: Recipe(m, self.transforms[m], self.transforms[m].spec()) for m in self.modalities}
         self.given = {m: manifest.given(m) for m in self.modalities}
         self._keys: dict[tuple[int, str], str] = {}
@@ -141,6 +150,22 @@ class StudyDataset(Dataset[Sample]):
         """
         key, about = self._checked_key(index, modality), self.recipes[modality].about
         return self.cache.get(key, lambda: self._make(index, modality), about)
+
+    def arrays_of(self, indices: Iterable[int], modality: str) -> Iterator[Arrays]:
+        """What the transform prepared of several studies, one after the other.
+
+        Raises:
+            StudyError: a file cannot be used. OSError: the cache cannot be written.
+        """
+        return (self.prepared(index, modality).arrays for index in indices)
+
+    def look_ahead(self, plans: Iterable[Plan], held: int) -> Iterable[Plan]:
+        """The same plans; here is where to begin to fetch what later ones ask for.
+
+        Args:
+            held: plans that may have been taken and not been read yet.
+        """
+        return plans
 
     def _checked_key(self, index: int, modality: str) -> str:
         try:

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader
 
 from medssml.batch import Batch
 from medssml.data.collate import collate
-from medssml.data.dataset import StudyDataset
-from medssml.data.order import Order, balanced, shuffled
+from medssml.data.dataset import Plan, StudyDataset
+from medssml.data.order import Order, Window, balanced, gathered, shuffled
 
-_Where = tuple[int, int, int]
+#: Batches that each loader process has before it, the one that it is at included.
+_READ_AHEAD = 2
 
 
 class LoaderStalled(RuntimeError):
@@ -39,8 +40,9 @@ class _Batches:
             self.dataset.reading = torch.full((self.num_workers,), -1, dtype=torch.int64).share_memory_()
         loader = DataLoader(
             self.dataset,
-            batch_sampler=plans,
+            batch_sampler=self.dataset.look_ahead(plans, _READ_AHEAD * self.num_workers + 1),
             num_workers=self.num_workers,
+            prefetch_factor=_READ_AHEAD if self.num_workers else None,
             collate_fn=partial(collate, modalities=self.dataset.modalities, tasks=self.tasks),
             worker_init_fn=_one_thread,
             timeout=self.timeout_s if self.num_workers else 0,
@@ -77,8 +79,17 @@ class _Plan:
     """Which studies a step shows. Knows nothing of the loader: a loader process that is no longer needed then ends at
     once, and not when the garbage collector finds a circle."""
 
-    def __init__(self, studies: int, batch_size: int, seed: int, groups: Sequence[str] | None, power: float) -> None:
-        self.studies, self.batch_size, self.seed, self.groups, self.power = studies, batch_size, seed, groups, power
+    def __init__(
+        self,
+        studies: int,
+        batch_size: int,
+        seed: int,
+        groups: Sequence[str] | None,
+        power: float,
+        window: Window | None = None,
+    ) -> None:
+        self.studies, self.batch_size, self.seed = studies, batch_size, seed
+        self.groups, self.power, self.window = groups, power, window
         self._orders: dict[int, Order] = {}
 
     @property
@@ -86,7 +97,7 @@ class _Plan:
         """Of one epoch."""
         return self.studies // self.batch_size
 
-    def at(self, step: int) -> list[_Where]:
+    def at(self, step: int) -> Plan:
         """(index, epoch, draw) of every study of this rank's part of a batch."""
         epoch, place = divmod(step, self.batches)
         order = self._order(epoch)
@@ -102,10 +113,12 @@ class _Plan:
                 if self.groups is None
                 else balanced(self.groups, self.seed, epoch, self.power)
             )
+            if self.window is not None:
+                made = gathered(made, self.window, self.seed, epoch)
             self._orders = {e: order for e, order in self._orders.items() if e >= epoch - 1} | {epoch: made}
         return self._orders[epoch]
 
-    def endless(self, step: int) -> Iterator[list[_Where]]:
+    def endless(self, step: int) -> Iterator[Plan]:
         """Plans from a step on, without end: loader processes read ahead over the edge of an epoch."""
         while True:
             yield self.at(step)
@@ -149,7 +162,7 @@ class TrainLoader(_Batches):
         if self.batch_size < 1 or self.batch_size % ranks:
             raise ValueError(f"batch_size {batch_size} of {len(dataset)} studies cannot be divided among {ranks} ranks")
         self.seed = int(seed)
-        self._plan = _Plan(len(dataset), self.batch_size, self.seed, groups, float(balance_power))
+        self._plan = _Plan(len(dataset), self.batch_size, self.seed, groups, float(balance_power), dataset.window)
         self.step = 0
         self._open: tuple[int, Iterator[Batch]] | None = None
 
@@ -205,8 +218,14 @@ class TrainLoader(_Batches):
         self.step = int(state["epoch"]) * len(self) + int(state["batch"])
 
     def _identity(self) -> dict[str, Any]:
-        digest = hashlib.blake2b("\n".join(self.dataset.manifest.study_ids).encode(), digest_size=8).hexdigest()
-        return {"seed": self.seed, "batch_size": self.batch_size, "studies": digest}
+        digest = hashlib.blake2b("\n".join(self.dataset.manifest.study_ids).encode(), digest_size=8)
+        identity: dict[str, Any] = {"seed": self.seed, "batch_size": self.batch_size}
+        window = self.dataset.window
+        if window is not None:
+            # The order follows from which studies lie together as well.
+            digest.update(window.shard.tobytes())
+            identity["shards.window"] = window.width
+        return {**identity, "studies": digest.hexdigest()}
 
     def close(self) -> None:
         """Ends the loader processes."""
@@ -264,7 +283,7 @@ class EvalLoader(_Batches):
         for _ in range(len(self)):
             yield self._take(stream)
 
-    def _plans(self) -> list[list[_Where]]:
+    def _plans(self) -> list[Plan]:
         rank, ranks = _rank() if self.spread else (0, 1)
         plans = []
         for start in range(0, len(self.dataset), self.batch_size):

@@ -19,6 +19,13 @@ class Order(NamedTuple):
     draw: NDArray[np.int64]
 
 
+class Window(NamedTuple):
+    """Where studies lie that are fetched shard by shard. shard: (n,) number of each study's; width: shards open at a time."""
+
+    shard: NDArray[np.int64]
+    width: int
+
+
 def shuffled(n: int, seed: int, epoch: int) -> Order:
     """Every study once."""
     generator = np.random.default_rng([mix(seed, 0x5EED), epoch])
@@ -54,6 +61,28 @@ def balanced(groups: Sequence[str], seed: int, epoch: int, power: float = 0.5) -
         place.append((np.arange(quota) + jitter) / max(quota, 1))
     sequence = np.argsort(np.concatenate(place), kind="stable")
     return Order(np.concatenate(index)[sequence], np.concatenate(draw)[sequence])
+
+
+def gathered(order: Order, window: Window, seed: int, epoch: int) -> Order:
+    """The same appearances, so arranged that `width` shards are open at any time and none is opened twice.
+
+    The shards take turns in an order of their own: shard r is open from slot r - width + 1 to slot r, and its studies are
+    spread evenly over its slots, each group's as evenly as `order` has them. Every batch is a mixture of `width` shards; as
+    many shards as the window is wide, or fewer, leave `order` as it is.
+
+    Raises:
+        ValueError: no width.
+    """
+    if window.width < 1:
+        raise ValueError(f"the window is {window.width} shards wide; fix: 1 or more")
+    names, shard = np.unique(window.shard, return_inverse=True)
+    width = min(window.width, len(names))
+    turns = np.random.default_rng([mix(seed, 0x5AAD), epoch]).permutation(len(names))
+    turn = turns[shard][order.rows]
+    first, last = np.maximum(turn - width + 1, 0), np.minimum(turn, len(names) - width)
+    place = first + (last + 1 - first) * (np.arange(len(turn)) / max(len(turn), 1))
+    sequence = np.argsort(place, kind="stable")
+    return Order(order.rows[sequence], order.draw[sequence])
 
 
 def quotas(counts: Sequence[int], power: float) -> list[int]:

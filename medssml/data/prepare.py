@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medssml.data.checks import Problem
 from medssml.data.dataset import StudyDataset
@@ -38,7 +41,7 @@ def prepare_all(
     Raises:
         OSError: the cache cannot be written. MissingExtra: no Ray.
     """
-    failed, tasks = to_prepare(dataset)
+    failed, tasks = ([], []) if dataset.all_prepared else to_prepare(dataset)
     if tasks:
         told = progress or (lambda done, total: None)
         for done, outcome in enumerate(_outcomes(dataset, tasks, engine, workers, timeout_s), 1):
@@ -65,6 +68,14 @@ def to_prepare(dataset: StudyDataset) -> tuple[list[Outcome], list[Task]]:
     return missing, tasks
 
 
+def usable(dataset: StudyDataset, problems: Iterable[Problem]) -> tuple[NDArray[np.bool_], int]:
+    """(n,) whether a study is to be loaded: it has a modality and no failing file; and how many have no modality."""
+    bad = {problem.row for problem in problems}
+    fine = np.array([row not in bad for row in dataset.manifest.table.index], dtype=bool)
+    some = np.array([bool(dataset.present(index)) for index in range(len(dataset))], dtype=bool)
+    return fine & some, int((fine & ~some).sum())
+
+
 def fit_training(dataset: StudyDataset) -> None:
     """Lets each transform learn what it must, from the studies of the training split of `dataset` and no others.
 
@@ -76,8 +87,7 @@ def fit_training(dataset: StudyDataset) -> None:
         having = [index for index in train if modality in dataset.present(index)]
         if having:
             subjects = [str(dataset.manifest.subject_ids[index]) for index in having]
-            arrays = (dataset.prepared(index, modality).arrays for index in having)
-            dataset.transforms[modality].fit_training(arrays, subjects)
+            dataset.transforms[modality].fit_training(dataset.arrays_of(having, modality), subjects)
 
 
 def _outcomes(

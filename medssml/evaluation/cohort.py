@@ -12,10 +12,10 @@ import torch
 
 from medssml.data.cache import Cache
 from medssml.data.checks import Problem
-from medssml.data.dataset import StudyDataset
 from medssml.data.loader import EvalLoader
 from medssml.data.manifest import Manifest
-from medssml.data.prepare import prepare_all
+from medssml.data.prepare import prepare_all, usable
+from medssml.data.shard_dataset import Shards, open_dataset
 from medssml.evaluation.bootstrap import Array
 from medssml.evaluation.studies import EncodedStudies, encode_studies
 from medssml.model import MultimodalModel
@@ -30,7 +30,7 @@ class Cohort:
     Args:
         manifest: those with a modality that the model reads, and without a failing file.
         transforms: modality -> transform of the model.
-        cache: of prepared arrays.
+        cache: of prepared arrays, or the shards that hold them.
         problems: files that failed; their studies are left out.
         empty: studies left out because they have nothing that the model reads.
         num_workers: loader processes.
@@ -38,7 +38,7 @@ class Cohort:
 
     manifest: Manifest
     transforms: Mapping[str, Any]
-    cache: Cache
+    cache: Cache | Shards
     problems: tuple[Problem, ...]
     empty: int
     num_workers: int = 0
@@ -46,7 +46,7 @@ class Cohort:
     def batches(self, studies: Manifest | None = None, batch_size: int = BATCH) -> EvalLoader:
         """Batches of some of the studies, or of all, in the order of the table."""
         table = self.manifest if studies is None else studies
-        dataset = StudyDataset(table, self.transforms, self.cache)
+        dataset = open_dataset(table, self.transforms, self.cache)
         return EvalLoader(dataset, batch_size, tasks=tuple(table.tasks), num_workers=self.num_workers)
 
     def encode(
@@ -69,7 +69,7 @@ class Cohort:
 def open_cohort(
     manifest: Manifest,
     transforms: Mapping[str, Any],
-    cache: str | Path | Cache | None,
+    cache: str | Path | Cache | Shards | None,
     *,
     num_workers: int = 0,
     prepare_workers: int = 2,
@@ -79,19 +79,15 @@ def open_cohort(
     Args:
         manifest: all studies, or those of a split.
         transforms: modality -> transform, as the model was saved with.
-        cache: folder of prepared arrays; None keeps nothing.
+        cache: folder of prepared arrays, or the shards that hold them; None keeps nothing.
         num_workers: loader processes.
         prepare_workers: processes that prepare files.
 
     Raises:
         OSError: the cache cannot be written.
     """
-    store = cache if isinstance(cache, Cache) else Cache(None if cache is None else Path(cache))
-    dataset = StudyDataset(manifest, transforms, store)
+    store = cache if isinstance(cache, (Cache, Shards)) else Cache(None if cache is None else Path(cache))
+    dataset = open_dataset(manifest, transforms, store)
     problems = prepare_all(dataset, workers=prepare_workers)
-    bad = {problem.row for problem in problems}
-    fine = np.array([row not in bad for row in manifest.table.index], dtype=bool)
-    some = np.array([bool(dataset.present(index)) for index in range(len(dataset))], dtype=bool)
-    return Cohort(
-        manifest.filter(fine & some), transforms, store, tuple(problems), int((fine & ~some).sum()), num_workers
-    )
+    accepted, empty = usable(dataset, problems)
+    return Cohort(manifest.filter(accepted), transforms, store, tuple(problems), empty, num_workers)

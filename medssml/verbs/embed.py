@@ -9,7 +9,8 @@ from pathlib import Path
 def embed(
     *,
     checkpoint: str,
-    manifest: Path,
+    manifest: Path | None = None,
+    shards: str | None = None,
     out: Path,
     split: str = "all",
     subset: str | None = None,
@@ -26,6 +27,7 @@ def embed(
     Args:
         checkpoint: run folder, or its model folder.
         manifest: the study table, CSV or Parquet; labels are not needed.
+        shards: in place of a manifest, where medssml prepare --shards wrote: a folder or a URL.
         out: Parquet file.
         split: train, val, test, or all.
         subset: show only these modalities, such as ct+report; studies with none of them are left out.
@@ -51,13 +53,16 @@ def embed(
     from medssml.evaluation.studies import bits, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
     from medssml.predictor import load
-    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids, write_parquet
+    from medssml.verbs.inference import chosen_device, conclude, open_studies, write_parquet
 
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
-    table = read_studies(manifest, predictor, data_root, allow_outside, result_ids(manifest, plain=plain_ids))
+    table, prepared = open_studies(
+        manifest, shards, predictor, cache or out.parent / "cache",
+        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids,
+    )  # fmt: skip
     table = table if split == "all" else table.split(split)
-    cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
+    cohort = open_cohort(table, predictor.transforms, prepared, num_workers=workers)
     everything = (1 << len(predictor.modalities)) - 1
     mask = everything if subset is None else subset_mask(subset, predictor.modalities)
     studies = cohort.encode(predictor.model, device=where)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def evaluate(
     *,
     checkpoint: str,
-    manifest: Path,
+    manifest: Path | None = None,
+    shards: str | None = None,
     out: Path,
     split: str = "test",
     task: Sequence[str] = (),
@@ -43,6 +44,7 @@ def evaluate(
     Args:
         checkpoint: run folder, or its model folder.
         manifest: the study table, CSV or Parquet.
+        shards: in place of a manifest, where medssml prepare --shards wrote: a folder or a URL.
         out: folder for metrics.json, predictions.csv, retrieval.json, embedding_map.csv and problems.csv.
         split: studies to report: test, val, train, or all.
         task: name of a label column without `label_`; may be given several times; every one by default.
@@ -69,16 +71,18 @@ def evaluate(
     from medssml.evaluation.results import write_csv, write_json
     from medssml.predictor import load
     from medssml.verbs import console
-    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids
+    from medssml.verbs.inference import chosen_device, conclude, open_studies
 
     where = chosen_device(device)
     predictor = load(checkpoint, plugins, where)
-    ids = result_ids(manifest, plain=plain_ids, out=out, truth=truth)
-    table = read_studies(manifest, predictor, data_root, allow_outside, ids)
+    table, prepared = open_studies(
+        manifest, shards, predictor, cache or Path(out) / "cache",
+        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
+    )  # fmt: skip
     names = _chosen_tasks(table, task)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
     with console.step("reading the studies"):
-        cohort = open_cohort(needed, predictor.transforms, cache or Path(out) / "cache", num_workers=workers)
+        cohort = open_cohort(needed, predictor.transforms, prepared, num_workers=workers)
     with console.step("encoding"):
         splits = _splits(cohort, predictor.model, split, probes, where)
     with console.step("metrics"):
@@ -128,7 +132,7 @@ def _tasks(
     splits: Splits,
     cohort: Cohort,
     names: Sequence[str],
-    manifest: Path,
+    manifest: Path | None,
     truth: Path | None,
     bootstrap: int,
     seed: int,
@@ -140,7 +144,7 @@ def _tasks(
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
     from medssml.evaluation.truth import find_truth, read_truth
 
-    found = truth if truth is not None else find_truth(manifest)
+    found = find_truth(manifest) if truth is None and manifest is not None else truth
     known = None if found is None else read_truth(found)
     # Probes need training studies that are not the ones reported.
     probing = probes and splits.train is not splits.test

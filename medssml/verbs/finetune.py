@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def finetune(
     *,
     checkpoint: str,
-    manifest: Path,
+    manifest: Path | None = None,
+    shards: str | None = None,
     task: Sequence[str],
     out: Path,
     config: Path | None = None,
@@ -46,6 +47,7 @@ def finetune(
     Args:
         checkpoint: run folder of a pretraining, or `none` to train from scratch (then with --architecture).
         manifest: the study table, CSV or Parquet.
+        shards: in place of a manifest, where medssml prepare --shards wrote: a folder, or a URL such as s3://bucket/cohort.
         task: name of a label column without `label_`; may be given several times; `all` for every one of them.
         out: run folder.
         config: settings of the fine-tuning, such as configs/finetune/default.yaml; defaults without it.
@@ -59,7 +61,8 @@ def finetune(
         devices: how many devices on each machine.
         num_nodes: how many machines.
         precision: auto, 32 or bf16-mixed.
-        cache: folder of prepared studies, shared between runs; a folder `cache` beside the run folder by default.
+        cache: folder of prepared studies or fetched shards, shared between runs; a folder `cache` beside the run folder by
+            default.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that classes may come from; may be given several times.
@@ -74,29 +77,32 @@ def finetune(
         medssml.config.ConfigError: a wrong key or value. medssml.data.table.ManifestError: a wrong table.
         RunFolderError: the folder holds another run. KeyError: no such task.
     """
-    from medssml.data.manifest import Manifest
     from medssml.privacy import pseudonyms
     from medssml.verbs import console
     from medssml.verbs.pretrain import trainer_overrides
     from medssml.verbs.run_folder import RunFolder
+    from medssml.verbs.source import source
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     told += [] if freeze is None else [f"freeze={freeze}"]
     resolved = _resolved(checkpoint, config, architecture, [*overrides, *told], plugins)
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
-    table = Manifest.read(manifest, data_root, None, allow_outside, ids=ids)
+    folder = RunFolder(out)
+    table, prepared = source(
+        manifest, shards, resolved, cache or folder.path.parent / "cache",
+        modalities=None, ids=ids, data_root=data_root, allow_outside=allow_outside,
+    )  # fmt: skip
     tasks = chosen_tasks(table, task)
     resolved |= {"tasks": tasks, "labels": labels, "start": _start(checkpoint)}
     chosen = labelled_studies(table, tasks, labels, seed=int(resolved["seed"]))
-    folder = RunFolder(out)
     if dry_run:
-        return _rehearse(resolved, chosen, checkpoint, plugins)
+        return _rehearse(resolved, chosen, prepared, checkpoint, plugins)
     folder.begin(resolved, table.sha256, fresh=fresh)
     if folder.done:
         console.say(f"{out} is done already; fix: --fresh starts over")
         return folder.path
     with folder.logging():
-        return _run(resolved, chosen, folder, cache or folder.path.parent / "cache", checkpoint, plugins, track)
+        return _run(resolved, chosen, folder, prepared, checkpoint, plugins, track)
 
 
 def _resolved(
@@ -245,7 +251,7 @@ def _run(
     config: Mapping[str, Any],
     table: Manifest,
     folder: Any,
-    cache: Path,
+    prepared: Any,
     checkpoint: str,
     plugins: Sequence[str],
     track: bool,
@@ -253,7 +259,7 @@ def _run(
     from medssml.verbs import training
 
     model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
-    data = training.studies(table, transforms, config, cache, config["tasks"])
+    data = training.studies(table, transforms, config, prepared, config["tasks"])
     training.prepare(data, folder)
     learner = _learner(model, config, data.manifest)
     if config["probe_first"]:
@@ -295,9 +301,11 @@ def which_weights(trainer: Mapping[str, Any]) -> str:
     return f"{kept} at the best score on the validation studies"
 
 
-def _rehearse(config: Mapping[str, Any], table: Manifest, checkpoint: str, plugins: Sequence[str]) -> dict[str, Any]:
+def _rehearse(
+    config: Mapping[str, Any], table: Manifest, prepared: Any, checkpoint: str, plugins: Sequence[str]
+) -> dict[str, Any]:
     from medssml.verbs import training
 
     model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
-    data = training.studies(table, transforms, config, None, config["tasks"])
+    data = training.studies(table, transforms, config, prepared, config["tasks"])
     return training.rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medssml.data.manifest import Manifest
+    from medssml.data.shard_dataset import Shards
     from medssml.evaluation.cohort import Cohort
     from medssml.predictor import Predictor
     from medssml.privacy import Pseudonyms
@@ -73,6 +74,40 @@ def read_studies(
     # The kind of a task is what the model was trained for, whatever the cells of this table look like.
     kinds = {name: task.kind for name, task in predictor.model.tasks.items() if f"label_{name}" in columns}
     return Manifest.read(path, data_root, own, allow_outside, tasks=kinds, ids=ids)
+
+
+def open_studies(
+    manifest: Path | None,
+    shards: str | None,
+    predictor: Predictor,
+    cache: Path,
+    *,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plain_ids: bool = False,
+    out: Path | None = None,
+    truth: Path | None = None,
+) -> tuple[Manifest, Path | Shards]:
+    """The studies that a model is asked about, of a table or of prepared shards, and where what is prepared of them lies.
+
+    Raises:
+        as `read_studies` and `result_ids`. ValueError: both or neither. medssml.data.shards.ShardError: no such shards.
+    """
+    from medssml.verbs.source import one_of
+
+    one_of(manifest, shards)
+    if manifest is not None:
+        ids = result_ids(manifest, plain=plain_ids, out=out, truth=truth)
+        return read_studies(manifest, predictor, data_root, allow_outside, ids), cache
+    from medssml.data.shard_dataset import Shards, ShardSettings
+    from medssml.privacy import pseudonyms
+
+    # In the order of the shards one is open at a time.
+    opened = Shards(str(shards), cache / "shards", ShardSettings(window=1))
+    own = [m for m in predictor.modalities if m in opened.index.modalities]
+    if not own:
+        raise ValueError(f"the shards have none of {list(predictor.modalities)} that this model reads")
+    return opened.index.manifest(own, pseudonyms(not plain_ids and truth is None, out)), opened
 
 
 def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:

@@ -9,7 +9,8 @@ from pathlib import Path
 def predict(
     *,
     checkpoint: str,
-    manifest: Path,
+    manifest: Path | None = None,
+    shards: str | None = None,
     out: Path,
     task: Sequence[str] = (),
     split: str = "all",
@@ -27,6 +28,7 @@ def predict(
     Args:
         checkpoint: run folder of a fine-tuning, or its model folder.
         manifest: the study table, CSV or Parquet; labels are not needed.
+        shards: in place of a manifest, where medssml prepare --shards wrote: a folder or a URL.
         out: CSV file.
         task: only these tasks of the model; may be given several times.
         split: train, val, test, or all.
@@ -53,7 +55,7 @@ def predict(
     from medssml.evaluation.studies import subset_mask
     from medssml.evaluation.subsets import answers_table
     from medssml.predictor import load
-    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids
+    from medssml.verbs.inference import chosen_device, conclude, open_studies
 
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
@@ -65,9 +67,12 @@ def predict(
             raise KeyError(f"the model has no task {name!r}; it has {known}")
     if not names:
         raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
-    table = read_studies(manifest, predictor, data_root, allow_outside, result_ids(manifest, plain=plain_ids))
+    table, prepared = open_studies(
+        manifest, shards, predictor, cache or out.parent / "cache",
+        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids,
+    )  # fmt: skip
     table = table if split == "all" else table.split(split)
-    cohort = open_cohort(table, predictor.transforms, cache or out.parent / "cache", num_workers=workers)
+    cohort = open_cohort(table, predictor.transforms, prepared, num_workers=workers)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)
     frames = [
         answers_table(predictor.model, cohort.encode(predictor.model, part, where), names, mask, where)

@@ -15,6 +15,7 @@ from medssml.verbs.progress import Progress
 
 if TYPE_CHECKING:
     from medssml.data.checks import Problem
+    from medssml.data.dataset import StudyDataset
     from medssml.data.manifest import Manifest
 
 
@@ -34,6 +35,9 @@ def prepare(
     engine: Literal["local", "ray"] = "local",
     workers: int = 2,
     timeout_s: float = 600.0,
+    shards: str | None = None,
+    shard_mb: float = 64.0,
+    plain_ids: bool = False,
     problems: Path = Path("problems.csv"),
     data_root: Path | None = None,
     allow_outside: bool = False,
@@ -53,18 +57,24 @@ def prepare(
         engine: local, for processes on this machine; ray, for the machines of a Ray cluster (extra [ray]).
         workers: processes on this machine; 0 for none beside this one.
         timeout_s: s after which a file is given up.
+        shards: also write the studies into shards, in this folder or at this URL (s3://bucket/cohort), for machines that have
+            neither the files nor room for all of them; give the same to pretrain and finetune.
+        shard_mb: MiB of one shard, about.
+        plain_ids: ids in the shards as the manifest has them; by default they are keyed hashes.
         problems: where the list of files that fail goes.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that classes may come from; may be given several times.
 
     Returns:
-        files of the manifest, new (not in the cache before), prepared (in the cache now), quarantined studies, seconds;
-        exit_code 4 where more studies are quarantined than 1 %, at least 5.
+        files of the manifest, new (not in the cache before), prepared (in the cache now), quarantined studies, seconds; with
+        shards: shards, new_shards, sharded studies, shard_bytes. exit_code 4 where more studies are quarantined than 1 %,
+        at least 5.
 
     Raises:
         ValueError: neither or both of config and checkpoint. medssml.config.ConfigError: a wrong key or value.
-        medssml.data.table.ManifestError: a wrong table. medssml.data.engines.MissingExtra: no Ray. Stopped: by SIGTERM.
+        medssml.data.table.ManifestError: a wrong table. medssml.data.engines.MissingExtra: no Ray, or no
+            package for the URL. medssml.data.shards.ShardError: a URL that cannot be used. Stopped: by SIGTERM.
     """
     from medssml.data.cache import Cache
     from medssml.data.checks import write_problems
@@ -74,6 +84,8 @@ def prepare(
 
     if workers < 0:
         raise ValueError(f"--workers is {workers}; fix: 0 or more")
+    if not shard_mb > 0:
+        raise ValueError(f"--shard-mb is {shard_mb:g}; fix: more than 0, such as 64")
     if not timeout_s > 0:
         raise ValueError(f"--timeout-s is {timeout_s:g}; fix: more than 0")
     transforms = _transforms(config, checkpoint, overrides, plugins)
@@ -83,6 +95,7 @@ def prepare(
     progress, started = Progress("files"), time.monotonic()
     with _stoppable():
         found = prepare_all(dataset, workers=workers, timeout_s=timeout_s, engine=engine, progress=progress)
+        sharded = {} if shards is None else _write_shards(dataset, found, shards, shard_mb, plain_ids)
     written = write_problems(found, problems)
     result = {
         "files": files,
@@ -90,9 +103,34 @@ def prepare(
         "prepared": files - len(found),
         "quarantined": len({problem.row for problem in found}),
         "seconds": round(time.monotonic() - started, 3),
+        **sharded,
     }
     _conclude(result, found, written, cache)
     return {**result, "exit_code": 4} if _too_many(table, found) else result
+
+
+def _write_shards(
+    dataset: StudyDataset, found: Sequence[Problem], shards: str, shard_mb: float, plain_ids: bool
+) -> dict[str, Any]:
+    """Writes the studies without a problem into shards, under the ids by which they may travel."""
+    import dataclasses
+
+    from medssml.data.dataset import StudyDataset
+    from medssml.data.prepare import usable
+    from medssml.data.shard_writer import write_shards
+    from medssml.data.shards import Storage
+    from medssml.privacy import pseudonyms
+    from medssml.readers.errors import human
+
+    storage = Storage(shards)
+    table = dataset.manifest.filter(usable(dataset, found)[0])
+    coded = dataclasses.replace(table, ids=pseudonyms(not plain_ids, storage.folder))
+    studies = StudyDataset(coded, dataset.transforms, dataset.cache)
+    done = write_shards(studies, storage, shard_mb=shard_mb, progress=Progress("studies"))
+    console.say(
+        f"{done.studies:,} studies in {done.shards:,} shards ({human(done.nbytes)}) in {shards}, {done.new:,} of them new"
+    )
+    return {"shards": done.shards, "new_shards": done.new, "sharded": done.studies, "shard_bytes": done.nbytes}
 
 
 def _transforms(

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def pretrain(
     *,
     config: Path,
-    manifest: Path,
+    manifest: Path | None = None,
+    shards: str | None = None,
     out: Path,
     overrides: Sequence[str] = (),
     seed: int | None = None,
@@ -38,6 +39,7 @@ def pretrain(
     Args:
         config: model, transforms, objectives and settings, such as configs/pretrain/phantom.yaml.
         manifest: the study table, CSV or Parquet.
+        shards: in place of a manifest, where medssml prepare --shards wrote: a folder, or a URL such as s3://bucket/cohort.
         out: run folder.
         overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
         seed: of weights, order, augmentation and masks.
@@ -45,7 +47,8 @@ def pretrain(
         devices: how many devices on each machine.
         num_nodes: how many machines.
         precision: auto, 32 or bf16-mixed.
-        cache: folder of prepared studies, shared between runs; a folder `cache` beside the run folder by default.
+        cache: folder of prepared studies or fetched shards, shared between runs; a folder `cache` beside the run folder by
+            default.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that the config may name classes from; may be given several times.
@@ -61,34 +64,37 @@ def pretrain(
         RunFolderError: the folder holds another run.
     """
     from medssml.config import load_config
-    from medssml.data.manifest import Manifest
     from medssml.privacy import pseudonyms
     from medssml.verbs import console
     from medssml.verbs.run_folder import RunFolder
+    from medssml.verbs.source import source
     from medssml.verbs.training_config import PretrainConfig
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     resolved = load_config(config, PretrainConfig, [*overrides, *told], plugins)
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
-    table = Manifest.read(manifest, data_root, list(resolved["transforms"]), allow_outside, ids=ids)
     folder = RunFolder(out)
+    table, prepared = source(
+        manifest, shards, resolved, cache or folder.path.parent / "cache",
+        modalities=list(resolved["transforms"]), ids=ids, data_root=data_root, allow_outside=allow_outside,
+    )  # fmt: skip
     if dry_run:
-        return _rehearse(resolved, table, plugins)
+        return _rehearse(resolved, table, prepared, plugins)
     folder.begin(resolved, table.sha256, fresh=fresh)
     if folder.done:
         console.say(f"{out} is done already; fix: --fresh starts over")
         return folder.path
     with folder.logging():
-        return _run(resolved, table, folder, cache or folder.path.parent / "cache", plugins, track)
+        return _run(resolved, table, folder, prepared, plugins, track)
 
 
 def _run(
-    config: Mapping[str, Any], table: Manifest, folder: Any, cache: Path, plugins: Sequence[str], track: bool
+    config: Mapping[str, Any], table: Manifest, folder: Any, prepared: Any, plugins: Sequence[str], track: bool
 ) -> int | Path:
     from medssml.verbs import training
 
     node, transforms = parts(config, table, plugins)
-    data = training.studies(table, transforms, config, cache)
+    data = training.studies(table, transforms, config, prepared)
     training.prepare(data, folder)
     learner = _learner(node, config, plugins)
     card = {"Training": f"Pretrained without labels on {len(data.manifest.split('train'))} studies."}
@@ -96,11 +102,11 @@ def _run(
     return training.conclude(outcome, data, folder)
 
 
-def _rehearse(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) -> dict[str, Any]:
+def _rehearse(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
     from medssml.verbs import training
 
     node, transforms = parts(config, table, plugins)
-    data = training.studies(table, transforms, config, None)
+    data = training.studies(table, transforms, config, prepared)
     return training.rehearse(lambda _: _learner(node, config, plugins), data, config)
 
 

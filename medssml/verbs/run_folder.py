@@ -29,6 +29,7 @@ VOLATILE = (
     "data.num_workers",
     "data.prepare_workers",
     "data.timeout_s",
+    "shards.gib",
     "trainer.log_every",
     "trainer.save_every_steps",
 )

@@ -15,6 +15,7 @@ import numpy as np
 
 from medssml.data.datamodule import StudyDataModule
 from medssml.data.manifest import Manifest
+from medssml.data.shard_dataset import Shards
 from medssml.model import MultimodalModel
 from medssml.tracking import MlflowTracker
 from medssml.trainers.learner import Learner
@@ -37,7 +38,7 @@ def studies(
     manifest: Manifest,
     transforms: Mapping[str, Any],
     config: Mapping[str, Any],
-    cache: Path | None,
+    cache: Path | Shards | None,
     tasks: Sequence[str] | None = None,
 ) -> StudyDataModule:
     """The data of a run, not prepared yet."""
@@ -166,6 +167,7 @@ def rehearse(
         batch_size=min(data.batch_size, len(few)),
         seed=data.seed,
         tasks=data.tasks,
+        cache_dir=data.shards,
         prepare_workers=0,
     )
     prepare(rehearsal, None)

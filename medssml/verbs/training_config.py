@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from medssml.data.shard_dataset import ShardSettings
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
 from medssml.trainers.settings import Optim, TrainerSettings
@@ -52,6 +53,7 @@ class PretrainConfig:
     optim: Optim = field(default_factory=Optim)
     trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=100))
     data: DataSettings = field(default_factory=DataSettings)
+    shards: ShardSettings = field(default_factory=ShardSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     seed: int = 0
 
@@ -66,6 +68,7 @@ class Architecture:
     optim: Any = None
     trainer: Any = None
     data: Any = None
+    shards: Any = None
     privacy: Any = None
     seed: Any = None
 
@@ -85,6 +88,7 @@ class FinetuneConfig:
     optim: Optim = field(default_factory=lambda: Optim(lr=3e-4, betas=(0.9, 0.999), warmup=0.1))
     trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=30, patience=10))
     data: DataSettings = field(default_factory=DataSettings)
+    shards: ShardSettings = field(default_factory=ShardSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     freeze: int | str = "none"
     modality_dropout: float = 0.25
