@@ -72,7 +72,7 @@ def _at_once(path: Path, size: int) -> NDArray[np.uint8] | None:
     return np.frombuffer(plain, np.uint8) if len(plain) == size and _ends_here(packed, plain) else None
 
 
-def _ends_here(packed: bytes, plain: bytes) -> bool:
+def _ends_here(packed: bytes, plain: bytes | bytearray) -> bool:
     """Whether the first member, which is `plain`, is the last: what ends the file are its checksum and length.
 
     Behind it, only a member of the same bytes would end so too: the file twice.
