@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medssml.counterfactual.impact import Impact
     from medssml.data.manifest import Manifest
+    from medssml.data.shard_dataset import Shards
     from medssml.evaluation.bootstrap import Array
     from medssml.evaluation.cohort import Cohort
     from medssml.predictor import Predictor
@@ -21,6 +22,7 @@ def impact(
     *,
     checkpoint: Sequence[str] = (),
     manifest: Path | None = None,
+    shards: str | None = None,
     task: str = "",
     out: Path | None = None,
     split: str = "test",
@@ -50,6 +52,7 @@ def impact(
     Args:
         checkpoint: run folder, or its model folder; several training seeds of one task may be given.
         manifest: the study table, CSV or Parquet.
+        shards: in place of a manifest, where medssml prepare --shards wrote: a folder or a URL.
         task: a task of the model.
         out: folder for impact.json, impact.csv and impact.html.
         split: studies to look at: test, val, train, or all.
@@ -81,9 +84,9 @@ def impact(
     if self_test:
         return _self_test()
     runs = [checkpoint] if isinstance(checkpoint, (str, Path)) else list(checkpoint)
-    given = {"--checkpoint": runs, "--manifest": manifest, "--task": task, "--out": out}
+    given = {"--checkpoint": runs, "--manifest or --shards": manifest or shards, "--task": task, "--out": out}
     missing = [flag for flag, argument in given.items() if not argument]
-    if missing or manifest is None or out is None:
+    if missing or out is None:
         raise ValueError(f"missing {', '.join(missing)}; fix: give them, or --self-test, which needs none")
 
     from medssml.counterfactual.effects import Intervention
@@ -91,26 +94,23 @@ def impact(
     from medssml.counterfactual.interventions import BASELINES
     from medssml.predictor import load
     from medssml.verbs import console
-    from medssml.verbs.inference import chosen_device, conclude, read_studies, result_ids
+    from medssml.verbs.inference import chosen_device, conclude, open_studies
 
     where = chosen_device(device)
     how = Intervention(baseline, empty, donors, seed)
     predictors = [load(run, plugins, where) for run in runs]
     for predictor in predictors:
         _check_task(predictor, task)
-    table = read_studies(
-        Path(manifest),
-        predictors[0],
-        data_root,
-        allow_outside,
-        result_ids(manifest, plain=plain_ids, out=out, truth=truth),
-    )
+    table, prepared = open_studies(
+        manifest, shards, predictors[0], cache or Path(out) / "cache",
+        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
+    )  # fmt: skip
     chosen = _chosen_studies(table, task, split, unlabelled)
     reference = _reference(table, chosen, task, split, seed) if baseline == "absent" and empty == "mean" else None
     encoded, references, cohort, groups = [], [], None, {}
     with console.step(f"encoding {len(chosen)} studies"):
         for predictor in predictors:
-            cohort = _cohort(predictor, chosen, reference, cache or Path(out) / "cache", workers)
+            cohort = _cohort(predictor, chosen, reference, prepared, workers)
             studies = cohort.manifest.filter(_member(cohort.manifest, chosen))
             encoded.append(cohort.encode(predictor.model, studies, where))
             references.append(_reference_outputs(predictor, cohort, reference, task, where))
@@ -131,7 +131,7 @@ def impact(
             seed=seed,
             device=where,
         )
-    _write(found, table, split, Path(manifest), truth, runs, Path(out))
+    _write(found, table, split, manifest, truth, runs, Path(out))
     return conclude(cohort, Path(out), len(chosen))
 
 
@@ -168,7 +168,9 @@ def _reference(table: Manifest, chosen: Manifest, task: str, split: str, seed: i
     return train.filter(np.sort(np.random.default_rng([seed, 3]).permutation(len(train))[:MOST_REFERENCE]))
 
 
-def _cohort(predictor: Predictor, chosen: Manifest, reference: Manifest | None, cache: Path, workers: int) -> Cohort:
+def _cohort(
+    predictor: Predictor, chosen: Manifest, reference: Manifest | None, prepared: Path | Shards, workers: int
+) -> Cohort:
     from dataclasses import replace
 
     import pandas as pd
@@ -177,7 +179,7 @@ def _cohort(predictor: Predictor, chosen: Manifest, reference: Manifest | None, 
 
     tables = [chosen.table] if reference is None else [chosen.table, reference.table]
     both = replace(chosen, table=pd.concat(tables))
-    return open_cohort(both, predictor.transforms, cache, num_workers=workers)
+    return open_cohort(both, predictor.transforms, prepared, num_workers=workers)
 
 
 def _member(table: Manifest, chosen: Manifest) -> Array:
@@ -204,7 +206,13 @@ def _reference_outputs(
 
 
 def _write(
-    found: Impact, table: Manifest, split: str, manifest: Path, truth: Path | None, runs: Sequence[str], out: Path
+    found: Impact,
+    table: Manifest,
+    split: str,
+    manifest: Path | None,
+    truth: Path | None,
+    runs: Sequence[str],
+    out: Path,
 ) -> None:
     from medssml.counterfactual.truth import compare_with_truth
     from medssml.evaluation.results import write_csv, write_json
@@ -220,7 +228,7 @@ def _write(
         "model_sha256": [weights_hash(run) for run in runs],
         "privacy": table.ids.facts(),
     }
-    path = truth if truth is not None else find_truth(manifest)
+    path = find_truth(manifest) if truth is None and manifest is not None else truth
     compared = None if path is None else compare_with_truth(result, found.rows, read_truth(path))
     if compared is not None:
         result["truth"] = compared
