@@ -178,7 +178,7 @@ def test_two_series_of_one_folder_are_no_copies_of_each_other(flat, monkeypatch)
     """What a file shows goes by row, not by path: else the last series of the folder would stand for all of them."""
     rows = ["p0,s0,train,flat,1.2.40.1", "p1,s1,test,flat,1.2.40.2"]
     table = Manifest.read(write(flat, *rows, header=SERIES))
-    cells = [Cell(position, "ct", flat / "flat") for position in range(2)]
+    cells = [Cell(position, "ct", flat / "flat", "flat") for position in range(2)]
     monkeypatch.setattr("medssml.data.duplicates.ENOUGH", 2)
     features = np.random.default_rng(0).normal(size=(2, 256))
     for second, expected in ((features[1], 0), (features[0], 1)):
