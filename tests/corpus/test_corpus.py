@@ -80,6 +80,7 @@ def test_a_manifest_has_its_verdict(case: Case, tmp_path: Path) -> None:
     from medssml.data.manifest import Manifest, ManifestError
 
     manifest = judged(case, case.make(tmp_path), Manifest.read, ManifestError)
+    assert (manifest is None) == (case.verdict == "refused")
     if manifest is not None and case.oracle is not None:
         case.oracle(manifest)
 
