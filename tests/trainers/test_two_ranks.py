@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from medssml.model import Task
 from medssml.trainers.finetune import FineTuner
 from medssml.trainers.history import read
 from medssml.trainers.run import fit
@@ -28,33 +29,36 @@ class RankLoader(ToyLoader):
         return super().batch(rows, epoch)
 
 
-def learn(folder: Path, devices: int) -> FineTuner:
+def learn(folder: Path, devices: int, evidence: bool) -> FineTuner:
     torch.set_num_threads(1)
     # Half of the labels are missing: the ranks hold different numbers of them, and now and then none.
-    learner = FineTuner(toy_model(dropout=0.0), None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
+    model = toy_model(tasks=(), dropout=0.0)
+    model.add_task("sick", Task(evidence=evidence))
+    learner = FineTuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
     settings = TrainerSettings(max_epochs=3, device="cpu", devices=devices, save_every_steps=5)
     fit(learner, RankLoader(labels=0.4), folder, settings, val=ToyLoader(studies=44, seed=9))
     return learner
 
 
-def one_of_two(rank: int, port: int, folder: Path) -> None:
+def one_of_two(rank: int, port: int, folder: Path, evidence: bool) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0",
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test",
     )  # fmt: skip
-    learner = learn(folder, devices=2)
+    learner = learn(folder, devices=2, evidence=evidence)
     torch.save(learner.model.state_dict(), folder / f"rank{rank}.pt")
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
-def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
-    one = learn(tmp_path / "one", devices=1)
+@pytest.mark.parametrize("evidence", [False, True], ids=["one weight for all", "own weights per modality"])
+def test_two_ranks_learn_what_one_learns(tmp_path: Path, evidence: bool) -> None:
+    one = learn(tmp_path / "one", 1, evidence)
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=one_of_two, args=(rank, port, tmp_path / "two")) for rank in range(2)]
+    processes = [fork.Process(target=one_of_two, args=(rank, port, tmp_path / "two", evidence)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
