@@ -343,7 +343,7 @@ def tabulate(
         if not some:
             continue  # too few labels to fit anything
         whole = pd.concat(some, ignore_index=True)
-        further = whole["study_id"].map(origin).fillna("") != ""
+        further = whole["study_id"].isin(list(origin))
         for part, label in ((whole.loc[~further], name), (whole.loc[further], f"{name} [test manifest]")):
             if len(part):
                 results.setdefault(task, {}).update(compare({label: [part]}, n=bootstrap))

@@ -84,6 +84,8 @@ class StudyDataModule(L.LightningDataModule):
         self.all_studies = manifest
         self.quarantined: list[Problem] = []
         self.empty = 0
+        #: What the transforms say to whoever trains.
+        self.remarks: list[str] = []
         self._accepted: Manifest | None = None
         self._train: TrainLoader | None = None
         self._resume: dict[str, Any] | None = None
@@ -118,7 +120,7 @@ class StudyDataModule(L.LightningDataModule):
             self.quarantined = prepare_all(dataset, workers=self.prepare_workers)
             accepted, self.empty = usable(dataset, self.quarantined)
             self._accepted = self.all_studies.filter(accepted)
-            fit_training(self._dataset(self._accepted, train=False))
+            self.remarks = fit_training(self._dataset(self._accepted, train=False))
             _log.info(
                 "%d studies: %d accepted, %d quarantined, %d without any modality",
                 len(accepted),

@@ -36,7 +36,9 @@ class Transform(Protocol):
 
     def spec(self) -> dict[str, Any]: ...
 
-    def fit_training(self, prepared: Iterable[Arrays], subjects: Sequence[str] | None = None) -> None: ...
+    def fit_training(
+        self, prepared: Iterable[Arrays], subjects: Sequence[str] | None = None
+    ) -> Sequence[str] | None: ...
 
 
 class StudyError(ValueError):

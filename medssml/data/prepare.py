@@ -76,18 +76,24 @@ def usable(dataset: StudyDataset, problems: Iterable[Problem]) -> tuple[NDArray[
     return fine & some, int((fine & ~some).sum())
 
 
-def fit_training(dataset: StudyDataset) -> None:
+def fit_training(dataset: StudyDataset) -> list[str]:
     """Lets each transform learn what it must, from the studies of the training split of `dataset` and no others.
+
+    Returns:
+        what they say to whoever trains, each line with its modality.
 
     Raises:
         StudyError: a file that cannot be used.
     """
+    remarks: list[str] = []
     train = [index for index, split in enumerate(dataset.manifest.splits) if split == "train"]
     for modality in dataset.modalities:
         having = [index for index in train if modality in dataset.present(index)]
         if having:
             subjects = [str(dataset.manifest.subject_ids[index]) for index in having]
-            dataset.transforms[modality].fit_training(dataset.arrays_of(having, modality), subjects)
+            said = dataset.transforms[modality].fit_training(dataset.arrays_of(having, modality), subjects)
+            remarks += [f"{modality}: {line}" for line in said or ()]
+    return remarks
 
 
 def _outcomes(

@@ -63,13 +63,17 @@ class Transform(Configured):
         }
         return json.loads(json.dumps(spec))
 
-    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> None:
+    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> list[str]:
         """Learns what must be learned from the training split, such as a vocabulary. Nothing by default.
 
         Args:
             prepared: n studies that have the modality.
             subjects: (n,) whose they are: what one subject alone has must not be learned by heart.
+
+        Returns:
+            what whoever trains should know, such as that reports are cut; with the way out.
         """
+        return []
 
 
 @cache

@@ -116,10 +116,25 @@ class ReportTransform(Transform):
         self._names = dict(_NAMES)
         self._limit_length()
 
-    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> None:
-        """Learns the vocabulary, unless there is one already."""
-        if self._tokenizer is None:
-            self.fit([text_of(entry) for entry in prepared], subjects)
+    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> list[str]:
+        """Learns the vocabulary, unless there is one already; says how many reports are cut at `max_length`."""
+        if self._tokenizer is not None:
+            return []
+        texts = [text_of(entry) for entry in prepared]
+        self.fit(texts, subjects)
+        return self._said_of_cut(texts)
+
+    def _said_of_cut(self, texts: list[str]) -> list[str]:
+        self.tokenizer.no_truncation()
+        lengths = np.array([len(encoding.ids) for encoding in self.tokenizer.encode_batch(texts)])
+        self._limit_length()
+        cut = int((lengths > self.max_length).sum())
+        if not cut:
+            return []
+        return [
+            f"{cut:,} of {len(texts):,} training reports are cut at {self.max_length} tokens (median "
+            f"{int(np.median(lengths))}, longest {lengths.max()}); fix: a larger max_length of the transform and of the encoder"
+        ]
 
     def _limit_length(self) -> None:
         self.tokenizer.enable_truncation(self.max_length)

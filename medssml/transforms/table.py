@@ -86,13 +86,13 @@ class TableTransform(Transform):
         scaled = np.clip((np.where(known, values, mean) - mean) / std, -self.clip, self.clip)
         return {"values": torch.from_numpy(scaled.astype(np.float32)), "known": torch.from_numpy(known.copy())}
 
-    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> None:
+    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> list[str]:
         """Learns mean and standard deviation of every feature, unless they are there already.
 
         A feature that no training study has, or that never varies, keeps its unit: mean as it is, std 1.
         """
         if self.scale is not None:
-            return
+            return []
         table = np.stack([np.asarray(entry["values"]) for entry in prepared])
         fitted = {}
         for name, column in zip(self.features, table.T, strict=True):
@@ -102,6 +102,7 @@ class TableTransform(Transform):
         self.scale = self._as_scale(fitted)
         # A saved model brings the figures along.
         self._arguments["fitted"] = fitted
+        return []
 
     def _as_scale(self, fitted: Mapping[str, Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
         mean, std = np.array([fitted[name] for name in self.features], dtype=np.float64).T

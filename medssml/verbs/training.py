@@ -64,6 +64,8 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
             f"{len(rows)} of {len(data.all_studies)} studies left out, as a file of theirs cannot be used: problems.csv "
             f"says which and why; training goes on without them"
         )
+    for remark in data.remarks:
+        console.warn(remark)
     counts = {split: len(data.manifest.split(split)) for split in SPLITS}
     console.say(
         f"studies: {counts['train']} to train on, {counts['val']} to validate, {counts['test']} kept for testing"

@@ -161,6 +161,12 @@ def test_only_the_training_split_is_learned_from(dataset: StudyDataset, transfor
     assert set(transforms["report"].seen) <= train and len(transforms["report"].seen) == 18
 
 
+def test_what_a_transform_says_goes_with_its_modality(dataset: StudyDataset, transforms: dict) -> None:
+    assert fit_training(dataset) == []
+    transforms["report"].fit_training = lambda prepared, subjects: ["3 are cut"]
+    assert fit_training(dataset) == ["report: 3 are cut"]
+
+
 def test_the_vocabulary_never_sees_the_test_split(tmp_path: Path) -> None:
     from medssml.transforms.report import ReportTransform
 

@@ -87,6 +87,17 @@ def test_before_fit_it_says_what_to_do() -> None:
         ReportTransform("/nowhere/at/all")
 
 
+def test_how_many_reports_are_cut_is_said() -> None:
+    texts = ["no finding"] * 8 + ["a small nodule in the left lobe of the lung"] * 5
+    transform = ReportTransform(max_length=6)
+    (said,) = transform.fit_training([transform.prepare(text) for text in texts])
+    longest = len("a small nodule in the left lobe of the lung".split()) + 2
+    assert said.startswith(f"5 of 13 training reports are cut at 6 tokens (median 4, longest {longest}); fix: ")
+    assert len(transform(transform.prepare(texts[-1]))["input_ids"]) == 6
+    roomy = ReportTransform(max_length=12)
+    assert roomy.fit_training([roomy.prepare(text) for text in texts]) == []
+
+
 def test_the_folder_gives_the_same_ids(tmp_path: Path, fitted: ReportTransform) -> None:
     fitted.save_tokenizer(tmp_path / "tokenizer")
     again = ReportTransform(tmp_path / "tokenizer")
