@@ -104,13 +104,13 @@ def main(
 
     torch.set_num_threads(threads or torch.get_num_threads())
     out = Path(out).resolve()
-    table, origin, root = merged_table(manifest, test_manifest, data_root)
+    table, further, root = merged_table(manifest, test_manifest, data_root)
     study = Study(out, root, Path(manifest), config, finetune_config, threads)
     chosen = [name for name in binary_tasks(table) if tasks is None or name in tasks]
-    plans = [plan for task in chosen for plan in plans_of(study, table, task, set(origin), folds, cross_validate_below)]
+    plans = [plan for task in chosen for plan in plans_of(study, table, task, further, folds, cross_validate_below)]
     # What the verbs answer goes by codes; the tables of this folder, which the verbs read, go by ids.
     ids = pseudonyms()
-    coded = {ids.study(name): where for name, where in origin.items()}
+    coded = {ids.study(name) for name in further}
     answers: Answers = defaultdict(list)
     validation: Answers = defaultdict(list)
     for plan in plans:
@@ -127,7 +127,7 @@ def main(
                         validation[plan.task, name].append(answered)
         picked = best_on_validation(validation)
         answered_by = dict(answers) | {(task, CHOSEN): answers[task, name] for task, name in picked.items()}
-        results = tabulate(answered_by, origin | coded, bootstrap)
+        results = tabulate(answered_by, further | coded, bootstrap)
         write_json(out / "results.json", results)
         protocol = protocol_of(study, table, seed + 1, folds, cross_validate_below, bootstrap)
         protocol |= {CHOSEN: CHOICE, "chosen": picked}
@@ -143,8 +143,8 @@ def method(name: str, plan: Plan) -> str:
 
 def merged_table(
     manifest: Path, test_manifest: Path | None, data_root: Path | None
-) -> tuple[pd.DataFrame, dict[str, str], Path]:
-    """All studies in one table, paths relative to one root; study id -> "" or "test manifest"; the root."""
+) -> tuple[pd.DataFrame, set[str], Path]:
+    """All studies in one table, paths relative to one root; the ids of the test manifest; the root."""
     import os
 
     from medssml.data.manifest import Manifest
@@ -153,19 +153,19 @@ def merged_table(
     roots = [Path(data_root).resolve() if data_root is not None else path.parent for path in given]
     common = Path(os.path.commonpath(roots))
     frames: list[pd.DataFrame] = []
-    origin: dict[str, str] = {}
+    further: set[str] = set()
     for position, (path, root) in enumerate(zip(given, roots, strict=True)):
         read = Manifest.read(path, root)
         frame = read.table.copy()
         if position == 1:
             held = np.array(read.splits) == "test" if read.official_split else np.ones(len(read), dtype=bool)
             frame = frame.loc[held if held.any() else slice(None)].assign(split="test")
-            origin |= {str(study): "test manifest" for study in frame["study_id"]}
+            further |= set(map(str, frame["study_id"]))
         for column in set(read.modalities) & set(frame.columns):
             moved = [str((root / cell).relative_to(common)) if cell else "" for cell in frame[column].fillna("")]
             frame[column] = moved
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True).fillna(""), origin, common
+    return pd.concat(frames, ignore_index=True).fillna(""), further, common
 
 
 def binary_tasks(table: pd.DataFrame) -> list[str]:
@@ -331,9 +331,7 @@ def classical_features(study: Study, table: Any, modality: str) -> list[Any]:
 _FEATURES: dict[str, Any] = {}
 
 
-def tabulate(
-    answers: dict[tuple[str, str], list[pd.DataFrame]], origin: dict[str, str], bootstrap: int
-) -> dict[str, Any]:
+def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], further: set[str], bootstrap: int) -> dict[str, Any]:
     """{task: {method: {subset: ..}}}; what concerns `--test-manifest` has methods of its own, "... [test manifest]"."""
     from medssml.evaluation.comparison import compare
 
@@ -343,8 +341,8 @@ def tabulate(
         if not some:
             continue  # too few labels to fit anything
         whole = pd.concat(some, ignore_index=True)
-        further = whole["study_id"].isin(list(origin))
-        for part, label in ((whole.loc[~further], name), (whole.loc[further], f"{name} [test manifest]")):
+        held = whole["study_id"].isin(further)
+        for part, label in ((whole.loc[~held], name), (whole.loc[held], f"{name} [test manifest]")):
             if len(part):
                 results.setdefault(task, {}).update(compare({label: [part]}, n=bootstrap))
     return results
