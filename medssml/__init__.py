@@ -20,7 +20,7 @@ _PUBLIC = {
     "Batch": "medssml.batch",
     "Encoded": "medssml.batch",
     "Fused": "medssml.batch",
-    "Manifest": "medssml.data.manifest",
+    "Manifest": "medssml.manifest.manifest",
     "MultimodalModel": "medssml.model",
     "Predictor": "medssml.predictor",
     "Task": "medssml.model",

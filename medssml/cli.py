@@ -168,7 +168,7 @@ def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool
     """
     import logging
 
-    from medssml.verbs import console
+    from medssml.runs import console
 
     for variable, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(variable, value)

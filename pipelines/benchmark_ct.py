@@ -106,7 +106,7 @@ def monai_chain(*, lazy: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 def stores(path: Path, scratch: Path) -> dict[str, Callable[[], Any]]:
     """Ways to the prepared volume of the default size, that of a chest."""
-    from medssml.data.cache import Cache
+    from medssml.store.cache import Cache
     from medssml.transforms import CTTransform
 
     transform = CTTransform()

@@ -28,14 +28,14 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from medssml.data.cache import Cache  # noqa: E402
 from medssml.data.dataset import StudyDataset  # noqa: E402
+from medssml.data.epoch_order import Window, gathered, shuffled  # noqa: E402
 from medssml.data.loader import TrainLoader  # noqa: E402
-from medssml.data.manifest import Manifest  # noqa: E402
-from medssml.data.order import Window, gathered, shuffled  # noqa: E402
 from medssml.data.shard_dataset import ShardDataset, Shards, ShardSettings  # noqa: E402
 from medssml.data.shard_writer import write_shards  # noqa: E402
-from medssml.data.shards import Storage  # noqa: E402
+from medssml.manifest.manifest import Manifest  # noqa: E402
+from medssml.store.cache import Cache  # noqa: E402
+from medssml.store.shards import Storage  # noqa: E402
 from medssml.transforms import CTTransform  # noqa: E402
 
 BATCH = 8

@@ -99,8 +99,8 @@ def main(
 
     from medssml.evaluation.results import write_json
     from medssml.privacy import pseudonyms
-    from medssml.reports.study import write_study_page
-    from medssml.verbs import console
+    from medssml.reports.comparison_page import write_study_page
+    from medssml.runs import console
 
     torch.set_num_threads(threads or torch.get_num_threads())
     out = Path(out).resolve()
@@ -147,7 +147,7 @@ def merged_table(
     """All studies in one table, paths relative to one root; the ids of the test manifest; the root."""
     import os
 
-    from medssml.data.manifest import Manifest
+    from medssml.manifest.manifest import Manifest
 
     given = [Path(p).resolve() for p in (manifest, test_manifest) if p is not None]
     roots = [Path(data_root).resolve() if data_root is not None else path.parent for path in given]
@@ -178,7 +178,7 @@ def binary_tasks(table: pd.DataFrame) -> list[str]:
 
 def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int) -> Iterator[Plan]:
     """The test split and, for a task with few labelled test studies, the folds of a cross-validation by subject."""
-    from medssml.evaluation.comparison import subject_folds
+    from medssml.statistics.comparison import subject_folds
 
     labelled = table.loc[table[f"label_{task}"] != ""]
     folder = study.out / "manifests"
@@ -212,7 +212,7 @@ def once(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 def pretrain_once(study: Study, seed: int, data_root: Path | None) -> Path:
     """The run folder of one pretraining on the training studies of the manifest."""
-    from medssml.verbs import console
+    from medssml.runs import console
     from medssml.verbs.pretrain import pretrain
 
     out = study.out / f"seed{seed}" / "pretrain"
@@ -232,7 +232,7 @@ def can_choose(table: pd.DataFrame, plan: Plan) -> bool:
 
 def best_on_validation(validation: Answers) -> dict[str, str]:
     """Task -> the method with the highest AUROC on validation studies, the mean over subsets and seeds."""
-    from medssml.evaluation.comparison import compare
+    from medssml.statistics.comparison import compare
 
     best: dict[str, tuple[float, str]] = {}
     for (task, name), tables in validation.items():
@@ -247,7 +247,7 @@ def model_answers(
     study: Study, plan: Plan, pretrained: Path, seed: int, split: str = "test"
 ) -> dict[str, pd.DataFrame]:
     """What the fine-tuned model and the probe of the frozen one say about the plan's studies of a split."""
-    from medssml.verbs import console
+    from medssml.runs import console
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.finetune import finetune
 
@@ -283,11 +283,11 @@ def classical_answers(study: Study, plan: Plan) -> pd.DataFrame:
 
 
 def _classical(study: Study, plan: Plan) -> pd.DataFrame:
-    from medssml.data.manifest import Manifest
     from medssml.evaluation.classical import ClassicalBaseline
-    from medssml.evaluation.comparison import COLUMNS
-    from medssml.evaluation.studies import subset_name, subsets
+    from medssml.evaluation.encoded_studies import subset_name, subsets
+    from medssml.manifest.manifest import Manifest
     from medssml.privacy import pseudonyms
+    from medssml.statistics.comparison import COLUMNS
 
     table = Manifest.read(plan.table, study.root, ids=pseudonyms())
     features = {m: classical_features(study, table, m) for m in table.modalities}
@@ -333,7 +333,7 @@ _FEATURES: dict[str, Any] = {}
 
 def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], further: set[str], bootstrap: int) -> dict[str, Any]:
     """{task: {method: {subset: ..}}}; what concerns `--test-manifest` has methods of its own, "... [test manifest]"."""
-    from medssml.evaluation.comparison import compare
+    from medssml.statistics.comparison import compare
 
     results: dict[str, dict[str, Any]] = {}
     for (task, name), tables in answers.items():
@@ -354,8 +354,8 @@ def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: 
 
     import medssml
     from medssml.config import load_config
+    from medssml.runs.training_config import FinetuneConfig
     from medssml.verbs.finetune import which_weights
-    from medssml.verbs.training_config import FinetuneConfig
 
     finetuning = load_config(study.finetune_config, FinetuneConfig)
     return {

@@ -55,10 +55,10 @@ def main(
 
     from medssml.config import load_config
     from medssml.evaluation.results import write_json
-    from medssml.reports.study import write_study_page
-    from medssml.verbs import console
+    from medssml.reports.comparison_page import write_study_page
+    from medssml.runs import console
+    from medssml.runs.training_config import FinetuneConfig
     from medssml.verbs.finetune import which_weights
-    from medssml.verbs.training_config import FinetuneConfig
 
     torch.set_num_threads(threads or torch.get_num_threads())
     out = Path(out).resolve()
@@ -98,7 +98,7 @@ def one_seed(
     all_labels: bool,
 ) -> dict[str, pd.DataFrame]:
     """Method -> its answers, one row per test study, task and subset; "bayes" among them."""
-    from medssml.verbs import console
+    from medssml.runs import console
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.finetune import finetune
     from medssml.verbs.phantom import phantom
@@ -144,7 +144,7 @@ def read_answers(path: Path, seed: int) -> pd.DataFrame:
 
 def bayes_answers(truth: Path, like: pd.DataFrame) -> pd.DataFrame:
     """The same rows with the probability that the causal model gives."""
-    from medssml.evaluation.truth import bayes_column, read_truth
+    from medssml.evaluation.bayes import bayes_column, read_truth
 
     known = read_truth(truth)
     known.index = known.index.astype(str)
@@ -164,7 +164,7 @@ DIFFERENCES = {
 def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], bootstrap: int) -> dict[str, Any]:
     """Per task: AUROC of every method and subset, "as observed" among them; the gain over scratch and the gap to Bayes;
     how much more than Bayes the fine-tuned model loses as modalities are taken from studies that have all."""
-    from medssml.evaluation.comparison import compare
+    from medssml.statistics.comparison import compare
 
     results: dict[str, Any] = {}
     for task in dict.fromkeys(task for task, _ in answers):
@@ -181,8 +181,8 @@ def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], bootstrap: int)
 
 def differences(first: pd.DataFrame, second: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
     """Subset -> AUROC of the first minus that of the second, on the same studies."""
-    from medssml.evaluation.bootstrap import paired_bootstrap
-    from medssml.evaluation.metrics import auroc, averaged
+    from medssml.statistics.bootstrap import paired_bootstrap
+    from medssml.statistics.metrics import auroc, averaged
 
     found = {}
     for subset, part in first.groupby("subset"):
@@ -206,8 +206,8 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
 
 def losses(model: pd.DataFrame, bayes: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
     """Subset -> what the model loses of its AUROC when only this subset is left, minus what Bayes loses."""
-    from medssml.evaluation.bootstrap import intervals
-    from medssml.evaluation.metrics import auroc, averaged
+    from medssml.statistics.bootstrap import intervals
+    from medssml.statistics.metrics import auroc, averaged
 
     names = [name for name in model.columns if name not in ("y", "subject", "cohort")]
     whole = max(names, key=lambda name: name.count("+"))
@@ -236,7 +236,7 @@ def as_observed(table: pd.DataFrame) -> pd.DataFrame:
 
 def measure_impact(folder: Path) -> None:
     """impact.json of every task of the model that was fine-tuned on all labels."""
-    from medssml.data.manifest import Manifest
+    from medssml.manifest.manifest import Manifest
     from medssml.verbs.impact import impact
 
     manifest = folder / "cohort" / "manifest.csv"

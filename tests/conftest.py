@@ -34,8 +34,8 @@ def seeded() -> Iterator[None]:
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
     yield
-    if "medssml.verbs.console" in sys.modules:
-        sys.modules["medssml.verbs.console"].configure()
+    if "medssml.runs.console" in sys.modules:
+        sys.modules["medssml.runs.console"].configure()
 
 
 @pytest.fixture(scope="session", autouse=True)

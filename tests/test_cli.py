@@ -199,7 +199,7 @@ def test_an_error_of_a_verb_is_one_line_and_an_exit_code(
 
 def test_errors_that_a_user_may_meet_carry_their_exit_code() -> None:
     from medssml.checkpoint import CheckpointError
-    from medssml.data.table import ManifestError
+    from medssml.manifest.table_text import ManifestError
     from medssml.readers.errors import ReadError
 
     codes = {ConfigError: 2, ManifestError: 3, ReadError: 3, CheckpointError: 5}
@@ -221,7 +221,7 @@ def test_results_and_exit_codes_of_verbs(verb: Any, capsys: Any) -> None:
 
 
 def test_json_leaves_stdout_to_the_result(verb: Any, capsys: Any) -> None:
-    from medssml.verbs import console
+    from medssml.runs import console
 
     def report(study: Path) -> Path:
         """Talks."""

@@ -85,9 +85,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, cohort: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def with_runs(workplace: Path) -> Path:
-    from medssml.data.manifest import Manifest
     from medssml.encoders import EEGTransformer, TextEncoder, ViT
     from medssml.fusion import MaskedAttention
+    from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel, Task
     from medssml.transforms import CTTransform, EEGTransform, ReportTransform, XrayTransform
 
@@ -164,8 +164,8 @@ def test_every_shipped_config_is_accepted_and_builds(path: Path) -> None:
     from medssml.config import build, load_config
     from medssml.model import MultimodalModel
     from medssml.objectives import Objective
+    from medssml.runs.training_config import FinetuneConfig, PretrainConfig
     from medssml.transforms import Transform
-    from medssml.verbs.training_config import FinetuneConfig, PretrainConfig
 
     if "finetune" in str(path.relative_to(ROOT / "configs")):
         load_config(path, FinetuneConfig)

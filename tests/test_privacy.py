@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from medssml.data.checks import Problem
-from medssml.data.redaction import redacted
+from medssml.manifest.problems import Problem
+from medssml.manifest.redaction import redacted
 from medssml.privacy import KEY_VARIABLE, PrivacyError, Pseudonyms, key_file, pseudonyms, short_code
 
 

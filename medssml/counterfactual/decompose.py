@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from medssml.evaluation.bootstrap import Array
+from medssml.statistics.bootstrap import Array
 
 
 def emap(grid: Array) -> Array:

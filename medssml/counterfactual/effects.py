@@ -17,10 +17,10 @@ from medssml.counterfactual.interventions import (
 )
 from medssml.counterfactual.shapley import checked_shapley, efficiency_gap, interactions
 from medssml.counterfactual.values import Value
-from medssml.evaluation.bootstrap import Array
-from medssml.evaluation.studies import EncodedStudies
+from medssml.evaluation.encoded_studies import EncodedStudies
 from medssml.evaluation.subsets import Predictions, predict_subsets
 from medssml.model import MultimodalModel
+from medssml.statistics.bootstrap import Array
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from medssml.counterfactual.summary import (
     modality_summary,
     subgroup_summary,
 )
-from medssml.evaluation.bootstrap import Array
-from medssml.evaluation.studies import EncodedStudies, bits, subset_name, subsets
+from medssml.evaluation.encoded_studies import EncodedStudies, bits, subset_name, subsets
 from medssml.evaluation.subsets import Predictions, predict_subsets
 from medssml.model import MultimodalModel
+from medssml.statistics.bootstrap import Array
 
 NOTE = (
     "Effects of the modalities on this model's predictions, not on patients: a modality without impact may still be "

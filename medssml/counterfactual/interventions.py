@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from medssml.counterfactual.values import Value
-from medssml.evaluation.bootstrap import Array
-from medssml.evaluation.studies import EncodedStudies, bits, subsets
+from medssml.evaluation.encoded_studies import EncodedStudies, bits, subsets
 from medssml.evaluation.subsets import predict_within
 from medssml.model import MultimodalModel
+from medssml.statistics.bootstrap import Array
 
 #: What stands in for a modality outside a coalition.
 BASELINES = {

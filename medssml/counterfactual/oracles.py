@@ -21,7 +21,7 @@ from medssml.counterfactual.interventions import coalition_values
 from medssml.counterfactual.shapley import checked_shapley, interaction_share, interactions
 from medssml.counterfactual.summary import Resampling, mean_interval
 from medssml.counterfactual.values import Value
-from medssml.evaluation.studies import EncodedStudies, encode_studies
+from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
 from medssml.evaluation.subsets import predict_subsets, predict_within
 from medssml.fusion import Fusion
 from medssml.model import MultimodalModel, Task

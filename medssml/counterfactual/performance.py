@@ -8,9 +8,9 @@ import numpy as np
 
 from medssml.counterfactual.shapley import shapley
 from medssml.counterfactual.summary import Resampling
-from medssml.evaluation.bootstrap import Array, Interval, Metric, intervals, over_seeds
-from medssml.evaluation.metrics import auroc, macro_auroc, r2, why_undefined
-from medssml.evaluation.studies import bits
+from medssml.evaluation.encoded_studies import bits
+from medssml.statistics.bootstrap import Array, Interval, Metric, intervals, over_seeds
+from medssml.statistics.metrics import auroc, macro_auroc, r2, why_undefined
 
 #: Kind of task -> name of the metric, the metric, and its value for a prediction that knows nothing.
 PERFORMANCE: dict[str, tuple[str, Metric, float]] = {

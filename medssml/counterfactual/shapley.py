@@ -15,7 +15,7 @@ from math import factorial
 
 import numpy as np
 
-from medssml.evaluation.bootstrap import Array
+from medssml.statistics.bootstrap import Array
 
 TOLERANCE = 1e-6
 

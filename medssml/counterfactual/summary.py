@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import erfc
 
 from medssml.counterfactual.shapley import share, split_interactions
-from medssml.evaluation.bootstrap import MIN_SUBJECTS, Array, Interval, intervals, is_estimate, over_seeds, resample
+from medssml.statistics.bootstrap import MIN_SUBJECTS, Array, Interval, intervals, is_estimate, over_seeds, resample
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medssml.evaluation.bootstrap import Array
+from medssml.statistics.bootstrap import Array
 
 #: Name of a value function -> what a page says of it.
 VALUES = {

@@ -9,13 +9,13 @@ from typing import Any
 
 import lightning as L
 
-from medssml.data.cache import Cache
-from medssml.data.checks import Problem
 from medssml.data.dataset import StudyDataset, Transform
 from medssml.data.loader import EvalLoader, TrainLoader
-from medssml.data.manifest import Manifest
 from medssml.data.prepare import fit_training, prepare_all, usable
 from medssml.data.shard_dataset import Shards, open_dataset
+from medssml.manifest.manifest import Manifest
+from medssml.manifest.problems import Problem
+from medssml.store.cache import Cache
 
 _log = logging.getLogger(__name__)
 _LEAST_LIMIT = 5

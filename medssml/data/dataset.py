@@ -11,14 +11,14 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from medssml.batch import Inputs
-from medssml.data.cache import Arrays, Cache, Entry
 from medssml.data.collate import Sample
-from medssml.data.columns import in_order
-from medssml.data.engines import Recipe
+from medssml.data.epoch_order import Window
 from medssml.data.keys import generator, study_key
-from medssml.data.manifest import Manifest
-from medssml.data.order import Window
-from medssml.data.splits import hash64
+from medssml.manifest.columns import in_order
+from medssml.manifest.manifest import Manifest
+from medssml.manifest.splits import hash64
+from medssml.store.cache import Arrays, Cache, Entry
+from medssml.store.engines import Recipe
 
 #: (index, epoch, draw) of every study of a batch.
 Plan = list[tuple[int, int, int]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medssml.data.splits import hash64
+from medssml.manifest.splits import hash64
 
 _MASK = (1 << 64) - 1
 

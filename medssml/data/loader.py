@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from medssml.batch import Batch
 from medssml.data.collate import collate
 from medssml.data.dataset import Plan, StudyDataset
-from medssml.data.order import Order, Window, balanced, gathered, shuffled
+from medssml.data.epoch_order import Order, Window, balanced, gathered, shuffled
 
 #: Batches that each loader process has before it, the one that it is at included.
 _READ_AHEAD = 2

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.data.checks import Problem
 from medssml.data.dataset import StudyDataset
-from medssml.data.engines import Outcome, Task, in_processes, in_this_process, on_ray
-from medssml.data.redaction import redacted
+from medssml.manifest.problems import Problem
+from medssml.manifest.redaction import redacted
+from medssml.store.engines import Outcome, Task, in_processes, in_this_process, on_ray
 
 Engine = Literal["local", "ray"]
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medssml.data.cache import Arrays, Cache, DamagedEntry, Entry, parse_entry
 from medssml.data.dataset import Plan, StudyDataset, Transform
-from medssml.data.manifest import Manifest
-from medssml.data.order import Window
-from medssml.data.shard_folder import DamagedShard, ShardFolder, mapped
-from medssml.data.shards import Index, Place, Shard, ShardError, Storage
+from medssml.data.epoch_order import Window
+from medssml.manifest.manifest import Manifest
+from medssml.store.cache import Arrays, Cache, DamagedEntry, Entry, parse_entry
+from medssml.store.shard_folder import DamagedShard, ShardFolder, mapped
+from medssml.store.shards import Index, Place, Shard, ShardError, Storage
 
 _log = logging.getLogger(__name__)
 #: Shards of which parts are asked for at once.

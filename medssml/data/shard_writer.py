@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from medssml.data.dataset import StudyDataset
-from medssml.data.shards import FORMAT, INDEX, Index, Shard, ShardError, Storage, place_columns
-from medssml.data.splits import SPLITS, hash64
+from medssml.manifest.splits import SPLITS, hash64
 from medssml.readers.inflate import crc32
+from medssml.store.shards import FORMAT, INDEX, Index, Shard, ShardError, Storage, place_columns
 
 #: Entries begin at multiples of this, so that their arrays are aligned.
 _ALIGN = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medssml.evaluation.bootstrap import Array
+from medssml.statistics.bootstrap import Array
 
 #: Beyond this many studies the picture is of a sample.
 MOST = 2000

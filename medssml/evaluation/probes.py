@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
-from medssml.evaluation.bootstrap import Array, Metric
-from medssml.evaluation.metrics import auroc, macro_auroc, point, r2
+from medssml.statistics.bootstrap import Array, Metric
+from medssml.statistics.metrics import auroc, macro_auroc, point, r2
 
 #: Inverse strengths of the L2 penalty that are tried.
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)

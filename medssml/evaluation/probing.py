@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from medssml.evaluation.bootstrap import Array
-from medssml.evaluation.metrics import choose_threshold, score_task
+from medssml.evaluation.encoded_studies import EncodedStudies, bits, subset_name, subsets
 from medssml.evaluation.probes import Probe, knn_probe, linear_probe
-from medssml.evaluation.studies import EncodedStudies, bits, subset_name, subsets
 from medssml.evaluation.subsets import embed_subset
 from medssml.model import MultimodalModel
+from medssml.statistics.bootstrap import Array
+from medssml.statistics.metrics import choose_threshold, score_task
 
 METHODS = ("linear", "knn")
 #: What probes are scored by; calibration is a matter of heads.

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medssml.evaluation.bootstrap import Array, intervals
+from medssml.evaluation.encoded_studies import EncodedStudies
 from medssml.evaluation.probes import unit
-from medssml.evaluation.studies import EncodedStudies
+from medssml.statistics.bootstrap import Array, intervals
 
 #: Fewer pairs than this say nothing.
 LEAST = 5

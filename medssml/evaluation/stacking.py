@@ -10,8 +10,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from medssml.evaluation.bootstrap import Array
 from medssml.evaluation.probes import Readout, held_out_logits, linear_readout
+from medssml.statistics.bootstrap import Array
 
 #: Penalties of the weights, which a standardised answer has: a prior worth one study, and one that sets small ones to 0.
 RIDGE, LASSO = 1.0, 0.2

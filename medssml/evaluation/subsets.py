@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from medssml.batch import Batch
-from medssml.evaluation.bootstrap import Array, Interval, paired_bootstrap
-from medssml.evaluation.metrics import auroc, score_task
-from medssml.evaluation.studies import (
+from medssml.evaluation.encoded_studies import (
     EncodedStudies,
     bits,
     encode_studies,
@@ -24,6 +22,8 @@ from medssml.evaluation.studies import (
 )
 from medssml.model import MultimodalModel
 from medssml.predictor import probability
+from medssml.statistics.bootstrap import Array, Interval, paired_bootstrap
+from medssml.statistics.metrics import auroc, score_task
 
 
 @dataclass(frozen=True)

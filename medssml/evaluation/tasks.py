@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medssml.evaluation.bootstrap import Array
-from medssml.evaluation.calibration import curve
-from medssml.evaluation.metrics import score_task
+from medssml.evaluation.bayes import bayes_by_subset
+from medssml.evaluation.encoded_studies import EncodedStudies, subset_name
 from medssml.evaluation.probing import (
     Answers,
     FusedEmbeddings,
@@ -20,10 +19,11 @@ from medssml.evaluation.probing import (
     probe_subsets,
     validation_threshold,
 )
-from medssml.evaluation.studies import EncodedStudies, subset_name
 from medssml.evaluation.subsets import Predictions, predict_subsets, subset_metrics
-from medssml.evaluation.truth import bayes_by_subset
 from medssml.model import MultimodalModel
+from medssml.statistics.bootstrap import Array
+from medssml.statistics.calibration import curve
+from medssml.statistics.metrics import score_task
 
 #: Columns of predictions.csv, which it has even where nothing could be answered.
 PREDICTION_COLUMNS = ("study_id", "subject", "split", "task", "subset", "probability", "y", "method")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medssml.phantom import anatomy, files, language, radiograph, signals
+from medssml.phantom import ct, eeg, files, report, xray
 from medssml.phantom.causes import EVIDENCE, FINDINGS, MODALITIES, TASKS, Array, evidence_of, grade, labels_of
 from medssml.phantom.missingness import Mechanism, check_rate, presence
 from medssml.phantom.shapes import Grid
@@ -72,7 +72,7 @@ def draw(design: Design) -> pd.DataFrame:
 
     latents = {finding: table[f"latent_{finding}"].to_numpy(float) for finding in FINDINGS}
     evidence = pd.DataFrame(evidence_of(latents, noise))
-    for finding in language.LADDER:
+    for finding in report.LADDER:
         evidence[f"grade_report_{finding}"] = grade(finding, evidence[f"evidence_report_{finding}"].to_numpy())
     table = pd.concat([table, evidence], axis=1)
     table.insert(0, "subject_id", [f"p{subject:05d}" for subject in subject_of])
@@ -109,9 +109,9 @@ def _person(seed: int, subject: int) -> dict[str, float | bool | str]:
     return person
 
 
-def patient_of(seed: int, subject: int, age: float, female: bool) -> anatomy.Patient:
+def patient_of(seed: int, subject: int, age: float, female: bool) -> ct.Patient:
     """The chest that a subject has in all of his studies."""
-    return anatomy.draw_patient(np.random.default_rng([seed, 3, subject]), age, female, (seed, 3, subject))
+    return ct.draw_patient(np.random.default_rng([seed, 3, subject]), age, female, (seed, 3, subject))
 
 
 def _splits(seed: int, subjects: int) -> np.ndarray:
@@ -196,38 +196,34 @@ def write_study(row: dict, out: Path, seed: int, *, dicom: bool = False, xray_bi
         else:
             files.write_png(paths["xray"], film, xray_bits)
     if row["present_eeg"]:
-        brain = signals.draw_brain(np.random.default_rng([seed, 6, row["subject"]]), row["age"])
-        signal = signals.recording(brain, row["evidence_eeg_epileptiform"], rngs["eeg"], row["scanner_b"])
+        brain = eeg.draw_brain(np.random.default_rng([seed, 6, row["subject"]]), row["age"])
+        signal = eeg.recording(brain, row["evidence_eeg_epileptiform"], rngs["eeg"], row["scanner_b"])
         files.write_edf(paths["eeg"], signal, row["subject_id"], row["female"])
     if row["present_report"]:
-        grades = {finding: row[f"grade_report_{finding}"] for finding in language.LADDER}
+        grades = {finding: row[f"grade_report_{finding}"] for finding in report.LADDER}
         paths["report"].parent.mkdir(parents=True, exist_ok=True)
-        text = language.report(grades, row["age"], row["female"], rngs["report"])
+        text = report.report(grades, row["age"], row["female"], rngs["report"])
         paths["report"].write_text(text, encoding="utf-8")
 
 
-def _shown(row: dict, modality: str) -> anatomy.Shown:
-    return anatomy.Shown(*(row[f"evidence_{modality}_{f}"] for f in ("nodule", "effusion", "cardiomegaly")))
+def _shown(row: dict, modality: str) -> ct.Shown:
+    return ct.Shown(*(row[f"evidence_{modality}_{f}"] for f in ("nodule", "effusion", "cardiomegaly")))
 
 
-def scan(patient: anatomy.Patient, shown: anatomy.Shown, scanner_b: bool, rng: np.random.Generator) -> anatomy.Field:
+def scan(patient: ct.Patient, shown: ct.Shown, scanner_b: bool, rng: np.random.Generator) -> ct.Field:
     """A CT scan on `CT_GRID`, (X, Y, Z) HU: the supine chest with the scanner's noise; scanner B is sharper and noisier."""
-    volume = anatomy.chest(patient, shown, CT_GRID, "supine")
+    volume = ct.chest(patient, shown, CT_GRID, "supine")
     noise = rng.standard_normal(volume.shape, dtype=np.float32)
-    body = volume > anatomy.AIR + 1
+    body = volume > ct.AIR + 1
     return volume + np.where(body, np.float32(24 if scanner_b else 14) * noise + (6 if scanner_b else 0), 0)
 
 
-def take_film(
-    patient: anatomy.Patient, shown: anatomy.Shown, scanner_b: bool, rng: np.random.Generator
-) -> anatomy.Field:
+def take_film(patient: ct.Patient, shown: ct.Shown, scanner_b: bool, rng: np.random.Generator) -> ct.Field:
     """A radiograph, (H, W) in [0, 1]: projection of the upright chest; scanner B has a softer curve and more blur."""
-    volume = anatomy.chest(patient, shown, FILM_GRID, "upright")
+    volume = ct.chest(patient, shown, FILM_GRID, "upright")
     low = 0.8 + float(rng.uniform(-0.05, 0.05))
-    exposure = radiograph.Exposure(
-        window=(low, low + 4.1), gamma=0.9 if scanner_b else 1.0, blur=1.2 if scanner_b else 0.8
-    )
-    return radiograph.radiograph(volume, FILM_GRID.spacing, FILM_PIXEL, exposure, rng)
+    exposure = xray.Exposure(window=(low, low + 4.1), gamma=0.9 if scanner_b else 1.0, blur=1.2 if scanner_b else 0.8)
+    return xray.radiograph(volume, FILM_GRID.spacing, FILM_PIXEL, exposure, rng)
 
 
 def file_names(study_id: str, dicom: bool = False) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.phantom.eeg import CHANNELS, SFREQ, Array
 from medssml.phantom.shapes import Field, Grid
-from medssml.phantom.signals import CHANNELS, SFREQ, Array
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset

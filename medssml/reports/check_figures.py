@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from medssml.data.pictures import Picture
+from medssml.checks.pictures import Picture
 from medssml.reports.figures import ACCENT, FAINT, WIDTH, canvas, style, svg
 
 _BINS = 24

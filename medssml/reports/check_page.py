@@ -14,14 +14,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from medssml.data.budget import Overrun, run_each
-from medssml.data.checks import Examined, budget_of
-from medssml.data.distributions import Difference, Property, drift, labels, properties, source_column
-from medssml.data.inspection import Job
-from medssml.data.limits import Limits
-from medssml.data.manifest import Manifest
-from medssml.data.pictures import picture
-from medssml.data.problems import ACTIONS, Accounting, Problem, grouped
+from medssml.checks.budget import Overrun, run_each
+from medssml.checks.cohort_check import Examined, budget_of
+from medssml.checks.distributions import Difference, Property, drift, labels, properties, source_column
+from medssml.checks.inspection import Job
+from medssml.checks.limits import Limits
+from medssml.checks.pictures import picture
+from medssml.manifest.manifest import Manifest
+from medssml.manifest.problems import ACTIONS, Accounting, Problem, grouped
 from medssml.reports import check_figures, figures, words
 from medssml.reports.blocks import Block, Facts, Fold, Gallery, Heading, Plot, Section, Table
 from medssml.reports.page import html, write_whole

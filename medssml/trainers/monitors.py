@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medssml.evaluation.metrics import auroc, macro_auroc, point
+from medssml.statistics.metrics import auroc, macro_auroc, point
 
 #: Fewer labelled studies than this in a class, and an AUROC says nothing.
 LEAST_PER_CLASS = 5

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from medssml.encoders.heads import Head
-from medssml.evaluation.bootstrap import Array
+from medssml.evaluation.encoded_studies import EncodedStudies, fuse_studies
 from medssml.evaluation.probes import Readout, linear_readout
 from medssml.evaluation.stacking import Part, stacked_readouts
-from medssml.evaluation.studies import EncodedStudies, fuse_studies
 from medssml.model import MultimodalModel
+from medssml.statistics.bootstrap import Array
 
 #: The part of a stack that sees the fused vector; no modality is called so.
 FUSED = "all together"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medssml.verbs import console
+from medssml.runs import console
 
 if TYPE_CHECKING:
-    from medssml.data.cache_folder import Item
+    from medssml.store.cache_folder import Item
 
 _DAY_S = 86_400.0
 
@@ -49,7 +49,7 @@ def cache(
     Raises:
         CacheError: no such folder, or clear without yes.
     """
-    from medssml.data import cache_folder
+    from medssml.store import cache_folder
 
     if not cache.is_dir():
         raise CacheError(f"{cache}: no such cache; fix: name the folder with --cache, or fill it with medssml prepare")
@@ -67,7 +67,7 @@ def cache(
 
 
 def _list(found: Sequence[Item]) -> dict[str, Any]:
-    from medssml.data.cache_folder import groups
+    from medssml.store.cache_folder import groups
 
     listed = groups(found)
     now = time.time()
@@ -90,7 +90,7 @@ def _list(found: Sequence[Item]) -> dict[str, Any]:
 
 
 def _verify(found: Sequence[Item], folder: Path) -> dict[str, Any]:
-    from medssml.data.cache_folder import damaged, leftovers
+    from medssml.store.cache_folder import damaged, leftovers
 
     bad = [(item.path, reason) for item, reason in damaged(found, _progress(len(found)))]
     for path, reason in bad:
@@ -111,13 +111,13 @@ def _verify(found: Sequence[Item], folder: Path) -> dict[str, Any]:
 
 
 def _damaged(found: Sequence[Item]) -> list[Item]:
-    from medssml.data.cache_folder import damaged
+    from medssml.store.cache_folder import damaged
 
     return [item for item, _ in damaged(found, _progress(len(found)))]
 
 
 def _clear(found: Sequence[Item], folder: Path, yes: bool) -> dict[str, Any]:
-    from medssml.data.cache_folder import leftovers, remove
+    from medssml.store.cache_folder import leftovers, remove
 
     what = f"{len(found):,} entries, {size(_bytes(found))}"
     if not yes:
@@ -128,7 +128,7 @@ def _clear(found: Sequence[Item], folder: Path, yes: bool) -> dict[str, Any]:
 
 
 def _progress(total: int) -> Any:
-    from medssml.verbs.progress import Progress
+    from medssml.runs.progress import Progress
 
     told = Progress("entries")
     return lambda done: told(done, total)

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medssml.verbs import console
+from medssml.runs import console
 
 if TYPE_CHECKING:
-    from medssml.data.checks import Accounting, Examined, Limits, Problem
-    from medssml.data.manifest import Manifest
+    from medssml.checks.cohort_check import Examined
+    from medssml.checks.limits import Limits
+    from medssml.manifest.manifest import Manifest
+    from medssml.manifest.problems import Accounting, Problem
 
 _KINDS_SHOWN = 4
 _DIFFERENCES_SHOWN = 8
@@ -54,10 +56,12 @@ def check(
     Raises:
         ValueError: a modality that the table does not have.
     """
-    from medssml.data.checks import account, examine, read_studies, write_problems
-    from medssml.data.distributions import source_column
-    from medssml.data.limits import read_limits
-    from medssml.data.redaction import redacted
+    from medssml.checks.cohort_check import examine
+    from medssml.checks.distributions import source_column
+    from medssml.checks.limits import read_limits
+    from medssml.manifest.problems import account, write_problems
+    from medssml.manifest.redaction import redacted
+    from medssml.manifest.tolerant_read import read_studies
     from medssml.privacy import pseudonyms
 
     allowed = read_limits(limits, overrides)
@@ -91,7 +95,7 @@ def check(
 
 def _refuse_unknown(studies: Manifest, table: Path, wanted: Sequence[str] | None) -> None:
     """Nothing of a modality that is not there would pass for nothing wrong."""
-    from medssml.data.columns import inline_columns, modality_columns
+    from medssml.manifest.columns import inline_columns, modality_columns
 
     known = modality_columns(studies.table, None)
     for modality in wanted or ():
@@ -151,7 +155,7 @@ def _show_coverage(manifest: Manifest) -> None:
 
 def _show_problems(found: Sequence[Problem]) -> None:
     """A few lines per kind of problem, the grave ones first, each with its first case."""
-    from medssml.data.problems import grouped
+    from medssml.manifest.problems import grouped
 
     console.say("")
     shown: dict[tuple[str, str, str], int] = {}
@@ -174,7 +178,7 @@ def _show_problems(found: Sequence[Problem]) -> None:
 
 def _show_drift(manifest: Manifest, examined: Examined, column: str | None, limits: Limits) -> None:
     """Properties by which a source, or a split, can be told from the others."""
-    from medssml.data.distributions import drift, labels, properties
+    from medssml.checks.distributions import drift, labels, properties
 
     found = properties(examined.files) + labels(manifest)
     for name in filter(None, (column, "split")):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medssml.verbs import console
+from medssml.runs import console
 
 STATE = "demo.json"
 #: Simulated studies have no patients: the demo needs no key, and its results go by the ids of its cohort.
@@ -230,7 +230,7 @@ class Story:
 
     def _remove(self) -> None:
         """Removes what a demo wrote into its own folder, and nothing else."""
-        from medssml.verbs.run_folder import RunFolder
+        from medssml.runs.run_folder import RunFolder
 
         RunFolder(self.folder).clear()
         for name in OWN:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from medssml.verbs import console
+from medssml.runs import console
 
 #: Transfer syntaxes of DICOM pixel data that hospitals use.
 CODECS = {

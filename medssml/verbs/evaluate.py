@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medssml.data.manifest import Manifest
-    from medssml.evaluation.cohort import Cohort
+    from medssml.evaluation.encoded_studies import EncodedStudies
+    from medssml.evaluation.prepared_studies import Cohort
     from medssml.evaluation.probing import Splits
-    from medssml.evaluation.studies import EncodedStudies
+    from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
 
 
@@ -67,11 +67,11 @@ def evaluate(
     Raises:
         medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such task.
     """
-    from medssml.evaluation.cohort import open_cohort
+    from medssml.evaluation.prepared_studies import open_cohort
     from medssml.evaluation.results import write_csv, write_json
     from medssml.predictor import load
-    from medssml.verbs import console
-    from medssml.verbs.inference import chosen_device, conclude, open_studies
+    from medssml.runs import console
+    from medssml.runs.inference import chosen_device, conclude, open_studies
 
     where = chosen_device(device)
     predictor = load(checkpoint, plugins, where)
@@ -140,9 +140,9 @@ def _tasks(
     device: str,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The entry `tasks` of metrics.json, and predictions.csv."""
+    from medssml.evaluation.bayes import find_truth, read_truth
     from medssml.evaluation.probing import FusedEmbeddings, Target
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
-    from medssml.evaluation.truth import find_truth, read_truth
 
     found = find_truth(manifest) if truth is None and manifest is not None else truth
     known = None if found is None else read_truth(found)
@@ -170,7 +170,7 @@ def _retrieval(
     checkpoint: str, studies: EncodedStudies, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from medssml.evaluation.retrieval import examples, retrieve_all, spaces_of
-    from medssml.verbs.inference import contrast_heads
+    from medssml.runs.inference import contrast_heads
 
     heads = contrast_heads(checkpoint)
     spaces = spaces_of(studies, heads)
@@ -180,7 +180,7 @@ def _retrieval(
 
 
 def _protocol(cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint: str, splits: Splits) -> dict[str, Any]:
-    from medssml.verbs.inference import weights_hash
+    from medssml.runs.inference import weights_hash
 
     table = cohort.manifest
     return {
@@ -205,7 +205,7 @@ def _map(model: MultimodalModel, studies: EncodedStudies, cohort: Cohort, seed: 
     import pandas as pd
 
     from medssml.evaluation.embedding_map import MOST, embedding_map
-    from medssml.evaluation.studies import bits, subset_name
+    from medssml.evaluation.encoded_studies import bits, subset_name
     from medssml.evaluation.subsets import embed_subset
 
     rows = np.sort(np.random.default_rng(seed).permutation(len(studies))[:MOST])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medssml.data.datamodule import StudyDataModule
-    from medssml.data.manifest import Manifest
+    from medssml.manifest.manifest import Manifest
     from medssml.trainers.finetune import FineTuner
 
 
@@ -74,14 +74,14 @@ def finetune(
         the run folder; an exit code where the run was stopped (75, 130) or lost too many studies (4).
 
     Raises:
-        medssml.config.ConfigError: a wrong key or value. medssml.data.table.ManifestError: a wrong table.
+        medssml.config.ConfigError: a wrong key or value. medssml.manifest.table_text.ManifestError: a wrong table.
         RunFolderError: the folder holds another run. KeyError: no such task.
     """
     from medssml.privacy import pseudonyms
-    from medssml.verbs import console
+    from medssml.runs import console
+    from medssml.runs.run_folder import RunFolder
+    from medssml.runs.source import source
     from medssml.verbs.pretrain import trainer_overrides
-    from medssml.verbs.run_folder import RunFolder
-    from medssml.verbs.source import source
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     told += [] if freeze is None else [f"freeze={freeze}"]
@@ -109,7 +109,7 @@ def _resolved(
     checkpoint: str, config: Path | None, architecture: Path | None, overrides: Sequence[str], plugins: Sequence[str]
 ) -> dict[str, Any]:
     from medssml.config import ConfigError, load_config
-    from medssml.verbs.training_config import Architecture, FinetuneConfig
+    from medssml.runs.training_config import Architecture, FinetuneConfig
 
     if checkpoint != "none":
         if architecture is not None:
@@ -179,7 +179,7 @@ def labelled_studies(table: Manifest, tasks: Sequence[str], share: float, *, see
 
 
 def _subject_order(train: Manifest, tasks: Sequence[str], seed: int) -> list[str]:
-    from medssml.data.splits import hash64
+    from medssml.manifest.splits import hash64
 
     labels: dict[str, str] = {}
     for position, subject in enumerate(train.subject_ids):
@@ -227,8 +227,8 @@ def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> FineTune
     import torch
 
     from medssml.model import Task
+    from medssml.runs.training import settings_of
     from medssml.trainers.finetune import FineTuner
-    from medssml.verbs.training import settings_of
 
     torch.manual_seed(int(config["seed"]))
     for task in config["tasks"]:
@@ -256,7 +256,7 @@ def _run(
     plugins: Sequence[str],
     track: bool,
 ) -> int | Path:
-    from medssml.verbs import training
+    from medssml.runs import training
 
     model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, config, prepared, config["tasks"])
@@ -271,9 +271,9 @@ def _run(
 
 def _probe_first(learner: FineTuner, data: StudyDataModule, config: Mapping[str, Any]) -> None:
     """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
-    from medssml.evaluation.studies import encode_studies
+    from medssml.evaluation.encoded_studies import encode_studies
+    from medssml.runs import console
     from medssml.trainers.probe_first import fit_heads
-    from medssml.verbs import console
 
     studies = encode_studies(learner.model, data.loader("train"))
     for task, said in fit_heads(learner.model, config["tasks"], studies, int(config["seed"])).items():
@@ -304,7 +304,7 @@ def which_weights(trainer: Mapping[str, Any]) -> str:
 def _rehearse(
     config: Mapping[str, Any], table: Manifest, prepared: Any, checkpoint: str, plugins: Sequence[str]
 ) -> dict[str, Any]:
-    from medssml.verbs import training
+    from medssml.runs import training
 
     model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, config, prepared, config["tasks"])

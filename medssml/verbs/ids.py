@@ -28,9 +28,9 @@ def ids(manifest: Path, *, out: Path, results: Path | None = None) -> Path:
     """
     import pandas as pd
 
-    from medssml.data.table import read_table
+    from medssml.manifest.table_text import read_table
     from medssml.privacy import KEY_VARIABLE, pseudonyms
-    from medssml.verbs import console
+    from medssml.runs import console
 
     codes, manifest = pseudonyms(), Path(manifest)
     known = read_table(manifest, manifest.read_bytes())[["study_id", "subject_id"]].map(str.strip)

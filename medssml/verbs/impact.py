@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medssml.counterfactual.impact import Impact
-    from medssml.data.manifest import Manifest
     from medssml.data.shard_dataset import Shards
-    from medssml.evaluation.bootstrap import Array
-    from medssml.evaluation.cohort import Cohort
+    from medssml.evaluation.prepared_studies import Cohort
+    from medssml.manifest.manifest import Manifest
     from medssml.predictor import Predictor
+    from medssml.statistics.bootstrap import Array
 
 #: Training studies whose mean prediction is the answer to nothing, at most.
 MOST_REFERENCE = 500
@@ -93,8 +93,8 @@ def impact(
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
     from medssml.predictor import load
-    from medssml.verbs import console
-    from medssml.verbs.inference import chosen_device, conclude, open_studies
+    from medssml.runs import console
+    from medssml.runs.inference import chosen_device, conclude, open_studies
 
     where = chosen_device(device)
     how = Intervention(baseline, empty, donors, seed)
@@ -175,7 +175,7 @@ def _cohort(
 
     import pandas as pd
 
-    from medssml.evaluation.cohort import open_cohort
+    from medssml.evaluation.prepared_studies import open_cohort
 
     tables = [chosen.table] if reference is None else [chosen.table, reference.table]
     both = replace(chosen, table=pd.concat(tables))
@@ -214,12 +214,12 @@ def _write(
     runs: Sequence[str],
     out: Path,
 ) -> None:
-    from medssml.counterfactual.truth import compare_with_truth
+    from medssml.counterfactual.true_impact import compare_with_truth
+    from medssml.evaluation.bayes import find_truth, read_truth
     from medssml.evaluation.results import write_csv, write_json
-    from medssml.evaluation.truth import find_truth, read_truth
     from medssml.reports.page import write_report
-    from medssml.verbs import console
-    from medssml.verbs.inference import weights_hash
+    from medssml.runs import console
+    from medssml.runs.inference import weights_hash
 
     result: dict[str, Any] = dict(found.result)
     result["protocol"] = {
@@ -250,7 +250,7 @@ def _text(interval: dict[str, Any]) -> str:
 
 def _self_test() -> int:
     from medssml.counterfactual.oracles import self_test
-    from medssml.verbs import console
+    from medssml.runs import console
 
     checks = self_test()
     rows = [(c.oracle, c.quantity, c.expected, c.found, "agrees" if c.agrees else "DIFFERS") for c in checks]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from medssml.verbs import console
+from medssml.runs import console
 
 if TYPE_CHECKING:
-    from medssml.importers.cohort import Imported
+    from medssml.importers.write_manifest import Imported
 
 
 def import_(
@@ -56,8 +56,8 @@ def import_(
         medssml.importers.LayoutError: the folder is not of this layout. KeyError: no such layout.
     """
     from medssml.importers import layout_named
-    from medssml.importers.cohort import import_layout
     from medssml.importers.study import Options, slug
+    from medssml.importers.write_manifest import import_layout
 
     if not lab_days > 0:
         raise ValueError(f"--lab-days is {lab_days:g}; fix: more than 0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from medssml.verbs import console
+from medssml.runs import console
 
 
 def phantom(

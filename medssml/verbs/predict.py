@@ -50,12 +50,12 @@ def predict(
     """
     import pandas as pd
 
-    from medssml.evaluation.cohort import open_cohort
+    from medssml.evaluation.encoded_studies import subset_mask
+    from medssml.evaluation.prepared_studies import open_cohort
     from medssml.evaluation.results import write_csv
-    from medssml.evaluation.studies import subset_mask
     from medssml.evaluation.subsets import answers_table
     from medssml.predictor import load
-    from medssml.verbs.inference import chosen_device, conclude, open_studies
+    from medssml.runs.inference import chosen_device, conclude, open_studies
 
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)

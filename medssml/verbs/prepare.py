@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from medssml.verbs import console
-from medssml.verbs.progress import Progress
+from medssml.runs import console
+from medssml.runs.progress import Progress
 
 if TYPE_CHECKING:
-    from medssml.data.checks import Problem
     from medssml.data.dataset import StudyDataset
-    from medssml.data.manifest import Manifest
+    from medssml.manifest.manifest import Manifest
+    from medssml.manifest.problems import Problem
 
 
 class Stopped(Exception):
@@ -73,14 +73,14 @@ def prepare(
 
     Raises:
         ValueError: neither or both of config and checkpoint. medssml.config.ConfigError: a wrong key or value.
-        medssml.data.table.ManifestError: a wrong table. medssml.data.engines.MissingExtra: no Ray, or no
-            package for the URL. medssml.data.shards.ShardError: a URL that cannot be used. Stopped: by SIGTERM.
+        medssml.manifest.table_text.ManifestError: a wrong table. medssml.store.engines.MissingExtra: no Ray, or no
+            package for the URL. medssml.store.shards.ShardError: a URL that cannot be used. Stopped: by SIGTERM.
     """
-    from medssml.data.cache import Cache
-    from medssml.data.checks import write_problems
     from medssml.data.dataset import StudyDataset
-    from medssml.data.manifest import Manifest
     from medssml.data.prepare import prepare_all
+    from medssml.manifest.manifest import Manifest
+    from medssml.manifest.problems import write_problems
+    from medssml.store.cache import Cache
 
     if workers < 0:
         raise ValueError(f"--workers is {workers}; fix: 0 or more")
@@ -118,9 +118,9 @@ def _write_shards(
     from medssml.data.dataset import StudyDataset
     from medssml.data.prepare import usable
     from medssml.data.shard_writer import write_shards
-    from medssml.data.shards import Storage
     from medssml.privacy import pseudonyms
     from medssml.readers.errors import human
+    from medssml.store.shards import Storage
 
     storage = Storage(shards)
     table = dataset.manifest.filter(usable(dataset, found)[0])
@@ -147,8 +147,8 @@ def _transforms(
         return load_transforms(checkpoint, plugins)
 
     from medssml.config import build, load_config
+    from medssml.runs.training_config import PretrainConfig
     from medssml.transforms import Transform
-    from medssml.verbs.training_config import PretrainConfig
 
     nodes = load_config(config, PretrainConfig, overrides, plugins)["transforms"]
     return {name: build(node, Transform, plugins=plugins, at=f"transforms.{name}") for name, node in nodes.items()}
@@ -185,7 +185,8 @@ def _conclude(result: Mapping[str, Any], found: Sequence[Problem], written: Path
 
 def _too_many(table: Manifest, found: Sequence[Problem]) -> bool:
     """Whether more studies are left out than training would accept without a word."""
-    from medssml.data.checks import Limits, account
+    from medssml.checks.limits import Limits
+    from medssml.manifest.problems import account
 
     accounting = account(len(table), found)
     if not Limits().too_many(accounting):

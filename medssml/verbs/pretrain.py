@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medssml.data.manifest import Manifest
+    from medssml.manifest.manifest import Manifest
     from medssml.trainers.pretrain import Pretrainer
 
 
@@ -60,15 +60,15 @@ def pretrain(
         the run folder; an exit code where the run was stopped (75, 130) or lost too many studies (4).
 
     Raises:
-        medssml.config.ConfigError: a wrong key or value. medssml.data.table.ManifestError: a wrong table.
+        medssml.config.ConfigError: a wrong key or value. medssml.manifest.table_text.ManifestError: a wrong table.
         RunFolderError: the folder holds another run.
     """
     from medssml.config import load_config
     from medssml.privacy import pseudonyms
-    from medssml.verbs import console
-    from medssml.verbs.run_folder import RunFolder
-    from medssml.verbs.source import source
-    from medssml.verbs.training_config import PretrainConfig
+    from medssml.runs import console
+    from medssml.runs.run_folder import RunFolder
+    from medssml.runs.source import source
+    from medssml.runs.training_config import PretrainConfig
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     resolved = load_config(config, PretrainConfig, [*overrides, *told], plugins)
@@ -91,7 +91,7 @@ def pretrain(
 def _run(
     config: Mapping[str, Any], table: Manifest, folder: Any, prepared: Any, plugins: Sequence[str], track: bool
 ) -> int | Path:
-    from medssml.verbs import training
+    from medssml.runs import training
 
     node, transforms = parts(config, table, plugins)
     data = training.studies(table, transforms, config, prepared)
@@ -103,7 +103,7 @@ def _run(
 
 
 def _rehearse(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
-    from medssml.verbs import training
+    from medssml.runs import training
 
     node, transforms = parts(config, table, plugins)
     data = training.studies(table, transforms, config, prepared)
@@ -113,9 +113,9 @@ def _rehearse(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins
 def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config for the modalities that training studies have, and its transforms built; says what was left out."""
     from medssml.config import build
+    from medssml.runs import console
+    from medssml.runs.training_config import without_modalities
     from medssml.transforms import Transform
-    from medssml.verbs import console
-    from medssml.verbs.training_config import without_modalities
 
     train = table.split("train")
     having = {name for column, name in enumerate(train.modalities) if train.present[:, column].any()}
@@ -143,8 +143,8 @@ def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> A
 def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> Pretrainer:
     from medssml.config import build
     from medssml.objectives.base import Objective
+    from medssml.runs.training import settings_of
     from medssml.trainers.pretrain import Pretrainer
-    from medssml.verbs.training import settings_of
 
     model = built_model(node, int(config["seed"]), plugins)
     objectives = [

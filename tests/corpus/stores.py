@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medssml.data.cache import write_entry
+from medssml.store.cache import write_entry
 from tests.corpus.case import Case, cut, flip, patch, put
 
 Maker = Callable[[Path], Path]

@@ -77,7 +77,7 @@ def judged(case: Case, path: Path, use: Any, refusal: type[Exception]) -> Any:
 
 @pytest.mark.parametrize("case", TABLES, ids=identifier)
 def test_a_manifest_has_its_verdict(case: Case, tmp_path: Path) -> None:
-    from medssml.data.manifest import Manifest, ManifestError
+    from medssml.manifest.manifest import Manifest, ManifestError
 
     manifest = judged(case, case.make(tmp_path), Manifest.read, ManifestError)
     assert (manifest is None) == (case.verdict == "refused")
@@ -90,8 +90,8 @@ def built(path: Path) -> Any:
     from medssml.config import build, load_config
     from medssml.model import MultimodalModel
     from medssml.objectives.base import Objective
+    from medssml.runs.training_config import PretrainConfig
     from medssml.transforms import Transform
-    from medssml.verbs.training_config import PretrainConfig
 
     resolved = load_config(path, PretrainConfig)
     model = build(resolved["model"], MultimodalModel, at="model")
@@ -122,7 +122,7 @@ def test_a_config_has_its_verdict(case: Case, tmp_path: Path, monkeypatch: pytes
 def opened(case: Case, path: Path) -> Any:
     """The arrays of a cache entry, the weights of a model folder, or the state of a training."""
     if case.family == "cache":
-        from medssml.data.cache import Cache, read_entry
+        from medssml.store.cache import Cache, read_entry
 
         Cache(path.parents[1]).get(path.parent.name + path.stem, lambda: stores.ARRAYS)
         return read_entry(path).arrays

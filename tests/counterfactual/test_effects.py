@@ -10,7 +10,7 @@ from medssml.counterfactual.effects import Effects, Intervention, study_effects
 from medssml.counterfactual.interventions import draw_background, draw_donors
 from medssml.counterfactual.oracles import TASK, formula_model, number_batch
 from medssml.counterfactual.values import Value
-from medssml.evaluation.studies import EncodedStudies, encode_studies
+from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
 
 MODALITIES = ("ct", "xray", "eeg")
 

@@ -16,9 +16,9 @@ from medssml.counterfactual.effects import Intervention
 from medssml.counterfactual.impact import Impact, measure_impact
 from medssml.counterfactual.oracles import GATES, TASK, check_gate, formula_model, noise_coverage, number_batch
 from medssml.counterfactual.summary import Resampling, holm, mean_interval
-from medssml.counterfactual.truth import compare_with_truth
+from medssml.counterfactual.true_impact import compare_with_truth
+from medssml.evaluation.encoded_studies import encode_studies, subset_name, subsets
 from medssml.evaluation.results import plain
-from medssml.evaluation.studies import encode_studies, subset_name, subsets
 
 MODALITIES = ("ct", "xray", "eeg")
 WEIGHTS = torch.tensor([1.5, 0.8, 0.0])

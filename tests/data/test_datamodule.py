@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from medssml.data.manifest import Manifest
+from medssml.manifest.manifest import Manifest
 
 
 def build(plain: Manifest, transforms: dict, tmp_path: Path, **options: Any) -> Any:

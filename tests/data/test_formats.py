@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from medssml.data.cache import Cache
 from medssml.data.collate import collate
 from medssml.data.dataset import StudyDataset
-from medssml.data.manifest import Manifest
 from medssml.data.prepare import fit_training, prepare_all
+from medssml.manifest.manifest import Manifest
+from medssml.store.cache import Cache
 from medssml.transforms import CTTransform, EEGTransform, ReportTransform, XrayTransform
 
 

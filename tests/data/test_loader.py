@@ -14,12 +14,12 @@ import torch
 
 from medssml.batch import Batch
 from medssml.data import loader as module
-from medssml.data.cache import Cache
 from medssml.data.collate import collate
 from medssml.data.dataset import StudyDataset, StudyError
+from medssml.data.epoch_order import balanced, quotas, shuffled
 from medssml.data.loader import EvalLoader, LoaderStalled, TrainLoader
-from medssml.data.manifest import Manifest
-from medssml.data.order import balanced, quotas, shuffled
+from medssml.manifest.manifest import Manifest
+from medssml.store.cache import Cache
 
 
 def dataset(plain: Manifest, transforms: dict, tmp_path: Path, seed: int = 0) -> StudyDataset:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medssml.data.cache import Cache, read_entry
 from medssml.data.dataset import StudyDataset
-from medssml.data.engines import MissingExtra, on_ray
-from medssml.data.manifest import Manifest
 from medssml.data.prepare import fit_training, prepare_all, to_prepare
+from medssml.manifest.manifest import Manifest
+from medssml.store.cache import Cache, read_entry
+from medssml.store.engines import MissingExtra, on_ray
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_progress_ends_at_the_number_of_files(dataset: StudyDataset) -> None:
 
 
 def _pass(folder: Path, manifest: Path) -> None:
-    from tests.data.conftest import Bytes
+    from tests.plain_cohort import Bytes
 
     dataset = StudyDataset(Manifest.read(manifest), {"xray": Bytes(), "report": Bytes()}, Cache(folder))
     if prepare_all(dataset, workers=0):

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from medssml.batch import Batch
 from medssml.counterfactual.oracles import formula_model, number_batch
 from medssml.evaluation.embedding_map import embedding_map
+from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.probes import knn_probe, linear_probe, unit
 from medssml.evaluation.probing import (
     FusedEmbeddings,
@@ -21,7 +22,6 @@ from medssml.evaluation.probing import (
     validation_threshold,
 )
 from medssml.evaluation.retrieval import Space, examples, ranks, retrieve, retrieve_all, spaces_of, weighted_median
-from medssml.evaluation.studies import encode_studies
 
 
 def data(n: int, width: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from medssml.batch import Batch, Encoded
 from medssml.counterfactual.oracles import TASK, Number, formula_model, number_batch
-from medssml.evaluation.studies import encode_studies, needs_tokens, subset_mask, subset_name, subsets
+from medssml.evaluation.bayes import bayes_by_subset, find_truth, read_truth
+from medssml.evaluation.encoded_studies import encode_studies, needs_tokens, subset_mask, subset_name, subsets
 from medssml.evaluation.subsets import answers_table, embed_subset, predict_subsets, subset_metrics
-from medssml.evaluation.truth import bayes_by_subset, find_truth, read_truth
 from medssml.fusion import ConcatFusion, MaskedAttention
 from medssml.model import MultimodalModel, Task
 

@@ -12,10 +12,10 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from medssml.data.manifest import Manifest
 from medssml.importers import layout_named
-from medssml.importers.cohort import Imported, import_layout
 from medssml.importers.study import Options
+from medssml.importers.write_manifest import Imported, import_layout
+from medssml.manifest.manifest import Manifest
 
 
 class Made(NamedTuple):

@@ -184,8 +184,8 @@ def test_impossible_designs_are_refused_with_the_way_out(fault: dict, says: str)
 
 
 def test_the_verbs_cohort_passes_every_check(cohort: Path) -> None:
-    from medssml.data.checks import check_manifest
-    from medssml.data.manifest import Manifest
+    from medssml.checks.cohort_check import check_manifest
+    from medssml.manifest.manifest import Manifest
 
     studies = Manifest.read(cohort)
     assert studies.modalities == MODALITIES and set(studies.tasks) == set(TASKS)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from medssml.phantom import anatomy, language, radiograph, signals
+from medssml.phantom import ct, eeg, report, xray
 from medssml.phantom.cohort import CT_GRID, patient_of
 from medssml.phantom.shapes import Grid, cover, ellipsoid, splat
 from tests.phantom import measure
 from tests.phantom.studies import DESIGN, Rendered
 
 
-def centre_of(row: dict) -> anatomy.Point:
-    return anatomy.nodule_centre(patient_of(DESIGN.seed, row["subject"], row["age"], row["female"]))
+def centre_of(row: dict) -> ct.Point:
+    return ct.nodule_centre(patient_of(DESIGN.seed, row["subject"], row["age"], row["female"]))
 
 
 MEASUREMENTS: dict[tuple[str, str], tuple[float, Callable[[Path, dict], float]]] = {
@@ -44,32 +44,32 @@ def test_a_ruler_finds_the_evidence(rendered: Rendered, modality: str, finding: 
 def test_a_report_states_exactly_its_grades_and_never_the_eeg(rendered: Rendered) -> None:
     for row in rendered.table.to_dict("records"):
         text = (rendered.folder / f"report/{row['study_id']}.txt").read_text("utf-8")
-        assert language.read_grades(text) == {f: row[f"grade_report_{f}"] for f in language.LADDER}
+        assert report.read_grades(text) == {f: row[f"grade_report_{f}"] for f in report.LADDER}
         assert "INDICATION:" in text and "IMPRESSION:" in text
         assert not any(word in text.lower() for word in ("eeg", "seiz", "epilep", "spike"))
-    for finding in language.LADDER:
+    for finding in report.LADDER:
         shown, evidence = rendered.table[f"grade_report_{finding}"], rendered.table[f"evidence_report_{finding}"]
         assert spearmanr(shown, evidence)[0] > 0.95
 
 
 def test_wordings_belong_to_one_grade_each() -> None:
-    wordings = [text for ladder in language.LADDER.values() for grade in ladder for text in grade]
+    wordings = [text for ladder in report.LADDER.values() for grade in ladder for text in grade]
     assert len(wordings) == len(set(wordings))
-    assert all(len(ladder) == 7 for ladder in language.LADDER.values())
+    assert all(len(ladder) == 7 for ladder in report.LADDER.values())
     inside = [(a, b) for a in wordings for b in wordings if a != b and f" {a}" in f" {b}"]
     assert not inside, "read_grades would find a wording within another"
 
 
 def test_the_impression_repeats_grades_and_adds_none() -> None:
-    text = language.report({"effusion": 6, "cardiomegaly": 1, "nodule": 3}, 70, True, np.random.default_rng(0))
+    text = report.report({"effusion": 6, "cardiomegaly": 1, "nodule": 3}, 70, True, np.random.default_rng(0))
     impression = text.partition("IMPRESSION:")[2]
-    assert any(wording in impression for wording in language.LADDER["effusion"][6])
-    assert not any(wording in impression for wording in language.LADDER["cardiomegaly"][1])
+    assert any(wording in impression for wording in report.LADDER["effusion"][6])
+    assert not any(wording in impression for wording in report.LADDER["cardiomegaly"][1])
 
 
 @pytest.mark.parametrize(
     "size",
-    [anatomy.nodule_radius, anatomy.fluid_level, anatomy.heart_scale, signals.burst_size, signals.burst_length],
+    [ct.nodule_radius, ct.fluid_level, ct.heart_scale, eeg.burst_size, eeg.burst_length],
 )
 def test_sizes_grow_with_the_evidence(size: Callable[[float], float]) -> None:
     assert (np.diff([size(e) for e in np.linspace(-4, 4, 200)]) > 0).all()
@@ -102,45 +102,43 @@ def test_line_integrals_are_exact_and_turn_the_volume_to_the_viewer() -> None:
     hu = np.full((6, 5, 4), -1000.0, np.float32)
     hu[5, :, 3] = 0  # water all the way at the patient's right, head side
     hu[0, 1:3, 0] = 0  # two voxels at the patient's left, feet side
-    path = radiograph.line_integrals(hu, depth=4.0)
+    path = xray.line_integrals(hu, depth=4.0)
     assert path.shape == (4, 6)
-    assert path[0, 0] == pytest.approx(5 * 4 * radiograph.MU_WATER, rel=1e-5)
-    assert path[3, 5] == pytest.approx(2 * 4 * radiograph.MU_WATER, rel=1e-5)
+    assert path[0, 0] == pytest.approx(5 * 4 * xray.MU_WATER, rel=1e-5)
+    assert path[3, 5] == pytest.approx(2 * 4 * xray.MU_WATER, rel=1e-5)
     assert np.count_nonzero(path) == 2
 
 
 def test_film_obeys_beer_lambert() -> None:
     """Twice the water, twice the density on the film, within quantum noise."""
-    exposure = radiograph.Exposure(photons=1e8, blur=0.01, window=(0.0, 4.0))
+    exposure = xray.Exposure(photons=1e8, blur=0.01, window=(0.0, 4.0))
     films = []
     for depth in (50.0, 100.0):
         water = np.zeros((8, 10, 8), np.float32)
-        films.append(
-            radiograph.radiograph(water, (2.0, depth / 10, 2.0), 2.0, exposure, np.random.default_rng(0)).mean()
-        )
-    assert films[0] * 4 == pytest.approx(50 * radiograph.MU_WATER, rel=1e-3)
+        films.append(xray.radiograph(water, (2.0, depth / 10, 2.0), 2.0, exposure, np.random.default_rng(0)).mean())
+    assert films[0] * 4 == pytest.approx(50 * xray.MU_WATER, rel=1e-3)
     assert films[1] == pytest.approx(2 * films[0], rel=1e-3)
 
 
 def test_spikes_are_generalised_negative_and_three_per_second() -> None:
-    time = np.arange(int(signals.SFREQ * signals.DURATION)) / signals.SFREQ
-    bursts = signals.spike_and_wave(np.random.default_rng(0), 2.0, time)
+    time = np.arange(int(eeg.SFREQ * eeg.DURATION)) / eeg.SFREQ
+    bursts = eeg.spike_and_wave(np.random.default_rng(0), 2.0, time)
     assert bursts.min() < -120 and bursts.max() < 0.5 * -bursts.min()
-    fz, o1 = (bursts[signals.CHANNELS.index(name)] for name in ("Fz", "O1"))
+    fz, o1 = (bursts[eeg.CHANNELS.index(name)] for name in ("Fz", "O1"))
     assert -fz.min() > -2 * o1.min() > 0
-    lags = np.arange(int(0.2 * signals.SFREQ), int(0.6 * signals.SFREQ))
+    lags = np.arange(int(0.2 * eeg.SFREQ), int(0.6 * eeg.SFREQ))
     likeness = [float(fz[lag:] @ fz[:-lag]) for lag in lags]
-    assert 2.7 < signals.SFREQ / lags[int(np.argmax(likeness))] < 3.5
+    assert 2.7 < eeg.SFREQ / lags[int(np.argmax(likeness))] < 3.5
 
 
 def test_background_falls_as_one_over_f_and_alpha_is_posterior() -> None:
-    brain = signals.Brain(alpha=10.0, alpha_size=30, background=10, slope=1.3, blinks=0)
-    signal = np.concatenate([signals.recording(brain, -3.0, np.random.default_rng(i)) for i in range(6)], axis=1)
+    brain = eeg.Brain(alpha=10.0, alpha_size=30, background=10, slope=1.3, blinks=0)
+    signal = np.concatenate([eeg.recording(brain, -3.0, np.random.default_rng(i)) for i in range(6)], axis=1)
     power = np.abs(np.fft.rfft(signal.reshape(19, 6, -1))) ** 2
-    frequency = np.fft.rfftfreq(signal.shape[1] // 6, 1 / signals.SFREQ)
+    frequency = np.fft.rfftfreq(signal.shape[1] // 6, 1 / eeg.SFREQ)
     band = {name: power[:, :, (frequency >= low) & (frequency < high)].mean((1, 2)) for name, low, high in
             (("delta", 1, 3), ("theta", 5, 7), ("alpha", 9, 11), ("beta", 16, 24))}  # fmt: skip
-    o1, cz = signals.CHANNELS.index("O1"), signals.CHANNELS.index("Cz")
+    o1, cz = eeg.CHANNELS.index("O1"), eeg.CHANNELS.index("Cz")
     assert band["delta"][cz] > band["theta"][cz] > band["beta"][cz]
     assert band["alpha"][o1] > 5 * band["theta"][o1] and band["alpha"][o1] > 5 * band["alpha"][cz]
 

@@ -58,8 +58,8 @@ def manifests(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is trained, encoded or fitted meanwhile."""
     from medssml.evaluation.classical import ClassicalBaseline
-    from medssml.evaluation.cohort import Cohort
-    from medssml.verbs import training
+    from medssml.evaluation.prepared_studies import Cohort
+    from medssml.runs import training
 
     log: list[str] = []
     with monkeypatch.context() as patch:

@@ -63,7 +63,7 @@ def test_every_task_has_its_methods_the_gain_and_the_gap_to_bayes(done: Path) ->
 
 
 def test_run_again_it_trains_nothing(done: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from medssml.verbs import training
+    from medssml.runs import training
 
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("trained again")

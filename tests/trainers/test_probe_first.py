@@ -9,8 +9,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.stacking import Part, stacked_readouts
-from medssml.evaluation.studies import encode_studies
 from medssml.model import Task
 from medssml.trainers.probe_first import FUSED, fit_heads
 

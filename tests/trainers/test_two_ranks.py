@@ -14,7 +14,7 @@ import torch.distributed as dist
 from medssml.model import Task
 from medssml.trainers.finetune import FineTuner
 from medssml.trainers.history import read
-from medssml.trainers.run import fit
+from medssml.trainers.loop import fit
 from medssml.trainers.settings import Optim, TrainerSettings
 
 from .toy import ToyLoader, toy_model

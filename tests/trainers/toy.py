@@ -17,7 +17,7 @@ from medssml.encoders.base import Encoder, refuse_keep
 from medssml.fusion import ConcatFusion
 from medssml.model import MultimodalModel, Task
 from medssml.trainers.finetune import FineTuner
-from medssml.trainers.run import Outcome, fit
+from medssml.trainers.loop import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
 
 WIDTH = 6

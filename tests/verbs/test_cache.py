@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from medssml import cli
-from medssml.data.cache import Cache
+from medssml.store.cache import Cache
 
 CT = {"class": "CTTransform", "settings": {"spacing": [1.0, 1.0, 1.0]}, "modality": "ct"}
 COARSE = {"class": "CTTransform", "settings": {"spacing": [2.0, 2.0, 2.0]}, "modality": "ct"}

@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import torch
 
-from medssml.evaluation.studies import subset_name, subsets
+from medssml.evaluation.encoded_studies import subset_name, subsets
 from medssml.privacy import pseudonyms
-from medssml.verbs import console
+from medssml.runs import console
+from medssml.runs.inference import contrast_heads
 from medssml.verbs.embed import embed
 from medssml.verbs.evaluate import evaluate
 from medssml.verbs.impact import impact
-from medssml.verbs.inference import contrast_heads
 from medssml.verbs.predict import predict
 
 MODALITIES = ("ct", "xray", "eeg")

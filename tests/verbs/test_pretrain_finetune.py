@@ -76,8 +76,8 @@ def test_the_tokenizer_has_seen_training_reports_only(
 def test_a_run_that_is_done_returns_at_once_and_another_config_is_refused(
     pretrained: Path, cohort: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from medssml.runs.run_folder import RunFolderError
     from medssml.verbs.pretrain import pretrain
-    from medssml.verbs.run_folder import RunFolderError
 
     before = (pretrained / "model" / "model.safetensors").stat().st_mtime_ns
     again = {"config": SMOKE / "pretrain.yaml", "manifest": cohort, "out": pretrained, "cache": cache, "track": False}
@@ -207,7 +207,7 @@ def test_a_killed_verb_goes_on_to_the_same_bits(cohort: Path, cache: Path, pretr
 def test_a_share_of_the_labels_is_nested_and_in_proportion() -> None:
     import pandas as pd
 
-    from medssml.data.manifest import Manifest
+    from medssml.manifest.manifest import Manifest
     from medssml.verbs.finetune import balanced_weights, labelled_studies
 
     rows = 400
@@ -244,7 +244,7 @@ def test_an_unknown_task_names_the_nearest(cohort: Path, tmp_path: Path) -> None
 
 
 def test_what_belongs_to_an_absent_modality_leaves_the_config() -> None:
-    from medssml.verbs.training_config import without_modalities
+    from medssml.runs.training_config import without_modalities
 
     def node(name: str, **arguments: object) -> dict:
         return {"class_path": name, "init_args": arguments}
@@ -284,7 +284,7 @@ def test_what_belongs_to_an_absent_modality_leaves_the_config() -> None:
 )
 def test_every_config_is_valid(path: Path) -> None:
     from medssml.config import load_config
-    from medssml.verbs.training_config import FinetuneConfig, PretrainConfig
+    from medssml.runs.training_config import FinetuneConfig, PretrainConfig
 
     kind = path.parent.name if path.parent.name != "smoke" else path.stem
     schemas = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}

@@ -1,0 +1,84 @@
+"""The study table with its refusals as problems, so that the files of the other rows can be checked as well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from medssml.manifest.manifest import Manifest, ManifestError
+from medssml.manifest.problems import Problem
+from medssml.manifest.table_text import read_table
+
+Refusal = tuple[int | None, str | None, str]
+
+
+class Studies(NamedTuple):
+    """manifest: the rows that can be read at all, None where the table is refused as a whole. rows: all of them."""
+
+    manifest: Manifest | None
+    problems: list[Problem]
+    rows: int
+
+
+def read_studies(
+    path: str | Path,
+    data_root: str | Path | None = None,
+    modalities: Sequence[str] | None = None,
+    *,
+    allow_outside: bool = False,
+) -> Studies:
+    """The table in `path` with its refusals as problems, so that the files of the other rows can be checked as well.
+
+    Args:
+        path, data_root, modalities, allow_outside: as `Manifest.read`.
+    """
+    path = Path(path)
+    try:
+        manifest = Manifest.read(path, data_root, modalities, allow_outside)
+        return Studies(manifest, [], manifest.rows)
+    except ManifestError as error:
+        refusals = error.problems
+    try:
+        table = read_table(path, path.read_bytes())
+    except (ManifestError, OSError):
+        return Studies(None, [_refusal(*problem) for problem in refusals], 0)
+    root = Path(data_root) if data_root is not None else path.parent
+    return _sound_rows(table, refusals, root, modalities, allow_outside)
+
+
+def _sound_rows(
+    table: pd.DataFrame, refusals: list[Refusal], root: Path, modalities: Sequence[str] | None, allow_outside: bool
+) -> Studies:
+    """The manifest of the rows that are left when the refused ones are dropped, which may show further refusals."""
+    studies = {int(str(row)): str(study) for row, study in table.get("study_id", pd.Series(dtype=object)).items()}
+    problems: list[Problem] = []
+    rest = table
+    while refusals:
+        problems += [_refusal(*refusal, study=studies.get(refusal[0] or 0, "")) for refusal in refusals]
+        rows = {row for row, _, _ in refusals}
+        if not rows <= set(rest.index):
+            return Studies(None, problems, len(table))
+        rest = rest.drop(index=sorted(row for row in rows if row is not None))
+        if rest.empty:
+            return Studies(None, problems, len(table))
+        try:
+            manifest = Manifest.from_table(rest, root, modalities, allow_outside=allow_outside)
+        except ManifestError as error:
+            # rows of `rest` are numbered anew
+            refusals = [
+                (int(rest.index[row - 2]) if row is not None and row > 1 else row, column, reason)
+                for row, column, reason in error.problems
+            ]
+        else:
+            rest = manifest.table.set_axis(rest.index, axis=0)
+            return Studies(replace(manifest, table=rest), problems, len(table))
+    return Studies(None, problems, len(table))
+
+
+def _refusal(row: int | None, column: str | None, reason: str, study: str = "") -> Problem:
+    problem, _, fix = reason.partition("; fix: ")
+    return Problem(row or 0, study, column or "", "", "table", problem, "refused", fix or "correct the table")

@@ -1,0 +1,182 @@
+"""What the verbs that use a trained model have in common: device, studies, problems, and what lies in a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from medssml.manifest.manifest import Manifest
+    from medssml.data.shard_dataset import Shards
+    from medssml.evaluation.prepared_studies import Cohort
+    from medssml.predictor import Predictor
+    from medssml.privacy import Pseudonyms
+
+#: Share of the studies that may be left out before a verb says so with exit code 4; 5 may be left out at any rate.
+LIMIT, LEAST = 0.01, 5
+
+
+def chosen_device(device: str) -> str:
+    """ "cpu" or "cuda"; auto = cuda where there is one.
+
+    Raises:
+        ValueError: unknown, or there is no such device.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} is unknown; accepted: auto, cpu, cuda")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("this machine has no CUDA device that torch can use; fix: --device cpu")
+    return device
+
+
+def result_ids(
+    manifest: str | Path, *, plain: bool = False, out: Path | None = None, truth: Path | None = None
+) -> Pseudonyms:
+    """What studies are called in results: keyed hashes, or the ids themselves where `plain` asks for them or the studies are
+    simulated, which their truth says: there is nobody to protect, and the truth goes by ids.
+
+    Args:
+        out: the folder of results that the key must not lie in.
+        truth: of simulated studies; by default truth.csv beside the manifest, if it is there.
+
+    Raises:
+        PrivacyError: as `pseudonyms`.
+    """
+    from medssml.evaluation.bayes import find_truth
+    from medssml.privacy import pseudonyms
+
+    return pseudonyms(not plain and truth is None and find_truth(manifest) is None, out)
+
+
+def read_studies(
+    manifest: Path, predictor: Predictor, data_root: Path | None, allow_outside: bool, ids: Pseudonyms
+) -> Manifest:
+    """The manifest, with the columns that the model reads as its modalities.
+
+    Raises:
+        medssml.manifest.table_text.ManifestError: a wrong table. ValueError: it has none of the model's modalities.
+    """
+    from medssml.manifest.columns import inline_columns
+    from medssml.manifest.manifest import Manifest
+    from medssml.manifest.table_text import read_table
+
+    path = Path(manifest)
+    columns = set(read_table(path, path.read_bytes()).columns)
+    own = [m for m in predictor.modalities if m in columns or inline_columns(m, columns)]
+    if not own:
+        raise ValueError(f"{path.name} has none of the columns {list(predictor.modalities)} that this model reads")
+    # The kind of a task is what the model was trained for, whatever the cells of this table look like.
+    kinds = {name: task.kind for name, task in predictor.model.tasks.items() if f"label_{name}" in columns}
+    return Manifest.read(path, data_root, own, allow_outside, tasks=kinds, ids=ids)
+
+
+def open_studies(
+    manifest: Path | None,
+    shards: str | None,
+    predictor: Predictor,
+    cache: Path,
+    *,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plain_ids: bool = False,
+    out: Path | None = None,
+    truth: Path | None = None,
+) -> tuple[Manifest, Path | Shards]:
+    """The studies that a model is asked about, of a table or of prepared shards, and where what is prepared of them lies.
+
+    Raises:
+        as `read_studies` and `result_ids`. ValueError: both or neither. medssml.store.shards.ShardError: no such shards.
+    """
+    from medssml.runs.source import one_of
+
+    one_of(manifest, shards)
+    if manifest is not None:
+        ids = result_ids(manifest, plain=plain_ids, out=out, truth=truth)
+        return read_studies(manifest, predictor, data_root, allow_outside, ids), cache
+    from medssml.data.shard_dataset import Shards, ShardSettings
+    from medssml.privacy import pseudonyms
+
+    # In the order of the shards one is open at a time.
+    opened = Shards(str(shards), cache / "shards", ShardSettings(window=1))
+    own = [m for m in predictor.modalities if m in opened.index.modalities]
+    if not own:
+        raise ValueError(f"the shards have none of {list(predictor.modalities)} that this model reads")
+    return opened.index.manifest(own, pseudonyms(not plain_ids and truth is None, out)), opened
+
+
+def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
+    """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from medssml.evaluation.results import write_csv
+    from medssml.runs import console
+    from medssml.runs.run_folder import PROBLEM_COLUMNS
+
+    folder = out if out.is_dir() else out.parent
+    if not cohort.problems:
+        return out
+    table = pd.DataFrame([asdict(problem) for problem in cohort.problems])
+    write_csv(folder / "problems.csv", table[list(PROBLEM_COLUMNS)])
+    rows = len({problem.row for problem in cohort.problems})
+    console.warn(
+        f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why"
+    )
+    return 4 if rows > max(LIMIT * asked, LEAST) else out
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> Path:
+    """Writes a table, whole or not at all."""
+    import os
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_parquet(temporary, index=False)
+    os.replace(temporary, path)
+    return path
+
+
+def weights_hash(checkpoint: str | Path) -> str:
+    """The first 16 hex digits of the SHA-256 of a model's weights."""
+    import hashlib
+
+    from medssml.checkpoint import WEIGHTS, model_folder
+
+    with open(model_folder(checkpoint) / WEIGHTS, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def contrast_heads(checkpoint: str | Path) -> dict[str, Any]:
+    """modality -> the head that its contrast was learned behind; empty for a run without one, or without checkpoints.
+
+    The heads belong to the objective and not to the model: they are in the checkpoint of the pretraining.
+    """
+    import re
+
+    from medssml.objectives.contrast import ProjectionHead
+    from medssml.trainers.checkpoint import CheckpointError, load_last
+
+    folder = Path(checkpoint) / "checkpoints"
+    try:
+        state = load_last(folder) if folder.is_dir() else None
+    except CheckpointError:
+        return {}
+    weights = {} if state is None else state.get("learner", {}).get("weights", {})
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in weights.items():
+        match = re.fullmatch(r"objectives\.(\d+)\.heads\.(\w+)\.((?:0|2)\.(?:weight|bias))", name)
+        if match and f"objectives.{match.group(1)}.scale.log" in weights:
+            found.setdefault(match.group(2), {})[match.group(3)] = value
+    heads = {}
+    for modality, part in found.items():
+        head = ProjectionHead(part["0.weight"].shape[1], part["2.weight"].shape[0])
+        head.load_state_dict(part)
+        heads[modality] = head.eval()
+    return heads

@@ -1,0 +1,49 @@
+"""Where the studies of a training come from: a study table with its files, or prepared shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssml.manifest.manifest import Manifest
+    from medssml.data.shard_dataset import Shards
+    from medssml.privacy import Pseudonyms
+
+
+def source(
+    manifest: Path | None,
+    shards: str | None,
+    config: Mapping[str, Any],
+    cache: Path,
+    *,
+    modalities: Sequence[str] | None,
+    ids: Pseudonyms,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+) -> tuple[Manifest, Path | Shards]:
+    """The study table, and where what is prepared lies: the folder `cache`, or the shards that the table came from.
+
+    Raises:
+        ValueError: both or neither. medssml.manifest.table_text.ManifestError: a wrong table. medssml.store.shards.ShardError: no shards.
+    """
+    one_of(manifest, shards)
+    if shards is None:
+        from medssml.manifest.manifest import Manifest
+
+        return Manifest.read(Path(str(manifest)), data_root, modalities, allow_outside, ids=ids), cache
+    from medssml.data.shard_dataset import Shards, ShardSettings
+
+    opened = Shards(shards, cache / "shards", ShardSettings(**config["shards"]))
+    return opened.index.manifest(modalities, ids), opened
+
+
+def one_of(manifest: Path | None, shards: str | None) -> None:
+    """Refuses both, and neither.
+
+    Raises:
+        ValueError: with the flags.
+    """
+    if (manifest is None) == (shards is None):
+        raise ValueError("studies come from a table or from prepared shards; fix: give --manifest or --shards")

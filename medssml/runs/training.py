@@ -1,0 +1,201 @@
+"""What pretraining and fine-tuning have in common around the training itself: studies in, a run folder out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medssml.data.datamodule import StudyDataModule
+from medssml.manifest.manifest import Manifest
+from medssml.data.shard_dataset import Shards
+from medssml.model import MultimodalModel
+from medssml.tracking import MlflowTracker
+from medssml.trainers.learner import Learner
+from medssml.trainers.loop import Outcome, fit
+from medssml.trainers.settings import Optim, TrainerSettings
+from medssml.runs import console
+from medssml.runs.run_folder import RunFolder, first_rank, write_text
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+def settings_of(config: Mapping[str, Any]) -> tuple[Optim, TrainerSettings]:
+    """The sections `optim` and `trainer` of a resolved config."""
+    return Optim(**config["optim"]), TrainerSettings(**config["trainer"])
+
+
+def studies(
+    manifest: Manifest,
+    transforms: Mapping[str, Any],
+    config: Mapping[str, Any],
+    cache: Path | Shards | None,
+    tasks: Sequence[str] | None = None,
+) -> StudyDataModule:
+    """The data of a run, not prepared yet."""
+    return StudyDataModule(
+        manifest, transforms, seed=int(config["seed"]), cache_dir=cache, tasks=tasks, **config["data"]
+    )
+
+
+def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
+    """Prepares the studies, lists in problems.csv those that are left out, and says so; writes presence.json.
+
+    Raises:
+        ValueError: no training study is left.
+    """
+    problems = data.prepare()
+    if folder is not None:
+        folder.write_problems([dataclasses.asdict(problem) for problem in problems])
+        if first_rank():
+            write_text(folder.path / "presence.json", json.dumps(presence(data.manifest), indent=2) + "\n")
+    rows = {problem.row for problem in problems if problem.action == "quarantined"}
+    if rows:
+        console.warn(
+            f"{len(rows)} of {len(data.all_studies)} studies left out, as a file of theirs cannot be used: problems.csv "
+            f"says which and why; training goes on without them"
+        )
+    for remark in data.remarks:
+        console.warn(remark)
+    counts = {split: len(data.manifest.split(split)) for split in SPLITS}
+    console.say(
+        f"studies: {counts['train']} to train on, {counts['val']} to validate, {counts['test']} kept for testing"
+    )
+    if counts["train"] == 0:
+        raise ValueError("no study to train on; fix: the manifest's split column, or the files named in problems.csv")
+
+
+def presence(manifest: Manifest) -> dict[str, Any]:
+    """{"modalities": [...], "patterns": [{"pattern": "ct+xray", "train": n, "val": n, "test": n}, ...]}, most first."""
+    coverage = manifest.coverage()
+    order = sorted(coverage["all"], key=lambda pattern: (-coverage["all"][pattern], pattern))
+    patterns = [{"pattern": name, **{split: coverage[split].get(name, 0) for split in SPLITS}} for name in order]
+    return {"modalities": list(manifest.modalities), "patterns": patterns}
+
+
+def train(
+    learner: Learner,
+    data: StudyDataModule,
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    *,
+    verb: str,
+    track: bool = True,
+    facts: Mapping[str, Any] | None = None,
+    card: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Trains in the run folder, with validation and tracking, and writes model/ when it is done."""
+    settings = settings_of(config)[1]
+    loader = data.train_dataloader()
+    val = data.loader("val") if len(data.manifest.split("val")) > 0 else None
+    identity = {"training studies": str(loader.state_dict()["studies"])}
+    learner.on_bad = lambda ids: folder.flag_studies(
+        ids, "non_finite", "loss or gradient of a batch with this study was not finite", "look at its files"
+    )
+    tracker = _tracker(folder, verb, config, data.manifest, facts) if track and first_rank() else None
+    try:
+        outcome = fit(learner, loader, folder.path, settings, val=val, identity=identity, tracker=tracker)
+        if tracker is not None and outcome.status == "stopped":
+            tracker.stopped()
+    except BaseException:
+        if tracker is not None:
+            tracker.close("FAILED")
+        raise
+    finally:
+        loader.close()
+    if outcome.status == "done" and first_rank():
+        learner.model.requires_grad_(True)
+        _save(learner.model, folder, data.transforms, card or {})
+    if tracker is not None:
+        tracker.close()
+    return outcome
+
+
+def _tracker(
+    folder: RunFolder, verb: str, config: Mapping[str, Any], manifest: Manifest, facts: Mapping[str, Any] | None
+) -> MlflowTracker:
+    counts = {
+        f"presence.{split}.{row['pattern'] or 'nothing'}": row[split]
+        for row in presence(manifest)["patterns"]
+        for split in SPLITS
+    }
+    tracker = MlflowTracker(
+        folder.path, name=verb, config=config, facts={"manifest_sha256": manifest.sha256, **counts, **(facts or {})}
+    )
+    return tracker.__enter__()
+
+
+def _save(model: MultimodalModel, folder: RunFolder, transforms: Mapping[str, Any], card: Mapping[str, str]) -> None:
+    """Writes model/ beside and renames it: a run that has one is done."""
+    beside = folder.path / ".model.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    model.save(
+        beside, transforms={name: transforms[name] for name in model.modalities if name in transforms}, card=card
+    )
+    shutil.rmtree(folder.model, ignore_errors=True)
+    beside.rename(folder.model)
+
+
+def conclude(outcome: Outcome, data: StudyDataModule, folder: RunFolder) -> int | Path:
+    """What a verb returns: the run folder, or the exit code of a run that was stopped or lost too many studies."""
+    if outcome.status == "stopped":
+        console.say(f"stopped and saved at step {outcome.step}; the same command continues from there")
+        return outcome.exit_code
+    kept = "" if outcome.score is None else f", validation score {outcome.score:.3f}"
+    console.say(f"trained {outcome.step} steps in {console.duration(outcome.seconds)}{kept}")
+    if data.over_limit:
+        console.warn(f"more studies were left out than data.quarantine_limit = {data.quarantine_limit:g} allows")
+        return 4
+    return folder.path
+
+
+def rehearse(
+    make: Callable[[StudyDataModule], Learner], data: StudyDataModule, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """--dry-run: two steps on a few studies of every pattern of presence; writes nothing and says what to expect."""
+    few = _few(data.all_studies, data.batch_size)
+    rehearsal = StudyDataModule(
+        few,
+        data.transforms,
+        batch_size=min(data.batch_size, len(few)),
+        seed=data.seed,
+        tasks=data.tasks,
+        cache_dir=data.shards,
+        prepare_workers=0,
+    )
+    prepare(rehearsal, None)
+    learner = make(rehearsal)
+    _, settings = settings_of(config)
+    quick = dataclasses.replace(settings, max_epochs=None, max_steps=2, accumulate=1, validate_every=0)
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome = fit(learner, rehearsal.train_dataloader(), Path(scratch), quick)
+
+    train = len(data.all_studies.split("train"))
+    steps = settings.total_steps(max(1, train // data.batch_size))
+    parameters = sum(parameter.numel() for parameter in learner.model.parameters())
+    expected = outcome.seconds / 2 * steps * settings.accumulate
+    console.say(f"model: {parameters:,} parameters; patterns tried: {len(presence(few)['patterns'])}")
+    console.say(f"{steps} steps of {data.batch_size * settings.accumulate} studies, about {console.duration(expected)}")
+    console.say("dry run: nothing was written")
+    return {"parameters": parameters, "steps": steps, "seconds": expected}
+
+
+def _few(manifest: Manifest, most: int) -> Manifest:
+    """Training studies of `manifest`, at most `most`, of every pattern of presence in turn."""
+    train = manifest.split("train")
+    patterns = ["".join("1" if here else "0" for here in row) for row in train.present]
+    rank: dict[str, int] = {}
+    turn = []
+    for pattern in patterns:
+        rank[pattern] = rank.get(pattern, 0) + 1
+        turn.append(rank[pattern])
+    return train.filter(np.sort(np.argsort(turn, kind="stable")[: max(most, 2)]))

@@ -1,0 +1,24 @@
+"""The page of a study says every number of results.json, and how it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medssml.reports.comparison_page import write_study_page
+
+
+def test_every_number_and_the_protocol_are_on_the_page(tmp_path: Path) -> None:
+    auroc = {"estimate": 0.9123, "ci_low": 0.87, "ci_high": 0.951, "n": 121}
+    nothing = {"estimate": 0.75, "ci_low": None, "ci_high": None, "n": 8}
+    results = {
+        "malignant": {
+            "finetune": {"ct": {"auroc": auroc, "positives": 33, "seeds": [0.9, 0.92]}},
+            "classical": {"ct": {"auroc": nothing, "positives": 4, "seeds": [0.75]}},
+        }
+    }
+    page = write_study_page(tmp_path / "results.html", results, {"interval": "95 %, 1000 resamples <of subjects>"})
+    text = page.read_text()
+    for part in ("malignant", "finetune", "0.912", "0.870 to 0.951", "0.900 to 0.920", "33 / 121", "0.750"):
+        assert part in text
+    assert "&lt;of subjects&gt;" in text
+    assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")

@@ -1,0 +1,244 @@
+"""A run: its clock, its guard against NaN, its checkpoints, its stop, its resumption."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from medssml.objectives import Objective, Step
+from medssml.privacy import short_code
+from medssml.standardise import Standardise
+from medssml.trainers import checkpoint
+from medssml.trainers.checkpoint import CheckpointError
+from medssml.trainers.finetune import FineTuner
+from medssml.trainers.history import read
+from medssml.trainers.learner import NonFiniteError, step_seed
+from medssml.trainers.loop import fit
+from medssml.trainers.optim import lr_factor
+from medssml.trainers.pretrain import Pretrainer, objective_names
+from medssml.trainers.settings import Optim, TrainerSettings
+
+from .toy import ToyLoader, toy_model, toy_run
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("stop_at", [4, 6, 12])
+def test_a_stopped_run_goes_on_to_the_very_same_weights(tmp_path: Path, stop_at: int) -> None:
+    whole, done = toy_run(tmp_path / "whole")
+    assert done.status == "done" and done.step == 24
+
+    loader = ToyLoader()
+    loader.before_batch = lambda step: signal.raise_signal(signal.SIGTERM) if step == stop_at else None
+    _, stopped = toy_run(tmp_path / "parts", loader=loader)
+    assert (stopped.status, stopped.exit_code) == ("stopped", 75) and stopped.step in (
+        stop_at - 1,
+        stop_at,
+        stop_at + 1,
+    )
+
+    resumed, done = toy_run(tmp_path / "parts")
+    assert done.status == "done" and same_weights(resumed.model, whole.model)
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in read(tmp_path / n / "history.csv")] for n in
+            ("whole", "parts")]  # fmt: skip
+    assert rows[0] == rows[1]
+
+
+def test_signals_are_as_before_afterwards(tmp_path: Path) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    toy_run(tmp_path, max_steps=2)
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_a_run_that_is_done_is_not_run_again(tmp_path: Path) -> None:
+    first, _ = toy_run(tmp_path)
+    loader = ToyLoader()
+    loader.before_batch = lambda step: pytest.fail("a batch was read")
+    again, outcome = toy_run(tmp_path, loader=loader)
+    assert outcome.skipped and same_weights(first.model, again.model)
+
+
+def test_another_config_is_refused_and_says_what_differs(tmp_path: Path) -> None:
+    toy_run(tmp_path, max_steps=2)
+    with pytest.raises(CheckpointError, match="another config; fix: .*--fresh"):
+        toy_run(tmp_path, max_steps=2, identity={"config": "other"})
+
+
+def test_the_learning_rate_and_the_rows_follow_the_step(tmp_path: Path) -> None:
+    learner, _ = toy_run(tmp_path, log_every=1)
+    rows = read(tmp_path / "history.csv")
+    assert [row["step"] for row in rows] == list(range(1, 25))
+    expected = [0.01 * lr_factor(step, 24, learner.optim) for step in range(24)]
+    assert [row["lr"] for row in rows] == pytest.approx(expected, rel=1e-4)
+    assert all("train/loss" in row and "train/grad_norm" in row for row in rows)
+    assert [row["step"] for row in rows if "val/auroc" in row] == [6, 12, 18, 24]
+
+
+def test_the_model_that_is_kept_is_the_best_of_the_validations(tmp_path: Path) -> None:
+    learner, outcome = toy_run(tmp_path)
+    scores = [row["val/auroc"] for row in read(tmp_path / "history.csv") if "val/auroc" in row]
+    assert outcome.score == pytest.approx(max(scores), rel=1e-4)
+    best = checkpoint.load(tmp_path / "checkpoints" / "best.ckpt")
+    assert all(torch.equal(best["weights"][name], value) for name, value in learner.model.state_dict().items())
+
+
+def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path) -> None:
+    learner = FineTuner(toy_model(), None, Optim(lr=1e-9))
+    _, outcome = toy_run(tmp_path, learner=learner, max_epochs=50, ema=None, patience=3)
+    assert outcome.status == "done" and outcome.step == 4 * 6
+    assert toy_run(tmp_path, max_epochs=50, ema=None, patience=3)[1].skipped
+
+
+def test_accumulation_is_the_step_of_the_larger_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two half batches average to the whole one where each has the same number of labels; only the first statistics
+    # follow every batch, so they stay as they are here.
+    monkeypatch.setattr(Standardise, "follow", lambda *_: None)
+    weights = []
+    for size, accumulate in ((16, 1), (8, 2)):
+        learner = FineTuner(toy_model(dropout=0.0), None, Optim(lr=0.01, clip_norm=0))
+        loader = ToyLoader(size=size)
+        settings = TrainerSettings(max_steps=3, accumulate=accumulate, device="cpu")
+        fit(learner, loader, tmp_path / str(size), settings)
+        weights.append(torch.cat([p.detach().flatten() for p in learner.model.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-5, rtol=1e-4)
+
+
+def test_the_running_mean_of_the_weights_is_the_closed_form(tmp_path: Path) -> None:
+    learner = FineTuner(toy_model(), None, Optim(lr=0.05))
+    head = learner.model.heads["sick"].linear
+    seen = []
+    step = learner.optimizer_step
+
+    def watch(*args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        step(*args, **kwargs)
+        seen.append(head.weight.detach().clone())
+
+    learner.optimizer_step = watch  # type: ignore[method-assign]
+    fit(learner, ToyLoader(), tmp_path, TrainerSettings(max_steps=4, ema=0.9, device="cpu"))
+    expected = seen[0]  # the mean begins with the weights after the first step
+    for weights in seen[1:]:
+        expected = 0.9 * expected + 0.1 * weights
+    torch.testing.assert_close(head.weight.detach(), expected)
+
+
+class Poisoned(ToyLoader):
+    """From batch `start` to before `end`, the CT of one study is NaN."""
+
+    def __init__(self, start: int, end: int) -> None:
+        super().__init__()
+        self.range = range(start, end)
+
+    def take(self):  # type: ignore[no-untyped-def]
+        step, batch = self.step, super().take()
+        if step in self.range:
+            batch.inputs["ct"][0] = float("nan")
+        return batch
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_its_studies_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    learner = FineTuner(toy_model(), None, Optim(lr=0.01))
+    named: list[str] = []
+    learner.on_bad = named.extend
+    moved = []
+    loader = Poisoned(3, 5)
+    original = learner.configure_gradient_clipping
+
+    def watch(optimizer: torch.optim.Optimizer, *args: object, **kwargs: object) -> None:
+        original(optimizer, *args, **kwargs)
+        moved.append(any(p.grad is not None for p in learner.model.parameters()))
+
+    learner.configure_gradient_clipping = watch  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING, "medssml"):
+        outcome = fit(learner, loader, tmp_path, TrainerSettings(max_steps=8, device="cpu"))
+    assert outcome.status == "done" and outcome.step == 8
+    assert moved == [True] * 3 + [False] * 2 + [True] * 3
+    assert len(named) == 16 and all(name.startswith("study-") for name in named)
+    assert short_code(named[0]) in caplog.text and "study-" not in caplog.text
+    assert all(bool(torch.isfinite(value).all()) for value in learner.model.state_dict().values())
+
+
+def test_after_ten_such_steps_the_run_ends_and_no_checkpoint_holds_nan(tmp_path: Path) -> None:
+    learner = FineTuner(toy_model(), None, Optim(lr=0.01))
+    settings = TrainerSettings(max_steps=40, save_every_steps=1, device="cpu")
+    with pytest.raises(NonFiniteError, match="10 steps in a row") as caught:
+        fit(learner, Poisoned(2, 100), tmp_path, settings)
+    assert caught.value.exit_code == 3
+    state = checkpoint.load_last(tmp_path / "checkpoints")
+    assert state is not None
+    assert all(bool(torch.isfinite(value).all()) for value in state["learner"]["weights"].values())
+
+
+class Distance(Objective):
+    """Mean square of the fused vector, over studies that have a CT: none, no term."""
+
+    def __init__(self, model, *, sign: float = 1.0, weight: float = 1.0) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(model, weight=weight)
+        self.sign = sign
+        self.head = torch.nn.Linear(model.dim, 1)
+
+    def forward(self, step: Step) -> dict[str, torch.Tensor] | None:
+        having = step.present[:, 0]
+        if not bool(having.any()):
+            return None
+        return {
+            "loss": self.sign * self.head(step.fused.pooled[having]).square().mean(),
+            "share": having.float().mean(),
+        }
+
+
+def test_pretraining_sums_the_objectives_that_are_defined(tmp_path: Path) -> None:
+    model = toy_model()
+    objectives = [Distance(model, weight=2.0), Distance(model, weight=0.5)]
+    learner = Pretrainer(model, objectives, Optim()).eval()
+    assert learner.names == ["distance", "distance_2"] == objective_names(objectives)
+    batch = ToyLoader().batch(torch.arange(8))
+    found = learner.terms(batch)
+    torch.testing.assert_close(found["loss"], 2 * found["distance/loss"] + 0.5 * found["distance_2/loss"])
+    assert learner.terms(batch.without("ct")) == {}
+
+
+def test_a_batch_without_any_term_is_a_step_that_moves_nothing(tmp_path: Path) -> None:
+    class OnlyReports(ToyLoader):
+        def take(self):  # type: ignore[no-untyped-def]
+            batch = super().take()
+            return batch.without("ct")
+
+    model = toy_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    learner = Pretrainer(model, [Distance(model)], Optim(weight_decay=0.0))
+    outcome = fit(learner, OnlyReports(), tmp_path, TrainerSettings(max_steps=3, device="cpu"))
+    assert outcome.status == "done"
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_pretraining_watches_for_collapse_and_probes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = toy_model()
+    learner = Pretrainer(model, [Distance(model)], Optim(lr=0.01))
+    fit(learner, ToyLoader(), tmp_path, TrainerSettings(max_epochs=2, device="cpu"), val=ToyLoader(studies=64, seed=9))
+    last = read(tmp_path / "history.csv")[-1]
+    for name in ("loss", "distance/loss", "rankme", "feature_spread", "uniformity", "probe_auroc/sick"):
+        assert f"val/{name}" in last
+    torch.nn.init.zeros_(model.fusion.mlp[-1].weight)
+    with caplog.at_level(logging.WARNING, "medssml"), torch.no_grad():
+        learner.eval().validate(ToyLoader(seed=9))
+    assert "collapsed" in caplog.text
+
+
+def test_the_seed_of_a_step_is_its_own() -> None:
+    assert step_seed(0, 5) == step_seed(0, 5, 0) != step_seed(0, 5, 1)
+    assert len({step_seed(seed, batch) for seed in range(5) for batch in range(50)}) == 250
+
+
+def test_bf16_autocast_runs_and_a_resume_keeps_the_precision(tmp_path: Path) -> None:
+    toy_run(tmp_path, precision="bf16-mixed")
+    state = checkpoint.load_last(tmp_path / "checkpoints")
+    assert state is not None and state["precision"] == "bf16-mixed"
+    assert all(bool(torch.isfinite(value).all()) for value in state["learner"]["weights"].values())
