@@ -89,8 +89,8 @@ class RunFolder:
                 differing.append("the manifest's content")
             if differing:
                 raise RunFolderError(
-                    f"{self.path} holds a run with another config: {'; '.join(differing[:5])}; fix: the same command "
-                    f"continues it, another --out starts a second run, --fresh starts over here"
+                    f"{self.path} holds a run with another config: {'; '.join(differing[:5])}; fix: "
+                    f"{_way_back(differing)} continues it, another --out starts a second run, --fresh starts over here"
                 )
             return
         write_text(recorded, manifest_sha256 + "\n")
@@ -188,6 +188,14 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
         found = (differences(a, b, f"{key}.{place}") for place, (a, b) in enumerate(zip(old, new, strict=True)))
         return [difference for part in found for difference in part]
     return [] if old == new else [f"{key} was {_brief(old)}, now {_brief(new)}"]
+
+
+def _way_back(differing: list[str]) -> str:
+    """What makes the configs equal again: "auto" chooses by the processor, so the same command may not."""
+    key, _, rest = differing[0].partition(" was ")
+    if len(differing) == 1 and key == "trainer.precision":
+        return f"--precision {rest.partition(', now ')[0]}"
+    return "the same command"
 
 
 def _brief(value: Any) -> str:

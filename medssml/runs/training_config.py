@@ -9,6 +9,7 @@ from typing import Any, Literal
 from medssml.data.shard_dataset import ShardSettings
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.trainers.precision import chosen_precision, device_type
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.transforms import Transform
 
@@ -98,6 +99,16 @@ class FinetuneConfig:
     class_weights: Literal["balanced"] | None = None
     label_smoothing: float = 0.0
     seed: int = 0
+
+
+def with_precision(config: dict[str, Any]) -> dict[str, Any]:
+    """The resolved config with what "auto" means here in its place: the precision is a part of the run.
+
+    So config.yaml, log and MLflow name it, and on a machine that would choose another one the run is not continued unseen.
+    """
+    trainer = config["trainer"]
+    chosen = chosen_precision(trainer["precision"], device_type(trainer["device"]))
+    return {**config, "trainer": {**trainer, "precision": chosen}}
 
 
 def without_modalities(config: dict[str, Any], absent: Iterable[str]) -> dict[str, Any]:

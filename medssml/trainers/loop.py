@@ -20,6 +20,8 @@ from medssml.trainers.precision import chosen_precision, device_type
 from medssml.trainers.settings import TrainerSettings
 from medssml.trainers.stream import Stream, TrainLoader
 
+log = logging.getLogger(__name__)
+
 __all__ = ["Outcome", "Tracker", "fit"]
 
 
@@ -59,8 +61,9 @@ def fit(
     if state is not None:
         _same_run(state["identity"], known)
 
-    # The precision of a run is part of it: a resume on the same machine must not choose again.
-    precision = str(state["precision"]) if state is not None else chosen_precision(settings.precision, device)
+    precision = chosen_precision(settings.precision, device)
+    if state is not None:
+        _same_precision(str(state["precision"]), precision)
     per_epoch = settings.epoch_batches(len(train))
     if per_epoch < 1:
         raise ValueError("no training batch: fewer training studies than a batch; fix: a smaller data.batch_size")
@@ -72,6 +75,7 @@ def fit(
 
     course = Course(learner, folder, settings, per_epoch, precision, val=val, identity=known, tracker=tracker)
     course.restore(state)
+    log.info("precision %s on %s", precision, device)
     if not course.over:
         _train(learner, train, course, device)
     return course.finish()
@@ -114,6 +118,15 @@ def _train(learner: Learner, train: TrainLoader, course: Course, device: str) ->
         finally:
             course.flush()
     learner.to("cpu")
+
+
+def _same_precision(saved: str, now: str) -> None:
+    """The precision of a run is a part of it: with another one it would be another run from here on."""
+    if saved != now:
+        raise CheckpointError(
+            f"this run was begun in precision {saved}, and here it would go on in {now}; fix: --precision {saved}, or "
+            f"--fresh to start over"
+        )
 
 
 def _same_run(saved: Mapping[str, str], now: Mapping[str, str]) -> None:

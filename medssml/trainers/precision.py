@@ -27,9 +27,13 @@ def has_fast_bf16(device: str) -> bool:
         return torch.cuda.get_device_capability()[0] >= 8
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return False
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not _onednn_takes_bf16():
         return False
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _onednn_takes_bf16() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def chosen_precision(precision: str, device: str) -> str:

@@ -81,11 +81,12 @@ def finetune(
     from medssml.runs import console
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.source import source
+    from medssml.runs.training_config import with_precision
     from medssml.verbs.pretrain import trainer_overrides
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     told += [] if freeze is None else [f"freeze={freeze}"]
-    resolved = _resolved(checkpoint, config, architecture, [*overrides, *told], plugins)
+    resolved = with_precision(_resolved(checkpoint, config, architecture, [*overrides, *told], plugins))
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out)
     table, prepared = source(

@@ -68,10 +68,10 @@ def pretrain(
     from medssml.runs import console
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.source import source
-    from medssml.runs.training_config import PretrainConfig
+    from medssml.runs.training_config import PretrainConfig, with_precision
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
-    resolved = load_config(config, PretrainConfig, [*overrides, *told], plugins)
+    resolved = with_precision(load_config(config, PretrainConfig, [*overrides, *told], plugins))
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out)
     table, prepared = source(

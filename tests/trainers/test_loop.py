@@ -103,7 +103,7 @@ def test_accumulation_is_the_step_of_the_larger_batch(tmp_path: Path, monkeypatc
     for size, accumulate in ((16, 1), (8, 2)):
         learner = FineTuner(toy_model(dropout=0.0), None, Optim(lr=0.01, clip_norm=0))
         loader = ToyLoader(size=size)
-        settings = TrainerSettings(max_steps=3, accumulate=accumulate, device="cpu")
+        settings = TrainerSettings(max_steps=3, accumulate=accumulate, device="cpu", precision="32")
         fit(learner, loader, tmp_path / str(size), settings)
         weights.append(torch.cat([p.detach().flatten() for p in learner.model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], atol=1e-5, rtol=1e-4)
@@ -120,7 +120,7 @@ def test_the_running_mean_of_the_weights_is_the_closed_form(tmp_path: Path) -> N
         seen.append(head.weight.detach().clone())
 
     learner.optimizer_step = watch  # type: ignore[method-assign]
-    fit(learner, ToyLoader(), tmp_path, TrainerSettings(max_steps=4, ema=0.9, device="cpu"))
+    fit(learner, ToyLoader(), tmp_path, TrainerSettings(max_steps=4, ema=0.9, device="cpu", precision="32"))
     expected = seen[0]  # the mean begins with the weights after the first step
     for weights in seen[1:]:
         expected = 0.9 * expected + 0.1 * weights
@@ -157,7 +157,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_studies_are_named(
 
     learner.configure_gradient_clipping = watch  # type: ignore[method-assign]
     with caplog.at_level(logging.WARNING, "medssml"):
-        outcome = fit(learner, loader, tmp_path, TrainerSettings(max_steps=8, device="cpu"))
+        outcome = fit(learner, loader, tmp_path, TrainerSettings(max_steps=8, device="cpu", precision="32"))
     assert outcome.status == "done" and outcome.step == 8
     assert moved == [True] * 3 + [False] * 2 + [True] * 3
     assert len(named) == 16 and all(name.startswith("study-") for name in named)
@@ -167,7 +167,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_studies_are_named(
 
 def test_after_ten_such_steps_the_run_ends_and_no_checkpoint_holds_nan(tmp_path: Path) -> None:
     learner = FineTuner(toy_model(), None, Optim(lr=0.01))
-    settings = TrainerSettings(max_steps=40, save_every_steps=1, device="cpu")
+    settings = TrainerSettings(max_steps=40, save_every_steps=1, device="cpu", precision="32")
     with pytest.raises(NonFiniteError, match="10 steps in a row") as caught:
         fit(learner, Poisoned(2, 100), tmp_path, settings)
     assert caught.value.exit_code == 3
@@ -214,7 +214,7 @@ def test_a_batch_without_any_term_is_a_step_that_moves_nothing(tmp_path: Path) -
     model = toy_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     learner = Pretrainer(model, [Distance(model)], Optim(weight_decay=0.0))
-    outcome = fit(learner, OnlyReports(), tmp_path, TrainerSettings(max_steps=3, device="cpu"))
+    outcome = fit(learner, OnlyReports(), tmp_path, TrainerSettings(max_steps=3, device="cpu", precision="32"))
     assert outcome.status == "done"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -222,7 +222,13 @@ def test_a_batch_without_any_term_is_a_step_that_moves_nothing(tmp_path: Path) -
 def test_pretraining_watches_for_collapse_and_probes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = toy_model()
     learner = Pretrainer(model, [Distance(model)], Optim(lr=0.01))
-    fit(learner, ToyLoader(), tmp_path, TrainerSettings(max_epochs=2, device="cpu"), val=ToyLoader(studies=64, seed=9))
+    fit(
+        learner,
+        ToyLoader(),
+        tmp_path,
+        TrainerSettings(max_epochs=2, device="cpu", precision="32"),
+        val=ToyLoader(studies=64, seed=9),
+    )
     last = read(tmp_path / "history.csv")[-1]
     for name in ("loss", "distance/loss", "rankme", "feature_spread", "uniformity", "probe_auroc/sick"):
         assert f"val/{name}" in last
@@ -237,8 +243,11 @@ def test_the_seed_of_a_step_is_its_own() -> None:
     assert len({step_seed(seed, batch) for seed in range(5) for batch in range(50)}) == 250
 
 
-def test_bf16_autocast_runs_and_a_resume_keeps_the_precision(tmp_path: Path) -> None:
+def test_bf16_autocast_runs_and_a_resume_in_another_precision_is_refused(tmp_path: Path) -> None:
     toy_run(tmp_path, precision="bf16-mixed")
     state = checkpoint.load_last(tmp_path / "checkpoints")
     assert state is not None and state["precision"] == "bf16-mixed"
     assert all(bool(torch.isfinite(value).all()) for value in state["learner"]["weights"].values())
+    with pytest.raises(CheckpointError, match="fix: --precision bf16-mixed, or --fresh"):
+        toy_run(tmp_path, precision="32")
+    assert toy_run(tmp_path, precision="bf16-mixed")[1].skipped

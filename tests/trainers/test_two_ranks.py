@@ -35,7 +35,7 @@ def learn(folder: Path, devices: int, evidence: bool) -> FineTuner:
     model = toy_model(tasks=(), dropout=0.0)
     model.add_task("sick", Task(evidence=evidence))
     learner = FineTuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
-    settings = TrainerSettings(max_epochs=3, device="cpu", devices=devices, save_every_steps=5)
+    settings = TrainerSettings(max_epochs=3, device="cpu", precision="32", devices=devices, save_every_steps=5)
     fit(learner, RankLoader(labels=0.4), folder, settings, val=ToyLoader(studies=44, seed=9))
     return learner
 

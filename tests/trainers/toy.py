@@ -101,7 +101,8 @@ def toy_run(
 ) -> tuple[FineTuner, Outcome]:
     """Four epochs of six batches with modality dropout, a running mean of the weights and validation."""
     torch.set_num_threads(1)
-    options: dict[str, Any] = {"max_epochs": 4, "save_every_steps": 3, "ema": 0.9, "log_every": 2, "device": "cpu"}
+    options: dict[str, Any] = {"max_epochs": 4, "save_every_steps": 3, "ema": 0.9, "log_every": 2}
+    options |= {"device": "cpu", "precision": "32"}
     if "max_steps" in settings:
         del options["max_epochs"]
     learner = learner or FineTuner(toy_model(), None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
