@@ -28,7 +28,8 @@ _CANONICAL = {name.upper(): name for name in CHANNELS if name}
 _CANONICAL |= {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _REFERENCES = "REF|LE|AVG|AVE|AV|AR|CAR|M1|M2|A1|A2|A1A2|A1\\+A2|M1M2|LER|CLE|LINKED|CS2|G[0-9]+"
 _PREFIX = re.compile(r"^(?:EEG|POL)[ _:.-]*", re.IGNORECASE)
-_EARS = frozenset({"A1", "A2"})
+EARS = frozenset({"A1", "A2"})
+"""Electrodes that lie on no scalp: references are tied to them, and no mean over electrodes takes them in."""
 _SUFFIX = re.compile(rf"[ _-]*(?:[-_/:]|\s)\s*\(?(?:{_REFERENCES})\)?$", re.IGNORECASE)
 _BIPOLAR = re.compile(r"^([A-Z]{1,3}[0-9]{0,2})\s*[-_]\s*([A-Z]{1,3}[0-9]{0,2})(?:-[0-9]+)?$", re.IGNORECASE)
 
@@ -60,7 +61,7 @@ def canonical_derivation(label: str) -> str | None:
     if match is None or canonical_channel(label) is not None:
         return None
     pair = [_CANONICAL.get(part.upper()) for part in match.groups()]
-    if None in pair or pair[0] == pair[1] or _EARS.issuperset(pair):
+    if None in pair or pair[0] == pair[1] or EARS.issuperset(pair):
         return None
     return f"{pair[0]}-{pair[1]}"
 

@@ -65,7 +65,8 @@ class Recording(NamedTuple):
     """An EEG recording.
 
     signal: (C, T) float32 uV. sfreq: Hz. channels: (C,) names out of `CHANNELS`, or derivations of two of them ("Fp1-F7"),
-    each once. notes: what was fixed, left out or is odd.
+    each once. notes: what was fixed, left out or is odd. references: (C,) what each channel was measured against, "" where
+    that is the recorder's own reference; none for a bipolar recording. breaks: s at which parts of the signal are joined.
     """
 
     signal: NDArray[np.float32]
@@ -73,6 +74,8 @@ class Recording(NamedTuple):
     channels: tuple[str, ...]
     annotations: tuple[Annotation, ...]
     notes: tuple[str, ...]
+    references: tuple[str, ...] = ()
+    breaks: tuple[float, ...] = ()
 
     @property
     def bipolar(self) -> bool:

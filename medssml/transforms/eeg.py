@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medssml.readers.channels import channel_number
+from medssml.readers.channels import EARS, channel_number
 from medssml.readers.eeg import eeg_header, read_eeg
 from medssml.readers.errors import ReadError
 from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
@@ -34,7 +34,8 @@ class EEGTransform(Transform):
         eval_window_s: s of the central window that evaluation sees; None = the whole that is stored.
         bandpass: Hz, edges of the pass band; None = no filter below the new Nyquist frequency.
         notch: Hz of the mains and its harmonics; None = none.
-        average_reference: subtract the mean over channels; a bipolar recording has no reference and stays as it is.
+        average_reference: subtract the mean over scalp electrodes; a bipolar recording, and one whose channels have several
+            references, stays as it is.
         max_s: s that are stored, the middle of the recording.
         max_channels: most channels of one study; training draws, evaluation takes the first.
         clip_uv: uV beyond which values are cut.
@@ -44,6 +45,7 @@ class EEGTransform(Transform):
     """
 
     libraries = ("numpy", "scipy", "mne")
+    revision = 2
 
     def __init__(
         self,
@@ -103,10 +105,12 @@ class EEGTransform(Transform):
             )
         names = np.array([channel_number(name) for name in recording.channels], dtype=np.int64)
         order = np.argsort(names)
-        signal = recording.signal[order]
-        if self.average_reference and len(signal) > 1 and not recording.bipolar:
-            signal = signal - signal.mean(axis=0, keepdims=True)
-        signal = filter_resample(signal, recording.sfreq, self.sfreq, self.bandpass, self.notch)
+        signal = recording.signal
+        if self.average_reference and not recording.bipolar:
+            signal = reference(signal, recording.channels, recording.references)
+        signal = filter_resample(
+            signal[order], recording.sfreq, self.sfreq, self.bandpass, self.notch, breaks=recording.breaks
+        )
         stored = np.clip(np.rint(signal / STEP_UV), -32767, 32767).astype(np.int16)
         return {"signal": stored, "channels": names[order], NOTES: notes_array(notes)}
 
@@ -142,12 +146,31 @@ class EEGTransform(Transform):
         return np.sort(rng.permutation(count)[:kept])
 
 
+def reference(
+    signal: NDArray[np.float32], channels: Sequence[str], references: Sequence[str] = ()
+) -> NDArray[np.float32]:
+    """`signal` less the mean over its scalp electrodes, which takes away what all were measured against.
+
+    It does so for one common reference alone: of channels against several, half of the references' difference would enter
+    every channel, so those stay as they are. The ears have no part in the mean.
+
+    Args:
+        signal: (C, T). channels: (C,) names. references: (C,) what each was measured against; none = the same for all.
+    """
+    scalp = [row for row, name in enumerate(channels) if name not in EARS]
+    if len(scalp) < 2 or len(set(references)) > 1:
+        return signal
+    return signal - signal[scalp].mean(axis=0, keepdims=True)
+
+
 def filter_resample(
     signal: NDArray[np.float32],
     sfreq: float,
     to: float,
     bandpass: tuple[float, float] | None,
     notch: float | None,
+    *,
+    breaks: Sequence[float] = (),
 ) -> NDArray[np.float32]:
     """Band-pass, notch and resampling as one zero-phase multiplication in the frequency domain.
 
@@ -158,26 +181,55 @@ def filter_resample(
         signal: (C, T) at `sfreq` Hz.
         to: Hz of the result.
         bandpass: Hz. notch: Hz.
+        breaks: s at which parts of the signal were joined: no filter runs over such a step.
 
     Returns:
         (C, round(T * to / sfreq)) float32.
     """
+    count = signal.shape[1]
+    inner = sorted({round(at * sfreq) for at in breaks} - {0, count})
+    edges = [0, *(at for at in inner if 0 < at < count), count]
+    lengths = np.diff([round(at * to / sfreq) for at in edges])
+    ratio = rate_ratio(sfreq, to, count)
+    parts = [
+        _filtered(signal[:, first:last], sfreq, ratio, bandpass, notch, int(length))
+        for first, last, length in zip(edges[:-1], edges[1:], lengths, strict=True)
+        if length
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def rate_ratio(sfreq: float, to: float, count: int) -> Fraction:
+    """`to` / `sfreq` as the simplest fraction that moves none of `count` samples by a thousandth of one at the new rate."""
+    exact, largest = Fraction(to) / Fraction(sfreq), 1000
+    while abs((ratio := exact.limit_denominator(largest)) - exact) * count > Fraction(1, 1000):
+        largest *= 4
+    return ratio
+
+
+def _filtered(
+    signal: NDArray[np.float32],
+    sfreq: float,
+    ratio: Fraction,
+    bandpass: tuple[float, float] | None,
+    notch: float | None,
+    kept: int,
+) -> NDArray[np.float32]:
+    """(C, kept) one part of a recording, at `ratio` times its rate."""
     from scipy import fft
 
-    ratio = Fraction(to / sfreq).limit_denominator(1000)
-    count = signal.shape[1]
     # One period: a whole number of samples at both rates, and of a length that an FFT is fast at.
     total = ratio.denominator * fft.next_fast_len(
-        math.ceil((count + 2 * _PAD_S * sfreq) / ratio.denominator), real=True
+        math.ceil((signal.shape[1] + 2 * _PAD_S * sfreq) / ratio.denominator), real=True
     )
     spectrum = fft.rfft(_periodic(signal, total), axis=1)
-    spectrum *= response(fft.rfftfreq(total, 1 / sfreq), min(sfreq, to) / 2, bandpass, notch)
+    spectrum *= response(fft.rfftfreq(total, 1 / sfreq), sfreq * min(1.0, float(ratio)) / 2, bandpass, notch)
     length = total * ratio.numerator // ratio.denominator
     bins = length // 2 + 1
     if bins > spectrum.shape[1]:
         spectrum = np.pad(spectrum, ((0, 0), (0, bins - spectrum.shape[1])))
     resampled = fft.irfft(spectrum[:, :bins], n=length, axis=1) * (length / total)
-    return resampled[:, : round(count * to / sfreq)].astype(np.float32)
+    return resampled[:, :kept].astype(np.float32)
 
 
 def _periodic(signal: NDArray[np.float32], total: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import edfio
@@ -12,7 +13,7 @@ import torch
 from medssml.readers.channels import CHANNELS, channel_name
 from medssml.readers.errors import ReadError
 from medssml.transforms import EEGTransform
-from medssml.transforms.eeg import STEP_UV, filter_resample, response
+from medssml.transforms.eeg import STEP_UV, filter_resample, rate_ratio, reference, response
 
 
 def sine(hertz: float, sfreq: float, seconds: float, uv: float = 50.0) -> np.ndarray:
@@ -66,6 +67,42 @@ def test_raising_the_rate_and_odd_rates() -> None:
     odd = filter_resample(sine(8, 199.8, 30)[None].astype(np.float32), 199.8, 100, None, None)
     assert abs(odd.shape[1] - 3000) <= 1
     np.testing.assert_allclose(odd[0, 300:2600], sine(8, 100, 30)[300:2600], atol=1.5)
+
+
+@pytest.mark.parametrize("sfreq", [200.05, 999.4121105232217, 256.016, 128.0005, 4096.0, 16384.0])
+def test_a_measured_rate_keeps_its_time_axis(sfreq: float) -> None:
+    """A phase that drifts is a ratio of rates that was rounded: 0.2 ms at 7 Hz are 0.009 of a radian."""
+    seconds = 90
+    out = filter_resample(sine(7, sfreq, seconds)[None].astype(np.float32), sfreq, 100, (0.5, 45), None)[0]
+    for middle in (5, 45, 85):
+        k = np.arange(middle * 100 - 200, middle * 100 + 200)
+        phase = np.angle(np.sum(out[k] * np.exp(-2j * np.pi * 7 * k / 100))) + np.pi / 2
+        assert abs(phase) < 2 * np.pi * 7 * 2e-4, middle
+    exact = Fraction(100) / Fraction(sfreq)
+    assert abs(rate_ratio(sfreq, 100, 10**6) - exact) * 10**6 <= Fraction(1, 1000)
+
+
+def test_no_filter_runs_over_a_break() -> None:
+    """Each part comes out as it does alone, and 150 uV between them leave no trace."""
+    wave = sine(7, 128, 16)[None].astype(np.float32)
+    stepped = wave.copy()
+    stepped[:, 1000:] += 150
+    cut = 1000 / 128
+    out = filter_resample(stepped, 128, 100, (0.5, 45), None, breaks=(0.0, cut, 16.0))
+    assert out.shape == filter_resample(stepped, 128, 100, (0.5, 45), None).shape == (1, 1600)
+    alone = filter_resample(stepped[:, :1000], 128, 100, (0.5, 45), None)
+    np.testing.assert_array_equal(out[:, : alone.shape[1]], alone)
+    assert np.abs(out[0]).max() < 56 < np.abs(filter_resample(stepped, 128, 100, (0.5, 45), None)).max()
+
+
+def test_a_mean_is_taken_over_scalp_electrodes_of_one_reference() -> None:
+    rng = np.random.default_rng(0)
+    brain, common = rng.normal(0, 8, (3, 500)).astype(np.float32), rng.normal(0, 50, 500).astype(np.float32)
+    names = ("F3", "C4", "A1")
+    out = reference(brain - common, names, ("LE", "LE", "LE"))
+    np.testing.assert_allclose(out, brain - brain[:2].mean(axis=0), atol=1e-4)  # the ear has no part in the mean
+    for names, references in ((names, ("A2", "A1", "A2")), (("F3", "A1", "A2"), ())):
+        assert np.array_equal(reference(brain, names, references), brain)
 
 
 def test_the_gain_is_1_in_the_band_and_0_at_the_mains() -> None:
