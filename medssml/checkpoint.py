@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from medssml.files import sha256_of, whole, write_json, write_text
 
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -29,30 +29,12 @@ def write_checkpoint(folder: Path, config: Mapping[str, Any], state: Mapping[str
     """Writes the three files into `folder`; the config last, so that a folder that has one is whole."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
     # Clones, as safetensors refuses tensors that share memory.
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in state.items()}
-    _replace(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-    text = json.dumps({"format": FORMAT, **config, DIGEST: _digest(folder / WEIGHTS)}, indent=2) + "\n"
-    _replace(folder / CARD, lambda path: path.write_text(card, encoding="utf-8"))
-    _replace(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside `path`, makes it durable, and renames: a reader sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(beside)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole(folder / WEIGHTS) as beside:
+        save_file(tensors, beside, metadata={"format": "pt"})
+    write_text(folder / CARD, card)
+    write_json(folder / CONFIG, {"format": FORMAT, **config, DIGEST: sha256_of(folder / WEIGHTS)})
 
 
 def model_folder(path: str | Path) -> Path:
@@ -110,7 +92,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"no {WEIGHTS} in {folder}{hint}; {_SAVE}")
     try:
         expected = read_config(folder).get(DIGEST)
-        if expected is not None and _digest(path) != expected:
+        if expected is not None and sha256_of(path) != expected:
             raise CheckpointError(f"{path} is damaged: its SHA-256 is not that in {CONFIG}; {_SAVE}")
         weights = load_file(path)
     except (SafetensorError, OSError) as error:

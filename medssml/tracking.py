@@ -21,6 +21,8 @@ from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
+from medssml.files import write_text
+
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "medssml"
@@ -205,7 +207,7 @@ class _Store:
 
     def _created(self, name: str) -> str:
         run_id = str(self.client.create_run(self.experiment, run_name=name, tags={}).info.run_id)
-        (self.folder / RUN_NOTE).write_text(run_id + "\n", encoding="utf-8")
+        write_text(self.folder / RUN_NOTE, run_id + "\n")
         return run_id
 
     def _scrub(self) -> None:

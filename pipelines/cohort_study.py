@@ -97,7 +97,7 @@ def main(
     """
     import torch
 
-    from medssml.evaluation.results import write_json
+    from medssml.files import write_json
     from medssml.privacy import pseudonyms
     from medssml.reports.comparison_page import write_study_page
     from medssml.runs import console
@@ -202,11 +202,12 @@ def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], fo
 
 def once(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table at `path`, made where it is not there yet."""
+    from medssml.files import whole
+
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         table = make()
-        table.to_csv(path.with_suffix(".part"), index=False)
-        path.with_suffix(".part").replace(path)
+        with whole(path) as beside:
+            table.to_csv(beside, index=False)
     return pd.read_csv(path, dtype={"study_id": str, "subject": str, "subset": str})
 
 
@@ -350,17 +351,16 @@ def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], further: set[st
 
 def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: int, bootstrap: int) -> dict[str, Any]:
     """What the numbers are: printed beside them."""
-    import hashlib
-
     import medssml
     from medssml.config import load_config
+    from medssml.files import sha256_of
     from medssml.runs.training_config import FinetuneConfig
     from medssml.verbs.finetune import which_weights
 
     finetuning = load_config(study.finetune_config, FinetuneConfig)
     return {
         "medssml": medssml.__version__,
-        "manifest_sha256": hashlib.sha256(study.manifest.read_bytes()).hexdigest(),
+        "manifest_sha256": sha256_of(study.manifest),
         "studies": {split or "none": int(count) for split, count in table["split"].value_counts().items()},
         "pretraining": "training studies, no labels, one model for all tasks; configs: "
         f"{study.config.name}, {study.finetune_config.name}",

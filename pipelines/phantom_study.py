@@ -54,7 +54,7 @@ def main(
     import torch
 
     from medssml.config import load_config
-    from medssml.evaluation.results import write_json
+    from medssml.files import write_json
     from medssml.reports.comparison_page import write_study_page
     from medssml.runs import console
     from medssml.runs.training_config import FinetuneConfig

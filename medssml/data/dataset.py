@@ -13,10 +13,9 @@ from torch.utils.data import Dataset, get_worker_info
 from medssml.batch import Inputs
 from medssml.data.collate import Sample
 from medssml.data.epoch_order import Window
-from medssml.data.keys import generator, study_key
 from medssml.manifest.columns import in_order
 from medssml.manifest.manifest import Manifest
-from medssml.manifest.splits import hash64
+from medssml.randomness import generator, hash64, study_key
 from medssml.store.cache import Arrays, Cache, Entry
 from medssml.store.engines import Recipe
 

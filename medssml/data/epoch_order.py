@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.data.keys import mix
-from medssml.manifest.splits import hash64
+from medssml.randomness import hash64, mix
 
 
 class Order(NamedTuple):

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from medssml.data.dataset import StudyDataset
-from medssml.manifest.splits import SPLITS, hash64
+from medssml.manifest.splits import SPLITS
+from medssml.randomness import hash64
 from medssml.readers.inflate import crc32
 from medssml.store.shards import FORMAT, INDEX, Index, Shard, ShardError, Storage, place_columns
 

@@ -11,11 +11,12 @@ No reports are public.
 
 from __future__ import annotations
 
-import os
+import gzip
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from medssml.files import whole
 from medssml.importers.account import LayoutError
 from medssml.importers.study import File, Layout, Options, Studies, Study, slug
 from medssml.importers.tree import Row, Tree
@@ -106,11 +107,8 @@ def _write_nifti(source: Path, target: Path, spacing: float) -> None:
     affine = np.diag([-spacing, -spacing, -spacing, 1.0])
     image = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0).astype(np.int16)), affine)
     image.header.set_xyzt_units("mm")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A temporary name in the same folder: an interrupted import leaves no half volume under the final one.
-    part = target.with_name(f".{target.name.removesuffix('.nii.gz')}.part.nii.gz")
-    nibabel.save(image, part)
-    os.replace(part, target)
+    with whole(target) as beside, gzip.open(beside, "wb", compresslevel=1) as stream:
+        image.to_stream(stream)
 
 
 LAYOUTS = (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssml.files import write_rows
 from medssml.importers.account import UNMATCHED, Account, LayoutError, Line
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Study
 from medssml.importers.tree import Tree
 from medssml.manifest.columns import MODALITIES, REQUIRED, near_miss
 from medssml.manifest.manifest import Manifest, ManifestError
-from medssml.manifest.splits import hash64
+from medssml.randomness import hash64
 
 _FIRST = (*REQUIRED, "split", "official_split", "ct", "xray", "xray_lateral", "eeg", "report", "report_text")
 _KNOWN = (*_FIRST, "other_files")
@@ -316,12 +315,4 @@ def _settle_account(rows: list[_Row], account: Account, tree: Tree, layout: Layo
 
 def write_report(lines: Iterable[Line], path: Path) -> Path:
     """import_report.csv, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=path.parent, suffix=".tmp", delete=False, errors="backslashreplace"
-    ) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Line._fields)
-        writer.writerows(line._replace(row=line.row or "") for line in lines)  # type: ignore[arg-type]
-    os.replace(file.name, path)
-    return path
+    return write_rows(path, Line._fields, ({**line._asdict(), "row": line.row or ""} for line in lines))

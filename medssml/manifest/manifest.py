@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from medssml.files import whole
 from medssml.manifest.columns import check_columns, inline_columns, modality_columns
 from medssml.manifest.labels import Label, parse_labels
 from medssml.manifest.row_rules import (
@@ -296,14 +295,9 @@ class Manifest:
 
     def write(self, path: str | Path) -> Path:
         """Writes the table as CSV, whole or not at all; file names stay relative to `root` (give it as `data_root`)."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=path.parent, suffix=".tmp", delete=False
-        ) as file:
-            self.table.to_csv(file, index=False)
-        os.replace(file.name, path)
-        return path
+        with whole(path) as beside:
+            self.table.to_csv(beside, index=False)
+        return Path(path)
 
 
 def _positions(mask: ArrayLike, n: int) -> NDArray[np.int64]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
+
+from medssml.files import write_rows
 
 ACTIONS = ("refused", "quarantined", "flagged", "fixed")
 
@@ -83,14 +82,5 @@ def account(rows: int, problems: Iterable[Problem]) -> Accounting:
 
 def write_problems(problems: Iterable[Problem], path: str | Path) -> Path:
     """problems.csv, whole or not at all; a header alone where there are none."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    names = [field.name for field in fields(Problem)]
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=path.parent, suffix=".tmp", delete=False
-    ) as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**asdict(problem), "row": problem.row or ""} for problem in problems)
-    os.replace(file.name, path)
-    return path
+    rows = ({**asdict(problem), "row": problem.row or ""} for problem in problems)
+    return write_rows(path, [field.name for field in fields(Problem)], rows)

@@ -5,20 +5,15 @@ A hash does not care about the order of the rows or about who joins later: a sub
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.randomness import hash64
+
 SPLITS = ("train", "val", "test")
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
-
-
-def hash64(text: str, seed: int = 0) -> int:
-    """A stable 64-bit hash of `text`: the same on every machine and in every run, unlike Python's own."""
-    digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8, key=int(seed).to_bytes(8, "little", signed=True))
-    return int.from_bytes(digest.digest(), "little")
 
 
 def assign_splits(

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
-_WORD = (1 << 64) - 1
-
-
-def stable_hash(text: str) -> int:
-    """A 64-bit number for `text`, the same in every process (Python's own `hash` is not)."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def mix(*numbers: int) -> int:
-    """One 64-bit number from several (splitmix64's finaliser after each)."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & _WORD
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _WORD
-        state ^= state >> 31
-    return state
+from medssml.randomness import hash64, mix
 
 
 def uniform(keys: Tensor, size: int, purpose: str, *, seed: int = 0) -> Tensor:
@@ -38,11 +20,11 @@ def uniform(keys: Tensor, size: int, purpose: str, *, seed: int = 0) -> Tensor:
     Returns:
         (n, size) float32 on the device of `keys`. The first numbers do not depend on `size`.
     """
-    salt = stable_hash(purpose)
+    salt = hash64(purpose)
     generator = torch.Generator()
     rows = []
     for key in keys.tolist():
-        generator.manual_seed(mix(key & _WORD, salt, seed & _WORD))
+        generator.manual_seed(mix(key, salt, seed))
         rows.append(_prefix_stable(size, generator))
     drawn = torch.stack(rows) if rows else torch.empty(0, size)
     return drawn.to(keys.device)

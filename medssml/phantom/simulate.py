@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from medssml.files import write_json
 from medssml.phantom.causes import MODALITIES
 from medssml.phantom.cohort import Design, draw, manifest, write_files
 from medssml.phantom.records import FORMAT, truth_summary, truth_table
@@ -57,17 +58,14 @@ def simulate(
         return known
     _clear(out, known, asked, fresh)
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "phantom.json").write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
+    write_json(out / "phantom.json", asked)
     table = draw(design)
     write_files(table, out, design.seed, dicom=dicom, xray_bits=xray_bits, workers=workers, progress=progress)
     truths = truth_table(table)
     manifest(table, dicom).to_csv(out / "manifest.csv", index=False, lineterminator="\n")
     truths.to_csv(out / "truth.csv", index=False, float_format="%.9g", lineterminator="\n")
     summary = truth_summary(design, truths, draws) | asked
-    beside = out / "truth.json.tmp"
-    beside.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    beside.replace(out / "truth.json")
+    write_json(out / "truth.json", summary)
     return summary
 
 

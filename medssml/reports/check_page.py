@@ -20,11 +20,12 @@ from medssml.checks.distributions import Difference, Property, drift, labels, pr
 from medssml.checks.inspection import Job
 from medssml.checks.limits import Limits
 from medssml.checks.pictures import picture
+from medssml.files import write_text
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import ACTIONS, Accounting, Problem, grouped
 from medssml.reports import check_figures, figures, words
 from medssml.reports.blocks import Block, Facts, Fold, Gallery, Heading, Plot, Section, Table
-from medssml.reports.page import html, write_whole
+from medssml.reports.page import html
 
 _PICTURES_A_KIND, _PAIRS, _KINDS_PICTURED = 6, 12, 12
 _ROWS_NAMED = 8
@@ -75,7 +76,7 @@ def write_check_page(path: str | Path, check: Check, workers: int = 2) -> Path:
     sections.append(protocol(check))
     about = "Every problem of a table of studies and of its files, before any training."
     text = html("Check of the studies", sections, facts=facts(check), about=about, made_from="")
-    return write_whole(Path(path), text)
+    return write_text(path, text)
 
 
 def facts(check: Check) -> Facts:

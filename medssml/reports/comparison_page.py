@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medssml.files import write_text
 from medssml.reports.blocks import Section, Table, Text
 from medssml.reports.page import html
 
@@ -22,11 +22,7 @@ def write_study_page(path: str | Path, results: Mapping[str, Any], protocol: Map
     sections = [Section(task, task, blocks=[_table(methods)]) for task, methods in results.items()]
     lines = [Text(f"{name}: {value}") for name, value in protocol.items()]
     sections.append(Section("protocol", "Protocol", "What was done to get these numbers.", list(lines)))
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    temporary.write_text(html("Study", sections), encoding="utf-8")
-    os.replace(temporary, target)
-    return target
+    return write_text(path, html("Study", sections))
 
 
 def _table(methods: Mapping[str, Any]) -> Table:

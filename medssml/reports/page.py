@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from medssml.files import write_text
 from medssml.reports import impact_section, run_sections, task_sections
 from medssml.reports.blocks import Block, Section
 from medssml.reports.results import WRITTEN_BY, Results, read_results
@@ -45,16 +45,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, only: Sequen
     folder = Path(run)
     path = folder / "report.html" if out is None else Path(out)
     text = render(read_results(folder), folder.resolve().name, only=only)
-    return write_whole(path, text)
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Writes a page, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    return write_text(path, text)
 
 
 def render(results: Results, title: str, *, only: Sequence[str] | None = None) -> str:

@@ -116,7 +116,7 @@ def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
 
     import pandas as pd
 
-    from medssml.evaluation.results import write_csv
+    from medssml.files import write_csv
     from medssml.runs import console
     from medssml.runs.run_folder import PROBLEM_COLUMNS
 
@@ -134,23 +134,19 @@ def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
 
 def write_parquet(path: Path, table: pd.DataFrame) -> Path:
     """Writes a table, whole or not at all."""
-    import os
+    from medssml.files import whole
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_parquet(temporary, index=False)
-    os.replace(temporary, path)
+    with whole(path) as beside:
+        table.to_parquet(beside, index=False)
     return path
 
 
 def weights_hash(checkpoint: str | Path) -> str:
     """The first 16 hex digits of the SHA-256 of a model's weights."""
-    import hashlib
-
     from medssml.checkpoint import WEIGHTS, model_folder
+    from medssml.files import sha256_of
 
-    with open(model_folder(checkpoint) / WEIGHTS, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return sha256_of(model_folder(checkpoint) / WEIGHTS)[:16]
 
 
 def contrast_heads(checkpoint: str | Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from medssml.files import neutral, write_rows, write_text
+
 #: What a run writes and `fresh` removes: nothing else of the folder is touched.
 OWN = (
     "config.yaml", "manifest.sha256", "presence.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
@@ -100,11 +102,7 @@ class RunFolder:
         """problems.csv, one row per file or study that was left out or flagged."""
         if not first_rank():
             return
-        with open(self.path / ".problems.csv.tmp", "w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, PROBLEM_COLUMNS, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(problems)
-        os.replace(self.path / ".problems.csv.tmp", self.path / "problems.csv")
+        write_rows(self.path / "problems.csv", PROBLEM_COLUMNS, problems)
 
     def flag_studies(self, studies: Iterable[str], code: str, problem: str, fix: str) -> None:
         """Adds studies to problems.csv that training could not use, once each."""
@@ -113,7 +111,7 @@ class RunFolder:
         new = [
             {"study_id": study, "code": code, "problem": problem, "action": "flagged", "fix": fix}
             for study in studies
-            if (study, code) not in have
+            if (neutral(study), code) not in have
         ]
         if new:
             self.write_problems([*known, *new])
@@ -167,13 +165,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:

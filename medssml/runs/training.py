@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medssml.data.datamodule import StudyDataModule
+from medssml.files import write_json
 from medssml.manifest.manifest import Manifest
 from medssml.data.shard_dataset import Shards
 from medssml.model import MultimodalModel
@@ -22,7 +23,7 @@ from medssml.trainers.learner import Learner
 from medssml.trainers.loop import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.runs import console
-from medssml.runs.run_folder import RunFolder, first_rank, write_text
+from medssml.runs.run_folder import RunFolder, first_rank
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
     if folder is not None:
         folder.write_problems([dataclasses.asdict(problem) for problem in problems])
         if first_rank():
-            write_text(folder.path / "presence.json", json.dumps(presence(data.manifest), indent=2) + "\n")
+            write_json(folder.path / "presence.json", presence(data.manifest))
     rows = {problem.row for problem in problems if problem.action == "quarantined"}
     if rows:
         console.warn(

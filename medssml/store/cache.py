@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.files import write_bytes
 from medssml.readers.inflate import crc32
 
 Arrays = dict[str, NDArray[Any]]
@@ -209,13 +210,10 @@ def write_entry(path: Path, arrays: Arrays, about: Mapping[str, Any] | None = No
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.stem[:16]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        # Not flushed: an entry has a checksum, and one that a power cut damaged is made again.
+        write_bytes(path, content, durable=False)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         reason = (
             f"the cache in {path.parent.parent} cannot be written ({error.strerror}): {len(content):,} bytes needed"
         )

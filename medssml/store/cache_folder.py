@@ -18,7 +18,7 @@ from medssml.store.cache import DamagedEntry, read_entry
 
 #: Below a cache folder, entries and nothing else have such names: a folder named by mistake loses no file.
 _ENTRY = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}\.safetensors")
-_LEFTOVER = re.compile(r"[0-9a-f]{2}/\.[0-9a-f]{16}\.\d+\.[0-9a-f]{8}\.tmp")
+_LEFTOVER = re.compile(r"[0-9a-f]{2}/\.[0-9a-f]{38}\.safetensors\.\d+\.[0-9a-f]{8}\.tmp")
 #: Folders in which the processes of a preparation note what they are at.
 NOTES_PREFIX = ".reading-"
 #: s after which a temporary file is no longer being written.

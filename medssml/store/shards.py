@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from medssml.files import write_bytes
 from medssml.manifest.columns import in_order
 from medssml.manifest.labels import parse_labels
 from medssml.manifest.manifest import Manifest
@@ -158,13 +158,7 @@ class Storage:
             self._ask(lambda system, path: system.makedirs(path, exist_ok=True))
             self._ask(lambda system, path: system.pipe_file(f"{path}/{name}", content))
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        beside = self.folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            beside.write_bytes(content)
-            os.replace(beside, self.folder / name)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_bytes(self.folder / name, content)
 
 
 class Index:

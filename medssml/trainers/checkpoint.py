@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from medssml.checkpoint import CheckpointError
+from medssml.files import whole
 
 __all__ = ["BEST", "LAST", "PREVIOUS", "CheckpointError", "NoSpaceError", "last_step", "load", "load_last", "save"]
 
@@ -40,20 +41,15 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         NoSpaceError: with what it needs, what is free, and the last good step.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as stream:
-            torch.save({"format": FORMAT, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if path.name == LAST and path.exists():
-            os.replace(path, path.with_name(PREVIOUS))
-        os.replace(temporary, path)
+        with whole(path, one_writer=True) as beside:
+            # A stream of ours, as it says why it cannot be written; torch's own does not.
+            with open(beside, "wb") as stream:
+                torch.save({"format": FORMAT, **state}, stream)
+            if path.name == LAST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         raise _explained(error, path, state) from error
-    _sync_folder(path.parent)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -139,17 +135,3 @@ def _tensors(value: Any) -> list[torch.Tensor]:
     if isinstance(value, (list, tuple)):
         return [tensor for item in value for tensor in _tensors(item)]
     return []
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is on the disk only when the folder is. Not every file system allows it (some network mounts).
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)

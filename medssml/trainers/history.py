@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from medssml.files import write_text
 
 #: Columns that every row has, before the metrics.
 KEYS = ("step", "epoch", "seconds")
@@ -67,9 +68,7 @@ class History:
         return self._columns.index(name) if name in self._columns else len(self._columns)
 
     def _rewrite(self, rows: list[dict[str, float]]) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(self._text(rows, header=True), encoding="utf-8", newline="")
-        os.replace(temporary, self.path)
+        write_text(self.path, self._text(rows, header=True))
 
     def _text(self, rows: list[dict[str, float]], *, header: bool) -> str:
         text = io.StringIO()

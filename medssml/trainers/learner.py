@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -17,12 +16,11 @@ from medssml.batch import Batch
 from medssml.losses.gather import take_part
 from medssml.model import MultimodalModel
 from medssml.privacy import short_code
+from medssml.randomness import mix
 from medssml.trainers.optim import adamw, clip_gradients, lr_factor, parameter_groups, set_lr
 from medssml.trainers.settings import Optim
 
 log = logging.getLogger(__name__)
-
-_WORD = (1 << 64) - 1
 
 
 class NonFiniteError(RuntimeError):
@@ -33,8 +31,7 @@ class NonFiniteError(RuntimeError):
 
 def step_seed(seed: int, batch: int, rank: int = 0) -> int:
     """The seed of one step's own randomness (dropout), f(seed, batches so far, rank): the same after a resume."""
-    digest = hashlib.blake2b(f"{seed}/{batch}/{rank}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") & (_WORD >> 1)
+    return mix(seed, batch, rank)
 
 
 class Learner(pl.LightningModule):

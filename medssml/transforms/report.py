@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medssml.files import write_text
 from medssml.readers.report import parse_report, read_report
 from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
 
@@ -190,10 +191,9 @@ class ReportTransform(Transform):
     def save_tokenizer(self, folder: str | Path) -> Path:
         """Writes a Hugging Face folder, which `AutoTokenizer` and `ReportTransform(folder)` read."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_length, **self._names}
-        _replace(folder / "tokenizer.json", self.tokenizer.to_str(pretty=False))
-        _replace(folder / "tokenizer_config.json", json.dumps(settings, indent=1))
+        write_text(folder / "tokenizer.json", self.tokenizer.to_str(pretty=False))
+        write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=1))
         return folder
 
 
@@ -292,9 +292,3 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, str]]:
 def _special_tokens(settings: dict[str, Any]) -> dict[str, str]:
     found = {name: settings[name] for name in _NAMES if settings.get(name)}
     return {name: token["content"] if isinstance(token, dict) else str(token) for name, token in found.items()}
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

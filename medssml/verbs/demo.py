@@ -224,9 +224,9 @@ class Story:
         return 0
 
     def _save(self) -> None:
-        beside = self.file.with_suffix(".tmp")
-        beside.write_text(json.dumps({"settings": self.settings, "done": self.done}, indent=2) + "\n", encoding="utf-8")
-        beside.replace(self.file)
+        from medssml.files import write_json
+
+        write_json(self.file, {"settings": self.settings, "done": self.done})
 
     def _remove(self) -> None:
         """Removes what a demo wrote into its own folder, and nothing else."""

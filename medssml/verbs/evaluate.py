@@ -68,7 +68,7 @@ def evaluate(
         medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such task.
     """
     from medssml.evaluation.prepared_studies import open_cohort
-    from medssml.evaluation.results import write_csv, write_json
+    from medssml.files import write_csv, write_json
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.inference import chosen_device, conclude, open_studies

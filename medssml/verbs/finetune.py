@@ -126,14 +126,9 @@ def _resolved(
 
 def _start(checkpoint: str) -> str:
     """What a run begins from, as its config.yaml says it: a hash of the weights, no place."""
-    import hashlib
+    from medssml.runs.inference import weights_hash
 
-    from medssml.checkpoint import WEIGHTS, model_folder
-
-    if checkpoint == "none":
-        return "scratch"
-    with open(model_folder(checkpoint) / WEIGHTS, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return "scratch" if checkpoint == "none" else weights_hash(checkpoint)
 
 
 def chosen_tasks(table: Manifest, task: Sequence[str]) -> list[str]:
@@ -180,7 +175,7 @@ def labelled_studies(table: Manifest, tasks: Sequence[str], share: float, *, see
 
 
 def _subject_order(train: Manifest, tasks: Sequence[str], seed: int) -> list[str]:
-    from medssml.manifest.splits import hash64
+    from medssml.randomness import hash64
 
     labels: dict[str, str] = {}
     for position, subject in enumerate(train.subject_ids):

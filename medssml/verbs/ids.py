@@ -26,42 +26,41 @@ def ids(manifest: Path, *, out: Path, results: Path | None = None) -> Path:
         ValueError: the results have no column study_id, or hold a code that no study of the manifest has.
         medssml.privacy.PrivacyError: the key cannot be used.
     """
-    import pandas as pd
-
+    from medssml.files import whole
     from medssml.manifest.table_text import read_table
-    from medssml.privacy import KEY_VARIABLE, pseudonyms
+    from medssml.privacy import pseudonyms
     from medssml.runs import console
 
     codes, manifest = pseudonyms(), Path(manifest)
     known = read_table(manifest, manifest.read_bytes())[["study_id", "subject_id"]].map(str.strip)
     known = known.assign(study=known["study_id"].map(codes.study), subject=known["subject_id"].map(codes.subject))
     if results is None:
-        return write_for_owner(Path(out), known)
-    path = Path(results)
+        named = known
+    else:
+        named = _named(Path(results), known, manifest.name)
+        console.say(f"{named['study_id'].nunique():,} studies named")
+    with whole(out, private=True) as beside:
+        named.to_csv(beside, index=False)
+    return Path(out)
+
+
+def _named(path: Path, known: pd.DataFrame, manifest: str) -> pd.DataFrame:
+    """The results at `path` with the ids of `known` in place of its codes."""
+    import pandas as pd
+
+    from medssml.privacy import KEY_VARIABLE
+
     text = {"study_id": str, "subject_id": str, "subject": str}
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=text)
     if "study_id" not in table:
         raise ValueError(f"{path} has no column study_id; fix: give predictions.csv, impact.csv or embeddings")
     if foreign := sorted(set(table["study_id"]) - set(known["study"])):
         raise ValueError(
-            f"{path}: {len(foreign)} codes, such as {foreign[0]}, are of no study in {manifest.name}; fix: the manifest "
+            f"{path}: {len(foreign)} codes, such as {foreign[0]}, are of no study in {manifest}; fix: the manifest "
             f"and the key ({KEY_VARIABLE}) that the results were made with"
         )
     study, subject = known.set_index("study")["study_id"], known.set_index("subject")["subject_id"].to_dict()
     named = table.assign(study_id=table["study_id"].map(study))
     for column in {"subject", "subject_id"} & set(table.columns):
         named[column] = named[column].map(lambda code: subject.get(code, code))
-    console.say(f"{named['study_id'].nunique():,} studies named")
-    return write_for_owner(Path(out), named)
-
-
-def write_for_owner(path: Path, table: pd.DataFrame) -> Path:
-    """Writes a table as CSV, whole or not at all, that nobody but this user can read."""
-    import os
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        table.to_csv(stream, index=False)
-    os.replace(beside, path)
-    return path
+    return named

@@ -216,7 +216,7 @@ def _write(
 ) -> None:
     from medssml.counterfactual.true_impact import compare_with_truth
     from medssml.evaluation.bayes import find_truth, read_truth
-    from medssml.evaluation.results import write_csv, write_json
+    from medssml.files import write_csv, write_json
     from medssml.reports.page import write_report
     from medssml.runs import console
     from medssml.runs.inference import weights_hash

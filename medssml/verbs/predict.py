@@ -52,8 +52,8 @@ def predict(
 
     from medssml.evaluation.encoded_studies import subset_mask
     from medssml.evaluation.prepared_studies import open_cohort
-    from medssml.evaluation.results import write_csv
     from medssml.evaluation.subsets import answers_table
+    from medssml.files import write_csv
     from medssml.predictor import load
     from medssml.runs.inference import chosen_device, conclude, open_studies
 

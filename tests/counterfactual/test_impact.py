@@ -18,7 +18,7 @@ from medssml.counterfactual.oracles import GATES, TASK, check_gate, formula_mode
 from medssml.counterfactual.summary import Resampling, holm, mean_interval
 from medssml.counterfactual.true_impact import compare_with_truth
 from medssml.evaluation.encoded_studies import encode_studies, subset_name, subsets
-from medssml.evaluation.results import plain
+from medssml.files import plain
 
 MODALITIES = ("ct", "xray", "eeg")
 WEIGHTS = torch.tensor([1.5, 0.8, 0.0])

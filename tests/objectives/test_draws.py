@@ -1,11 +1,6 @@
 import torch
 
-from medssml.objectives.draws import mix, random_ranks, stable_hash, uniform
-
-
-def test_numbers_are_the_same_in_every_process():
-    assert stable_hash("masked_language/report/which") == 5333513941395765344
-    assert mix(1, 2, 3) == 7702586659592502839
+from medssml.objectives.draws import random_ranks, uniform
 
 
 def test_uniform_belongs_to_key_purpose_and_seed():

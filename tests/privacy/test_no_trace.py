@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from medssml.manifest.splits import hash64
+from medssml.randomness import hash64
 from tests.privacy.planted import TOKENS, finds, plant, spellings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -95,7 +95,7 @@ def test_clear_touches_nothing_but_entries_and_what_the_dead_left(
     (folder / "ab").mkdir(exist_ok=True)
     for other in others:
         other.write_bytes(b"mine")
-    fresh, old = (folder / "ab" / f".{'0' * 16}.{pid}.{'0' * 8}.tmp" for pid in (1, 2))
+    fresh, old = (folder / "ab" / f".{'0' * 38}.safetensors.{pid}.{'0' * 8}.tmp" for pid in (1, 2))
     for temporary in (fresh, old):
         temporary.write_bytes(b"half")
     busy, dead = folder / ".reading-busy", folder / ".reading-dead"

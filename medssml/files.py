@@ -1,0 +1,136 @@
+"""Files that are whole or not there: written beside the old one, flushed to the disk, then renamed.
+
+A reader, another process or a run that is started again sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What a spreadsheet reads as a formula, where a cell begins with it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@contextlib.contextmanager
+def whole(path: str | Path, *, durable: bool = True, private: bool = False, one_writer: bool = False) -> Iterator[Path]:
+    """A file beside `path` to write into; it takes the name `path` when the block ends, and goes when the block fails.
+
+    Args:
+        path: its folder is made where there is none.
+        durable: flushed to the disk before it is renamed, so that a power cut leaves no empty file under the name. False
+            for what has a checksum of its own and is made again.
+        private: nobody but this user may read it.
+        one_writer: only one process writes this file: the name beside it is always the same, so that killed runs leave
+            one unfinished file behind and not one each.
+
+    Raises:
+        OSError: no space or no permission.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = "" if one_writer else f".{os.getpid()}.{secrets.token_hex(4)}"
+    beside = path.with_name(f".{path.name}{own}.tmp")
+    try:
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o666))
+        yield beside
+        if durable:
+            with beside.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        os.replace(beside, path)
+    finally:
+        # After the rename there is none. A folder that cannot be written must not hide the error before.
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is on the disk only when the folder is. Not every file system allows it (some network mounts).
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> Path:
+    """Writes `content` to `path`."""
+    with whole(path, durable=durable) as beside:
+        beside.write_bytes(content)
+    return Path(path)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes `text` to `path` in UTF-8, its line ends as they are."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> Path:
+    """Writes `content` to `path`; a number that is not finite is null, as JSON has no other word for it."""
+    return write_text(path, json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it: numbers and arrays of numpy as Python's, what is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    # Arrays and numbers of numpy know how to become Python's: this file needs no numpy for it.
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
+
+
+def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
+    """Writes a table of results to `path`: six significant digits, nothing where a number is missing."""
+    with whole(path) as beside:
+        table.to_csv(beside, index=False, float_format="%.6g", lineterminator="\n")
+    return Path(path)
+
+
+def write_rows(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
+    """Writes rows of text to `path` as CSV: these columns and no other, each cell as `neutral` has it.
+
+    A header alone where there is no row. File names that are not UTF-8 are written with backslashes.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: neutral(cell) for name, cell in row.items()} for row in rows)
+    return write_bytes(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+
+
+def neutral(cell: Any) -> Any:
+    """`cell` so that a spreadsheet shows it and does not run it: a quote before text that begins as a formula does.
+
+    Numbers stay as they are, also those written as text ("-3.5").
+    """
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, 64 hex digits."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
