@@ -17,11 +17,10 @@ import pandas as pd
 from medssml.phantom import ct, eeg, files, report, xray
 from medssml.phantom.causes import EVIDENCE, FINDINGS, MODALITIES, TASKS, Array, evidence_of, grade, labels_of
 from medssml.phantom.missingness import Mechanism, check_rate, presence
-from medssml.phantom.shapes import Grid
+from medssml.phantom.presets import PRESETS, Preset
+from medssml.phantom.shapes import mean_of_parts
 
-CT_GRID = Grid((4.0, 4.0, 4.0))
-FILM_GRID = Grid((3.0, 4.0, 3.0))
-FILM_PIXEL = 1.5  # mm
+LARGE = PRESETS["large"]
 SPLIT_BLOCK = ("train",) * 12 + ("val",) * 3 + ("test",) * 5  # of every 20 subjects: 60, 15, 25 %
 SUFFIX = {"ct": ".nii.gz", "xray": ".png", "eeg": ".edf", "report": ".txt"}
 SUFFIX_DICOM = SUFFIX | {"ct": "", "xray": ".dcm"}
@@ -134,6 +133,7 @@ def write_files(
     out: Path,
     seed: int,
     *,
+    preset: Preset = LARGE,
     dicom: bool = False,
     xray_bits: int = 16,
     workers: int | None = None,
@@ -145,6 +145,7 @@ def write_files(
         table: the studies.
         out: folder.
         seed: of the design.
+        preset: how large the files are.
         dicom: CT as DICOM series and radiographs as DICOM, instead of NIfTI and PNG.
         xray_bits: 8 or 16, of a PNG.
         workers: processes; None for one per core, or one alone where the cohort is small.
@@ -154,7 +155,7 @@ def write_files(
     count = workers if workers is not None else 1 if len(rows) < 64 else _cores()
     if count <= 1:
         for done, row in enumerate(rows, start=1):
-            write_study(row, out, seed, dicom=dicom, xray_bits=xray_bits)
+            write_study(row, out, seed, preset=preset, dicom=dicom, xray_bits=xray_bits)
             if progress is not None:
                 progress(done, len(rows))
         return
@@ -162,7 +163,8 @@ def write_files(
     from joblib.externals.loky import get_reusable_executor
 
     parallel = Parallel(n_jobs=count, return_as="generator_unordered", batch_size=4)
-    jobs = parallel(delayed(write_study)(row, out, seed, dicom=dicom, xray_bits=xray_bits) for row in rows)
+    how = {"preset": preset, "dicom": dicom, "xray_bits": xray_bits}
+    jobs = parallel(delayed(write_study)(row, out, seed, **how) for row in rows)
     for done, _ in enumerate(jobs, start=1):
         if progress is not None:
             progress(done, len(rows))
@@ -174,7 +176,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def write_study(row: dict, out: Path, seed: int, *, dicom: bool = False, xray_bits: int = 16) -> None:
+def write_study(
+    row: dict, out: Path, seed: int, *, preset: Preset = LARGE, dicom: bool = False, xray_bits: int = 16
+) -> None:
     """Write the files of the modalities that one study has."""
     patient = patient_of(seed, row["subject"], row["age"], row["female"])
     paths = {modality: out / name for modality, name in file_names(row["study_id"], dicom).items()}
@@ -182,27 +186,28 @@ def write_study(row: dict, out: Path, seed: int, *, dicom: bool = False, xray_bi
         modality: np.random.default_rng([seed, 4, row["study"], number]) for number, modality in enumerate(MODALITIES)
     }
     if row["present_ct"]:
-        volume = scan(patient, _shown(row, "ct"), row["scanner_b"], rngs["ct"])
+        volume = scan(patient, _shown(row, "ct"), preset, row["scanner_b"], rngs["ct"])
         if dicom:
-            files.write_series(paths["ct"], volume, CT_GRID, row["subject_id"], row["study_id"])
+            files.write_series(paths["ct"], volume, preset.ct, row["subject_id"], row["study_id"])
         else:
-            files.write_nifti(paths["ct"], volume, CT_GRID)
+            files.write_nifti(paths["ct"], volume, preset.ct)
     if row["present_xray"]:
-        film = take_film(patient, _shown(row, "xray"), row["scanner_b"], rngs["xray"])
+        film = take_film(patient, _shown(row, "xray"), preset, row["scanner_b"], rngs["xray"])
         if dicom:
             files.write_dicom_film(
-                paths["xray"], film, FILM_PIXEL, row["subject_id"], row["study_id"], row["scanner_b"]
+                paths["xray"], film, preset.film_pixel, row["subject_id"], row["study_id"], row["scanner_b"]
             )
         else:
             files.write_png(paths["xray"], film, xray_bits)
     if row["present_eeg"]:
         brain = eeg.draw_brain(np.random.default_rng([seed, 6, row["subject"]]), row["age"])
-        signal = eeg.recording(brain, row["evidence_eeg_epileptiform"], rngs["eeg"], row["scanner_b"])
-        files.write_edf(paths["eeg"], signal, row["subject_id"], row["female"])
+        evidence, recorder = row["evidence_eeg_epileptiform"], preset.recorder
+        signal = eeg.recording(brain, evidence, rngs["eeg"], row["scanner_b"], recorder)
+        files.write_edf(paths["eeg"], signal, recorder.sfreq, row["subject_id"], row["female"])
     if row["present_report"]:
         grades = {finding: row[f"grade_report_{finding}"] for finding in report.LADDER}
         paths["report"].parent.mkdir(parents=True, exist_ok=True)
-        text = report.report(grades, row["age"], row["female"], rngs["report"])
+        text = report.report(grades, row["age"], row["female"], rngs["report"], preset.brief)
         paths["report"].write_text(text, encoding="utf-8")
 
 
@@ -210,20 +215,22 @@ def _shown(row: dict, modality: str) -> ct.Shown:
     return ct.Shown(*(row[f"evidence_{modality}_{f}"] for f in ("nodule", "effusion", "cardiomegaly")))
 
 
-def scan(patient: ct.Patient, shown: ct.Shown, scanner_b: bool, rng: np.random.Generator) -> ct.Field:
-    """A CT scan on `CT_GRID`, (X, Y, Z) HU: the supine chest with the scanner's noise; scanner B is sharper and noisier."""
-    volume = ct.chest(patient, shown, CT_GRID, "supine")
+def scan(patient: ct.Patient, shown: ct.Shown, preset: Preset, scanner_b: bool, rng: np.random.Generator) -> ct.Field:
+    """A CT scan, (X, Y, Z) HU: the supine chest with the scanner's noise; scanner B is sharper and noisier."""
+    volume = mean_of_parts(ct.chest(patient, shown, preset.ct.parts(preset.ct_parts), "supine"), preset.ct_parts)
     noise = rng.standard_normal(volume.shape, dtype=np.float32)
     body = volume > ct.AIR + 1
     return volume + np.where(body, np.float32(24 if scanner_b else 14) * noise + (6 if scanner_b else 0), 0)
 
 
-def take_film(patient: ct.Patient, shown: ct.Shown, scanner_b: bool, rng: np.random.Generator) -> ct.Field:
+def take_film(
+    patient: ct.Patient, shown: ct.Shown, preset: Preset, scanner_b: bool, rng: np.random.Generator
+) -> ct.Field:
     """A radiograph, (H, W) in [0, 1]: projection of the upright chest; scanner B has a softer curve and more blur."""
-    volume = ct.chest(patient, shown, FILM_GRID, "upright")
+    volume = ct.chest(patient, shown, preset.film, "upright")
     low = 0.8 + float(rng.uniform(-0.05, 0.05))
     exposure = xray.Exposure(window=(low, low + 4.1), gamma=0.9 if scanner_b else 1.0, blur=1.2 if scanner_b else 0.8)
-    return xray.radiograph(volume, FILM_GRID.spacing, FILM_PIXEL, exposure, rng)
+    return xray.radiograph(volume, preset.film.spacing, preset.film_pixel, exposure, rng)
 
 
 def file_names(study_id: str, dicom: bool = False) -> dict[str, str]:

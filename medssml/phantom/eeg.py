@@ -1,12 +1,13 @@
 """A scalp EEG of 19 electrodes: 1/f background, posterior alpha rhythm, blinks, muscle, and bursts of spike and wave.
 
-The bursts show the epileptiform evidence and nothing else does: every `PERIOD` seconds one generalised 3-per-second
+The bursts show the epileptiform evidence and nothing else does: in every period one generalised 3-per-second
 burst, longer and taller the greater the evidence, and lost in the background where the evidence is low.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,26 @@ POSITIONS: dict[str, tuple[float, float]] = {
 """10-20 electrode -> (right, front) on the head seen from above, radius 1 at the rim."""
 
 CHANNELS = tuple(POSITIONS)
-SFREQ = 200.0  # Hz
-DURATION = 20.0  # s
-PERIOD = 5.0  # s: one burst in each
+SFREQ = 200.0  # Hz at which brain and artefacts are drawn, before the recorder samples them
+PERIOD = 5.0  # s for which `burst_length` is given
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """How an EEG is recorded.
+
+    Args:
+        sfreq: Hz; what is above half of it is filtered away before.
+        seconds: of the recording.
+        period: s, in each of which there is one burst, its length in proportion.
+    """
+
+    sfreq: float = SFREQ
+    seconds: float = 20.0
+    period: float = PERIOD
+
+
+STANDARD = Recorder()
 
 
 @dataclass(frozen=True)
@@ -64,35 +82,52 @@ def burst_size(evidence: float) -> float:
 
 
 def burst_length(evidence: float) -> float:
-    """Seconds (0.4 to 3.6) of each burst that shows this evidence; strictly increasing."""
+    """Seconds (0.4 to 3.6) of each burst that shows this evidence, in periods of `PERIOD`; strictly increasing."""
     return float(0.4 + 3.2 * ndtr(0.7 * evidence - 0.1))
 
 
-def recording(brain: Brain, evidence: float, rng: np.random.Generator, noisy_mains: bool = False) -> Array:
-    """One recording, (19, SFREQ * DURATION) in uV against a common reference, channels as in `CHANNELS`.
+def recording(
+    brain: Brain,
+    evidence: float,
+    rng: np.random.Generator,
+    noisy_mains: bool = False,
+    recorder: Recorder = STANDARD,
+) -> Array:
+    """One recording, (19, sfreq * seconds) in uV against a common reference, channels as in `CHANNELS`.
 
     Args:
         brain: whose.
         evidence: of epileptiform activity, in standard units.
         rng: of this recording.
         noisy_mains: whether the amplifier picks up more of the 50 Hz mains.
+        recorder: rate and length.
     """
-    time = np.arange(int(SFREQ * DURATION)) / SFREQ
+    time = np.arange(int(SFREQ * recorder.seconds)) / SFREQ
     signal = brain.background * _background(rng, brain.slope, len(time))
     signal += _alpha(rng, brain, time)
     signal += _blinks(rng, brain, time)
     signal += _muscle(rng, len(time))
-    signal += spike_and_wave(rng, evidence, time)
+    signal += spike_and_wave(rng, evidence, time, recorder.period)
     signal += (2.5 if noisy_mains else 0.6) * np.sin(2 * np.pi * 50 * time + rng.uniform(0, 6.28, (len(signal), 1)))
-    return signal
+    return _sampled(signal, recorder.sfreq)
 
 
-def spike_and_wave(rng: np.random.Generator, evidence: float, time: Array) -> Array:
+def _sampled(signal: Array, sfreq: float) -> Array:
+    """A signal (19, T) at SFREQ as a recorder of `sfreq` Hz samples it."""
+    if sfreq == SFREQ:
+        return signal
+    from scipy.signal import resample_poly
+
+    ratio = Fraction(sfreq / SFREQ).limit_denominator(1000)
+    return resample_poly(signal, ratio.numerator, ratio.denominator, axis=1)
+
+
+def spike_and_wave(rng: np.random.Generator, evidence: float, time: Array, period: float = PERIOD) -> Array:
     """The bursts alone, (19, T) in uV: a sharp negative spike and a slow wave, 3.3 slowing to 2.8 per second."""
-    size, length = burst_size(evidence), burst_length(evidence)
+    size, length, margin = burst_size(evidence), burst_length(evidence) * period / PERIOD, 0.2 * period / PERIOD
     course = np.zeros_like(time)
-    for number in range(int(time[-1] // PERIOD) + 1):
-        onset = number * PERIOD + rng.uniform(0.2, PERIOD - length - 0.2)
+    for number in range(int(time[-1] // period) + 1):
+        onset = number * period + rng.uniform(margin, period - length - margin)
         inside = (time >= onset) & (time < onset + length)
         since = time[inside] - onset
         cycle = np.cumsum((3.3 - 0.5 * since / PERIOD) / SFREQ) % 1
@@ -120,7 +155,9 @@ def _background(rng: np.random.Generator, slope: float, samples: int) -> Array:
 def _alpha(rng: np.random.Generator, brain: Brain, time: Array) -> Array:
     """The posterior dominant rhythm, waxing and waning, (19, T) in uV."""
     drift = np.cumsum(rng.standard_normal(len(time))) * (0.35 / SFREQ**0.5)
-    waxing = np.interp(time, np.linspace(0, DURATION, 14), rng.uniform(0.25, 1.0, 14))
+    seconds = len(time) / SFREQ
+    knots = round(0.7 * seconds)
+    waxing = np.interp(time, np.linspace(0, seconds, knots), rng.uniform(0.25, 1.0, knots))
     lag = np.array([0.25 * x + 0.5 * y for x, y in POSITIONS.values()])
     across = np.array([np.exp(-(((y + 0.85) / 0.5) ** 2)) for _, y in POSITIONS.values()])
     phase = 2 * np.pi * brain.alpha * time + drift
@@ -130,7 +167,8 @@ def _alpha(rng: np.random.Generator, brain: Brain, time: Array) -> Array:
 def _blinks(rng: np.random.Generator, brain: Brain, time: Array) -> Array:
     """Eye blinks: slow positive frontal deflections, (19, T) in uV."""
     course = np.zeros_like(time)
-    for onset in rng.uniform(0, DURATION, rng.poisson(brain.blinks * DURATION / 60)):
+    seconds = len(time) / SFREQ
+    for onset in rng.uniform(0, seconds, rng.poisson(brain.blinks * seconds / 60)):
         since = time - onset
         course += rng.uniform(70, 130) * (
             np.exp(-0.5 * (since / np.where(since < 0, 0.06, 0.11)) ** 2)

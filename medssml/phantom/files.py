@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.phantom.eeg import CHANNELS, SFREQ, Array
+from medssml.phantom.eeg import CHANNELS, Array
 from medssml.phantom.shapes import Field, Grid
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def write_dicom_film(path: Path, film: Field, pixel: float, subject: str, study:
     dataset.save_as(path, enforce_file_format=True)
 
 
-def write_edf(path: Path, signal: Array, subject: str, female: bool) -> None:
-    """A recording (19, T) in uV as EDF, steps of 0.1 uV."""
+def write_edf(path: Path, signal: Array, sfreq: float, subject: str, female: bool) -> None:
+    """A recording (19, T) in uV at `sfreq` Hz as EDF, steps of 0.1 uV."""
     import edfio
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def write_edf(path: Path, signal: Array, subject: str, female: bool) -> None:
     signals = [
         edfio.EdfSignal(
             np.clip(channel, -limit, limit),
-            SFREQ,
+            sfreq,
             label=f"EEG {name}-Ref",
             physical_dimension="uV",
             physical_range=(-limit, limit),

@@ -75,7 +75,7 @@ _CLEAR = ("No acute abnormality.", "No significant finding.", "Unremarkable for 
 _MENTIONED = 3  # grade from which the impression repeats a finding
 
 
-def report(grades: Mapping[str, int], age: float, female: bool, rng: np.random.Generator) -> str:
+def report(grades: Mapping[str, int], age: float, female: bool, rng: np.random.Generator, brief: bool = False) -> str:
     """The text of a report with sections INDICATION, FINDINGS, IMPRESSION.
 
     Args:
@@ -83,8 +83,11 @@ def report(grades: Mapping[str, int], age: float, female: bool, rng: np.random.G
         age: years, for the indication.
         female: for the indication.
         rng: of the wording.
+        brief: the graded findings alone.
     """
     sentences = [str(rng.choice(LADDER[finding][grade])) for finding, grade in grades.items()]
+    if brief:
+        return f"FINDINGS: {' '.join(sentences[index] for index in rng.permutation(len(sentences)))}\n"
     sentences += [str(text) for text in rng.choice(_FILLER, rng.integers(2, 5), replace=False)]
     findings = " ".join(sentences[index] for index in rng.permutation(len(sentences)))
     abnormal = [str(rng.choice(LADDER[finding][grade])) for finding, grade in grades.items() if grade >= _MENTIONED]

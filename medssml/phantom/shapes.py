@@ -50,6 +50,13 @@ class Grid:
         matrix[:3, 3] = [axis.ravel()[0] for axis in self.axes]
         return matrix
 
+    def parts(self, count: int) -> Grid:
+        """The grid that splits each voxel into `count` parts along every axis. Raises ValueError where they do not fill it."""
+        fine = Grid((self.spacing[0] / count, self.spacing[1] / count, self.spacing[2] / count))
+        if fine.shape != tuple(n * count for n in self.shape):
+            raise ValueError(f"voxels of {self.spacing} mm do not fill {EXTENT} mm, so they have no {count} parts each")
+        return fine
+
     def box(self, low: Point, high: Point) -> tuple[tuple[slice, slice, slice], tuple[Field, Field, Field]]:
         """Slices and axes of the part of the grid between two corners, in mm."""
         slices, axes = [], []
@@ -72,6 +79,14 @@ def cover(distance: Field, softness: float = 4.0) -> Field:
 def paint(volume: Field, share: Field, value: float | Field) -> None:
     """Replace `share` of each voxel of `volume` (HU) by `value` (HU), in place."""
     volume += share * (value - volume)
+
+
+def mean_of_parts(volume: Field, count: int) -> Field:
+    """Means of blocks of `count` voxels along every axis of (X, Y, Z)."""
+    if count == 1:
+        return volume
+    x, y, z = (n // count for n in volume.shape)
+    return volume.reshape(x, count, y, count, z, count).mean((1, 3, 5), dtype=np.float32)
 
 
 def ellipsoid(axes: tuple[Field, Field, Field], centre: Point, radii: Point, tilt: float = 0.0) -> Field:

@@ -12,6 +12,8 @@ from typing import Any
 from medssml.files import write_json
 from medssml.phantom.causes import MODALITIES
 from medssml.phantom.cohort import Design, draw, manifest, write_files
+from medssml.phantom.presets import PresetName
+from medssml.phantom.presets import preset as find_preset
 from medssml.phantom.records import FORMAT, truth_summary, truth_table
 
 DRAWS = 40_000  # Monte Carlo studies behind the Bayes AUROCs: standard errors below 0.001
@@ -21,6 +23,7 @@ def simulate(
     out: Path,
     design: Design,
     *,
+    preset: PresetName = "large",
     dicom: bool = False,
     xray_bits: int = 16,
     workers: int | None = None,
@@ -33,6 +36,7 @@ def simulate(
     Args:
         out: folder; made where it does not exist.
         design: of the cohort.
+        preset: how large the files are; the truth does not depend on it.
         dicom, xray_bits: format of the files (`cohort.write_files`).
         workers: processes; the result does not depend on them.
         fresh: replace another cohort in the folder.
@@ -45,12 +49,13 @@ def simulate(
     Raises:
         ValueError: the folder holds another cohort, or files that no phantom wrote, and `fresh` is False.
     """
+    sizes = find_preset(preset)
     if xray_bits not in (8, 16):
         raise ValueError(f"xray_bits is {xray_bits}; fix: 8 or 16")
     asked = {
         "format": FORMAT,
         "design": asdict(design),
-        "files": {"dicom": dicom, "xray_bits": xray_bits},
+        "files": {"preset": preset, "dicom": dicom, "xray_bits": xray_bits},
         "draws": draws,
     }
     known = _read_json(out / "truth.json")
@@ -60,7 +65,16 @@ def simulate(
 
     write_json(out / "phantom.json", asked)
     table = draw(design)
-    write_files(table, out, design.seed, dicom=dicom, xray_bits=xray_bits, workers=workers, progress=progress)
+    write_files(
+        table,
+        out,
+        design.seed,
+        preset=sizes,
+        dicom=dicom,
+        xray_bits=xray_bits,
+        workers=workers,
+        progress=progress,
+    )
     truths = truth_table(table)
     manifest(table, dicom).to_csv(out / "manifest.csv", index=False, lineterminator="\n")
     truths.to_csv(out / "truth.csv", index=False, float_format="%.9g", lineterminator="\n")

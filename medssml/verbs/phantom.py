@@ -16,6 +16,7 @@ def phantom(
     missing: float = 0.3,
     mechanism: Literal["mcar", "mar", "mnar"] = "mcar",
     labelled: float = 1.0,
+    preset: Literal["large", "small"] = "large",
     dicom: bool = False,
     xray_bits: Literal[8, 16] = 16,
     workers: int | None = None,
@@ -33,6 +34,7 @@ def phantom(
         missing: share of all modalities that is missing, 0 to 0.7; no study lacks all four.
         mechanism: what is missing depends on nothing (mcar), on age, sex and scanner (mar), or on the findings (mnar).
         labelled: share of the training studies whose labels are given.
+        preset: how large the files are; small ones take a few hundredths of a second per study, the truth is the same.
         dicom: CT as DICOM series and radiographs as DICOM, instead of NIfTI and PNG.
         xray_bits: bits per pixel of a PNG radiograph.
         workers: processes; one per core by default.
@@ -44,7 +46,16 @@ def phantom(
     from medssml.phantom import Design, simulate
 
     design = Design(studies=studies, seed=seed, missing=missing, mechanism=mechanism, labelled=labelled)
-    simulate(Path(out), design, dicom=dicom, xray_bits=xray_bits, workers=workers, fresh=fresh, progress=_progress)
+    simulate(
+        Path(out),
+        design,
+        preset=preset,
+        dicom=dicom,
+        xray_bits=xray_bits,
+        workers=workers,
+        fresh=fresh,
+        progress=_progress,
+    )
     console.say(f"{studies:,} studies in {Path(out) / 'manifest.csv'}, the truth about them beside it")
     return Path(out) / "manifest.csv"
 

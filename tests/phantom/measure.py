@@ -21,11 +21,9 @@ class Volume:
     def __init__(self, path: Path) -> None:
         image = nib.load(path)
         self.hu = np.asarray(image.dataobj, dtype=np.float32)
-        self.smooth = gaussian_filter(self.hu, 0.7)
-        axes = [
-            np.arange(n) * s + o
-            for n, s, o in zip(self.hu.shape, image.header.get_zooms(), image.affine[:3, 3], strict=True)
-        ]
+        zooms = np.array(image.header.get_zooms())
+        self.smooth = gaussian_filter(self.hu, 2.8 / zooms)
+        axes = [np.arange(n) * s + o for n, s, o in zip(self.hu.shape, zooms, image.affine[:3, 3], strict=True)]
         self.x, self.y, self.z = np.meshgrid(*axes, indexing="ij", sparse=True)
 
     def fluid(self) -> float:
@@ -49,14 +47,14 @@ class Volume:
 
 
 class Film:
-    """A radiograph in [0, 1] with 1.5 mm pixels, centre of the picture = centre of the chest."""
+    """A radiograph in [0, 1] with pixels of `pixel` mm, centre of the picture = centre of the chest."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pixel: float) -> None:
         pixels = np.asarray(Image.open(path))
         self.film = pixels.astype(np.float64) / np.iinfo(pixels.dtype).max
         rows, columns = self.film.shape
-        self.z = ((rows - 1) / 2 - np.arange(rows))[:, None] * 1.5
-        self.x = ((columns - 1) / 2 - np.arange(columns))[None] * 1.5  # the patient's right is on the left
+        self.z = ((rows - 1) / 2 - np.arange(rows))[:, None] * pixel
+        self.x = ((columns - 1) / 2 - np.arange(columns))[None] * pixel  # the patient's right is on the left
 
     def mean(self, x: tuple[float, float], z: tuple[float, float]) -> float:
         """Mean brightness of a box in mm, of both sides."""

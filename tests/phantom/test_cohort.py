@@ -158,6 +158,15 @@ def test_a_cohort_is_kept_and_another_is_refused(tmp_path: Path) -> None:
         simulate(tmp_path / "theirs", design, draws=200, fresh=True)
 
 
+def test_a_cohort_of_the_other_size_is_refused_and_an_unknown_size_named(tmp_path: Path) -> None:
+    design = Design(studies=2, seed=1)
+    simulate(tmp_path, design, preset="small", draws=200)
+    with pytest.raises(ValueError, match="another design"):
+        simulate(tmp_path, design, draws=200)
+    with pytest.raises(ValueError, match="preset is 'tiny'; fix: one of"):
+        simulate(tmp_path / "other", design, preset="tiny", draws=200)  # type: ignore[arg-type]
+
+
 def test_an_interrupted_cohort_is_written_again(tmp_path: Path) -> None:
     design = Design(studies=2, seed=1)
     simulate(tmp_path, design, draws=200)

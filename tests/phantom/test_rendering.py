@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,12 @@ import pytest
 from scipy.stats import spearmanr
 
 from medssml.phantom import ct, eeg, report, xray
-from medssml.phantom.cohort import CT_GRID, patient_of
-from medssml.phantom.shapes import Grid, cover, ellipsoid, splat
+from medssml.phantom.cohort import patient_of
+from medssml.phantom.presets import PRESETS
+from medssml.phantom.shapes import Grid, cover, ellipsoid, mean_of_parts, splat
+from medssml.readers.ct import read_ct
+from medssml.readers.eeg import read_eeg
+from medssml.readers.xray import read_xray
 from tests.phantom import measure
 from tests.phantom.studies import DESIGN, Rendered
 
@@ -21,24 +26,76 @@ def centre_of(row: dict) -> ct.Point:
     return ct.nodule_centre(patient_of(DESIGN.seed, row["subject"], row["age"], row["female"]))
 
 
-MEASUREMENTS: dict[tuple[str, str], tuple[float, Callable[[Path, dict], float]]] = {
-    ("ct", "nodule"): (0.95, lambda path, row: measure.Volume(path).nodule(centre_of(row))),
-    ("ct", "effusion"): (0.95, lambda path, row: measure.Volume(path).fluid()),
-    ("ct", "cardiomegaly"): (0.95, lambda path, row: measure.Volume(path).heart_width()),
-    ("xray", "nodule"): (0.85, lambda path, row: measure.Film(path).nodule(centre_of(row))),
-    ("xray", "effusion"): (0.85, lambda path, row: measure.Film(path).fluid()),
-    ("xray", "cardiomegaly"): (0.85, lambda path, row: measure.Film(path).heart_width()),
-    ("eeg", "epileptiform"): (0.95, lambda path, row: measure.spike_energy(path)),
+MEASUREMENTS: dict[tuple[str, str], tuple[float, Callable[[Path, dict, float], float]]] = {
+    ("ct", "nodule"): (0.95, lambda path, row, pixel: measure.Volume(path).nodule(centre_of(row))),
+    ("ct", "effusion"): (0.95, lambda path, row, pixel: measure.Volume(path).fluid()),
+    ("ct", "cardiomegaly"): (0.95, lambda path, row, pixel: measure.Volume(path).heart_width()),
+    ("xray", "nodule"): (0.85, lambda path, row, pixel: measure.Film(path, pixel).nodule(centre_of(row))),
+    ("xray", "effusion"): (0.85, lambda path, row, pixel: measure.Film(path, pixel).fluid()),
+    ("xray", "cardiomegaly"): (0.85, lambda path, row, pixel: measure.Film(path, pixel).heart_width()),
+    ("eeg", "epileptiform"): (0.95, lambda path, row, pixel: measure.spike_energy(path)),
 }
 SUFFIX = {"ct": "nii.gz", "xray": "png", "eeg": "edf"}
 
 
+@pytest.mark.parametrize("size", ["rendered", "small"])
 @pytest.mark.parametrize(("modality", "finding"), MEASUREMENTS)
-def test_a_ruler_finds_the_evidence(rendered: Rendered, modality: str, finding: str) -> None:
+def test_a_ruler_finds_the_evidence(request: pytest.FixtureRequest, size: str, modality: str, finding: str) -> None:
+    cohort: Rendered = request.getfixturevalue(size)
     least, ruler = MEASUREMENTS[modality, finding]
-    rows = rendered.table.to_dict("records")
-    found = [ruler(rendered.folder / f"{modality}/{row['study_id']}.{SUFFIX[modality]}", row) for row in rows]
-    assert spearmanr(found, rendered.table[f"evidence_{modality}_{finding}"])[0] > least
+    found = [
+        ruler(cohort.folder / f"{modality}/{row['study_id']}.{SUFFIX[modality]}", row, cohort.preset.film_pixel)
+        for row in cohort.table.to_dict("records")
+    ]
+    correlation = spearmanr(found, cohort.table[f"evidence_{modality}_{finding}"])[0]
+    assert correlation > least
+
+
+def test_small_files_are_small(small: Rendered) -> None:
+    sizes = {m: (small.folder / f"{m}/s000000.{SUFFIX[m]}").stat().st_size for m in SUFFIX}
+    assert max(sizes.values()) < 32_000
+    assert read_ct(small.folder / "ct/s000000.nii.gz").array.shape == (32, 24, 32)
+    assert read_xray(small.folder / "xray/s000000.png").array.shape == (53, 64)
+    recording = read_eeg(small.folder / "eeg/s000000.edf")
+    assert recording.signal.shape == (19, 384) and recording.sfreq == 64
+    assert len((small.folder / "report/s000000.txt").read_text("utf-8").split()) < 30
+
+
+def test_the_truth_does_not_depend_on_the_size_of_the_files(rendered: Rendered, small: Rendered) -> None:
+    for name in ("truth.csv", "manifest.csv"):
+        assert (small.folder / name).read_bytes() == (rendered.folder / name).read_bytes()
+    known, same = (json.loads((cohort.folder / "truth.json").read_text("utf-8")) for cohort in (small, rendered))
+    assert known.pop("files")["preset"] == "small" and same.pop("files")["preset"] == "large"
+    assert known == same
+
+
+def test_a_brief_report_states_the_grades_alone(small: Rendered) -> None:
+    for row in small.table.to_dict("records"):
+        text = (small.folder / f"report/{row['study_id']}.txt").read_text("utf-8")
+        assert report.read_grades(text) == {f: row[f"grade_report_{f}"] for f in report.LADDER}
+        assert text.startswith("FINDINGS: ") and text.count("\n") == 1
+
+
+def test_a_coarse_voxel_is_the_mean_of_its_parts() -> None:
+    volume = np.arange(2 * 4 * 2, dtype=np.float32).reshape(2, 4, 2)
+    np.testing.assert_allclose(mean_of_parts(volume, 2).ravel(), [volume[:, :2].mean(), volume[:, 2:].mean()])
+    coarse = PRESETS["small"].ct
+    fine = coarse.parts(2)
+    assert fine.shape == tuple(2 * n for n in coarse.shape)
+    centres = fine.axes[0].reshape(-1, 2).mean(1)
+    np.testing.assert_allclose(centres, coarse.axes[0].ravel(), atol=1e-4)
+    with pytest.raises(ValueError, match="do not fill"):
+        Grid((7.0, 4.0, 4.0)).parts(2)
+
+
+def test_a_slow_recorder_filters_the_mains_away() -> None:
+    brain = eeg.Brain(alpha=10.0, alpha_size=0, background=1, slope=1.3, blinks=0)
+    power = {}
+    for noisy in (False, True):
+        slow = eeg.recording(brain, -3.0, np.random.default_rng(0), noisy, eeg.Recorder(64.0, 6.0, 3.0))
+        power[noisy] = np.abs(np.fft.rfft(slow)) ** 2
+    alias = round((64 - 50) * 6)  # where 50 Hz would appear
+    assert power[True][:, alias].mean() == pytest.approx(power[False][:, alias].mean(), rel=0.05)
 
 
 def test_a_report_states_exactly_its_grades_and_never_the_eeg(rendered: Rendered) -> None:
@@ -92,7 +149,7 @@ def test_the_chest_has_the_densities_and_sides_of_a_chest(rendered: Rendered) ->
 
 
 def test_a_film_is_viewed_as_radiologists_do(rendered: Rendered) -> None:
-    film = measure.Film(rendered.folder / "xray/s000000.png").film
+    film = measure.Film(rendered.folder / "xray/s000000.png", 1.5).film
     rows, columns = film.shape
     assert film[: rows // 10].mean() < film[-rows // 10 :].mean(), "neck above, abdomen below"
     assert film[: rows // 20, : columns // 8].max() < 0.02, "air beside the neck is black"
@@ -121,7 +178,7 @@ def test_film_obeys_beer_lambert() -> None:
 
 
 def test_spikes_are_generalised_negative_and_three_per_second() -> None:
-    time = np.arange(int(eeg.SFREQ * eeg.DURATION)) / eeg.SFREQ
+    time = np.arange(int(eeg.SFREQ * 20)) / eeg.SFREQ
     bursts = eeg.spike_and_wave(np.random.default_rng(0), 2.0, time)
     assert bursts.min() < -120 and bursts.max() < 0.5 * -bursts.min()
     fz, o1 = (bursts[eeg.CHANNELS.index(name)] for name in ("Fz", "O1"))
@@ -149,4 +206,4 @@ def test_soft_solids_keep_their_volume() -> None:
     assert sphere == pytest.approx(4 / 3 * math.pi * 20**3, rel=0.02)
     bits = np.random.default_rng(0).uniform(-100, 100, (500, 3))
     assert splat(grid, bits, np.full(500, 2.0)).sum() * 4**3 == pytest.approx(1000, rel=1e-4)
-    assert CT_GRID.shape == (96, 72, 80)
+    assert grid.shape == PRESETS["large"].ct.shape == (96, 72, 80)
