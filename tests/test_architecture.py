@@ -181,6 +181,28 @@ def test_only_verbs_print() -> None:
     assert found == []
 
 
+def codes_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, code) of every finding that is raised, noted or listed."""
+    places = {"Note": 1, "Flag": 1, "Finding": 0, "Problem": 4, "flag_studies": 1}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        given = [word.value for word in node.keywords if word.arg == "code" and name.endswith(("Error", *places))]
+        given += node.args[places[name] : places[name] + 1] if name in places else []
+        yield from ((g.lineno, g.value) for g in given if isinstance(g, ast.Constant) and isinstance(g.value, str))
+
+
+def test_every_code_of_a_finding_has_a_level() -> None:
+    from medssml.manifest.levels import CODES, LEVELS
+
+    found = [(path, *code) for path, tree in modules() if path != "verbs/doctor.py" for code in codes_of(tree)]
+    assert len(found) > 100
+    unknown = [f"{path}:{line}: {code}" for path, line, code in found if code not in CODES]
+    assert unknown == [], "give the code a level in medssml/manifest/levels.py and in docs/check.md"
+    assert {code.level for code in CODES.values()} == set(LEVELS)
+
+
 def test_no_bare_assert_in_the_library() -> None:
     found = [f"{path}:{n.lineno}" for path, tree in modules() for n in ast.walk(tree) if isinstance(n, ast.Assert)]
     assert found == []

@@ -122,7 +122,7 @@ def test_short_codes_never_show_an_id() -> None:
 def test_a_problem_loses_its_names_and_keeps_its_figures(problem: str, kept: str, key: dict[str, str]) -> None:
     ids = pseudonyms(environ=key)
     file = "ward 7/Mueller^Anna/scan01.nii.gz"
-    whole = Problem(7, "MRN-0815", "ct", file, "damaged", problem, "quarantined", f"copy {file} again")
+    whole = Problem(7, "MRN-0815", "ct", file, "damaged", problem, f"copy {file} again")
     (found,) = redacted([whole], ids)
     assert (found.row, found.column, found.code, found.action) == (7, "ct", "damaged", "quarantined")
     assert (found.study_id, found.file, found.problem) == (ids.study("MRN-0815"), ids.file(file), kept)

@@ -93,7 +93,7 @@ def _cells(manifest: Manifest) -> tuple[dict[Cell, Job], list[Problem]]:
             kind = modality_kind(modality)
         except KeyError as error:
             fix = "name it after its kind (ct, xray, eeg, report), as in xray_lateral"
-            problems.append(Problem(0, "", modality, "", "no_reader", str(error.args[0]), "flagged", fix))
+            problems.append(Problem(0, "", modality, "", "no_reader", str(error.args[0]), fix))
             continue
         if modality not in manifest.table:
             continue  # its texts or values stand in the table itself
@@ -130,7 +130,7 @@ def budget_of(limits: Limits) -> Budget:
 
 def _overrun(overrun: Overrun) -> Inspection:
     fix = "look at the file; limits.file_seconds and limits.file_memory_gib are the budget"
-    return Inspection([Finding("budget", overrun.reason, "quarantined", fix)], {})
+    return Inspection([Finding("budget", overrun.reason, fix)], {})
 
 
 def _broken(inspection: Inspection) -> bool:
@@ -139,8 +139,7 @@ def _broken(inspection: Inspection) -> bool:
 
 def _problem(manifest: Manifest, cell: Cell, finding: Finding) -> Problem:
     study = str(manifest.study_ids[cell.position])
-    code, text, action, fix = finding
-    return Problem(manifest.row_number(cell.position), study, cell.modality, cell.name, code, text, action, fix)
+    return Problem(manifest.row_number(cell.position), study, cell.modality, cell.name, *finding)
 
 
 def _inline_identifiers(manifest: Manifest) -> list[Problem]:
@@ -157,7 +156,7 @@ def _inline_identifiers(manifest: Manifest) -> list[Problem]:
 def _without_modality(manifest: Manifest) -> list[Problem]:
     text, fix = "the study has no modality at all", "add a file, or remove the row"
     return [
-        Problem(manifest.row_number(i), str(manifest.study_ids[i]), "", "", "no_modality", text, "flagged", fix)
+        Problem(manifest.row_number(i), str(manifest.study_ids[i]), "", "", "no_modality", text, fix)
         for i in map(int, np.flatnonzero(~manifest.present.any(axis=1)))
     ]
 
@@ -173,7 +172,7 @@ def _unused_columns(manifest: Manifest) -> list[Problem]:
         if files and files >= 0.5 * len(cells):
             text = f"holds {files:,} names of files, and is no modality's column: they are not used"
             fix = "rename it to ct, xray, eeg or report, or declare it as a modality in the config"
-            problems.append(Problem(0, "", column, "", "unused", text, "flagged", fix))
+            problems.append(Problem(0, "", column, "", "unused", text, fix))
     return problems
 
 
@@ -189,5 +188,5 @@ def _several_studies(manifest: Manifest) -> list[Problem]:
                 f"{max(several):,} each)"
             )
             fix = "nothing to do for training; count and resample subjects, not studies, in statistics of your own"
-            problems.append(Problem(0, "", modality, "", "several", text, "flagged", fix))
+            problems.append(Problem(0, "", modality, "", "several", text, fix))
     return problems

@@ -68,9 +68,9 @@ def _finding(manifest: Manifest, copy: Copy, inspected: Mapping[Cell, Inspection
     words = inspected[copy.cell].properties.get("length, words", np.inf)
     if words < limits.report_copy_words:
         text = f"{copy.like} the report of row {row} ({where}): a template, or a leak"
-        return Finding("template", text, "flagged", "nothing to do where radiologists use templates")
+        return Finding("template", text, "nothing to do where radiologists use templates")
     code = "leak" if here != there else "duplicate"
-    return Finding(code, f"{copy.like} the file of row {row} ({where})", "flagged", _FIX)
+    return Finding(code, f"{copy.like} the file of row {row} ({where})", _FIX)
 
 
 def _identical(manifest: Manifest, cells: Sequence[Cell]) -> list[Copy]:

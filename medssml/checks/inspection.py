@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from medssml.checks.fingerprints import Features, fingerprint
 from medssml.checks.limits import Limits
+from medssml.manifest.levels import fix_of
 from medssml.manifest.problems import Finding
 from medssml.readers import HEADERS, READERS, ReadError
-from medssml.readers.errors import Flag, declaring_at_most
+from medssml.readers.errors import Note, declaring_at_most
 from medssml.readers.identifiers import suspicious_spans
 from medssml.readers.nifti import Given
 
@@ -62,7 +63,7 @@ def inspect(job: Job, *, deep: bool, limits: Limits) -> Inspection:
 def _unreadable(job: Job, error: ReadError, limits: Limits, deep: bool) -> Inspection:
     """The reason, and where the values alone are at fault, what is odd in the header as well: all problems at once."""
     inside = "" if Path(error.file) == job.path else f"{Path(error.file).name!r}: "
-    findings = [Finding(error.code, inside + error.reason, "quarantined", error.fix)]
+    findings = [Finding(error.code, inside + error.reason, error.fix)]
     if deep and error.code in _OF_CONTENT:
         header = inspect(job, deep=False, limits=limits)
         findings += [finding for finding in header.findings if finding.action == "flagged"]
@@ -70,12 +71,8 @@ def _unreadable(job: Job, error: ReadError, limits: Limits, deep: bool) -> Inspe
 
 
 def _noted(notes: Iterable[str]) -> list[Finding]:
-    return [
-        Finding("odd", str(note), "flagged", "look at the file")
-        if isinstance(note, Flag)
-        else Finding("fixed", str(note), "fixed", "nothing to do")
-        for note in notes
-    ]
+    codes = [(note.code if isinstance(note, Note) else "fixed", str(note)) for note in notes]
+    return [Finding(code, text, fix_of(code)) for code, text in codes]
 
 
 def identifiers(text: str) -> list[Finding]:
@@ -85,7 +82,7 @@ def identifiers(text: str) -> list[Finding]:
         return []
     counts = ", ".join(f"{kind} x {count}" for kind, count in spans.items())
     fix = "de-identify the text; a model reads it as it is"
-    return [Finding("identifiers", f"may identify somebody: {counts}", "flagged", fix)]
+    return [Finding("identifiers", f"may identify somebody: {counts}", fix)]
 
 
 def properties_of(kind: str, read: Any) -> dict[str, float]:
@@ -169,4 +166,4 @@ def _outside(
         return []
     figure = " x ".join(f"{value:.4g}" for value in values)
     problem = f"{what} {figure} {unit}, expected {limits[0]:g} to {limits[1]:g}"
-    return [Finding(code, problem, "flagged", "look at the file, or widen the limit")]
+    return [Finding(code, problem, "look at the file, or widen the limit")]

@@ -122,6 +122,5 @@ def _quarantined(dataset: StudyDataset, outcome: Outcome) -> Problem:
         file=dataset.cell(outcome.position, outcome.modality),
         code="unreadable",
         problem=outcome.reason,
-        action="quarantined",
         fix=outcome.fix,
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from medssml.files import write_rows
+from medssml.manifest.levels import LEVELS, level_of
 
-ACTIONS = ("refused", "quarantined", "flagged", "fixed")
+ACTIONS = tuple(LEVELS)
+COLUMNS = ("row", "study_id", "column", "file", "code", "problem", "action", "fix")
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,7 @@ class Problem:
     """One line of problems.csv.
 
     row: in the table's file, the header being row 1; 0 = the table as a whole. file: as the table names it.
-    action: refused (training does not start), quarantined (the study is left out), flagged (kept, worth a look),
-    fixed (put right while reading).
+    code: of `medssml.manifest.levels`, which says what becomes of the study.
     """
 
     row: int
@@ -28,8 +29,16 @@ class Problem:
     file: str
     code: str
     problem: str
-    action: str
     fix: str
+
+    @property
+    def action(self) -> str:
+        """refused, quarantined, flagged, fixed or note."""
+        return level_of(self.code)
+
+    def line(self) -> dict[str, str | int]:
+        """The cells of problems.csv, by `COLUMNS`."""
+        return {name: getattr(self, name) for name in COLUMNS} | {"row": self.row or ""}
 
 
 class Accounting(NamedTuple):
@@ -46,8 +55,12 @@ class Finding(NamedTuple):
 
     code: str
     problem: str
-    action: str
     fix: str
+
+    @property
+    def action(self) -> str:
+        """refused, quarantined, flagged, fixed or note."""
+        return level_of(self.code)
 
 
 def grouped(problems: Iterable[Problem]) -> list[list[Problem]]:
@@ -82,5 +95,4 @@ def account(rows: int, problems: Iterable[Problem]) -> Accounting:
 
 def write_problems(problems: Iterable[Problem], path: str | Path) -> Path:
     """problems.csv, whole or not at all; a header alone where there are none."""
-    rows = ({**asdict(problem), "row": problem.row or ""} for problem in problems)
-    return write_rows(path, [field.name for field in fields(Problem)], rows)
+    return write_rows(path, COLUMNS, (problem.line() for problem in problems))

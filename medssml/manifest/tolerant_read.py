@@ -81,4 +81,4 @@ def _sound_rows(
 
 def _refusal(row: int | None, column: str | None, reason: str, study: str = "") -> Problem:
     problem, _, fix = reason.partition("; fix: ")
-    return Problem(row or 0, study, column or "", "", "table", problem, "refused", fix or "correct the table")
+    return Problem(row or 0, study, column or "", "", "table", problem, fix or "correct the table")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import ReadError, declared_bytes, human, require_file
+from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
 
 _BYTES = {"INT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
 _UV_PER_UNIT = {"": 1.0, "uv": 1.0, "µv": 1.0, "μv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
@@ -50,7 +50,7 @@ def vhdr_header(path: str | Path) -> VHDR:
     data = _beside(path, _value(config, "DataFile", path), "data file")
     samples = _samples(config, data, count, path)
     declared_bytes(path, (count, samples), 4)
-    notes = []
+    notes: list[str] = []
     marker = config.get("Common Infos", "MarkerFile", fallback="").strip()
     if marker:
         try:
@@ -58,7 +58,7 @@ def vhdr_header(path: str | Path) -> VHDR:
         except ReadError as error:
             if error.code not in ("missing", "empty"):
                 raise
-            notes.append("its marker file is missing: no annotations")
+            notes.append(Flag("its marker file is missing: no annotations", "left_out"))
     return VHDR(labels, gains, stated, 1e6 / interval, samples * interval / 1e6, tuple(notes))
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import Flag, ReadError, reading, require_file
+from medssml.readers.errors import Note, ReadError, reading, require_file
 from medssml.readers.geometry import not_hounsfield, obliquity, spacing_of, to_hounsfield, to_ras
 from medssml.readers.nifti import Given, nifti_layout, nifti_voxels
 
@@ -130,7 +130,7 @@ def _nifti_volume(path: Path, given: Given | None) -> tuple[NDArray[Any], NDArra
 
 def _oblique(affine: NDArray[np.float64]) -> tuple[str, ...]:
     angle = obliquity(affine)
-    return (Flag(f"oblique: axes turned by {angle:.0f} degrees from RAS"),) if angle > 5 else ()
+    return (Note(f"oblique: axes turned by {angle:.0f} degrees from RAS"),) if angle > 5 else ()
 
 
 def _triple(shape: tuple[int, ...]) -> tuple[int, int, int]:

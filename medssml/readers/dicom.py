@@ -152,7 +152,9 @@ def foreign_bits(path: str | Path) -> str:
         return ""
     if any(tag in dataset for tag in _OVERLAY_BITS):
         return "overlay removed from the upper bits"
-    return Flag(f"bits above the {high + 1} of the image are in use in {used:.1%} of the pixels; they are ignored")
+    return Flag(
+        f"bits above the {high + 1} of the image are in use in {used:.1%} of the pixels; they are ignored", "cut"
+    )
 
 
 def frame_shape(dataset: FileDataset) -> tuple[int, int, int, int]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import ReadError, declared_bytes, human, require_file
+from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
 
 _COPY = "copy the file again"
 _FIELDS = {"label": 16, "transducer": 80, "unit": 8, "pmin": 8, "pmax": 8, "dmin": 8, "dmax": 8, "filter": 80, "n": 8}
@@ -117,7 +117,7 @@ def _records(path: Path, declared: int, record_bytes: int, header_bytes: int, no
     if declared < 1:
         raise ReadError(path, "holds no record of data", "leave the cell empty", code="content")
     if present > declared or rest:
-        notes.append(f"{human(available - declared * record_bytes)} after the last record ignored")
+        notes.append(Flag(f"{human(available - declared * record_bytes)} after the last record ignored", "left_out"))
     return declared
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from medssml.readers.brainvision import vhdr_header
 from medssml.readers.channels import CHANNELS, canonical_channel, canonical_derivation
 from medssml.readers.edf import EDFHeader, edf_header
-from medssml.readers.errors import Flag, ReadError, declared_bytes, reading, require_file
+from medssml.readers.errors import Flag, Note, ReadError, declared_bytes, reading, require_file
 from medssml.readers.fif import check_fif
 from medssml.readers.gdf import gdf_header
 from medssml.readers.matlab import check_mat5
@@ -191,9 +191,9 @@ def _open(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[np.fl
     bad = set(raw.info["bads"]) if set(raw.ch_names) - set(raw.info["bads"]) else set()
     names = [name for name, channel_type in zip(raw.ch_names, kinds, strict=True) if channel_type == "eeg"]
     if len(names) < len(raw.ch_names):
-        notes.append(f"{len(raw.ch_names) - len(names)} channels of another type left out")
+        notes.append(Note(f"{len(raw.ch_names) - len(names)} channels of another type left out"))
     if bad & set(names):
-        notes.append(f"left out, marked as bad in the file: {_listed(sorted(bad & set(names)))}")
+        notes.append(Note(f"left out, marked as bad in the file: {_listed(sorted(bad & set(names)))}"))
     picked = _pick([name for name in names if name not in bad], path, notes)
     declared_bytes(path, (len(picked.labels), raw.n_times), 4)
     return raw, picked, np.full(len(picked.labels), 1e6)
@@ -206,7 +206,7 @@ def _open_edf(path: Path, kind: str, notes: list[str]) -> tuple[BaseRaw, _Picked
     rates = _rates(header, picked)
     _note_rates(rates, notes)
     if header.discontinuous:
-        notes.append(Flag(f"the recording has interruptions ({kind}+D): its parts are joined"))
+        notes.append(Flag(f"the recording has interruptions ({kind}+D): its parts are joined", "joined"))
     raw = _raw_edf(path, kind, sorted(set(header.labels) - set(picked.labels)))
     declared = round(header.seconds * float(raw.info["sfreq"]))
     if raw.n_times > declared:  # MNE goes by the length of the file
@@ -260,13 +260,14 @@ def _open_vhdr(path: Path, notes: list[str]) -> tuple[BaseRaw, _Picked, NDArray[
 
 def _note_rates(rates: NDArray[np.float64], notes: list[str]) -> None:
     if rates.min() < rates.max():
-        notes.append(f"channels at {rates.min():g} to {rates.max():g} Hz brought to {rates.max():g} Hz")
+        reason = f"channels at {rates.min():g} to {rates.max():g} Hz brought to {rates.max():g} Hz"
+        notes.append(Flag(reason, "resampled"))
 
 
 def _note_units(stated: Sequence[bool], notes: list[str]) -> None:
     blank = len(stated) - sum(stated)
     if blank:
-        notes.append(f"{blank} channels state no voltage unit: uV taken")
+        notes.append(Flag(f"{blank} channels state no voltage unit: uV taken", "assumed"))
 
 
 def _rates(header: EDFHeader, picked: _Picked) -> NDArray[np.float64]:
@@ -301,14 +302,14 @@ def _pick(labels: Sequence[str], path: Path, notes: list[str]) -> _Picked:
     few, most = (referential, bipolar) if len(bipolar) > len(referential) else (bipolar, referential)
     foreign = set(labels) - {label for group in (few, most) for same in group.values() for label in same}
     if foreign:
-        notes.append(f"left out, no scalp electrode: {_listed([label for label in labels if label in foreign])}")
+        notes.append(Note(f"left out, no scalp electrode: {_listed([label for label in labels if label in foreign])}"))
     if few:
         ours, theirs = ("referential", "bipolar") if most is bipolar else ("bipolar", "referential")
         mixed = [label for same in few.values() for label in same]
-        notes.append(f"left out, {ours} beside {len(most)} {theirs} channels: {_listed(mixed)}")
+        notes.append(Flag(f"left out, {ours} beside {len(most)} {theirs} channels: {_listed(mixed)}", "left_out"))
     twice = [label for same in most.values() for label in same[1:]]
     if twice:
-        notes.append(f"left out, recorded twice: {_listed(twice)}")
+        notes.append(Flag(f"left out, recorded twice: {_listed(twice)}", "left_out"))
     return _Picked(tuple(same[0] for same in most.values()), tuple(most))
 
 
@@ -358,7 +359,7 @@ def _usable(
     flat = ~broken & (np.ptp(signal, axis=1) == 0)
     for mask, what in ((broken, "NaN or infinite values"), (flat, "flat")):
         if mask.any():
-            notes.append(f"left out, {what}: {_listed([channels[i] for i in np.flatnonzero(mask)])}")
+            notes.append(Flag(f"left out, {what}: {_listed([channels[i] for i in np.flatnonzero(mask)])}", "left_out"))
     keep = ~(broken | flat)
     if not keep.any():
         reason = f"holds no signal: {int(flat.sum())} channels are flat, {int(broken.sum())} hold NaN"
@@ -378,7 +379,8 @@ def _plausible(signal: NDArray[np.float32], sfreq: float, notes: list[str]) -> N
     if not 0.5 <= spread * best <= 1000:
         notes.append(Flag(f"median spread {spread:.3g} uV is not that of an EEG in any voltage unit; left as it is"))
         return signal
-    notes.append(f"median spread {spread:.3g} uV cannot be right: multiplied by {best:g}")
+    reason = f"median spread {spread:.3g} uV cannot be right: multiplied by {best:g} to {spread * best:.3g} uV"
+    notes.append(Flag(reason, "rescaled"))
     return signal * np.float32(best)
 
 

@@ -88,7 +88,7 @@ def _byte_code(data: bytes, path: Path) -> tuple[str, list[str]]:
             best, share, text = code, likely, candidate
     note = f"not UTF-8: read as {_BYTE_CODES[best]}"
     if share < 0.5:
-        return text, [Flag(f"{note}, which leaves {1 - share:.0%} of the special characters unlikely")]
+        return text, [Flag(f"{note}, which leaves {1 - share:.0%} of the special characters unlikely", "reread")]
     return text, [note]
 
 
@@ -101,4 +101,4 @@ def _mended(text: str) -> tuple[str, list[str]]:
         mended = text.encode("cp1252").decode("utf-8")
     except UnicodeError:
         return text, [Flag(f"{found} pairs of characters look like text encoded twice; left as they are")]
-    return mended, ["was encoded twice as UTF-8: turned back"]
+    return mended, [Flag(f"was encoded twice as UTF-8: {found} characters turned back", "reread")]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Self
 
 MAX_BYTES = 2 * 1024**3
 """The largest array, in bytes, that a file may declare: 2 GiB. Checked before anything is allocated."""
@@ -44,8 +45,27 @@ class ReadError(ValueError):
         return f"{self.file}: {self.reason}; fix: {self.fix}"
 
 
-class Flag(str):
-    """A note about something odd that was left as it is; a plain note tells what was put right."""
+class Note(str):
+    """A line about a file that was read. `code` is its kind, by which `medssml.manifest.levels` says how grave it is.
+
+    A plain text among notes has the code "fixed": put right as the file or its standard says, so that no value could change.
+    """
+
+    code: str
+
+    def __new__(cls, text: str, code: str = "noted") -> Self:
+        """A line of the kind `code`; without one, something worth knowing that asks nothing of anybody."""
+        line = super().__new__(cls, text)
+        line.code = code
+        return line
+
+
+class Flag(Note):
+    """Something that was decided by judgement, with the figures before and after, or that is odd and was left as it is."""
+
+    def __new__(cls, text: str, code: str = "odd") -> Self:
+        """A line of the kind `code`, which is to be looked at."""
+        return super().__new__(cls, text, code)
 
 
 @contextmanager

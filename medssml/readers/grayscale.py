@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssml.readers.dicom import number
-from medssml.readers.errors import ReadError
+from medssml.readers.errors import Flag, ReadError
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -85,7 +85,9 @@ def colour_gray(
     colour: NDArray[np.float32], notes: list[str], name: str, *, brightness: bool = False
 ) -> NDArray[np.float32]:
     """(H, W) gray of an (H, W, 3) picture: its first channel where that is the brightness (YBR), else by ITU-R 601."""
-    notes.append(f"{name} picture read by its luminance")
+    spread = float((colour.max(axis=2) - colour.min(axis=2)).max())
+    read = f"{name} picture read by its luminance"
+    notes.append(read if spread == 0 else Flag(f"{read}: channels differ by up to {spread:.0%}", "reread"))
     if brightness:
         return np.ascontiguousarray(colour[:, :, 0])
     return np.clip(colour @ np.array([0.299, 0.587, 0.114], np.float32), 0, 1)

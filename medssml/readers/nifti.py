@@ -231,14 +231,14 @@ def _note_made_up(affine: Affine, notes: list[str]) -> None:
         reason = (
             "the identity for an orientation and 0 for an origin: a converter wrote them, left and right are uncertain"
         )
-        notes.append(Flag(reason))
+        notes.append(Flag(reason, "assumed"))
 
 
 def _blank_affine(
     header: Nifti1Header, steps: NDArray[np.float64], notes: list[str], given: Given, path: Path
 ) -> Affine:
     """The axes as Analyze 7.5 has them, x to the left, in steps of pixdim, else of what is given."""
-    notes.append(Flag("the header states no orientation (both codes are 0): x taken to grow to the left"))
+    notes.append(Flag("the header states no orientation (both codes are 0): x taken to grow to the left", "assumed"))
     if given.spacing is None:
         return np.array(header.get_base_affine(), np.float64)
     spacing = _given_spacing(given, path)
@@ -325,4 +325,4 @@ def _spare(layout: Layout, spare: int) -> str:
     if spare >= layout.nbytes // layout.shape[2]:
         reason = f"holds {human(spare)} more than the shape {' x '.join(map(str, layout.shape))} in its header needs"
         raise ReadError(layout.path, reason, _REEXPORT, code="damaged")
-    return Flag(f"{spare:,} bytes after the voxels ignored")
+    return Flag(f"{spare:,} bytes after the voxels ignored", "left_out")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssml.readers.dicom import foreign_bits, frame_shape, is_dicom, number, numbers, read_header, stored_values
-from medssml.readers.errors import Flag, ReadError, declared_bytes
+from medssml.readers.errors import Flag, Note, ReadError, declared_bytes
 from medssml.readers.geometry import MAX_SHEAR_DEG, Affine, to_hounsfield
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _ct_headers(path: Path, notes: list[str]) -> list[_Header]:
             left_out[reason] += 1
         else:
             headers.append(_Header(file, dataset, patient))
-    notes += [f"{count} file{'s' * (count > 1)} left out: {reason}" for reason, count in left_out.items()]
+    notes += [Note(f"{count} file{'s' * (count > 1)} left out: {reason}") for reason, count in left_out.items()]
     if not headers:
         found = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no file"
         raise ReadError(path, f"holds no CT slice ({found})", "name a folder with one CT series", code="mixed")
@@ -191,7 +191,8 @@ def _without_scouts(headers: list[_Header], notes: list[str]) -> list[_Header]:
             continue
         other_plane = plane is not None and normal is not None and abs(float(plane @ normal)) < 0.9
         if other_plane and len(group) <= _SCOUT_SLICES < len(largest):
-            notes.append(f"{len(group)} file{'s' * (len(group) > 1)} left out: localizer (another plane)")
+            reason = f"{len(group)} file{'s' * (len(group) > 1)} left out: localizer (another plane)"
+            notes.append(Flag(reason, "left_out"))
         else:
             kept += group
     return kept
@@ -216,7 +217,7 @@ def _note_values(headers: list[_Header], notes: list[str]) -> None:
         notes.append(Flag(f"burned-in annotation in {burned} of {len(headers)} files"))
     blank = sum("RescaleIntercept" not in h.dataset and not h.dataset.get(_FRAMES_TAG) for h in headers)
     if blank:
-        notes.append(Flag(f"{blank} of {len(headers)} files state no rescale: stored values taken as HU"))
+        notes.append(Flag(f"{blank} of {len(headers)} files state no rescale: stored values taken as HU", "assumed"))
 
 
 def _check_one_series(headers: list[_Header], path: Path) -> None:
@@ -347,7 +348,7 @@ def _step(order: list[Slice], normal: NDArray[np.float64], path: Path, notes: li
         thickness = order[0].thickness
         if thickness <= 0:
             raise ReadError(path, "is one slice without a thickness", _EXPORT, code="geometry")
-        notes.append(Flag(f"one slice; its thickness of {thickness:g} mm is taken as the step"))
+        notes.append(Flag(f"one slice; its thickness of {thickness:g} mm is taken as the step", "assumed"))
         return normal * thickness
     positions = np.stack([item.position for item in order])
     depths = positions @ normal

@@ -108,5 +108,5 @@ def _number(name: str, cell: Any, source: str, notes: list[str]) -> float | None
         fix = "write a number with a decimal point, or nothing"
         raise ReadError(source, f"has {str(cell)[:16]!r} for {name!r}, expected a number", fix, code="content")
     if bound:
-        notes.append(Flag(f"{name} is given as a bound; its figure is used"))
+        notes.append(Flag(f"{name} is given as a bound; its figure is used", "reread"))
     return float(digits)

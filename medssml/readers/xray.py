@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import Flag, ReadError, declared_bytes, reading, require_file
+from medssml.readers.errors import Flag, Note, ReadError, declared_bytes, reading, require_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,7 +132,7 @@ def _read_picture(path: Path) -> Radiograph:
     kind = _picture_kind(path)
     (_check_png if kind == "PNG" else _check_jpeg)(path, deep=True)
     if kind == "PNG" and _png_depth(path) == (16, True):
-        notes.append(Flag("16-bit colour or alpha is read with 8 bits a channel"))
+        notes.append(Flag("16-bit colour or alpha is read with 8 bits a channel", "cut"))
     with _open_picture(path) as image:
         _check_picture(image, path)
         if _orientation(image) > 1:
@@ -160,19 +160,23 @@ def _gray(image: Image, notes: list[str]) -> tuple[NDArray[Any], int]:
         values = np.asarray(image).astype(np.uint16)
         bits = _used_bits(int(values.max()))
         if bits < 16:
-            notes.append(f"only {bits} of 16 bits are used: scaled by {(1 << bits) - 1}")
+            reason = f"only {bits} of 16 bits are used (up to {int(values.max())}): scaled by {(1 << bits) - 1} and not 65535"
+            notes.append(Flag(reason, "rescaled"))
         return values, bits
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L")), 8
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        notes.append("alpha channel dropped" if _opaque(image) else Flag("alpha channel that varies dropped"))
+        notes.append(
+            "alpha channel dropped" if _opaque(image) else Flag("alpha channel that varies dropped", "left_out")
+        )
     colour = np.asarray(image.convert("RGB"))
     name = {"P": "palette", "PA": "palette", "LA": "gray with alpha"}.get(image.mode, image.mode)
     spread = int((colour.max(axis=2) - colour.min(axis=2)).max())
     if spread <= 8:
-        notes.append(f"{name} picture read as gray")
+        same = f"{name} picture read as gray"
+        notes.append(same if spread == 0 else Note(f"{same}: channels differ by up to {spread} of 255"))
         return colour[:, :, 1], 8
-    notes.append(f"coloured {name} picture (channels differ by up to {spread}) read by its luminance")
+    notes.append(Flag(f"coloured {name} picture (channels differ by up to {spread}) read by its luminance", "reread"))
     return np.asarray(image.convert("RGB").convert("L")), 8
 
 

@@ -21,6 +21,7 @@ from medssml.checks.inspection import Job
 from medssml.checks.limits import Limits
 from medssml.checks.pictures import picture
 from medssml.files import write_text
+from medssml.manifest.levels import LEVELS
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import ACTIONS, Accounting, Problem, grouped
 from medssml.reports import check_figures, figures, words
@@ -29,12 +30,6 @@ from medssml.reports.page import html
 
 _PICTURES_A_KIND, _PAIRS, _KINDS_PICTURED = 6, 12, 12
 _ROWS_NAMED = 8
-_MEANINGS = {
-    "refused": "training does not start",
-    "quarantined": "the study is left out",
-    "flagged": "kept, worth a look",
-    "fixed": "put right while reading",
-}
 
 #: (position of the row, modality)
 Place: TypeAlias = tuple[int, str]
@@ -103,7 +98,7 @@ def problems(check: Check) -> Section:
     for action in ACTIONS:
         kinds = [group for group in groups if group[0].action == action]
         if kinds:
-            blocks.append(Heading(f"{action}: {_MEANINGS[action]}"))
+            blocks.append(Heading(f"{action}: {LEVELS[action]}"))
             rows = [_kind(group) for group in kinds]
             blocks.append(Table(["column", "problem", "first case", "rows", "fix", "cases"], rows, left=5))
     lead = "Rows are counted as a spreadsheet does, the header being row 1; files and ids are in problems.csv and not here."

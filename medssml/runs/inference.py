@@ -112,19 +112,13 @@ def open_studies(
 
 def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
     """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much."""
-    from dataclasses import asdict
-
-    import pandas as pd
-
-    from medssml.files import write_csv
+    from medssml.manifest.problems import write_problems
     from medssml.runs import console
-    from medssml.runs.run_folder import PROBLEM_COLUMNS
 
     folder = out if out.is_dir() else out.parent
     if not cohort.problems:
         return out
-    table = pd.DataFrame([asdict(problem) for problem in cohort.problems])
-    write_csv(folder / "problems.csv", table[list(PROBLEM_COLUMNS)])
+    write_problems(cohort.problems, folder / "problems.csv")
     rows = len({problem.row for problem in cohort.problems})
     console.warn(
         f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why"

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from medssml.files import neutral, write_rows, write_text
+from medssml.manifest.levels import level_of
+from medssml.manifest.problems import COLUMNS
 
 #: What a run writes and `fresh` removes: nothing else of the folder is touched.
 OWN = (
     "config.yaml", "manifest.sha256", "presence.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
     "checkpoints", "model", "mlflow.db", "mlartifacts", "mlflow_run.txt",
 )  # fmt: skip
-
-PROBLEM_COLUMNS = ("row", "study_id", "column", "file", "code", "problem", "action", "fix")
 
 #: Keys of a config that may change between a run and its resumption: they do not touch a number.
 VOLATILE = (
@@ -102,14 +102,14 @@ class RunFolder:
         """problems.csv, one row per file or study that was left out or flagged."""
         if not first_rank():
             return
-        write_rows(self.path / "problems.csv", PROBLEM_COLUMNS, problems)
+        write_rows(self.path / "problems.csv", COLUMNS, problems)
 
     def flag_studies(self, studies: Iterable[str], code: str, problem: str, fix: str) -> None:
         """Adds studies to problems.csv that training could not use, once each."""
         known = self._problems()
         have = {(row["study_id"], row["code"]) for row in known}
         new = [
-            {"study_id": study, "code": code, "problem": problem, "action": "flagged", "fix": fix}
+            {"study_id": study, "code": code, "problem": problem, "action": level_of(code), "fix": fix}
             for study in studies
             if (neutral(study), code) not in have
         ]

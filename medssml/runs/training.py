@@ -56,7 +56,7 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
     """
     problems = data.prepare()
     if folder is not None:
-        folder.write_problems([dataclasses.asdict(problem) for problem in problems])
+        folder.write_problems([problem.line() for problem in problems])
         if first_rank():
             write_json(folder.path / "presence.json", presence(data.manifest))
     rows = {problem.row for problem in problems if problem.action == "quarantined"}

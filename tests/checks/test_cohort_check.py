@@ -113,9 +113,9 @@ def test_one_file_in_two_splits_is_a_leak(root):
     rows = ["p0,s0,train,,0.png,,0.txt,", "p1,s1,test,,copy.png,,copy.txt,", "p2,s2,train,,0.png,,0.txt,"]
     assert found(manifest(root, *rows)) == {
         (3, "xray", "leak"): "flagged",
-        (3, "report", "template"): "flagged",
+        (3, "report", "template"): "note",
         (4, "xray", "duplicate"): "flagged",  # two subjects may have the same words, never the same image
-        (4, "report", "template"): "flagged",
+        (4, "report", "template"): "note",
     }
     words = Limits(report_copy_words=3)
     assert found(manifest(root, *rows), limits=words)[3, "report", "leak"] == "flagged"
@@ -250,15 +250,15 @@ def test_an_orientation_that_nobody_measured_is_flagged_beside_values_that_are_n
     path = manifest(root, "p0,s0,train,ras.nii.gz,,,,", "p1,s1,train,lps.nii.gz,,,,", "p2,s2,train,0.nii.gz,,,,")
     assert found(path, deep=True) == {
         (2, "ct", "units"): "quarantined",
-        (2, "ct", "odd"): "flagged",
+        (2, "ct", "assumed"): "flagged",
         (3, "ct", "units"): "quarantined",
-        (3, "ct", "odd"): "flagged",
+        (3, "ct", "assumed"): "flagged",
     }
 
 
 def test_several_images_of_a_subject_are_one_line(root):
     path = manifest(root, *[f"p{i // 2},s{i},train,,{i}.png,,," for i in range(3)])
-    assert found(path) == {(0, "xray", "several"): "flagged"}
+    assert found(path) == {(0, "xray", "several"): "note"}
     (several,) = check_manifest(Manifest.read(path))
     assert several.problem == "1 of 2 subjects have several (2 studies, up to 2 each)"
 
@@ -312,7 +312,7 @@ def test_a_kind_of_problem_is_one_group(root):
         "'b.dcm': is empty",
         "is tilted",
     ]
-    problems = [Problem(n, "s", "ct", "f", "geometry", text, "quarantined", "fix") for n, text in enumerate(texts)]
+    problems = [Problem(n, "s", "ct", "f", "geometry", text, "fix") for n, text in enumerate(texts)]
     assert [len(group) for group in grouped(problems)] == [2, 2, 1]
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 
 class Case(NamedTuple):
-    """make(folder) writes the input and returns it. verdict: refused, flagged, fixed or accepted. says: a pattern of
+    """make(folder) writes the input and returns it. verdict: refused, flagged, fixed,
+    note (the gravest level of what is said) or accepted. says: a pattern of
     the refusal or the note. oracle(result) raises where what was read is not what should have been."""
 
     family: str

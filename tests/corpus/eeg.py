@@ -155,20 +155,20 @@ def _louder() -> np.ndarray:
 
 
 PUT_RIGHT: list[tuple[str, str, Maker, str, Callable[[Any], None] | None]] = [
-    ("edf in mV unsaid", "fixed", lambda f: edf(f, SIGNAL / 1000), "multiplied by 1000", equals(SIGNAL, of="signal", atol=0.05)),
-    ("edf in V unsaid", "fixed", lambda f: edf(f, SIGNAL, unit="V"), "multiplied by 1e-06", same),
-    ("edf without unit", "fixed", lambda f: edf(f, unit=""), "no voltage unit", same),
-    ("edf other channels", "fixed", lambda f: edf(f, SIGNAL, ["Fp1", "ECG", "T3"]), "no scalp electrode: ECG", channels(0, 2)),
-    ("edf twice", "fixed", lambda f: edf(f, SIGNAL, ["Fp1", "FP1", "T3"]), "recorded twice: FP1", channels(0, 2)),
-    ("edf mixed", "fixed", lambda f: edf(f, SIGNAL, ["Fp1-F7", "Cz", "F7-T3"]), "referential beside 2 bipolar", channels(0, 2)),
-    ("edf flat channel", "fixed", lambda f: edf(f, _flat_second()), "flat: Cz", channels(0, 2)),
-    ("edf mixed rates", "fixed", _mixed_rates, "50 to 100 Hz brought to 100", None),
+    ("edf in mV unsaid", "flagged", lambda f: edf(f, SIGNAL / 1000), "by 1000", equals(SIGNAL, of="signal", atol=0.05)),
+    ("edf in V unsaid", "flagged", lambda f: edf(f, SIGNAL, unit="V"), "multiplied by 1e-06", same),
+    ("edf without unit", "flagged", lambda f: edf(f, unit=""), "no voltage unit", same),
+    ("edf other channels", "note", lambda f: edf(f, SIGNAL, ["Fp1", "ECG", "T3"]), "no scalp electrode: ECG", channels(0, 2)),
+    ("edf twice", "flagged", lambda f: edf(f, SIGNAL, ["Fp1", "FP1", "T3"]), "recorded twice: FP1", channels(0, 2)),
+    ("edf mixed", "flagged", lambda f: edf(f, SIGNAL, ["Fp1-F7", "Cz", "F7-T3"]), "referential beside 2 bipolar", channels(0, 2)),
+    ("edf flat channel", "flagged", lambda f: edf(f, _flat_second()), "flat: Cz", channels(0, 2)),
+    ("edf mixed rates", "flagged", _mixed_rates, "50 to 100 Hz brought to 100", None),
     ("edf records unsaid", "fixed", field(236, "-1", 8), "4 found", same),
-    ("edf trailing bytes", "fixed", lambda f: put(edf(f), (f / "a.edf").read_bytes() + b"tail"), "after the last record", same),
+    ("edf trailing bytes", "flagged", lambda f: put(edf(f), (f / "a.edf").read_bytes() + b"tail"), "after the last record", same),
     ("edf odd channel", "flagged", lambda f: edf(f, _louder()), "spread unlike the others", None),
-    ("gdf without unit", "fixed", lambda f: gdf(f / "a.gdf", SIGNAL, version="2.20", unit=0), "no voltage unit", same),
-    ("vhdr without markers", "fixed", _changed_vhdr({"MarkerFile": "gone.vmrk"}), "marker file is missing", same),
-    ("fif nan channel", "fixed", lambda f: fif(f, SIGNAL * NAN_SECOND), "NaN or infinite values: Cz", channels(0, 2)),
+    ("gdf without unit", "flagged", lambda f: gdf(f / "a.gdf", SIGNAL, version="2.20", unit=0), "no voltage unit", same),
+    ("vhdr without markers", "flagged", _changed_vhdr({"MarkerFile": "gone.vmrk"}), "marker file is missing", same),
+    ("fif nan channel", "flagged", lambda f: fif(f, SIGNAL * NAN_SECOND), "NaN or infinite values: Cz", channels(0, 2)),
 ]  # fmt: skip
 CONTROLS: list[tuple[str, Maker]] = [
     ("edf", edf),

@@ -237,14 +237,14 @@ same = equals(PHANTOM)
 PUT_RIGHT: list[tuple[str, str, Callable[[Path], Path], str]] = [
     ("metres", "fixed", _metres, "converted to mm"),
     ("copies", "fixed", lambda f: _copy(series(f / "s")), "1 copies of slices left out"),
-    ("localizer", "fixed", lambda f: _extra(series(f / "s"), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer"),
-    ("unsaid localizer", "fixed", lambda f: _extra(series(f / "s"), ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "localizer"),
-    ("capture", "fixed", lambda f: _extra(series(f / "s"), SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "secondary capture"),
-    ("magnetic", "fixed", lambda f: _extra(series(f / "s"), Modality="MR"), "modality MR"),
-    ("readme", "fixed", lambda f: put(series(f / "s") / "readme.txt", "hello").parent, "not DICOM"),
-    ("dicomdir", "fixed", lambda f: put(series(f / "s") / "DICOMDIR", bytes(128) + b"DICM").parent, "DICOMDIR"),
+    ("localizer", "note", lambda f: _extra(series(f / "s"), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer"),
+    ("unsaid localizer", "flagged", lambda f: _extra(series(f / "s"), ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), "localizer"),
+    ("capture", "note", lambda f: _extra(series(f / "s"), SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "secondary capture"),
+    ("magnetic", "note", lambda f: _extra(series(f / "s"), Modality="MR"), "modality MR"),
+    ("readme", "note", lambda f: put(series(f / "s") / "readme.txt", "hello").parent, "not DICOM"),
+    ("dicomdir", "note", lambda f: put(series(f / "s") / "DICOMDIR", bytes(128) + b"DICM").parent, "DICOMDIR"),
     ("trailing bytes", "flagged", lambda f: put(nifti(f / "a.nii"), (f / "a.nii").read_bytes() + b"\0" * 9), "9 bytes after"),
-    ("oblique", "flagged", _turned, "oblique"),
+    ("oblique", "note", _turned, "oblique"),
     ("lossy", "flagged", lambda f: _tags(f, LossyImageCompression="01"), "with loss"),
 ]  # fmt: skip
 CONTROLS: list[tuple[str, Callable[[Path], Path]]] = [

@@ -64,7 +64,7 @@ def test_the_page_tells_problems_with_their_fix_and_where_every_row_went(text):
         "sampling rate 50 Hz",
         "byte for byte",
         "one split per subject",
-        "refused: training does not start",
+        "refused: the table is wrong: training does not start",
     ):
         assert said in words, said
     numbers = re.findall(r"<dt>(\w+)</dt><dd>([\d,]+)</dd>", text)
