@@ -1,75 +1,153 @@
-"""The sections of a radiology report under one name each, whatever the heading and its language."""
+"""The sections of a radiology report under one name each, and what is left of a report when some of them are chosen.
+
+A section lasts until the next of the five begins: what stands under LUNGS: or CHEST: within the findings belongs to them. A
+heading that is none of the five, after a history or a comparison, is a section of its own: it may be where the findings are.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
-SECTIONS = ("indication", "technique", "comparison", "findings", "impression")
+from medssml.readers.errors import Flag
+from medssml.readers.headings import FRONT, SECTIONS, Heading, binds, heading_of, inline_headings
 
-_SYNONYMS = {
-    "findings": (
-        "findings|finding|chest findings|findings and interpretation|radiological findings|result|results|"
-        "hallazgos|hallazgo|hallazgos radiológicos|descripción|befund|befunde|befundbericht|befundung"
-    ),
-    "impression": (
-        "impression|impressions|conclusion|conclusions|summary|opinion|interpretation|diagnosis|findings and impression|"
-        "findings/impression|impression and findings|final impression|impression/recommendation|"
-        "impresión|impresion|impresión diagnóstica|impresión radiológica|juicio diagnóstico|conclusión|conclusiones|"
-        "diagnóstico|beurteilung|zusammenfassung|zusammenfassende beurteilung|beurteilung und empfehlung|diagnose"
-    ),
-    "indication": (
-        "indication|indications|clinical indication|reason for exam|reason for examination|reason for study|"
-        "reason for the exam|reason for the examination|history|clinical history|clinical information|"
-        "clinical details|history of present illness|"
-        "indicación|indicacion|indicación clínica|datos clínicos|información clínica|historia clínica|motivo|"
-        "motivo de consulta|motivo de la exploración|motivo del estudio|antecedentes|"
-        "indikation|rechtfertigende indikation|fragestellung|klinische fragestellung|klinische angaben|"
-        "klinische angaben und fragestellung|anamnese|vorgeschichte"
-    ),
-    "comparison": (
-        "comparison|comparisons|comparison studies|comparison exams|prior studies|comparación|comparacion|estudio previo|"
-        "estudios previos|vergleich|voruntersuchung|voruntersuchungen|zum vergleich|voraufnahme|voraufnahmen"
-    ),
-    "technique": (
-        "technique|procedure|exam|examination|study|type of examination|técnica|tecnica|exploración|estudio|"
-        "procedimiento|technik|untersuchung|untersuchungstechnik|durchgeführte untersuchung|methode"
-    ),
-}
-_CANONICAL = {word: section for section, words in _SYNONYMS.items() for word in words.split("|")}
-_KNOWN = "|".join(re.escape(word) for word in sorted(_CANONICAL, key=len, reverse=True))
-_CAPITAL = "(?-i:(?=[A-ZÁÉÍÓÚÑÄÖÜ]))"
-_HEADER = re.compile(
-    rf"(?:^[ \t]*(?P<line>{_KNOWN})"  # a known heading at the start of a line, any case
-    rf"|(?:(?<=[.:;?!])|(?<=[ \t]))[ \t]*(?P<inline>{_CAPITAL}(?:{_KNOWN}))"  # or inside one, with a capital
-    r"|^[ \t]*(?P<other>(?-i:[A-ZÁÉÍÓÚÑÄÖÜ][A-ZÁÉÍÓÚÑÄÖÜ /,&()-]{2,40})))[ \t]*:"
-    rf"|^[ \t]*(?P<alone>{_CAPITAL}(?:{_KNOWN}))[ \t]*$",  # a known heading alone on its line, without a colon
-    re.MULTILINE | re.IGNORECASE,
+__all__ = ["SECTIONS", "Part", "chosen_sections", "parts_of", "split_sections"]
+
+#: Headings of their own that are no words about the images.
+_ABOUT = re.compile(
+    r"\b(?:dictated|signed|transcri\w+|attending|accession|mrn|dob|patient (?:name|id)|notification|referring|ordering|"
+    r"end of report|unterschrift|firmado)\b"
 )
-_INLINE_AFTER = ".:;?!"
+#: Headings that describe the examination, and so belong to the section before.
+_OF_TECHNIQUE = re.compile(
+    r"\b(?:contrast|dose|ctdi\w*|dlp|protocol|medications?|tracer|radiopharmaceutical|injection|sequences?|scanner|"
+    r"reconstructions?|kontrastmittel|contraste|dosis|exam date|limitations?)\b"
+)
+_ENDS = (".", ":", ";", "!", "?")
+
+
+class Part(NamedTuple):
+    """A stretch of a report. name: one of `SECTIONS`, another heading in small letters, or "" for what has none.
+
+    text: without the heading. heading: as it is written, "" where there is none or the name says it.
+    """
+
+    name: str
+    text: str
+    heading: str
 
 
 def split_sections(text: str) -> dict[str, str]:
     """Heading -> its text; a heading that occurs twice has both parts. {} where there is no heading.
 
-    Headings are English, Spanish or German: before a colon in any case at the start of a line, with a capital inside
-    one, or with a capital alone on their line.
+    Headings are English, Spanish or German, or capitals before a colon: see `heading_of`.
+
+    >>> split_sections("FINDINGS:\\nLUNGS: Clear.\\nHEART: Normal.\\nConclusion - normal")
+    {'findings': 'LUNGS: Clear.\\nHEART: Normal.', 'impression': 'normal'}
     """
-    found = [match for match in _HEADER.finditer(text) if _is_heading(match, text)]
     sections: dict[str, str] = {}
-    ends = [match.start() for match in found[1:]] + [len(text)]
-    for match, end in zip(found, ends[: len(found)], strict=True):
-        name = next(group for group in match.group("line", "inline", "other", "alone") if group is not None)
-        body = text[match.end() : end].strip()
-        key = _CANONICAL.get(name.lower().strip(), name.lower().strip())
-        if body:
-            sections[key] = f"{sections[key]}\n{body}" if key in sections else body
+    for part in parts_of(text):
+        if part.name and part.text:
+            sections[part.name] = f"{sections[part.name]}\n{part.text}" if part.name in sections else part.text
     return sections
 
 
-def _is_heading(match: re.Match[str], text: str) -> bool:
-    """An inline heading follows the end of a sentence, or is all in capitals: "see the Findings: no" is prose."""
-    name = match.group("inline")
-    if name is None or name.isupper():
+def chosen_sections(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
+    """The wanted sections of a report in that order, and notes of what was not found or not understood.
+
+    The whole text where none of them is there. Text under headings that are none of the five, and under none where a wanted
+    section is missing, is kept with them: it may be what was looked for.
+    """
+    parts = [part for part in parts_of(text) if part.text]
+    found = {name: "\n".join(part.text for part in parts if part.name == name) for name in wanted}
+    found = {name: body for name, body in found.items() if body}
+    if not found:
+        return text, [Flag(f"has none of the sections {', '.join(wanted)}: the whole text is taken")]
+    missing = [name for name in wanted if name not in found and name in ("findings", "impression")]
+    others = [part for part in parts if part.name not in (*SECTIONS, *wanted)]
+    about = [part for part in others if _ABOUT.search(part.name)]
+    rest = [part for part in others if part not in about and (part.name or missing)]
+    if "findings" in missing:
+        rest += _unheaded(parts)
+    if "findings" not in wanted and not missing:
+        rest = []  # the impression alone was asked for, and it is there
+    notes = [Flag(f"has no section {' and no section '.join(missing)}; has {', '.join(found)}")] if missing else []
+    if rest:
+        notes.append(Flag(f"text that is in no section is kept: {_named(rest)}"))
+    if about:
+        notes.append(Flag(f"left out with the sections that were not chosen: {_named(about)}"))
+    kept = [f"{part.heading}: {part.text}" if part.heading else part.text for part in rest]
+    return "\n".join([*found.values(), *kept]), list(notes)
+
+
+def _named(parts: Sequence[Part]) -> str:
+    named = (f"{part.name[:40]!r}" if part.name else "without a heading" for part in parts)
+    return f"{', '.join(named)} ({sum(len(part.text) for part in parts):,} letters)"
+
+
+def _unheaded(parts: Sequence[Part]) -> list[Part]:
+    """The paragraphs after the first of the last section before the findings would come: findings without a heading."""
+    front = [part for part in parts if part.name in FRONT]
+    paragraphs = front[-1].text.split("\n\n", 1) if front else []
+    return [Part("", paragraphs[1], "")] if len(paragraphs) > 1 else []
+
+
+def parts_of(text: str) -> list[Part]:
+    """The report in stretches, in their order; a heading that begins no stretch of its own stays in the text."""
+    lines = text.split("\n")
+    heads = _heads(lines)
+    at_line = {head.section for head in heads.values() if head.section}
+    capitals = any(head.capitals and head.section for head in heads.values())
+    parts, current, heading, body = [], "", "", list[str]()
+
+    def close(name: str, shown: str) -> None:
+        nonlocal current, heading, body
+        parts.append(Part(current, "\n".join(body).strip(), heading))
+        current, heading, body = name, shown, []
+
+    for place, line in enumerate(lines):
+        head = heads.get(place)
+        if head is not None and _begins(head, current):
+            close(head.section or head.name, "" if head.section else head.name.upper())
+            line = head.rest
+        start = 0
+        for begin, end, inline in inline_headings(line):
+            if _begins_inline(inline, current, at_line, capitals):
+                body.append(line[start:begin].strip())
+                close(inline.section or inline.name, "" if inline.section else inline.name.upper())
+                start = end
+        body.append(line[start:].strip())
+    close("", "")
+    return [part for part in parts if part.text or part.name]
+
+
+def _heads(lines: list[str]) -> dict[int, Heading]:
+    """Number of a line -> the heading that it begins with, unless its words are those of the sentence before."""
+    found = {place: head for place, line in enumerate(lines) if line and (head := heading_of(line)) is not None}
+    capital = {place: next((letter.isupper() for letter in lines[place] if letter.isalpha()), False) for place in found}
+    any_capital = any(capital[place] for place, head in found.items() if head.section)
+    for place in list(found):
+        before = lines[place - 1] if place else ""
+        if before and not before.endswith(_ENDS) and (binds(before) or (any_capital and not capital[place])):
+            del found[place]
+    return found
+
+
+def _begins(head: Heading, current: str) -> bool:
+    """Whether a heading at the start of a line ends the section that it stands in."""
+    if head.section:
         return True
-    before = text[: match.start("inline")].rstrip()
-    return before.endswith(tuple(_INLINE_AFTER)) and name[0].isupper()
+    if current in ("findings", "impression"):
+        return bool(_ABOUT.search(head.name))
+    return not (current in FRONT and _OF_TECHNIQUE.search(head.name))
+
+
+def _begins_inline(head: Heading, current: str, at_line: set[str], capitals: bool) -> bool:
+    """Within a line: not where the section has a line of its own, nor in another style than the headings there."""
+    if not head.section:
+        return current in FRONT and not _OF_TECHNIQUE.search(head.name)
+    if head.section in at_line or (capitals and not head.capitals):
+        return False
+    return not (head.section in FRONT and current in ("findings", "impression"))

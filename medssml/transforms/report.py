@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,8 @@ from torch import Tensor
 
 from medssml.files import write_text
 from medssml.readers.report import parse_report, read_report
+from medssml.readers.sections import chosen_sections
+from medssml.readers.sentences import sentences
 from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _NAMES = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\[])|\n+")
 
 
 class ReportTransform(Transform):
@@ -38,8 +38,8 @@ class ReportTransform(Transform):
         tokenizer: a local Hugging Face folder; None = a lower-case vocabulary that `fit` learns.
         vocab_size: most tokens that `fit` learns.
         max_length: most tokens of a report, [CLS] and [SEP] included.
-        sections: keep only these sections, in this order, such as ["findings", "impression"], where the report has any
-            of them; None = the whole text.
+        sections: keep only these sections, in this order, such as ["findings", "impression"], and text under headings
+            that are none of the five, where the report has any of them; None = the whole text.
         drop_sentences: share of the sentences that training leaves out.
         shuffle_sentences: share of the reports whose sentences training puts in another order.
         min_subjects: a word in the reports of fewer subjects is never learned as a whole: it may be a name.
@@ -83,9 +83,9 @@ class ReportTransform(Transform):
             ReadError: no text.
         """
         report = read_report(source) if isinstance(source, Path) else parse_report(source)
-        kept = [report.sections[name] for name in self.sections or () if report.sections.get(name)]
-        text = "\n".join(kept) if kept else report.text
-        return {"text": np.frombuffer(text.encode("utf-8"), dtype=np.uint8), NOTES: notes_array(report.notes)}
+        text, notes = (report.text, []) if self.sections is None else chosen_sections(report.text, self.sections)
+        stored = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+        return {"text": stored, NOTES: notes_array([*report.notes, *notes])}
 
     def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         """{"input_ids": (L,) int64, "attention_mask": (L,) int64, all ones}."""
@@ -96,9 +96,9 @@ class ReportTransform(Transform):
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     def _edit(self, text: str, rng: np.random.Generator) -> str:
-        sentences = [sentence for sentence in _SENTENCE.split(text) if sentence]
-        keep = rng.random(len(sentences)) >= self.drop_sentences
-        chosen = [s for s, kept in zip(sentences, keep, strict=True) if kept] or sentences
+        whole = sentences(text)
+        keep = rng.random(len(whole)) >= self.drop_sentences
+        chosen = [s for s, kept in zip(whole, keep, strict=True) if kept] or whole
         if rng.random() < self.shuffle_sentences:
             chosen = [chosen[i] for i in rng.permutation(len(chosen))]
         return "\n".join(chosen)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medssml.readers.errors import ReadError
 from medssml.readers.table import parse_table, read_table
+from medssml.readers.units import same_unit
 from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
 
 
@@ -61,8 +62,8 @@ class TableTransform(Transform):
         where = str(source) if isinstance(source, Path) else "table text"
         for name, unit in self.features.items():
             stated = read.units.get(name, "")
-            if unit and stated and stated.lower() != unit.lower():
-                raise ReadError(where, f"{name} is in {stated!r}, expected {unit!r}", "convert the value", code="units")
+            if unit and stated and not same_unit(stated, unit):
+                raise ReadError(where, f"{name} is in {stated!a}, expected {unit!a}", "convert the value", code="units")
         values = np.array([read.values.get(name, np.nan) for name in self.features], dtype=np.float64)
         if np.isnan(values).all():
             reason = f"has none of the {len(self.features)} features ({', '.join(list(self.features)[:4])} ...)"

@@ -77,6 +77,39 @@ def test_augmentation_is_keyed_and_keeps_sentences_whole(fitted: ReportTransform
     assert not any("pleural effusion" in draw and "no pleural effusion" not in draw for draw in draws)
 
 
+def test_a_wrapped_line_parts_no_negation_from_what_it_negates() -> None:
+    text = (
+        "FINDINGS: The heart is normal. There is no\npneumothorax. The lungs show no evidence of\nconsolidation. There has been "
+        "no\nfracture of the ribs.\nIMPRESSION: No acute\nprocess.\nThere is no sign of:\n- edema\n- clips."
+    )
+    whole = (
+        "no pneumothorax",
+        "no evidence of consolidation",
+        "no fracture",
+        "no acute process",
+        "no sign of: - edema - clips",
+    )
+    busy = ReportTransform(drop_sentences=0.4, shuffle_sentences=0.5)
+    draws = {busy._edit(text, np.random.default_rng(seed)).lower() for seed in range(400)}
+    assert len(draws) > 50
+    for negated in whole:
+        finding = negated.split()[-1]
+        assert all(negated in draw for draw in draws if finding in draw)
+
+
+def test_sections_lose_nothing_unsaid() -> None:
+    from medssml.transforms.base import notes_of
+
+    only = ReportTransform(sections=["findings", "impression"])
+    prepared = only.prepare(
+        "FINDINGS: See below.\nCOMPARISON: None.\nCHEST, 2 VIEWS: Nodule of 9 mm.\nIMPRESSION: Follow up."
+    )
+    assert "Nodule of 9 mm." in text_of(prepared) and "None." not in text_of(prepared)
+    assert "'chest, 2 views' (15 letters)" in notes_of(prepared)[0]
+    prepared = only.prepare("FINDINGS:\nLUNGS: Nodule of 9 mm.\nHEART: Normal.\nIMPRESSION(S): Same.")
+    assert text_of(prepared) == "LUNGS: Nodule of 9 mm.\nHEART: Normal.\nSame." and notes_of(prepared) == []
+
+
 def test_before_fit_it_says_what_to_do() -> None:
     transform = ReportTransform()
     with pytest.raises(ValueError, match="fit"):

@@ -60,8 +60,18 @@ def test_units_are_compared(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("name,value,unit\ncrp,0.5,mg/dl\n")
     with pytest.raises(ReadError, match="a.csv: crp is in 'mg/dl', expected 'mg/l'; fix: convert"):
         transform.prepare(tmp_path / "a.csv")
+    micro = TableTransform({"crp": "\u00b5g/L"})
+    for spelling in ("\u03bcg/L", "ug / l", "ng/mL"):
+        assert micro.prepare(_table(tmp_path, spelling))["values"].tolist() == [5]
+    with pytest.raises(ReadError, match="crp is in 'MU/L', expected 'mU/L'"):
+        TableTransform({"crp": "mU/L"}).prepare(_table(tmp_path, "MU/L"))
     with pytest.raises(ReadError, match="none of the 3 features"):
         transform.prepare('{"lymphocytes": 1}')
+
+
+def _table(folder: Path, unit: str) -> Path:
+    (folder / "b.csv").write_text(f"name,value,unit\ncrp,5,{unit}\n", encoding="utf-8")
+    return folder / "b.csv"
 
 
 def test_settings_and_order_of_calls() -> None:
