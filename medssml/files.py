@@ -12,16 +12,17 @@ import io
 import json
 import math
 import os
+import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What a spreadsheet reads as a formula, where a cell begins with it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A cell that a spreadsheet reads as a formula by its first character; quotes before it are what `neutral` adds.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @contextlib.contextmanager
@@ -97,11 +98,32 @@ def plain(value: Any) -> Any:
     return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
-def write_csv(path: str | Path, table: pd.DataFrame) -> Path:
-    """Writes a table of results to `path`: six significant digits, nothing where a number is missing."""
-    with whole(path) as beside:
-        table.to_csv(beside, index=False, float_format="%.6g", lineterminator="\n")
+def write_csv(path: str | Path, table: pd.DataFrame, *, digits: int | None = 6, private: bool = False) -> Path:
+    """Writes a table to `path`: text as `neutral` has it, nothing where a number is missing.
+
+    Args:
+        path: the file.
+        table: its index is not written.
+        digits: significant digits of numbers; None for all.
+        private: nobody but this user may read it.
+    """
+    told = _text_cells(table, neutral)
+    with whole(path, private=private) as beside:
+        told.to_csv(beside, index=False, float_format=f"%.{digits}g" if digits else None, lineterminator="\n")
     return Path(path)
+
+
+def restored(table: pd.DataFrame) -> pd.DataFrame:
+    """A table that pandas has read from what `write_csv` wrote, each cell as it was before `neutral`."""
+    return _text_cells(table, original)
+
+
+def _text_cells(table: pd.DataFrame, change: Callable[[Any], Any]) -> pd.DataFrame:
+    """`change` of every cell that may be text, and of the names of the columns."""
+    changed = table.rename(columns=change)
+    for name in changed.columns[[kind.kind not in "biufM" for kind in changed.dtypes]]:
+        changed[name] = changed[name].map(change)
+    return changed
 
 
 def write_rows(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Path:
@@ -109,25 +131,45 @@ def write_rows(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[
 
     A header alone where there is no row. File names that are not UTF-8 are written with backslashes.
     """
+    text = csv_lines(columns, rows)
+    return write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def csv_lines(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, header: bool = True) -> str:
+    """The lines of `write_rows`, for a file that grows; without the header where there is one already."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: neutral(cell) for name, cell in row.items()} for row in rows)
-    return write_bytes(path, text.getvalue().encode("utf-8", errors="backslashreplace"))
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow([neutral(name) for name in columns])
+    writer.writerows([neutral(row.get(name, "")) for name in columns] for row in rows)
+    return text.getvalue()
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The rows that `write_rows` or `write_csv` wrote, by their columns, each cell as it was before `neutral`."""
+    with open(path, encoding="utf-8", newline="") as stream:
+        lines = ([original(cell) for cell in line] for line in csv.reader(stream))
+        columns = next(lines, [])
+        return [dict(zip(columns, line, strict=False)) for line in lines]
 
 
 def neutral(cell: Any) -> Any:
     """`cell` so that a spreadsheet shows it and does not run it: a quote before text that begins as a formula does.
 
-    Numbers stay as they are, also those written as text ("-3.5").
+    Numbers stay as they are, also those written as text ("-3.5"). `original` takes the quote away again.
     """
-    if not isinstance(cell, str) or not cell.startswith(_FORMULA):
+    if not isinstance(cell, str) or not _FORMULA.match(cell):
         return cell
     try:
         float(cell)
     except ValueError:
         return f"'{cell}"
     return cell
+
+
+def original(cell: Any) -> Any:
+    """What `neutral` made `cell` of: the same without the quote before a formula."""
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def sha256_of(path: str | Path) -> str:

@@ -178,6 +178,7 @@ def binary_tasks(table: pd.DataFrame) -> list[str]:
 
 def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int) -> Iterator[Plan]:
     """The test split and, for a task with few labelled test studies, the folds of a cross-validation by subject."""
+    from medssml.files import write_csv
     from medssml.statistics.comparison import subject_folds
 
     labelled = table.loc[table[f"label_{task}"] != ""]
@@ -186,8 +187,7 @@ def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], fo
 
     def written(name: str, frame: pd.DataFrame) -> Path:
         path = folder / f"{name}.csv"
-        frame.to_csv(path, index=False)
-        return path
+        return write_csv(path, frame, digits=None)
 
     yield Plan(task, task, written(task, labelled), cross_validated=False)
     own = labelled.loc[~labelled["study_id"].isin(further)]
@@ -202,13 +202,11 @@ def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], fo
 
 def once(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table at `path`, made where it is not there yet."""
-    from medssml.files import whole
+    from medssml.files import restored, write_csv
 
     if not path.exists():
-        table = make()
-        with whole(path) as beside:
-            table.to_csv(beside, index=False)
-    return pd.read_csv(path, dtype={"study_id": str, "subject": str, "subset": str})
+        write_csv(path, make(), digits=None)
+    return restored(pd.read_csv(path, dtype={"study_id": str, "subject": str, "subset": str}))
 
 
 def pretrain_once(study: Study, seed: int, data_root: Path | None) -> Path:
@@ -248,6 +246,7 @@ def model_answers(
     study: Study, plan: Plan, pretrained: Path, seed: int, split: str = "test"
 ) -> dict[str, pd.DataFrame]:
     """What the fine-tuned model and the probe of the frozen one say about the plan's studies of a split."""
+    from medssml.files import restored
     from medssml.runs import console
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.finetune import finetune
@@ -260,7 +259,7 @@ def model_answers(
 
     def answered(checkpoint: Path, out: Path, probes: bool) -> pd.DataFrame:
         evaluate(checkpoint=str(checkpoint), out=out, probes=probes, **asked)
-        return pd.read_csv(out / "predictions.csv", dtype={"study_id": str})
+        return restored(pd.read_csv(out / "predictions.csv", dtype={"study_id": str}))
 
     def probed() -> pd.DataFrame:
         return answered(pretrained, folder / f"probe_{plan.name}{ending}", probes=True)

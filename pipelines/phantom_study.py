@@ -136,7 +136,9 @@ def one_seed(
 
 def read_answers(path: Path, seed: int) -> pd.DataFrame:
     """predictions.csv; studies and subjects of different cohorts are different people."""
-    table = pd.read_csv(path, dtype={"study_id": str, "subset": str}).fillna({"subset": ""})
+    from medssml.files import restored
+
+    table = restored(pd.read_csv(path, dtype={"study_id": str, "subset": str})).fillna({"subset": ""})
     return table.assign(
         cohort=seed, study_id=f"{seed}/" + table["study_id"], subject=f"{seed}/" + table["subject"].astype(str), seed=0
     )

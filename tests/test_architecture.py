@@ -242,6 +242,18 @@ def test_no_kitchen_sinks_and_at_most_two_levels() -> None:
         assert not any(word in path.removesuffix(".py").split("/")[-1].split("_") for word in FORBIDDEN_WORDS), path
 
 
+def test_tables_are_written_in_one_way() -> None:
+    """A cell that a spreadsheet would run is made harmless in `medssml.files` alone; a text for a digest is no file."""
+    scripts = [(path.name, ast.parse(path.read_text("utf-8"))) for path in (ROOT / "pipelines").glob("*.py")]
+    found = []
+    for path, tree in [*modules(), *scripts]:
+        for node in ast.walk(tree):
+            name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            if name in ("writer", "DictWriter") or (name == "to_csv" and isinstance(node, ast.Call) and node.args):
+                found.append(f"{path}:{getattr(node, 'lineno', 0)}")
+    assert [place for place in found if not place.startswith("files.py:")] == [], "use medssml.files"
+
+
 def test_files_and_functions_stay_readable() -> None:
     found = []
     for path, tree in modules():

@@ -95,7 +95,28 @@ def test_rows_have_these_columns_and_no_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-cmd", "@sum(a)", "\t=1", "\r=1"])
 def test_a_cell_that_a_spreadsheet_would_run_is_quoted_once(cell: str) -> None:
-    assert files.neutral(cell) == f"'{cell}" == files.neutral(files.neutral(cell))
+    assert files.neutral(cell) == f"'{cell}" and files.original(f"'{cell}") == cell
+
+
+CELLS = ["=1+1", "'=1", "''-x", "'quoted'", "-3.5", "'-3.5", "+cmd", "@a", "\t=", "a", "", "=a,b\n=c"]
+
+
+def test_what_is_quoted_is_read_back_as_it_was(tmp_path: Path) -> None:
+    table = pd.DataFrame({"=id": CELLS, "n": np.arange(len(CELLS)) / 3})
+    for path in (
+        files.write_csv(tmp_path / "a.csv", table),
+        files.write_rows(tmp_path / "b.csv", list(table), table.to_dict("records")),
+    ):
+        assert [row["=id"] for row in files.read_rows(path)] == CELLS
+        assert "\n=1+1" not in path.read_text() and path.read_text().startswith("'=id,n\n")
+
+
+def test_a_file_that_grows_has_one_header(tmp_path: Path) -> None:
+    rows = [{"a": 1, "b": "=x"}, {"b": 2}]
+    assert (
+        files.csv_lines(("a", "b"), rows[:1]) + files.csv_lines(("a", "b"), rows[1:], header=False)
+        == "a,b\n1,'=x\n,2\n"
+    )
 
 
 @pytest.mark.parametrize("cell", ["-3.5", "+1e-3", "-inf", "a=b", "", -3.5, 0, None])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medssml.evaluation.encoded_studies import subset_name, subsets
+from medssml.files import restored
 from medssml.statistics.bootstrap import Array
 
 #: How the columns of best possible probabilities begin.
@@ -30,7 +31,9 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     Raises:
         ValueError: no column study_id.
     """
-    table = pd.read_csv(path, dtype={"study_id": str, "subject_id": str}, keep_default_na=False, na_values=[""])
+    table = restored(
+        pd.read_csv(path, dtype={"study_id": str, "subject_id": str}, keep_default_na=False, na_values=[""])
+    )
     if "study_id" not in table:
         raise ValueError(f"{path} has no column study_id; fix: give the truth.csv of a simulated cohort")
     return table.set_index("study_id")

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from medssml.files import original
 from medssml.importers.account import Account, LayoutError
 
 _TEXT_LIMIT = 16 * 1024**2
@@ -243,7 +244,7 @@ def _cells(path: Path) -> Iterator[list[str]]:
                 first = head.decode(encoding, errors="replace").split("\n", 1)[0]
                 mark = max(",\t;", key=first.count)
                 for line in csv.reader(text, delimiter=mark):
-                    yield [_mended(cell) for cell in line]
+                    yield [original(_mended(cell)) for cell in line]
     except (EOFError, gzip.BadGzipFile, csv.Error, UnicodeError) as error:
         raise LayoutError(path, f"cannot be read as a table ({error})", "download it again") from error
 

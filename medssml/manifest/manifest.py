@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from medssml.files import whole
+from medssml.files import write_csv
 from medssml.manifest.columns import check_columns, inline_columns, modality_columns
 from medssml.manifest.labels import Label, parse_labels
 from medssml.manifest.row_rules import (
@@ -295,9 +295,7 @@ class Manifest:
 
     def write(self, path: str | Path) -> Path:
         """Writes the table as CSV, whole or not at all; file names stay relative to `root` (give it as `data_root`)."""
-        with whole(path) as beside:
-            self.table.to_csv(beside, index=False)
-        return Path(path)
+        return write_csv(path, self.table)
 
 
 def _positions(mask: ArrayLike, n: int) -> NDArray[np.int64]:

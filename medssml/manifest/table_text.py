@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from medssml.files import original
+
 
 class ManifestError(ValueError):
     """A study table that is refused. `problems` holds (row, column, reason); row 1 is the header, None = whole file."""
@@ -106,6 +108,7 @@ def _csv_rows(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
         raise refuse(path, len(rows) + 1, None, reason) from error
     if not rows:
         raise refuse(path, None, None, "the file is empty; fix: give a table with subject_id and study_id")
+    rows = [[original(cell) for cell in row] for row in rows]
     header = [name.strip() for name in rows[0]]
     _check_separator(path, header)
     for number, (row, line) in enumerate(zip(rows[1:], starts[1:], strict=True), start=2):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medssml.files import write_json
+from medssml.files import write_csv, write_json
 from medssml.phantom.causes import MODALITIES
 from medssml.phantom.cohort import Design, draw, manifest, write_files
 from medssml.phantom.presets import PresetName
@@ -76,8 +76,8 @@ def simulate(
         progress=progress,
     )
     truths = truth_table(table)
-    manifest(table, dicom).to_csv(out / "manifest.csv", index=False, lineterminator="\n")
-    truths.to_csv(out / "truth.csv", index=False, float_format="%.9g", lineterminator="\n")
+    write_csv(out / "manifest.csv", manifest(table, dicom), digits=None)
+    write_csv(out / "truth.csv", truths, digits=9)
     summary = truth_summary(design, truths, draws) | asked
     write_json(out / "truth.json", summary)
     return summary

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medssml.files import read_rows
+
 log = logging.getLogger(__name__)
 
 #: Folders that hold no result files, or too many files to look through.
@@ -111,8 +113,7 @@ def _read(path: Path) -> Any:
             return yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
             raise ValueError(f"no YAML: {error}") from error
-    with open(path, encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_rows(path)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -7,7 +7,6 @@ RUN/config.yaml  manifest.sha256  presence.json  problems.csv  log.txt  history.
 from __future__ import annotations
 
 import contextlib
-import csv
 import logging
 import os
 import shutil
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medssml.files import neutral, write_rows, write_text
+from medssml.files import read_rows, write_rows, write_text
 from medssml.manifest.levels import level_of
 from medssml.manifest.problems import COLUMNS
 
@@ -111,17 +110,14 @@ class RunFolder:
         new = [
             {"study_id": study, "code": code, "problem": problem, "action": level_of(code), "fix": fix}
             for study in studies
-            if (neutral(study), code) not in have
+            if (study, code) not in have
         ]
         if new:
             self.write_problems([*known, *new])
 
     def _problems(self) -> list[dict[str, str]]:
         path = self.path / "problems.csv"
-        if not path.exists():
-            return []
-        with open(path, encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+        return read_rows(path) if path.exists() else []
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

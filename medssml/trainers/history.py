@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from medssml.files import write_text
+from medssml.files import csv_lines, write_text
 
 #: Columns that every row has, before the metrics.
 KEYS = ("step", "epoch", "seconds")
@@ -71,12 +70,8 @@ class History:
         write_text(self.path, self._text(rows, header=True))
 
     def _text(self, rows: list[dict[str, float]], *, header: bool) -> str:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
-        if header:
-            writer.writeheader()
-        writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
-        return text.getvalue()
+        short = ({name: _short(value) for name, value in row.items()} for row in rows)
+        return csv_lines(self._columns, short, header=header)
 
 
 class RunningMean:

@@ -26,7 +26,7 @@ def ids(manifest: Path, *, out: Path, results: Path | None = None) -> Path:
         ValueError: the results have no column study_id, or hold a code that no study of the manifest has.
         medssml.privacy.PrivacyError: the key cannot be used.
     """
-    from medssml.files import whole
+    from medssml.files import write_csv
     from medssml.manifest.table_text import read_table
     from medssml.privacy import pseudonyms
     from medssml.runs import console
@@ -39,19 +39,18 @@ def ids(manifest: Path, *, out: Path, results: Path | None = None) -> Path:
     else:
         named = _named(Path(results), known, manifest.name)
         console.say(f"{named['study_id'].nunique():,} studies named")
-    with whole(out, private=True) as beside:
-        named.to_csv(beside, index=False)
-    return Path(out)
+    return write_csv(out, named, digits=None, private=True)
 
 
 def _named(path: Path, known: pd.DataFrame, manifest: str) -> pd.DataFrame:
     """The results at `path` with the ids of `known` in place of its codes."""
     import pandas as pd
 
+    from medssml.files import restored
     from medssml.privacy import KEY_VARIABLE
 
     text = {"study_id": str, "subject_id": str, "subject": str}
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=text)
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else restored(pd.read_csv(path, dtype=text))
     if "study_id" not in table:
         raise ValueError(f"{path} has no column study_id; fix: give predictions.csv, impact.csv or embeddings")
     if foreign := sorted(set(table["study_id"]) - set(known["study"])):
