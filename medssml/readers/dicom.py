@@ -6,17 +6,31 @@ Nothing else of the file is decoded: no name, date, institution or free text abo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
+from medssml.readers.dicom_file import CONVERT, is_dicom, read_dataset
+from medssml.readers.dicom_numbers import number, whole
+from medssml.readers.errors import ReadError, declared_bytes, human, reading, require_file
+from medssml.readers.stored_bits import Spare, own_bits, spare_bits
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
+
+__all__ = [
+    "TECHNICAL_TAGS",
+    "Pixels",
+    "frame_shape",
+    "is_dicom",
+    "pixel_digest",
+    "read_header",
+    "stored_values",
+    "words",
+]
 
 TECHNICAL_TAGS = (
     "SOPClassUID",
@@ -36,6 +50,7 @@ TECHNICAL_TAGS = (
     "PixelRepresentation",
     "RescaleSlope",
     "RescaleIntercept",
+    "RescaleType",
     "ModalityLUTSequence",
     "VOILUTSequence",
     "VOILUTFunction",
@@ -62,18 +77,28 @@ TECHNICAL_TAGS = (
     "PixelPaddingValue",
     "PatientOrientation",
     "ViewCodeSequence",
+    "PresentationIntentType",
+    "PixelIntensityRelationship",
+    "PixelIntensityRelationshipSign",
+    "BodyPartExamined",
+    "AnatomicRegionSequence",
+    "FluoroscopyFlag",
+    "MultienergyCTAcquisition",
+    "DerivationCodeSequence",
+    "ConvolutionKernel",
+    "KVP",
 )
 """All that is read of a DICOM file. For a CT series, `PatientID` joins as a digest that is compared and dropped."""
 
 _OVERLAY_BITS = tuple(0x60000102 + 0x20000 * plane for plane in range(16))
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_CONVERT = "convert it to an uncompressed syntax (dcmconv, gdcmconv --raw)"
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether `path` carries the DICM mark at byte 128."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+class Pixels(NamedTuple):
+    """Stored values of a file, before any rescale: (F, H, W) or (F, H, W, 3), and what lay in the bits above them."""
+
+    dataset: FileDataset
+    values: NDArray[Any]
+    spare: Spare | None
 
 
 def read_header(
@@ -92,99 +117,66 @@ def read_header(
     Raises:
         ReadError: no DICOM, no image, truncated, or a declared size over the limit.
     """
-    import pydicom
-
     path = require_file(path)
-    if not is_dicom(path):
-        raise ReadError(path, "is not DICOM (no DICM mark at byte 128)", "name a DICOM file", code="format")
-    with path.open("rb") as file:
-        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-        if syntax is None:
-            raise ReadError(path, "names no transfer syntax", "export the file again")
-        if not syntax.is_transfer_syntax:
-            raise ReadError(
-                path, f"has transfer syntax {syntax}, which is none, so not supported", _CONVERT, code="codec"
-            )
-        if syntax == _DEFLATED:
-            raise ReadError(path, "is deflated as a whole, which hides its true size", _CONVERT, code="codec")
+    with reading(path, "DICOM file"):
         tags: list[Any] = [*TECHNICAL_TAGS, "PatientID"] if patient else list(TECHNICAL_TAGS)
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
-        start = file.tell()
-    digest = _drop_patient(dataset)
-    if skip is None or not skip(dataset):
-        _check_image(dataset, path, path.stat().st_size - start)
-    return dataset, digest
+        dataset, remaining = read_dataset(path, tags)
+        digest = _drop_patient(dataset)
+        if skip is None or not skip(dataset):
+            _check_image(dataset, path, remaining)
+        return dataset, digest
 
 
-def stored_values(path: str | Path) -> tuple[FileDataset, NDArray[Any]]:
-    """A file's tags and its stored values (F, H, W) or (F, H, W, 3), before any rescale; foreign bits masked.
+def stored_values(path: str | Path) -> Pixels:
+    """A file's tags and its stored values, with foreign bits masked.
 
     Raises:
         ReadError: truncated, or compressed in a syntax for which no codec is installed.
     """
-    import pydicom
-
     path = Path(path)
-    dataset = pydicom.dcmread(path, specific_tags=[*TECHNICAL_TAGS, "PixelData"])
-    if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        values = _decompress(dataset, path)
-    else:
-        values = _native(dataset, path)
-    return dataset, _own_bits(values, dataset)
+    with reading(path, "DICOM file"):
+        dataset, _ = read_dataset(path, [*TECHNICAL_TAGS, *_OVERLAY_BITS, "PixelData"], pixels=True)
+        if dataset.file_meta.TransferSyntaxUID.is_compressed:
+            values = _decompress(dataset, path)
+        else:
+            values = _native(dataset, path)
+        allocated = values.dtype.itemsize * 8
+        stored = whole(dataset, "BitsStored", allocated, path)
+        high = whole(dataset, "HighBit", stored - 1, path)
+        overlay = any(tag in dataset for tag in _OVERLAY_BITS)
+        spare = spare_bits(values, stored, high, path, overlay=overlay)
+        return Pixels(dataset, own_bits(values, stored, high), spare)
 
 
-def foreign_bits(path: str | Path) -> str:
-    """A note where bits above those of the image are in use: an overlay, or a depth that is stated too low. "" if not."""
-    import pydicom
-
-    tags: list[Any] = ["BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData", *_OVERLAY_BITS]
-    dataset = pydicom.dcmread(path, specific_tags=tags)
-    if dataset.file_meta.TransferSyntaxUID.is_compressed or int(dataset.get("BitsAllocated") or 0) != 16:
-        return ""
-    high = int(dataset.get("HighBit") or int(dataset.get("BitsStored") or 16) - 1)
-    if high >= 15 or int(dataset.get("PixelRepresentation") or 0):
-        return ""
-    data = dataset.get("PixelData") or b""
-    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-    values = np.frombuffer(data, f"{order}u2", len(data) // 2)
-    used = np.count_nonzero(values >> (high + 1)) / max(1, values.size)
-    if not used:
-        return ""
-    if any(tag in dataset for tag in _OVERLAY_BITS):
-        return "overlay removed from the upper bits"
-    return Flag(
-        f"bits above the {high + 1} of the image are in use in {used:.1%} of the pixels; they are ignored", "cut"
-    )
-
-
-def frame_shape(dataset: FileDataset) -> tuple[int, int, int, int]:
-    """(F, H, W, S) frames, rows, columns, samples per pixel."""
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    return frames, int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1)
-
-
-def numbers(dataset: Any, tag: str, count: int, path: Path) -> NDArray[np.float64] | None:
-    """(count,) numbers of a tag, or None where it is absent or empty.
+def pixel_digest(path: str | Path) -> str:
+    """What two files share that hold the same image, whatever their UIDs: size, stored values and their rescale.
 
     Raises:
-        ReadError: the tag holds another number of values, or values that are not finite.
+        ReadError: as `stored_values`.
     """
-    value = dataset.get(tag)
-    if value is None or value == "":
-        return None
-    found = np.atleast_1d(np.array(value, dtype=np.float64))
-    if found.shape != (count,) or not np.isfinite(found).all():
-        raise ReadError(path, f"{tag} holds {found.size} values, expected {count} finite ones", "export the file again")
-    return found
+    dataset, values, _ = stored_values(path)
+    scale = [
+        number(dataset, tag, default, Path(path)) for tag, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
+    ]
+    meaning = (values.shape, scale, words(dataset, "PhotometricInterpretation"))
+    digest = hashlib.blake2b(repr(meaning).encode(), digest_size=16)
+    digest.update(values.astype(np.int64).tobytes())
+    return digest.hexdigest()
 
 
-def number(dataset: Any, tag: str, default: float) -> float:
-    """The first finite number of a tag, else `default`."""
+def frame_shape(dataset: FileDataset, path: Path) -> tuple[int, int, int, int]:
+    """(F, H, W, S) frames, rows, columns, samples per pixel."""
+    tags = (("NumberOfFrames", 1), ("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1))
+    frames, rows, columns, samples = (whole(dataset, tag, default, path) for tag, default in tags)
+    return frames, rows, columns, samples
+
+
+def words(dataset: Any, tag: str) -> list[str]:
+    """The values of a tag in capitals, without blanks around them; [] where it is absent or empty."""
     value = dataset.get(tag)
-    if value is None or value == "":
-        return default
-    first = float(np.atleast_1d(np.array(value, dtype=np.float64))[0])
-    return first if np.isfinite(first) else default
+    parts = [value] if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else list(value)
+    found = ["" if part is None else str(part).strip(" \0").upper() for part in parts]
+    return [part for part in found if part]
 
 
 def _drop_patient(dataset: FileDataset) -> str:
@@ -200,15 +192,15 @@ def _check_image(dataset: FileDataset, path: Path, remaining: int) -> None:
     if "Rows" not in dataset or "Columns" not in dataset:
         reason = "holds no image (no Rows and Columns), or is truncated within its header"
         raise ReadError(path, reason, "copy the file again, or leave it out of the folder", code="truncated")
-    allocated = int(dataset.get("BitsAllocated") or 0)
+    allocated = whole(dataset, "BitsAllocated", 0, path)
     if allocated not in (8, 16, 32):
         raise ReadError(path, f"has {allocated} bits allocated, expected 8, 16 or 32", "export gray values")
-    stored = int(dataset.get("BitsStored") or allocated)
-    high = int(dataset.get("HighBit") or stored - 1)
+    stored = whole(dataset, "BitsStored", allocated, path)
+    high = whole(dataset, "HighBit", stored - 1, path)
     if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
         reason = f"contradicts itself: {stored} bits stored up to bit {high}, {allocated} allocated"
         raise ReadError(path, reason, "export the image again", code="damaged")
-    expected = declared_bytes(path, frame_shape(dataset), allocated // 8)
+    expected = declared_bytes(path, frame_shape(dataset, path), allocated // 8)
     if not dataset.file_meta.TransferSyntaxUID.is_compressed and remaining < expected:
         found = max(0, remaining)
         raise ReadError(
@@ -219,22 +211,26 @@ def _check_image(dataset: FileDataset, path: Path, remaining: int) -> None:
 
 
 def _native(dataset: FileDataset, path: Path) -> NDArray[Any]:
-    frames, rows, columns, samples = frame_shape(dataset)
-    allocated = int(dataset.BitsAllocated)
+    frames, rows, columns, samples = frame_shape(dataset, path)
+    allocated = whole(dataset, "BitsAllocated", 0, path)
     expected = declared_bytes(path, (frames, rows, columns, samples), allocated // 8)
     data = dataset.get("PixelData") or b""
     if len(data) < expected:
         raise ReadError(
             path, f"is truncated: {len(data):,} of {expected:,} pixel bytes", "copy the file again", code="truncated"
         )
-    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-    kind = "i" if int(dataset.get("PixelRepresentation") or 0) else "u"
+    little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+    if allocated == 8 and not little and dataset["PixelData"].VR == "OW":
+        # words of two pixels each: the second pixel of a word comes first
+        data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes() + data[len(data) // 2 * 2 :]
+    order = "<" if little else ">"
+    kind = "i" if whole(dataset, "PixelRepresentation", 0, path) else "u"
     dtype = np.dtype(f"{order}{kind}{allocated // 8}")
     values = np.frombuffer(data, dtype, count=expected // dtype.itemsize)
     values = values.astype(dtype.newbyteorder("="), copy=False)
     if samples == 1:
         return values.reshape(frames, rows, columns)
-    if int(dataset.get("PlanarConfiguration") or 0) == 1:
+    if whole(dataset, "PlanarConfiguration", 0, path) == 1:
         return np.moveaxis(values.reshape(frames, samples, rows, columns), 1, -1)
     return values.reshape(frames, rows, columns, samples)
 
@@ -247,27 +243,14 @@ def _decompress(dataset: FileDataset, path: Path) -> NDArray[Any]:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
         reason = f"is compressed as {syntax.name}, which is not supported"
-        raise ReadError(path, reason, _CONVERT, code="codec") from error
+        raise ReadError(path, reason, CONVERT, code="codec") from error
     if not decoder.is_available:
         reason = f"is compressed as {syntax.name}, no codec installed"
         raise ReadError(path, reason, "pip install 'medssml[dicom]' (the extra with its codecs)", code="codec")
-    frames, rows, columns, samples = frame_shape(dataset)
+    frames, rows, columns, samples = frame_shape(dataset, path)
     values, _ = decoder.as_array(dataset, raw=samples == 1)
     shape = (frames, rows, columns) if samples == 1 else (frames, rows, columns, samples)
     if values.size != np.prod(shape):
         declared = human(int(np.prod(shape)))
         raise ReadError(path, f"decodes to {values.size:,} values, its header declares {declared}", "export it again")
     return np.asarray(values).reshape(shape)
-
-
-def _own_bits(values: NDArray[Any], dataset: FileDataset) -> NDArray[Any]:
-    """The `BitsStored` bits up to `HighBit`, sign extended where signed: overlays hide in the bits above them."""
-    allocated = values.dtype.itemsize * 8
-    stored = int(dataset.get("BitsStored") or allocated)
-    high = int(dataset.get("HighBit") or stored - 1)
-    if stored == allocated:
-        return values
-    if values.dtype.kind == "i":
-        return (values << (allocated - 1 - high)) >> (allocated - stored)
-    mask = values.dtype.type((1 << stored) - 1)
-    return (values >> (high + 1 - stored)) & mask

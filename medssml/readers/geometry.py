@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from medssml.readers.errors import Flag, ReadError
 
+_UNSIGNED = 65_536
+#: The least HU of a padding value, with an offset of 1024 taken away once more.
+_WRAPPED_HU = -5_200
+
 Affine = NDArray[np.float64]
 
 MAX_SHEAR_DEG = 1.0
@@ -23,6 +27,9 @@ DENSE_HU = 700
 
 BELOW_AIR_HU = -1100
 """HU below which lies nothing but padding, and streaks beside metal."""
+
+HIGHEST_HU = 31_743
+"""The greatest HU of 16-bit scanners; what lies above is padding, or was never HU."""
 
 SPACING_MM = (0.01, 50.0)
 """Least and greatest voxel spacing, in mm, that a CT can have; micro-CT and coarse scouts lie within."""
@@ -144,6 +151,12 @@ def not_hounsfield(values: NDArray[Any], spacing: NDArray[np.float64], notes: li
     nothing but padding lies below air, a constant is no picture.
     """
     low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        return (
+            f"values run from {low:g} to {high:g} once they are scaled: the slope or the values themselves are damaged"
+        )
+    if high > HIGHEST_HU:
+        return _beyond(values, high)
     if high - low < 10:
         return f"values {low:g} to {high:g} are not HU (constant, or rescaled)"
     dense = np.count_nonzero(values > DENSE_HU) / values.size
@@ -166,6 +179,16 @@ def not_hounsfield(values: NDArray[Any], spacing: NDArray[np.float64], notes: li
         return ""
     guess = "an 8-bit window" if high <= 255 else "HU with an offset"
     return f"values {low:g} to {high:g}, none below 0: {guess}, not HU"
+
+
+def _beyond(values: NDArray[Any], high: float) -> str:
+    """What values above the greatest HU are: those below 0 where they were stored without a sign."""
+    beyond = values[values > HIGHEST_HU]
+    share, least = beyond.size / values.size, float(beyond.min())
+    if _UNSIGNED + _WRAPPED_HU <= least and high < _UNSIGNED:
+        range_ = f"{least:g} to {high:g} are {least - _UNSIGNED:g} to {high - _UNSIGNED:g}"
+        return f"HU below 0 wrapped into unsigned 16 bits: in {share:.0%} of the voxels {range_}, 65536 too high"
+    return f"{share:.2g} of the voxels lie above {HIGHEST_HU:,} (up to {high:g}): more than HU can be"
 
 
 def _mm(values: NDArray[np.float64]) -> str:

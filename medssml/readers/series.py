@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,23 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.dicom import foreign_bits, frame_shape, is_dicom, number, numbers, read_header, stored_values
-from medssml.readers.errors import Flag, Note, ReadError, declared_bytes
-from medssml.readers.geometry import MAX_SHEAR_DEG, Affine, to_hounsfield
+from medssml.readers.dicom import frame_shape, stored_values, words
+from medssml.readers.dicom_numbers import number, number_if_any, numbers, whole
+from medssml.readers.errors import Flag, ReadError, declared_bytes
+from medssml.readers.geometry import HIGHEST_HU, MAX_SHEAR_DEG, Affine, to_hounsfield
+from medssml.readers.series_agreement import Rescale, check_values
+from medssml.readers.series_files import EXPORT, Header, slice_headers
+from medssml.readers.slice_positions import check_repeats, check_steps
+from medssml.readers.stored_bits import Spare, judge_spare, named
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-MAX_FILES = 20_000
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-_FRAMES_TAG = "SharedFunctionalGroupsSequence"
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_STEP_TOLERANCE = 0.05
-_STEP_FLOOR_MM = 0.02
-_MAX_HU = 31_743  # of 16-bit scanners; a padding value above it would be the brightest thing in the volume
-_SCOUT_SLICES = 3
-_EXPORT = "export the series again, complete and alone in its folder"
 
 
 class Slice(NamedTuple):
@@ -42,6 +36,7 @@ class Slice(NamedTuple):
     thickness: float
     slope: float
     intercept: float
+    rescale: Rescale
     padding: int | None = None
 
 
@@ -55,12 +50,6 @@ class Stack(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Header(NamedTuple):
-    path: Path
-    dataset: FileDataset
-    patient: str
-
-
 def series_stack(path: Path, series: str | None = None) -> Stack:
     """The slices under `path`, a folder or one file, from their headers alone.
 
@@ -70,19 +59,18 @@ def series_stack(path: Path, series: str | None = None) -> Stack:
 
     Raises:
         ReadError: no CT slice, none of `series`, several series or patients, a gap, a duplicated position, varying
-            spacing, gantry tilt, slices of several sizes, a truncated slice.
+            spacing, gantry tilt, slices of several sizes, a truncated slice, values that are no HU by their tags or whose
+            rescale contradicts that of the others.
     """
     notes: list[str] = []
-    headers = _ct_headers(path, notes)
-    headers = _without_scouts(headers, notes) if series is None else _of_series(headers, series, path)
-    _check_one_series(headers, path)
-    _note_values(headers, notes)
+    headers = slice_headers(path, series, notes)
     slices = [frame for header in headers for frame in _frames(header)]
+    notes += check_values(headers, [item.rescale for item in slices], path)
     slices = _without_copies(slices, notes)
     normal = _check_planes(slices, path)
     order = sorted(slices, key=lambda item: float(item.position @ normal))
     step = _step(order, normal, path, notes)
-    _, rows, columns, _ = frame_shape(headers[0].dataset)
+    _, rows, columns, _ = frame_shape(headers[0].dataset, headers[0].path)
     shape = (columns, rows, len(order))
     declared_bytes(path, shape, 2)
     return Stack(path, tuple(order), shape, _affine(order, step), tuple(notes))
@@ -94,12 +82,15 @@ def stack_voxels(stack: Stack) -> tuple[NDArray[Any], tuple[str, ...]]:
     out: NDArray[Any] = np.empty((count, rows, columns), np.int16)
     loaded: tuple[Path, NDArray[Any]] | None = None
     padded = 0
+    spare: list[Spare | None] = []
     for index, item in enumerate(stack.slices):
         if loaded is None or loaded[0] != item.path:
-            loaded = (item.path, stored_values(item.path)[1])
+            pixels = stored_values(item.path)
+            loaded = (item.path, pixels.values)
+            spare.append(pixels.spare)
         stored = loaded[1][item.frame]
         values = to_hounsfield(stored, item.slope, item.intercept)
-        if item.padding is not None and item.padding * item.slope + item.intercept > _MAX_HU:
+        if item.padding is not None and item.padding * item.slope + item.intercept > HIGHEST_HU:
             outside = stored == item.padding
             padded += int(outside.sum())
             values = to_hounsfield(np.where(outside, -1000, values), 1.0, 0.0)
@@ -107,147 +98,17 @@ def stack_voxels(stack: Stack) -> tuple[NDArray[Any], tuple[str, ...]]:
             out = out.astype(np.float32)
         out[index] = values
     notes = [f"{padded:,} voxels of padding set to air"] if padded else []
-    notes += filter(None, [foreign_bits(stack.slices[count // 2].path)])
+    notes += filter(None, [judge_spare(spare, len(spare), stack.path)])
     return out.transpose(2, 1, 0), tuple(notes)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    root = folder.resolve()
-    count = 0
-    for parent, names, files in os.walk(folder):
-        names.sort()
-        for name in sorted(files):
-            file = Path(parent, name)
-            if name.startswith("."):
-                continue
-            if file.is_symlink() and not file.resolve().is_relative_to(root):
-                raise ReadError(
-                    file, "is a link that leaves its folder", "copy the file into the folder", code="outside"
-                )
-            count += 1
-            if count > MAX_FILES:
-                raise ReadError(
-                    folder, f"holds more than {MAX_FILES:,} files", "name the folder of one series", code="too_large"
-                )
-            yield file
-
-
-def _ct_headers(path: Path, notes: list[str]) -> list[_Header]:
-    """The headers of the CT slices; what is none is left out and counted in `notes`."""
-    headers: list[_Header] = []
-    left_out: Counter[str] = Counter()
-    for file in _files(path) if path.is_dir() else [path]:
-        looks_dicom = file.suffix.lower() in _DICOM_SUFFIXES or file == path
-        if not looks_dicom and (file.stat().st_size == 0 or not is_dicom(file)):
-            left_out["not DICOM"] += 1
-            continue
-        if file.name.upper() == "DICOMDIR":
-            left_out["DICOMDIR"] += 1
-            continue
-        dataset, patient = read_header(file, patient=True, skip=_no_slice)
-        reason = _no_slice(dataset)
-        if reason:
-            left_out[reason] += 1
-        else:
-            headers.append(_Header(file, dataset, patient))
-    notes += [Note(f"{count} file{'s' * (count > 1)} left out: {reason}") for reason, count in left_out.items()]
-    if not headers:
-        found = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no file"
-        raise ReadError(path, f"holds no CT slice ({found})", "name a folder with one CT series", code="mixed")
-    return headers
-
-
-def _of_series(headers: list[_Header], series: str, path: Path) -> list[_Header]:
-    mine = [header for header in headers if str(header.dataset.get("SeriesInstanceUID", "")) == series]
-    if not mine:
-        others = len({str(header.dataset.get("SeriesInstanceUID", "")) for header in headers})
-        reason = f"holds no slice of the series that the table names ({others} other CT series)"
-        raise ReadError(path, reason, "correct the SeriesInstanceUID, or the folder", code="mixed")
-    return mine
-
-
-def _no_slice(dataset: FileDataset) -> str:
-    if str(dataset.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
-        return "secondary capture"
-    modality = str(dataset.get("Modality") or "")
-    if modality not in ("CT", ""):  # a file without any is damaged, and refused
-        return f"modality {modality[:16]}"
-    if "LOCALIZER" in [str(part).upper() for part in np.atleast_1d(dataset.get("ImageType") or [])]:
-        return "localizer"
-    return ""
-
-
-def _without_scouts(headers: list[_Header], notes: list[str]) -> list[_Header]:
-    """Without series of a few images in another plane than the largest: localizers that do not say so."""
-    groups: dict[str, list[_Header]] = {}
-    for header in headers:
-        groups.setdefault(str(header.dataset.get("SeriesInstanceUID", "")), []).append(header)
-    largest = max(groups.values(), key=len)
-    plane = _normal(largest[0])
-    kept = list(largest)
-    for group in groups.values():
-        normal = _normal(group[0])
-        if group is largest:
-            continue
-        other_plane = plane is not None and normal is not None and abs(float(plane @ normal)) < 0.9
-        if other_plane and len(group) <= _SCOUT_SLICES < len(largest):
-            reason = f"{len(group)} file{'s' * (len(group) > 1)} left out: localizer (another plane)"
-            notes.append(Flag(reason, "left_out"))
-        else:
-            kept += group
-    return kept
-
-
-def _normal(header: _Header) -> NDArray[np.float64] | None:
-    """(3,) of a file's plane, None where it does not state one."""
-    try:
-        orientation = numbers(header.dataset, "ImageOrientationPatient", 6, header.path)
-    except (ReadError, ValueError):
-        return None
-    return None if orientation is None else np.cross(orientation[:3], orientation[3:])
-
-
-def _note_values(headers: list[_Header], notes: list[str]) -> None:
-    """What the tags say about the values: compressed with loss, or no rescale stated."""
-    lossy = sum(str(header.dataset.get("LossyImageCompression") or "") == "01" for header in headers)
-    if lossy:
-        notes.append(Flag(f"{lossy} of {len(headers)} files were compressed with loss"))
-    burned = sum(header.dataset.get("BurnedInAnnotation") == "YES" for header in headers)
-    if burned:
-        notes.append(Flag(f"burned-in annotation in {burned} of {len(headers)} files"))
-    blank = sum("RescaleIntercept" not in h.dataset and not h.dataset.get(_FRAMES_TAG) for h in headers)
-    if blank:
-        notes.append(Flag(f"{blank} of {len(headers)} files state no rescale: stored values taken as HU", "assumed"))
-
-
-def _check_one_series(headers: list[_Header], path: Path) -> None:
-    if len({header.patient for header in headers}) > 1:
-        patients = len({header.patient for header in headers})
-        raise ReadError(
-            path, f"holds slices of {patients} patients", "separate the patients, one folder each", code="mixed"
-        )
-    series = Counter(str(header.dataset.get("SeriesInstanceUID", "")) for header in headers)
-    if len(series) > 1:
-        counts = " + ".join(str(count) for count in sorted(series.values(), reverse=True))
-        reason = f"holds {len(series)} CT series ({counts} files)"
-        fix = "name the folder of one series, or its SeriesInstanceUID in a column such as ct_series"
-        raise ReadError(path, reason, fix, code="mixed")
-    sizes = Counter(frame_shape(header.dataset)[1:] for header in headers)
-    if len(sizes) > 1:
-        found = ", ".join(f"{count} of {rows} x {columns}" for (rows, columns, _), count in sizes.most_common(3))
-        raise ReadError(path, f"holds slices of {len(sizes)} sizes ({found})", _EXPORT, code="mixed")
-    samples = next(iter(sizes))[2]
-    if samples != 1:
-        raise ReadError(path, f"has {samples} samples per pixel, a CT slice has 1", _EXPORT)
-
-
-def _frames(header: _Header) -> Iterator[Slice]:
-    count = frame_shape(header.dataset)[0]
+def _frames(header: Header) -> Iterator[Slice]:
+    count = frame_shape(header.dataset, header.path)[0]
     for index in range(count):
         yield _slice(header, index, count)
 
 
-def _slice(header: _Header, index: int, count: int) -> Slice:
+def _slice(header: Header, index: int, count: int) -> Slice:
     dataset, path = header.dataset, header.path
     shared = _first(dataset.get("SharedFunctionalGroupsSequence"))
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
@@ -268,31 +129,38 @@ def _slice(header: _Header, index: int, count: int) -> Slice:
     if position is None or orientation is None or spacing is None:
         missing = "ImagePositionPatient ImageOrientationPatient PixelSpacing".split()
         names = [name for name, found in zip(missing, (position, orientation, spacing), strict=True) if found is None]
-        raise ReadError(path, f"has no {' and no '.join(names)}", _EXPORT, code="geometry")
+        raise ReadError(path, f"has no {' and no '.join(names)}", EXPORT, code="geometry")
     if count > 1 and own is None:
-        raise ReadError(path, f"has {count} frames and no position for frame {index + 1}", _EXPORT, code="geometry")
-    transform = group("PixelValueTransformationSequence")
-    slope = number(transform, "RescaleSlope", 1.0)
+        raise ReadError(path, f"has {count} frames and no position for frame {index + 1}", EXPORT, code="geometry")
+    rescale = _rescale(group("PixelValueTransformationSequence"), path)
+    slope, intercept = (1.0 if rescale.slope is None else rescale.slope), rescale.intercept or 0.0
     if slope == 0:
-        raise ReadError(path, "has RescaleSlope 0", _EXPORT)
-    thickness = number(measures, "SpacingBetweenSlices", 0.0) or number(measures, "SliceThickness", 0.0)
-    instance = f"{dataset.get('SOPInstanceUID', path)}#{index}"
-    intercept = number(transform, "RescaleIntercept", 0.0)
-    if not int(dataset.get("PixelRepresentation") or 0) and intercept >= 0 < slope:
-        stated = "no RescaleIntercept" if "RescaleIntercept" not in transform else f"RescaleIntercept {intercept:g}"
+        raise ReadError(path, "has RescaleSlope 0", EXPORT)
+    if not whole(dataset, "PixelRepresentation", 0, path) and intercept >= 0 < slope:
+        stated = "no RescaleIntercept" if rescale.intercept is None else f"RescaleIntercept {intercept:g}"
         reason = f"stores unsigned values with {stated}: no value can be below 0 HU"
         raise ReadError(path, reason, "export the series with its rescale (water is 0 HU, air -1000)", code="units")
-    return Slice(path, index, instance, position, orientation, spacing, thickness, slope, intercept, _padding(dataset))
+    thickness = number_if_any(measures, "SpacingBetweenSlices", 0) or number_if_any(measures, "SliceThickness", 0)
+    instance = f"{dataset.get('SOPInstanceUID', path)}#{index}"
+    padding = _padding(dataset, path)
+    return Slice(path, index, instance, position, orientation, spacing, thickness, slope, intercept, rescale, padding)
 
 
-def _padding(dataset: FileDataset) -> int | None:
+def _rescale(transform: Any, path: Path) -> Rescale:
+    """What the dataset or functional group `transform` says of the values."""
+    slope, intercept = (number(transform, f"Rescale{name}", np.nan, path) for name in ("Slope", "Intercept"))
+    kind = words(transform, "RescaleType")
+    return Rescale(path, None if np.isnan(slope) else slope, None if np.isnan(intercept) else intercept, kind)
+
+
+def _padding(dataset: FileDataset, path: Path) -> int | None:
     """The stored value outside the field of view, in the sign of the pixels."""
-    value = dataset.get("PixelPaddingValue")
-    if not isinstance(value, int):
+    value = number_if_any(dataset, "PixelPaddingValue", np.nan)
+    if not np.isfinite(value):
         return None
-    if int(dataset.get("PixelRepresentation") or 0):
-        return value - 65536 if value > 32767 else value
-    return value & 0xFFFF
+    if whole(dataset, "PixelRepresentation", 0, path):
+        return int(value) - 65536 if value > 32767 else int(value)
+    return int(value) & 0xFFFF
 
 
 def _first(sequence: Any) -> Any:
@@ -300,21 +168,32 @@ def _first(sequence: Any) -> Any:
 
 
 def _without_copies(slices: list[Slice], notes: list[str]) -> list[Slice]:
-    """Without files that are there twice: the same instance, at the same position, with the same pixels."""
-    unique: dict[tuple[str, bytes], Slice] = {}
-    rest: list[Slice] = []
+    """Without files that are there twice: at the same position, with the same pixels and rescale, whatever their UIDs."""
+    places: dict[bytes, list[Slice]] = {}
     for item in slices:
-        first = unique.setdefault((item.instance, item.position.tobytes()), item)
-        if first is not item and not _same_pixels(first, item):
-            rest.append(item)
-    copies = len(slices) - len(unique) - len(rest)
-    if copies:
-        notes.append(f"{copies} copies of slices left out (same SOP instance)")
-    return [*unique.values(), *rest]
+        places.setdefault(item.position.tobytes() + item.orientation.tobytes(), []).append(item)
+    kept: list[Slice] = []
+    same, renamed = 0, []
+    for group in places.values():
+        first, *others = group
+        kept.append(first)
+        for other in others:
+            if first.path == other.path or not _same_values(first, other):
+                return slices  # several phases: none of them is a copy, and to compare all would take long
+            same += other.instance == first.instance
+            renamed += [other.path] if other.instance != first.instance else []
+    if same:
+        notes.append(f"{same} copies of slices left out (same SOP instance)")
+    if renamed:
+        what = f"{len(renamed)} of {len(slices)} slices left out ({named(renamed)})"
+        notes.append(Flag(f"{what}: position and pixels are those of another, under another SOP instance", "left_out"))
+    return kept
 
 
-def _same_pixels(first: Slice, second: Slice) -> bool:
-    values = [stored_values(item.path)[1][item.frame] for item in (first, second)]
+def _same_values(first: Slice, second: Slice) -> bool:
+    if (first.slope, first.intercept) != (second.slope, second.intercept):
+        return False
+    values = [stored_values(item.path).values[item.frame] for item in (first, second)]
     return bool(np.array_equal(*values))
 
 
@@ -329,15 +208,15 @@ def _check_planes(slices: list[Slice], path: Path) -> NDArray[np.float64]:
     if np.abs(spacings / spacings[0] - 1).max() > 1e-3:
         low, high = spacings.min(), spacings.max()
         raise ReadError(
-            path, f"pixel spacing varies from {low:.4g} to {high:.4g} mm within the series", _EXPORT, code="geometry"
+            path, f"pixel spacing varies from {low:.4g} to {high:.4g} mm within the series", EXPORT, code="geometry"
         )
     if spacings.min() <= 0:
-        raise ReadError(path, f"has pixel spacing {spacings.min():g} mm", _EXPORT, code="geometry")
+        raise ReadError(path, f"has pixel spacing {spacings.min():g} mm", EXPORT, code="geometry")
     row, column = orientations[0, :3], orientations[0, 3:]
     normal = np.cross(row, column)
     if abs(np.linalg.norm(normal) - 1) > 0.01:
         raise ReadError(
-            path, f"row and column directions are not unit and square ({normal.round(3)})", _EXPORT, code="geometry"
+            path, f"row and column directions are not unit and square ({normal.round(3)})", EXPORT, code="geometry"
         )
     return normal / np.linalg.norm(normal)
 
@@ -347,44 +226,25 @@ def _step(order: list[Slice], normal: NDArray[np.float64], path: Path, notes: li
     if len(order) == 1:
         thickness = order[0].thickness
         if thickness <= 0:
-            raise ReadError(path, "is one slice without a thickness", _EXPORT, code="geometry")
+            raise ReadError(path, "is one slice without a thickness", EXPORT, code="geometry")
         notes.append(Flag(f"one slice; its thickness of {thickness:g} mm is taken as the step", "assumed"))
         return normal * thickness
     positions = np.stack([item.position for item in order])
     depths = positions @ normal
-    steps = np.diff(depths)
-    _check_steps(steps, depths, path)
+    check_repeats(depths, [item.path.name for item in order], path)
+    even = check_steps(depths, positions, normal, path, notes)
     line = (positions[-1] - positions[0]) / (len(order) - 1)
     tilt = float(np.degrees(np.arccos(np.clip(line @ normal / np.linalg.norm(line), -1, 1))))
     if tilt > MAX_SHEAR_DEG:
         reason = f"gantry tilt of {tilt:.1f} degrees between the slices' normal and their direction"
         raise ReadError(path, reason, "resample the series to straight axes (dcm2niix does it)", code="geometry")
     stray = np.linalg.norm(positions - (positions[0] + np.arange(len(order))[:, None] * line), axis=1)
-    if stray.max() > max(0.5 * float(order[0].spacing.min()), float(np.median(steps)) * 0.5):
+    if stray.max() > max(0.5 * float(order[0].spacing.min()), float(np.median(np.diff(depths))) * 0.5):
         worst = int(stray.argmax())
         raise ReadError(
-            path, f"slice {worst + 1} lies {stray[worst]:.1f} mm off the line of the others", _EXPORT, code="geometry"
+            path, f"slice {worst + 1} lies {stray[worst]:.1f} mm off the line of the others", EXPORT, code="geometry"
         )
-    return line
-
-
-def _check_steps(steps: NDArray[np.float64], depths: NDArray[np.float64], path: Path) -> None:
-    usual = float(np.median(steps))
-    if (same := np.flatnonzero(steps < max(1e-3, 0.01 * usual))).size:
-        at = int(same[0])
-        reason = f"position {depths[at]:.1f} mm appears twice (slices {at + 1} and {at + 2} of {len(depths)})"
-        raise ReadError(path, reason, "remove the copy, or separate the two series", code="geometry")
-    off = np.abs(steps - usual)
-    if off.max() <= max(_STEP_TOLERANCE * usual, _STEP_FLOOR_MM):
-        return
-    worst = int(off.argmax())
-    if steps[worst] > 1.5 * usual:
-        more = int((steps > 1.5 * usual).sum()) - 1
-        others = f", and {more} more" if more else ""
-        reason = f"gap {steps[worst]:.1f} mm after slice {worst + 1}, step {usual:.1f} mm{others}"
-        raise ReadError(path, reason, "add the missing slices, or resample from the complete series", code="geometry")
-    reason = f"spacing between slices varies from {steps.min():.2f} to {steps.max():.2f} mm"
-    raise ReadError(path, reason, "resample the series to one spacing", code="geometry")
+    return line if even is None else line * (even / float(line @ normal))
 
 
 def _affine(order: list[Slice], step: NDArray[np.float64]) -> Affine:

@@ -10,22 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.readers.dicom_file import is_dicom
 from medssml.readers.errors import Flag, Note, ReadError, declared_bytes, reading, require_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from pydicom.dataset import FileDataset
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_NOT_RADIOGRAPH = ("CT", "MR", "PT", "NM", "US", "SR", "SEG", "RTSTRUCT", "RTDOSE", "PR", "KO", "DOC")
-_VIEWS = (
-    ("OBLIQUE", ("RAO", "LAO", "RPO", "LPO", "RLO", "LLO"), "oblique"),
-    ("PA", ("PA",), "posteroanterior"),
-    ("AP", ("AP",), "anteroposterior"),
-    ("LATERAL", ("LATERAL", "LL", "RL", "LLAT", "RLAT", "LAT"), "lateral"),
-)
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+#: The middle 98 % of a radiograph's values span more than this.
+_LEAST_RANGE = 0.1
+_SAMPLED = 200_000
 _CONTAINER_BITS = (8, 10, 12, 14, 16)
 
 
@@ -60,15 +56,17 @@ def read_xray(path: str | Path) -> Radiograph:
     DICOM: stored bits alone, modality LUT or rescale, VOI LUT or window, MONOCHROME1 inverted.
 
     Raises:
-        ReadError: unreadable, damaged, truncated, constant, or no radiograph.
+        ReadError: unreadable, damaged, truncated, without a picture in it, or no radiograph.
     """
     path = require_file(path)
     with reading(path, "radiograph"):
-        radiograph = _read_picture(path) if _picture_kind(path) else _read_dicom(path)
-        low, high = float(radiograph.array.min()), float(radiograph.array.max())
-        if not high > low:
-            raise ReadError(path, f"every pixel is {low:g}: no picture", "export the image again", code="content")
-        return radiograph
+        if _picture_kind(path):
+            radiograph = _read_picture(path)
+        else:
+            from medssml.readers.xray_dicom import dicom_radiograph
+
+            radiograph = dicom_radiograph(path)
+        return radiograph._replace(notes=_check_content(radiograph.array, path, radiograph.notes))
 
 
 def xray_header(path: str | Path) -> XrayHeader:
@@ -81,20 +79,38 @@ def xray_header(path: str | Path) -> XrayHeader:
     with reading(path, "radiograph"):
         kind = _picture_kind(path)
         if kind:
-            (_check_png if kind == "PNG" else _check_jpeg)(path, deep=False)
+            _check_file(path, kind, deep=False)
             with _open_picture(path) as image:
                 _check_picture(image, path)
                 turned = _orientation(image) >= 5
                 width, height = (image.height, image.width) if turned else image.size
                 return XrayHeader((height, width), 16 if image.mode.startswith("I") else 8, (), None)
-        from medssml.readers.dicom import frame_shape, read_header
+        from medssml.readers.xray_dicom import dicom_header
 
-        dataset, _ = read_header(path)
-        _check_radiograph(dataset, path)
-        _, rows, columns, _ = frame_shape(dataset)
-        bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-        notes = _burned_in(dataset) + _turned(dataset)
-        return XrayHeader((rows, columns), bits, notes, _spacing(dataset, path), view_of(dataset))
+        return dicom_header(path)
+
+
+def _check_content(array: NDArray[np.float32], path: Path, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """`notes`, and whether the picture in `array` (H, W) uses little of the range.
+
+    Raises:
+        ReadError: a constant, or two values alone.
+    """
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
+        reason = "its values overflow once they are scaled: the slope or the window is damaged"
+        raise ReadError(path, reason, "export the image again", code="damaged")
+    if not high > low:
+        raise ReadError(path, f"every pixel is {low:g}: no picture", "export the image again", code="content")
+    if np.count_nonzero(array == low) + np.count_nonzero(array == high) == array.size:
+        reason = f"holds two values alone ({low:g} and {high:g}): a mask or a drawing, no radiograph"
+        raise ReadError(path, reason, "name the radiograph in gray values", code="content")
+    step = max(1, array.size // _SAMPLED)
+    least, greatest = np.percentile(array.ravel()[::step], [1, 99])
+    if greatest - least >= _LEAST_RANGE:
+        return notes
+    reason = f"98% of its pixels lie between {least:.2g} and {greatest:.2g} of 0 to 1: hardly any contrast"
+    return (*notes, Flag(reason))
 
 
 def _picture_kind(path: Path) -> str:
@@ -104,12 +120,12 @@ def _picture_kind(path: Path) -> str:
         ReadError: none of the three.
     """
     with path.open("rb") as file:
-        head = file.read(132)
+        head = file.read(8)
     if head.startswith(_PNG):
         return "PNG"
     if head.startswith(_JPEG):
         return "JPEG"
-    if head[128:] == b"DICM":
+    if is_dicom(path):
         return ""
     raise ReadError(
         path, "is not PNG, JPEG or DICOM (wrong first bytes)", "convert it to PNG or name the DICOM file", code="format"
@@ -130,7 +146,7 @@ def _read_picture(path: Path) -> Radiograph:
 
     notes: list[str] = []
     kind = _picture_kind(path)
-    (_check_png if kind == "PNG" else _check_jpeg)(path, deep=True)
+    _check_file(path, kind, deep=True)
     if kind == "PNG" and _png_depth(path) == (16, True):
         notes.append(Flag("16-bit colour or alpha is read with 8 bits a channel", "cut"))
     with _open_picture(path) as image:
@@ -195,6 +211,17 @@ def _png_depth(path: Path) -> tuple[int, bool]:
 
 def _used_bits(high: int) -> int:
     return next(bits for bits in _CONTAINER_BITS if high < 1 << bits)
+
+
+def _check_file(path: Path, kind: str, *, deep: bool) -> None:
+    """The file of a picture is whole and, where it is a PNG, of more than one bit a pixel."""
+    if kind == "JPEG":
+        _check_jpeg(path, deep=deep)
+        return
+    _check_png(path, deep=deep)
+    if _png_depth(path)[0] == 1:
+        reason = "is a PNG of 1 bit a pixel: black and white, so a mask or a drawing"
+        raise ReadError(path, reason, "name the radiograph in gray values, 8 bits or more", code="content")
 
 
 def _check_png(path: Path, *, deep: bool) -> None:
@@ -263,92 +290,3 @@ def _check_jpeg(path: Path, *, deep: bool) -> None:
     with _open_picture(path) as image:
         _check_picture(image, path)
         image.load()
-
-
-# DICOM
-
-
-def _check_radiograph(dataset: FileDataset, path: Path) -> None:
-    from medssml.readers.dicom import frame_shape
-
-    modality = str(dataset.get("Modality") or "")
-    if modality in _NOT_RADIOGRAPH:
-        raise ReadError(
-            path, f"has modality {modality}, not a radiograph", "name the CR, DX or RG file", code="content"
-        )
-    frames, _, _, samples = frame_shape(dataset)
-    if frames != 1:
-        raise ReadError(path, f"has {frames} frames, a radiograph has 1", "keep one frame", code="mixed")
-    if str(dataset.get("PhotometricInterpretation") or "") == "YBR_FULL_422" and (
-        not dataset.file_meta.TransferSyntaxUID.is_compressed
-    ):
-        raise ReadError(path, "is subsampled colour without compression", "export gray values", code="format")
-    if samples not in (1, 3):
-        raise ReadError(path, f"has {samples} samples per pixel, expected 1 or 3", "export gray values")
-
-
-def _read_dicom(path: Path) -> Radiograph:
-    from medssml.readers.dicom import foreign_bits, read_header, stored_values
-    from medssml.readers.grayscale import colour_gray, palette, window
-
-    header, _ = read_header(path)
-    _check_radiograph(header, path)
-    dataset, frames = stored_values(path)
-    notes: list[str] = []
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
-    if photometric == "PALETTE COLOR":
-        array = colour_gray(palette(frames[0], dataset), notes, "palette")
-    elif frames.ndim == 4:
-        native = not dataset.file_meta.TransferSyntaxUID.is_compressed
-        brightness = native and photometric.startswith(
-            "YBR"
-        )  # the codecs turn it into RGB, uncompressed it is as stored
-        scaled = frames[0].astype(np.float32) / np.float32((1 << bits) - 1)
-        array = colour_gray(scaled, notes, photometric, brightness=brightness)
-    else:
-        array = window(frames[0], dataset, path)
-        if photometric == "MONOCHROME1":
-            array = np.float32(1) - array
-            notes.append("MONOCHROME1 inverted")
-        elif dataset.get("PresentationLUTShape") == "INVERSE":
-            notes.append(Flag("PresentationLUTShape INVERSE contradicts MONOCHROME2; not inverted"))
-    notes += [*_burned_in(dataset), *filter(None, [foreign_bits(path)]), *_turned(dataset)]
-    pixels = np.ascontiguousarray(array, np.float32)
-    return Radiograph(pixels, bits, tuple(notes), _spacing(dataset, path), view_of(dataset))
-
-
-def view_of(dataset: FileDataset) -> str:
-    """ "PA", "AP", "LATERAL" or "OBLIQUE" by ViewPosition, else by the meaning of the view code; "" where neither says."""
-    position = str(dataset.get("ViewPosition") or "").strip().upper()
-    codes = dataset.get("ViewCodeSequence")
-    meaning = str(codes[0].get("CodeMeaning") or "").lower().replace("-", "") if codes else ""
-    for view, positions, word in _VIEWS:
-        if position in positions or (not position and word in meaning):
-            return view
-    return ""
-
-
-def _burned_in(dataset: FileDataset) -> tuple[str, ...]:
-    """Flags letters in the pixels, where the file says so; most files do not say, and then nobody knows."""
-    return (Flag("burned-in annotation"),) if dataset.get("BurnedInAnnotation") == "YES" else ()
-
-
-def _turned(dataset: FileDataset) -> tuple[str, ...]:
-    """Flags an image that its tags say is upside down or mirrored: row 0 is the head, column 0 the patient's right."""
-    directions = [str(part).upper() for part in np.atleast_1d(dataset.get("PatientOrientation") or [])]
-    if len(directions) != 2 or view_of(dataset) not in ("PA", "AP"):
-        return ()
-    odd = [("mirrored", directions[0].startswith("R")), ("upside down", directions[1].startswith("H"))]
-    shown = "\\".join(directions)
-    return tuple(Flag(f"PatientOrientation {shown} says that it is {what}; left as it is") for what, yes in odd if yes)
-
-
-def _spacing(dataset: FileDataset, path: Path) -> NDArray[np.float64] | None:
-    from medssml.readers.dicom import numbers
-
-    for tag in ("PixelSpacing", "ImagerPixelSpacing"):
-        found = numbers(dataset, tag, 2, path)
-        if found is not None and found.min() > 0:
-            return found
-    return None

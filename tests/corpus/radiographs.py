@@ -112,7 +112,6 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("short LUT", tags(VOILUTSequence=_lut(100, 4096)), "LUT of 100 entries, declared 4096"),
     ("short modality LUT", tags(ModalityLUTSequence=_lut(7, 4096)), "LUT of 7 entries"),
     ("LUT depth", tags(VOILUTSequence=_lut(4096, 4096, 99)), "LUT"),
-    ("spacing", tags(PixelSpacing=[0.1, 0.1, 0.1]), "holds 3 values, expected 2"),
     ("palette without colours", tags(picture().astype(np.uint8), 8, PhotometricInterpretation="PALETTE COLOR"), "decoded"),
 ]  # fmt: skip
 
@@ -174,6 +173,7 @@ PUT_RIGHT: list[tuple[str, str, Callable[[Path], Path], str, Callable | None]] =
     ("rgb dicom", "fixed", tags(RGB, 8), "luminance", small),
     ("palette dicom", "fixed", _palette, "palette", small),
     ("overlay unsaid", "flagged", tags(picture(12) | np.uint16(0x4000)), "bits above the 12", deep),
+    ("spacing", "flagged", tags(PixelSpacing=[0.1, 0.1, 0.1]), "holds 3 values, expected 2", deep),
     ("burned in", "flagged", tags(BurnedInAnnotation="YES"), "burned-in", deep),
     ("inverse", "flagged", tags(PresentationLUTShape="INVERSE"), "INVERSE contradicts", deep),
     ("mirrored", "flagged", tags(ViewPosition="PA", PatientOrientation=["R", "F"]), "mirrored", deep),

@@ -147,7 +147,7 @@ DICOM: list[tuple[str, Callable[[Path], Path], str]] = [
     ("codec", lambda f: _compressed(f, "1.2.840.10008.1.2.4.201"), "codec|cannot be decoded|not supported"),
     ("unknown syntax", lambda f: _compressed(f, "1.2.840.10008.1.2.4.999"), "not supported"),
     ("video", lambda f: _compressed(f, "1.2.840.10008.1.2.4.102"), "not supported"),
-    ("deflated", lambda f: _compressed(f, "1.2.840.10008.1.2.1.99"), "deflated"),
+    ("deflated", lambda f: _compressed(f, "1.2.840.10008.1.2.1.99"), "is deflated and damaged"),
     ("link outside", lambda f: _link(f), "leaves its folder"),
 ]  # fmt: skip
 
@@ -245,6 +245,7 @@ PUT_RIGHT: list[tuple[str, str, Callable[[Path], Path], str]] = [
     ("dicomdir", "note", lambda f: put(series(f / "s") / "DICOMDIR", bytes(128) + b"DICM").parent, "DICOMDIR"),
     ("trailing bytes", "flagged", lambda f: put(nifti(f / "a.nii"), (f / "a.nii").read_bytes() + b"\0" * 9), "9 bytes after"),
     ("oblique", "note", _turned, "oblique"),
+    ("overlay unsaid", "flagged", lambda f: series(f / "s", change=_overlaid), "bits above the 12"),
     ("lossy", "flagged", lambda f: _tags(f, LossyImageCompression="01"), "with loss"),
 ]  # fmt: skip
 CONTROLS: list[tuple[str, Callable[[Path], Path]]] = [
@@ -255,7 +256,6 @@ CONTROLS: list[tuple[str, Callable[[Path], Path]]] = [
     ("dicom without suffix", lambda f: series(f / "s", lambda i: f"IM{i:05d}")),
     ("dicom in subfolders", lambda f: _nested(f)),
     ("dicom implicit", _implicit),
-    ("overlay bits", lambda f: series(f / "s", change=_overlaid)),
 ]
 
 

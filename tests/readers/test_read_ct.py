@@ -15,6 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from medssml.readers import ReadError, ct_header, read_ct
+from medssml.readers.errors import Flag
 
 SPACING = np.array([0.8, 1.1, 2.5])
 SHAPE = (12, 10, 9)
@@ -159,11 +160,17 @@ def test_a_gzip_of_several_members_is_whole(tmp_path):
 def test_signed_pixels_and_overlay_bits(tmp_path):
     def signed(index):
         values = np.frombuffer(slice_dataset(index).PixelData, np.uint16).astype(np.int16) - 1024
-        # 12 stored bits; the four above them belong to an overlay
+        # 12 stored bits; the four above them belong to an overlay, which no tag declares
         raw = (values.view(np.uint16) & 0x0FFF) | 0x5000
         return {"PixelData": raw.tobytes(), "PixelRepresentation": 1, "RescaleIntercept": 0}
 
-    assert_is_phantom(series(tmp_path / "s", change=signed))
+    volume = read_ct(series(tmp_path / "s", change=signed))
+    np.testing.assert_array_equal(volume.array, phantom())
+    (note,) = volume.notes
+    assert isinstance(note, Flag) and note.startswith(
+        "bits above the 12 of the image are in use in 100.0% of the pixels"
+    )
+    assert "of 9 of 9 files (000.dcm, 001.dcm, 002.dcm and 6 more); they are ignored" in note
 
 
 def test_multi_frame_ct(tmp_path):
@@ -224,7 +231,7 @@ SERIES_FAULTS = {
     "gap": ({"skip": (5,)}, r"gap 5\.0 mm after slice 5, step 2\.5 mm"),
     "twice": (
         {"change": lambda i: {"ImagePositionPatient": [0, 0, 2.5 * (i if i != 4 else 3)]}},
-        r"position 7\.5 mm appears twice \(slices 4 and 5",
+        r"position 7\.5 mm appears twice \(003.dcm, 004.dcm",
     ),
     "varying": ({"change": lambda i: {"ImagePositionPatient": [0, 0, 2.5 * i + 0.6 * (i % 2)]}}, "varies from 1.90"),
     "patients": ({"change": lambda i: {"PatientID": f"p{i // 5}"}}, "slices of 2 patients"),

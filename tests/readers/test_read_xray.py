@@ -45,6 +45,17 @@ def dicom(path: Path, stored: np.ndarray, bits: int = 12, **tags) -> Path:
     return path
 
 
+def png_file(width: int, height: int, bits: int, rows: bytes, colour: int = 0) -> bytes:
+    """A PNG of filtered `rows`."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
 def expected(bits: int = 8) -> np.ndarray:
     return picture(bits) / np.float64((1 << bits) - 1)
 
@@ -211,13 +222,7 @@ def test_alpha_that_varies_and_deep_colour_are_flagged(tmp_path):
     assert "alpha channel that varies dropped" in read_xray(tmp_path / "a.png").notes
     deep = np.repeat((picture(16)).astype(">u2")[..., None], 3, axis=2)
     rows = b"".join(b"\0" + row.tobytes() for row in deep)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    (tmp_path / "b.png").write_bytes(png_file(9, 6, 16, rows, colour=2))
     read = read_xray(tmp_path / "b.png")
     assert "8 bits a channel" in read.notes[0]
     np.testing.assert_allclose(read.array, expected(16), atol=1 / 255)
@@ -227,8 +232,12 @@ def test_cmyk_and_low_depth_pictures(tmp_path):
     gray = np.kron(picture().astype(np.uint8), np.ones((8, 8), np.uint8))
     Image.fromarray(gray).convert("CMYK").save(tmp_path / "a.jpg", quality=100)
     np.testing.assert_allclose(read_xray(tmp_path / "a.jpg").array, gray / 255, atol=0.03)
-    Image.fromarray(gray > 127).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(read_xray(tmp_path / "b.png").array, gray > 127)
+    for bits in (2, 4):
+        levels = gray >> (8 - bits)
+        packed = [np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel()).tobytes() for row in levels]
+        rows = b"".join(b"\0" + row for row in packed)
+        (tmp_path / "b.png").write_bytes(png_file(72, 48, bits, rows))
+        np.testing.assert_allclose(read_xray(tmp_path / "b.png").array, levels / (2**bits - 1), atol=1e-6)
 
 
 def test_spacing_and_burned_in_annotation(tmp_path):

@@ -1,0 +1,141 @@
+"""The bits of a stored value that are the image, and what lies in the bits above them: an overlay, or more of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.readers.errors import Flag, ReadError
+
+_NAMED = 3
+
+
+class Spare(NamedTuple):
+    """What the bits above those of an image hold, of one file or, added up, of a series.
+
+    path: the file. depth: bits of the image. pixels: all of them. unsigned: whether the values are. not_sign: pixels whose
+    upper bits are no copy of the sign; not_zero: whose upper bits are not all 0. overlay: whether the file declares one.
+    deeper: whether the pixels of either kind go on as their neighbours do only if their upper bits are part of them.
+    highest: the greatest stored value with all its bits.
+    """
+
+    path: Path
+    depth: int
+    pixels: int
+    unsigned: bool
+    not_sign: int
+    not_zero: int
+    overlay: bool
+    deeper: bool
+    highest: int
+
+
+def own_bits(values: NDArray[Any], stored: int, high: int) -> NDArray[Any]:
+    """The `stored` bits up to bit `high` of `values`, sign extended where signed: overlays hide in the bits above them."""
+    allocated = values.dtype.itemsize * 8
+    if stored == allocated:
+        return values
+    if values.dtype.kind == "i":
+        return (values << (allocated - 1 - high)) >> (allocated - stored)
+    mask = values.dtype.type((1 << stored) - 1)
+    return (values >> (high + 1 - stored)) & mask
+
+
+def spare_bits(values: NDArray[Any], stored: int, high: int, path: Path, *, overlay: bool) -> Spare | None:
+    """What lies above bit `high` of `values` (F, H, W); None where nothing does.
+
+    A signed value is written in two ways: its sign copied into the bits above, or 0 in them. Either is sound, if all
+    values of the image have it.
+    """
+    allocated = values.dtype.itemsize * 8
+    if high >= allocated - 1:
+        return None
+    unsigned = values.dtype.kind == "u"
+    above = values.view(f"u{values.dtype.itemsize}") >> (high + 1)
+    nonzero = above != 0
+    not_zero = int(np.count_nonzero(nonzero))
+    strange, not_sign = nonzero, not_zero
+    if not unsigned:
+        sign = values >> high
+        strange = (sign != 0) & (sign != -1)
+        not_sign = int(np.count_nonzero(strange))
+    if not not_zero and not not_sign:
+        return None
+    odd = strange if not_sign else nonzero
+    cut = own_bits(values, stored, high)
+    deeper = bool(not_sign) and not overlay and _goes_on(values, cut, odd)
+    return Spare(path, stored, values.size, unsigned, not_sign, not_zero, overlay, deeper, int(values.max()))
+
+
+def _goes_on(whole: NDArray[Any], cut: NDArray[Any], odd: NDArray[np.bool_]) -> bool:
+    """Whether the pixels `odd` (F, H, W) belong to their picture with all their bits: they leave its range without them,
+    or are further from their neighbours without than with them."""
+    if odd.all():
+        return False
+    rest = cut[~odd]
+    if cut[odd].min() < rest.min() or cut[odd].max() > rest.max():
+        return True
+    jumps = np.zeros(2)
+    for axis in (-1, -2):
+        edges = np.diff(odd.astype(np.int8), axis=axis) != 0
+        for number, values in enumerate((whole, cut)):
+            jumps[number] += np.abs(np.diff(values.astype(np.int64), axis=axis)[edges]).sum()
+    return bool(jumps[0] < jumps[1])
+
+
+def judge_spare(found: Iterable[Spare | None], files: int, path: Path) -> str:
+    """A note on the upper bits of a series of `files`, or of one image; "" where they hold nothing.
+
+    Raises:
+        ReadError: the values need more bits than the file states.
+    """
+    spare = [one for one in found if one is not None]
+    extended, blank = sum(one.not_sign for one in spare), sum(one.not_zero for one in spare)
+    if not spare or not min(extended, blank):
+        return ""
+    # of two ways to write a sign, the one that fewer values contradict was meant
+    odd = [one for one in spare if (one.not_sign if extended <= blank else one.not_zero)]
+    count, depth = min(extended, blank), spare[0].depth
+    if all(one.overlay for one in odd):
+        return "overlay removed from the upper bits"
+    share = count / (spare[0].pixels * files)
+    names = ""
+    if files > 1:
+        names = f" of {len(odd)} of {files} files ({named(one.path for one in odd)})"
+    if any(one.deeper for one in odd):
+        needed = max(one.highest for one in odd).bit_length() + (not spare[0].unsigned)
+        reason = f"states {depth} bits a value, and {count:,} values{names} need {needed} (up to {max(o.highest for o in odd):,})"
+        raise ReadError(
+            path,
+            f"{reason}: cut to {depth} bits, they would be others",
+            "correct BitsStored and HighBit",
+            code="damaged",
+        )
+    return Flag(
+        f"bits above the {depth} of the image are in use in {share:.1%} of the pixels{names}; they are ignored", "cut"
+    )
+
+
+def named(paths: Iterable[Path]) -> str:
+    """The names of the first files, and how many more there are."""
+    names = [path.name for path in paths]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def wrapped_sign(values: NDArray[Any], stored: int) -> bool:
+    """Whether `values` (H, W) of `stored` bits have the other sign than their type says: taken so, they run on where now
+    neighbours lie at opposite ends of the range."""
+    half = 1 << (stored - 1)
+    signed = values.dtype.kind == "i"
+    as_stated = values.astype(np.int64)
+    beyond = as_stated < 0 if signed else as_stated >= half
+    if not beyond.any() or beyond.all():
+        return False
+    other = as_stated + np.where(beyond, 2 * half if signed else -2 * half, 0)
+    jumps = [sum(int(np.abs(np.diff(v, axis=axis)).sum()) for axis in (0, 1)) for v in (as_stated, other)]
+    return jumps[1] < 0.5 * jumps[0]
