@@ -13,20 +13,19 @@ import numpy as np
 import pandas as pd
 import torch
 
-from medssml.counterfactual.effects import Effects, Intervention, study_effects, without_any
+from medssml.counterfactual.answers import Intervention, study_answers
 from medssml.counterfactual.interventions import BASELINES, EMPTIES
-from medssml.counterfactual.performance import PERFORMANCE, performance_drop, performance_shapley
-from medssml.counterfactual.summary import (
-    Resampling,
-    interaction_shares,
-    interaction_summary,
-    modality_summary,
-    subgroup_summary,
-)
+from medssml.counterfactual.measure import VALUES, Answers, CohortMeasure, Finding, Measure
+from medssml.counterfactual.measures import MEASURES, ShapleyValue
+from medssml.counterfactual.performance import PERFORMANCE
+from medssml.counterfactual.summary import Resampling, subgroup_summary
+from medssml.counterfactual.true_impact import best_answers, compare_with_truth
 from medssml.evaluation.encoded_studies import EncodedStudies, bits, subset_name, subsets
 from medssml.evaluation.subsets import Predictions, predict_subsets
 from medssml.model import MultimodalModel
 from medssml.statistics.bootstrap import Array
+
+Measures = Sequence[Measure | CohortMeasure]
 
 NOTE = (
     "Effects of the modalities on this model's predictions, not on patients: a modality without impact may still be "
@@ -36,6 +35,10 @@ NOTE = (
 SWEEP_DRAWS = 5
 #: Shapley values below this, in units of the value, have no sign worth comparing.
 SMALLEST = 0.01
+#: The first columns of impact.csv, which others read by their place.
+COLUMNS = ("study_id", "modality", "shapley", "necessity", "sufficiency", "prediction")
+
+_SHAPLEY = ShapleyValue()
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ class Impact:
 
 @dataclass(frozen=True)
 class _Measured:
-    """The effects of S models on the same N studies."""
+    """The answers of S models to the same N studies, and what the measures say of them."""
 
     encoded: list[EncodedStudies]
     predictions: list[Predictions]
-    effects: list[Effects]
+    answers: list[Answers]
+    measures: Measures
     n_reference: int
 
     @property
@@ -60,9 +64,29 @@ class _Measured:
         """The studies, behind the first model's encoders."""
         return self.encoded[0]
 
-    def stack(self, name: str) -> Array:
-        """(S, N, ...) of one field of the effects."""
-        return np.stack([getattr(e, name) for e in self.effects])
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Of the studies."""
+        return self.studies.modalities
+
+    @property
+    def complete(self) -> Array:
+        """(N,) bool: studies with every modality that any of them has."""
+        return self.answers[0].complete
+
+    @property
+    def values(self) -> Array:
+        """v(S), (S, N, 2^M)."""
+        return np.stack([answers.values for answers in self.answers])
+
+    @property
+    def shapley(self) -> Array:
+        """(S, N, M)."""
+        return np.stack([_SHAPLEY(answers) for answers in self.answers])
+
+    def findings(self, how: Resampling) -> list[Finding]:
+        """What every measure finds."""
+        return [found for m in self.measures for found in m.findings(self.answers, self.modalities, how)]
 
 
 def measure_impact(
@@ -75,6 +99,8 @@ def measure_impact(
     sweep: Sequence[str] = ("marginal", "joint"),
     groups: Mapping[str, Array] | None = None,
     references: Sequence[Array | None] | None = None,
+    truth: pd.DataFrame | None = None,
+    measures: Measures = MEASURES,
     bootstrap: int = 1000,
     seed: int = 0,
     device: str | torch.device = "cpu",
@@ -91,6 +117,8 @@ def measure_impact(
         groups: name of a grouping -> (N,) text, "" where not known.
         references: of each model, the logits of other studies, the mean of which is the answer to nothing; None for the
             studies themselves.
+        truth: of `medssml.evaluation.bayes.read_truth`, for simulated studies: what is measured is compared with it.
+        measures: what to measure.
         bootstrap: resamples.
         seed: of the resamples.
         device: where fusion runs.
@@ -102,18 +130,24 @@ def measure_impact(
     how = Intervention() if intervention is None else intervention
     predictions = [predict_subsets(m, e, [task], device) for m, e in zip(models, encoded, strict=True)]
     others: Sequence[Array | None] = [None] * len(models) if references is None else references
-    effects = [
-        study_effects(m, e, task, value=value, intervention=how, predictions=p, reference=r, device=device)
+    asks = frozenset().union(*(measure.asks for measure in measures))
+    answers = [
+        study_answers(m, e, task, value=value, intervention=how, predictions=p, reference=r, asks=asks, device=device)
         for m, e, p, r in zip(models, encoded, predictions, others, strict=True)
     ]
-    measured = _Measured(list(encoded), predictions, effects, len(encoded[0]) if others[0] is None else len(others[0]))
+    n_reference = len(encoded[0]) if others[0] is None else len(others[0])
+    measured = _Measured(list(encoded), predictions, answers, measures, n_reference)
     resampling = Resampling(encoded[0].subject, bootstrap, seed)
-    result = _header(measured, task, how, resampling) | _overall(measured, task, how, resampling)
+    findings = measured.findings(resampling)
+    result = _header(measured, task, how, resampling) | _overall(measured, findings, resampling)
+    best = None if truth is None else best_answers(answers[0], encoded[0].study_id, task, measured.modalities, truth)
+    if best is not None:
+        result["truth"] = compare_with_truth(findings, best, measures, measured.modalities)
     result["subgroups"] = subgroup_summary(
-        measured.stack("shapley"), _groups(measured, task, groups), encoded[0].modalities, resampling
+        measured.shapley, _groups(measured, task, groups), measured.modalities, resampling
     )
     result["baselines"] = _sweep(models, measured, task, value, how, sweep, resampling, device)
-    return Impact(result, _rows(measured, task))
+    return Impact(result, _rows(measured))
 
 
 def _checked(models: Sequence[MultimodalModel], encoded: Sequence[EncodedStudies]) -> None:
@@ -130,7 +164,7 @@ def _checked(models: Sequence[MultimodalModel], encoded: Sequence[EncodedStudies
 
 
 def _header(measured: _Measured, task: str, how: Intervention, resampling: Resampling) -> dict[str, Any]:
-    value = measured.effects[0].value
+    value = measured.answers[0].value
     return {
         "task": task,
         "kind": value.kind,
@@ -142,62 +176,60 @@ def _header(measured: _Measured, task: str, how: Intervention, resampling: Resam
         "note": NOTE,
         "n_studies": len(measured.studies),
         "n_subjects": len(np.unique(resampling.subjects)),
-        "n_models": len(measured.effects),
+        "n_models": len(measured.answers),
         "bootstrap": {
             "resamples": resampling.n,
             "seed": resampling.seed,
             "level": resampling.level,
-            "unit": "subjects and models" if len(measured.effects) > 1 else "subjects",
+            "unit": "subjects and models" if len(measured.answers) > 1 else "subjects",
             "donors": how.draws,
         },
         "n_reference": measured.n_reference,
-        "efficiency_gap": max(effects.gap for effects in measured.effects),
+        "efficiency_gap": max(answers.gap for answers in measured.answers),
     }
 
 
-def _overall(measured: _Measured, task: str, how: Intervention, resampling: Resampling) -> dict[str, Any]:
-    modalities = measured.studies.modalities
-    values = measured.stack("values")
-    quantities = {name: measured.stack(name) for name in ("shapley", "necessity", "sufficiency")}
-    quantities["swap"] = np.stack([e.swap.effect for e in measured.effects])
-    complete = complete_rows(measured.studies.has)
-    shifts = _shifts(measured)
-    found = modality_summary(quantities, modalities, resampling, shifts)
-    performance = _performance(measured, task, how, resampling)
-    for name, entry in found.items():
-        entry["performance_drop"] = performance["drop"][name]
-        entry["coverage"] = float(measured.studies.has[:, modalities.index(name)].mean())
-        entry["swap_error"] = _donor_error(measured, modalities.index(name))
-    del performance["drop"]
-    inside = {name: q[:, complete] for name, q in quantities.items()}
-    inside_shifts = {name: shift[:, complete] for name, shift in shifts.items()}
-    return {
-        "coalitions": _means(values, modalities),
-        "coalitions_complete": _means(values[:, complete], modalities) if complete.any() else {},
-        "modalities": found,
-        "complete": {
-            "n": int(complete.sum()),
-            "modalities": modality_summary(inside, modalities, resampling.within(complete), inside_shifts)
-            if complete.any()
-            else {},
-        },
+def _overall(measured: _Measured, findings: Sequence[Finding], resampling: Resampling) -> dict[str, Any]:
+    values, answers, complete = measured.values, measured.answers, measured.complete
+    labelled = answers[0].within(np.isfinite(answers[0].y))
+    result: dict[str, Any] = {
+        "measures": {m.name: {"headings": m.headings, "words": m.words} for m in measured.measures},
+        "coalitions": _means(values, measured.modalities),
+        "coalitions_complete": _means(values[:, complete], measured.modalities) if complete.any() else {},
+        "modalities": {},
+        "complete": {"n": int(complete.sum()), "modalities": {}},
         "waterfall": _waterfall(measured),
-        "interactions": interaction_summary(measured.stack("interactions"), modalities, resampling),
-        "interaction_share": interaction_shares(values, resampling),
-        "performance": performance,
+        "interactions": {},
+        "performance": {
+            "metric": PERFORMANCE[answers[0].value.kind][0],
+            "baseline": "absent",
+            "n_complete": int(labelled.complete.sum()),
+            "shapley": {},
+            "shapley_observed": {},
+        },
     }
+    for finding in findings:
+        _put(result, finding)
+    for column, name in enumerate(measured.modalities):
+        if name in result["modalities"]:
+            entry = result["modalities"][name]
+            entry["coverage"] = float(answers[0].has[:, column].mean())
+            for measure in measured.measures:
+                entry |= measure.further(answers, column) if isinstance(measure, Measure) else {}
+    if complete.any():
+        inside, how = [of_model.within(complete) for of_model in answers], resampling.within(complete)
+        for measure in measured.measures:
+            for finding in measure.findings(inside, measured.modalities, how) if isinstance(measure, Measure) else []:
+                if finding.place[0] == "modalities":
+                    _put(result["complete"], finding)
+    return result
 
 
-def _shifts(measured: _Measured) -> dict[str, Array]:
-    """quantity -> (S, N), how it moves when v of the empty coalition is one standard error larger."""
-    error = measured.stack("empty_error")
-    count = measured.studies.has.sum(axis=1)
-    return {"shapley": -error / count, "sufficiency": -error, "necessity": np.where(count == 1, -error, 0.0)}
-
-
-def complete_rows(has: Array) -> Array:
-    """(N,) bool: studies with every modality that any of them has, from has (N, M)."""
-    return np.asarray(has[:, has.sum(axis=0) > 0].all(axis=1))
+def _put(result: dict[str, Any], finding: Finding) -> None:
+    """Writes a number where it belongs."""
+    for key in finding.place:
+        result = result.setdefault(key, {})
+    result |= finding.interval.to_dict()
 
 
 def _means(values: Array, modalities: tuple[str, ...]) -> dict[str, float]:
@@ -207,8 +239,8 @@ def _means(values: Array, modalities: tuple[str, ...]) -> dict[str, float]:
 
 def _waterfall(measured: _Measured) -> dict[str, Any]:
     """From v(none) to v(all) in means over all studies, where a study that lacks a modality counts 0 for it."""
-    values, phi = measured.stack("values"), np.nan_to_num(measured.stack("shapley"))
-    steps = zip(measured.studies.modalities, phi.mean(axis=(0, 1)), strict=True)
+    values, phi = measured.values, np.nan_to_num(measured.shapley)
+    steps = zip(measured.modalities, phi.mean(axis=(0, 1)), strict=True)
     return {
         "base": float(values[..., 0].mean()),
         "contributions": {name: float(step) for name, step in steps},
@@ -216,48 +248,12 @@ def _waterfall(measured: _Measured) -> dict[str, Any]:
     }
 
 
-def _donor_error(measured: _Measured, column: int) -> float | None:
-    """Standard error of the mean swap effect that is due to the finite number of donors."""
-    errors = np.stack([e.swap.error[:, column] for e in measured.effects])
-    known = errors[np.isfinite(errors)]
-    return float(np.sqrt((known**2).sum()) / len(known)) if len(known) else None
-
-
-def scores_of(predictions: Predictions, task: str, empty: str) -> Array:
-    """(N, 2^M[, K]) probabilities for every subset; a study left with nothing gets the mean one where empty is "mean"."""
-    scores = predictions.probabilities(task)
-    if empty == "model":
-        return scores
-    nothing = without_any(predictions.present)
-    mean = predictions.observed(scores).mean(axis=0)
-    return np.where(nothing[..., None] if scores.ndim == 3 else nothing, mean, scores)
-
-
-def _performance(measured: _Measured, task: str, how: Intervention, resampling: Resampling) -> dict[str, Any]:
-    studies, kind = measured.studies, measured.effects[0].value.kind
-    scores = np.stack([scores_of(p, task, how.empty) for p in measured.predictions])
-    y, has = measured.predictions[0].target(task), studies.has
-    labelled = np.isfinite(y)
-    complete = np.zeros(len(studies), dtype=bool)
-    complete[labelled] = complete_rows(has[labelled]) if labelled.any() else False
-    covered = has[labelled].sum(axis=0) > 0
-    found: dict[str, Any] = {"metric": PERFORMANCE[kind][0], "baseline": "absent", "n_complete": int(complete.sum())}
-    for key, rows in (("shapley", complete), ("shapley_observed", labelled)):
-        split = performance_shapley(kind, scores, y, rows, studies.modalities, resampling)
-        found[key] = {m: split[m] for m, known in zip(studies.modalities, covered, strict=True) if known}
-    found["drop"] = {
-        m: performance_drop(kind, scores, y, has, column, resampling).to_dict()
-        for column, m in enumerate(studies.modalities)
-    }
-    return found
-
-
 def _groups(measured: _Measured, task: str, groups: Mapping[str, Array] | None) -> dict[str, Array]:
     """The given groupings, the label's classes, and the patterns of modalities."""
     studies = measured.studies
     found = {name: np.asarray(labels, dtype=object) for name, labels in (groups or {}).items()}
     y = measured.predictions[0].target(task)
-    if measured.effects[0].value.kind != "regression":
+    if measured.answers[0].value.kind != "regression":
         found["label"] = np.array(["" if np.isnan(v) else f"{v:.0f}" for v in y], dtype=object)
     found["present"] = np.array([subset_name(int(b), studies.modalities) for b in bits(studies.has)], dtype=object)
     return found
@@ -274,28 +270,24 @@ def _sweep(
     device: str | torch.device,
 ) -> dict[str, Any]:
     """Shapley values under further baselines, and how often their sign changes with the baseline."""
-    studies = measured.studies
-    phis = {how.baseline: measured.stack("shapley")}
+    answers = {how.baseline: measured.answers}
     for baseline in sweep:
-        if baseline in phis:
-            continue
-        other = Intervention(baseline, how.empty, min(how.draws, SWEEP_DRAWS), how.seed)
-        phis[baseline] = np.stack(
-            [
-                study_effects(
-                    m, studies_of, task, value=value, intervention=other, predictions=p, device=device
-                ).shapley
-                for m, studies_of, p in zip(models, measured.encoded, measured.predictions, strict=True)
+        if baseline not in answers:
+            other = Intervention(baseline, how.empty, min(how.draws, SWEEP_DRAWS), how.seed)
+            answers[baseline] = [
+                study_answers(m, e, task, value=value, intervention=other, predictions=p, asks={VALUES}, device=device)
+                for m, e, p in zip(models, measured.encoded, measured.predictions, strict=True)
             ]
-        )
-    out: dict[str, Any] = {
-        name: {
-            m: entry["shapley"]
-            for m, entry in modality_summary({"shapley": phi}, studies.modalities, resampling).items()
+    out = {
+        baseline: {
+            found.of: found.interval.to_dict()
+            for found in _SHAPLEY.findings(of_models, measured.modalities, resampling)
+            if found.quantity == _SHAPLEY.name
         }
-        for name, phi in phis.items()
+        for baseline, of_models in answers.items()
     }
-    return {"shapley": out, "sign_flips": _sign_flips(phis, studies.modalities)}
+    phis = {baseline: np.stack([_SHAPLEY(a) for a in of_models]) for baseline, of_models in answers.items()}
+    return {"shapley": out, "sign_flips": _sign_flips(phis, measured.modalities)}
 
 
 def _sign_flips(phis: Mapping[str, Array], modalities: tuple[str, ...]) -> dict[str, Any]:
@@ -311,29 +303,18 @@ def _sign_flips(phis: Mapping[str, Array], modalities: tuple[str, ...]) -> dict[
     return out
 
 
-def _rows(measured: _Measured, task: str) -> pd.DataFrame:
-    """One row per study and modality that it has; with several models their mean, and the range over them."""
-    studies, effects = measured.studies, measured.effects
+def _rows(measured: _Measured) -> pd.DataFrame:
+    """One row per study and modality that it has, as means over the models."""
+    studies, answers = measured.studies, measured.answers
     row, column = np.nonzero(studies.has)
-    phi = measured.stack("shapley")[:, row, column]
-    many = len(effects) > 1
-
-    def mean(values: Array) -> Array:
-        return values[:, row, column].mean(axis=0)
-
-    return pd.DataFrame(
-        {
-            "study_id": np.array(studies.study_id, dtype=object)[row],
-            "modality": np.array(studies.modalities, dtype=object)[column],
-            "shapley": phi.mean(axis=0),
-            "necessity": mean(measured.stack("necessity")),
-            "sufficiency": mean(measured.stack("sufficiency")),
-            "prediction": measured.stack("factual").mean(axis=0)[row],
-            "swap": mean(np.stack([e.swap.effect for e in effects])),
-            "swap_low": mean(np.stack([e.swap.low for e in effects])),
-            "swap_high": mean(np.stack([e.swap.high for e in effects])),
-            "shapley_low": phi.min(axis=0) if many else np.nan,
-            "shapley_high": phi.max(axis=0) if many else np.nan,
-            "label": measured.predictions[0].target(task)[row],
-        }
-    )
+    table = {
+        "study_id": np.array(studies.study_id, dtype=object)[row],
+        "modality": np.array(studies.modalities, dtype=object)[column],
+        "prediction": np.mean([of_model.factual for of_model in answers], axis=0)[row],
+    }
+    for measure in measured.measures:
+        columns = measure.columns(answers) if isinstance(measure, Measure) else {}
+        table |= {name: values[row, column] for name, values in columns.items()}
+    table["label"] = answers[0].y[row]
+    first = [name for name in COLUMNS if name in table]
+    return pd.DataFrame({name: table[name] for name in [*first, *(name for name in table if name not in first)]})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 
@@ -136,41 +134,24 @@ def swapped_values(
     return found.reshape(len(rows), draws)
 
 
-class Swap(NamedTuple):
-    """What changes when a modality is another subject's. All (N, M), NaN where a study lacks it or nobody else has it.
-
-    effect: mean over donors of v(own) - v(swapped). low, high: the middle 95 % of it over the donors. error: standard
-    error of `effect` from the finite number of donors.
-    """
-
-    effect: Array
-    low: Array
-    high: Array
-    error: Array
-
-
-def swap_effects(
+def swapped_modalities(
     model: MultimodalModel,
     studies: EncodedStudies,
     task: str,
     value: Value,
     donors: Array,
-    factual: Array,
     device: str | torch.device = "cpu",
-) -> Swap:
-    """`Swap` of every modality; factual (N,) is the value of each study as it is."""
+) -> Array:
+    """(N, M, D) values of each study with one modality taken from each of its donors (N, D, M).
+
+    NaN where a study lacks the modality, or nobody else has it.
+    """
     has = studies.has
-    parts = [np.full(has.shape, np.nan) for _ in range(4)]
+    found = np.full((*has.shape, donors.shape[1]), np.nan)
     for column in range(has.shape[1]):
         swapped = np.zeros_like(has)
         swapped[:, column] = True
         rows = np.flatnonzero(has[:, column] & (donors[:, 0, column] >= 0))
-        if len(rows) == 0:
-            continue
-        change = factual[rows, None] - swapped_values(model, studies, task, value, donors, swapped, rows, device)
-        low, high = np.quantile(change, [0.025, 0.975], axis=1)
-        draws = change.shape[1]
-        error = change.std(axis=1, ddof=1) / np.sqrt(draws) if draws > 1 else np.full(len(rows), np.nan)
-        for part, found in zip(parts, (change.mean(axis=1), low, high, error), strict=True):
-            part[rows, column] = found
-    return Swap(*parts)
+        if len(rows):
+            found[rows, column] = swapped_values(model, studies, task, value, donors, swapped, rows, device)
+    return found

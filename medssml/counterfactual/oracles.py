@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Batch, Encoded, Fused
+from medssml.counterfactual.answers import Intervention, study_answers
 from medssml.counterfactual.decompose import emap
-from medssml.counterfactual.effects import Intervention, study_effects
 from medssml.counterfactual.interventions import coalition_values
+from medssml.counterfactual.measures import ShapleyValue
 from medssml.counterfactual.shapley import checked_shapley, interaction_share, interactions
 from medssml.counterfactual.summary import Resampling, mean_interval
 from medssml.counterfactual.values import Value
@@ -187,7 +188,7 @@ def noise_coverage(replicates: int = 200, subjects: int = 120, seed: int = 0) ->
         studies = encode_studies(model, [number_batch(numbers, modalities, subject=person)])
         # Not a background of the same studies: their noise would cancel by construction, and the test would be empty.
         how = Intervention("absent", "model", draws=2, seed=replicate)
-        phi = study_effects(model, studies, TASK, intervention=how).shapley[:, 1]
+        phi = ShapleyValue()(study_answers(model, studies, TASK, intervention=how, asks=()))[:, 1]
         held += mean_interval(phi[None], Resampling(studies.subject, 400, replicate)).holds(0.0)
     return held / replicates
 

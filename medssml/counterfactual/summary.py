@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from scipy.special import erfc
 
-from medssml.counterfactual.shapley import share, split_interactions
 from medssml.statistics.bootstrap import MIN_SUBJECTS, Array, Interval, intervals, is_estimate, over_seeds, resample
 
 
@@ -57,61 +55,6 @@ def mean_interval(values: Array, how: Resampling, *, shift: Array | None = None,
 
     statistic = over_seeds(mean, len(values), seed=how.seed)
     return intervals(statistic, some.subjects, n=how.n, seed=how.seed, level=how.level)[0]
-
-
-def modality_summary(
-    effects: Mapping[str, Array],
-    modalities: tuple[str, ...],
-    how: Resampling,
-    shifts: Mapping[str, Array] | None = None,
-) -> dict[str, Any]:
-    """modality -> quantity -> interval of the mean, and `<quantity>_abs` of the mean size, over studies that have it.
-
-    Args:
-        effects: quantity -> (S, N, M).
-        modalities: names of the columns.
-        how: the resampling.
-        shifts: quantity -> (S, N), see `mean_interval`.
-    """
-    out: dict[str, Any] = {}
-    for column, name in enumerate(modalities):
-        if not np.isfinite(effects["shapley"][0, :, column]).any():
-            continue
-        out[name] = {}
-        for quantity, values in effects.items():
-            shift = None if shifts is None else shifts.get(quantity)
-            out[name][quantity] = mean_interval(values[:, :, column], how, shift=shift).to_dict()
-            out[name][f"{quantity}_abs"] = mean_interval(values[:, :, column], how, shift=shift, size=True).to_dict()
-    return out
-
-
-def interaction_summary(values: Array, modalities: tuple[str, ...], how: Resampling) -> dict[str, Any]:
-    """ "ct,xray" -> interval of the mean interaction, (S, N, M, M), over studies that have both."""
-    out = {}
-    for i, j in combinations(range(len(modalities)), 2):
-        pair = values[:, :, i, j]
-        if np.isfinite(pair[0]).any():
-            found = mean_interval(pair, how).to_dict()
-            found["mean_abs"] = mean_interval(np.abs(pair), how).to_dict()
-            out[f"{modalities[i]},{modalities[j]}"] = found
-    return out
-
-
-def interaction_shares(values: Array, how: Resampling) -> dict[str, Any]:
-    """The share of interaction in the answers, coalition values (S, N, 2^M), in both orders of averaging."""
-    split = np.stack([split_interactions(v) for v in values])
-    seeds, count, players = split.shape[:3]
-    flat = split.reshape(seeds, count, -1)
-
-    def shares(weights: Array, parts: Array) -> Array:
-        mean = np.einsum("rn,snk->rsk", weights, parts) / weights.sum(axis=1)[:, None, None]
-        return share(mean.reshape(len(weights), seeds, players, players))
-
-    out = {}
-    for name, parts in (("mean_of_abs", np.abs(flat)), ("abs_of_mean", flat)):
-        statistic = over_seeds(lambda weights, parts=parts: shares(weights, parts), seeds, seed=how.seed)  # type: ignore[misc]
-        out[name] = intervals(statistic, how.subjects, n=how.n, seed=how.seed, level=how.level)[0].to_dict()
-    return out
 
 
 def subgroup_summary(

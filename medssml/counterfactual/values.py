@@ -70,6 +70,14 @@ class Value:
         )
 
     @property
+    def has_truth(self) -> bool:
+        """Whether the best possible probability of the positive class tells what it would be for the best reader.
+
+        Not for the predicted class: the best reader predicts another one.
+        """
+        return self.kind == "binary" and self.name != "predicted"
+
+    @property
     def defined(self) -> Array:
         """(N,) bool: studies that have a value."""
         return np.isfinite(self.category)

@@ -30,7 +30,7 @@ def _impact_of(results: Results, folder: str, found: dict[str, Any]) -> list[Blo
     task, unit = str(found.get("task", "")), str(found.get("value", "value"))
     blocks: list[Block] = [Heading(task), Text(_setting(found))]
     blocks += _waterfalls(results, task, unit, found)
-    blocks.append(_effects_table(found, true_values(results, task, found)))
+    blocks.append(_effects_table(found, true_values(found)))
     rows = results.of("impact.csv").get(folder)
     if rows:
         effects: dict[str, list[tuple[float, str]]] = {words.modality(name): [] for name in found["modalities"]}
@@ -60,16 +60,13 @@ def _setting(found: dict[str, Any]) -> str:
     return said
 
 
-def true_values(results: Results, task: str, found: dict[str, Any]) -> dict[str, dict[str, float]]:
+def true_values(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Quantity -> modality -> the value of the best possible predictions of simulated studies."""
     known: dict[str, dict[str, float]] = {}
     for pair in (found.get("truth") or {}).get("pairs") or []:
         value = number(pair.get("truth"))
         if value is not None:
             known.setdefault(str(pair["quantity"]), {})[str(pair["modality"])] = value
-    population = results.true_shapley(task)
-    if population:
-        known.setdefault("performance_shapley", population)
     return known
 
 
@@ -77,7 +74,7 @@ def _waterfalls(results: Results, task: str, unit: str, found: dict[str, Any]) -
     """Of the quality where there are labels, and of the mean prediction."""
     blocks: list[Block] = []
     quality = found.get("performance") or {}
-    truth = true_values(results, task, found).get("performance_shapley", {})
+    truth = true_values(found).get("performance_shapley", {})
     shares = [(m, estimate(value)) for m, value in (quality.get("shapley") or {}).items()]
     steps = [Step(words.modality(m), share, truth.get(m)) for m, share in shares if share is not None]
     if steps:
@@ -101,21 +98,17 @@ def _waterfalls(results: Results, task: str, unit: str, found: dict[str, Any]) -
     return blocks
 
 
-_EFFECTS = (
-    ("shapley_abs", "mean size of Shapley"),
-    ("shapley", "Shapley"),
-    ("necessity", "necessity"),
-    ("sufficiency", "sufficiency"),
-    ("swap", "swap"),
-    ("performance_drop", "drop in quality"),
-)
-
-
 def _effects_table(found: dict[str, Any], truth: dict[str, dict[str, float]]) -> Table:
-    kept = [(key, word) for key, word in _EFFECTS if any(key in e for e in found["modalities"].values())]
+    """One row per modality, one column for every quantity that a measure has a heading for."""
+    kept, said = [], []
+    for measure in (found.get("measures") or {}).values():
+        headings = measure["headings"].items()
+        own = [(key, title) for key, title in headings if any(key in e for e in found["modalities"].values())]
+        kept += own
+        said += [measure["words"]] if own else []
     columns = ["modality"]
-    for key, word in kept:
-        columns += [word, "true value"] if key in truth else [word]
+    for key, title in kept:
+        columns += [title, "true value"] if key in truth else [title]
     rows = []
     for name, effects in found["modalities"].items():
         cells = [words.modality(name)]
@@ -124,10 +117,7 @@ def _effects_table(found: dict[str, Any], truth: dict[str, dict[str, float]]) ->
             if key in truth:
                 cells.append(words.figure(truth[key].get(name)))
         rows.append(cells)
-    caption = (
-        "Necessity: all that a study has, minus all but this modality. Sufficiency: this modality alone, minus none. Swap: "
-        "the prediction, minus that with another subject's modality. Means over the studies that have it; 95 % intervals."
-    )
+    caption = " ".join([*said, "Means over the studies that have it; 95 % intervals."])
     if truth:
         caption += " True value: the same of the Bayes predictor on the same simulated studies."
     return Table(columns, rows, caption)
@@ -143,7 +133,7 @@ def _interactions(task: str, found: dict[str, Any]) -> list[Block]:
         return []
     names = [m for m in found["modalities"] if any(m in pair for pair in values)]
     share = found.get("interaction_share") or {}
-    said = " Positive: together they say more than each alone. Negative: they repeat each other."
+    said = " " + str(((found.get("measures") or {}).get("interactions") or {}).get("words", ""))
     for key, word in (("mean_of_abs", "mean of sizes"), ("abs_of_mean", "size of means")):
         value = estimate(share.get(key))
         if value is not None:

@@ -22,7 +22,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[Results], Section | N
     ("retrieval", "Retrieval", ("metrics.json", "retrieval.json"), run_sections.retrieval),
     ("performance", "Performance for every missing pattern", ("metrics.json",), task_sections.performance),
     ("calibration", "Calibration", ("metrics.json",), task_sections.calibration),
-    ("impact", "Impact of each modality", ("impact.json",), impact_section.impact),
+    ("impact", "Impact of each modality", ("impact.csv", "impact.json"), impact_section.impact),
     ("problems", "Data problems", ("problems.csv",), run_sections.problems),
     ("protocol", "Protocol and configuration", ("config.yaml",), run_sections.protocol),
 )
@@ -34,7 +34,7 @@ def write_report(run: str | Path, out: str | Path | None = None, *, only: Sequen
     Args:
         run: folder with result files, in itself or in folders below it.
         out: the file; default report.html in `run`.
-        only: anchors of the sections to write, such as ["impact"]; all by default.
+        only: anchors of the sections to write, such as ["impact"], from their own files in `run` itself; all by default.
 
     Returns:
         The file.
@@ -44,17 +44,21 @@ def write_report(run: str | Path, out: str | Path | None = None, *, only: Sequen
     """
     folder = Path(run)
     path = folder / "report.html" if out is None else Path(out)
-    text = render(read_results(folder), folder.resolve().name, only=only)
+    names = None if only is None else _files_of(only)
+    text = render(read_results(folder, names), folder.resolve().name, only=only)
     return write_text(path, text)
+
+
+def _files_of(only: Sequence[str]) -> list[str]:
+    known = [anchor for anchor, *_ in SECTIONS]
+    unknown = [anchor for anchor in only if anchor not in known]
+    if unknown:
+        raise ValueError(f"no section {unknown}; known: {', '.join(known)}")
+    return [name for anchor, _, files, _ in SECTIONS if anchor in only for name in files]
 
 
 def render(results: Results, title: str, *, only: Sequence[str] | None = None) -> str:
     """The page as text; a section whose files are missing is named in a note and left out."""
-    known = [anchor for anchor, *_ in SECTIONS]
-    unknown = [anchor for anchor in only or () if anchor not in known]
-    if unknown:
-        raise ValueError(f"no section {unknown}; known: {', '.join(known)}")
-
     sections, missing = [], []
     for anchor, name, files, make in SECTIONS:
         if only is not None and anchor not in only:

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ WRITTEN_BY = {
     "impact.csv": "impact",
     "problems.csv": "check, pretrain and finetune",
     "config.yaml": "pretrain and finetune",
-    "truth.json": "phantom",
 }
 
 Row = dict[str, str]
@@ -51,25 +50,13 @@ class Results:
         """Folder -> content of the files called `name`."""
         return self.files.get(name, {})
 
-    def truth(self, task: str) -> dict[str, float]:
-        """Subset -> AUROC of the best possible prediction of a simulated task; empty where it is not known."""
-        for folder in self.of("truth.json").values():
-            known = _mapping(_mapping(_mapping(folder).get("tasks")).get(task)).get("bayes_auroc")
-            if known:
-                return numbers(known)
-        return {}
 
-    def true_shapley(self, task: str) -> dict[str, float]:
-        """Modality -> its true share of the best possible AUROC of a simulated task."""
-        for folder in self.of("truth.json").values():
-            known = _mapping(_mapping(_mapping(folder).get("tasks")).get(task)).get("shapley_auroc")
-            if known:
-                return numbers(known)
-        return {}
-
-
-def read_results(root: Path) -> Results:
+def read_results(root: Path, names: Collection[str] | None = None) -> Results:
     """Everything in `root` that a report can show; a file that cannot be read is left out, with a warning.
+
+    Args:
+        root: a run folder; folders below it are looked through too.
+        names: of the files to read, and then of those in `root` itself and nowhere else; all by default.
 
     Raises:
         ValueError: no such folder, or nothing in it to report.
@@ -77,7 +64,7 @@ def read_results(root: Path) -> Results:
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; fix: give the run folder that pretrain, finetune or evaluate wrote")
     files: dict[str, dict[str, Any]] = {}
-    for path in _candidates(root, 0):
+    for path in _candidates(root, 0) if names is None else [root / name for name in names if (root / name).is_file()]:
         try:
             content = _read(path)
         except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:

@@ -36,10 +36,10 @@ def judged_by(task: dict[str, Any]) -> str | None:
     return None
 
 
-def best_possible(results: Results, name: str, task: dict[str, Any], part: str = "subsets") -> dict[str, float]:
-    """Subset -> the best possible AUROC: on the same studies where the evaluation knew it, else of the population."""
+def best_possible(task: dict[str, Any], part: str = "subsets") -> dict[str, float]:
+    """Subset -> the best possible AUROC on the same studies; empty where the evaluation did not know it."""
     rows = {subset: _mapping(row.get("bayes")).get("auroc") for subset, row in (task.get(part) or {}).items()}
-    return results.truth(name) | numbers(rows)
+    return numbers(rows)
 
 
 def ordered(subsets: Sequence[str], modalities: Sequence[str]) -> list[str]:
@@ -86,7 +86,7 @@ def _in_brief(
     whole = measured[-1] if measured else ""
     row = task["subsets"].get(whole, {})
     found = estimate(row.get(metric))
-    best = best_possible(results, name, task).get(whole) if metric == "auroc" else None
+    best = best_possible(task).get(whole) if metric == "auroc" else None
     gap = words.interval(estimate(_mapping(row.get("bayes")).get("gap")))
     if gap == "–" and best is not None and found is not None:
         gap = words.figure(best - found.value)
@@ -122,7 +122,7 @@ def performance(results: Results) -> Section | None:
         "Each row is measured on the studies that have these modalities, so rows differ in their studies too; the fold "
         "below compares all rows on the same studies."
     )
-    if any(best_possible(results, name, task) for name, _, task in tasks_of(results)):
+    if any(best_possible(task) for _, _, task in tasks_of(results)):
         lead += (
             " Diamonds: the Bayes predictor, which is the best there can be from these modalities, on the same studies. It "
             "is known since the studies are simulated; on few of them a model can score above it by luck."
@@ -147,7 +147,7 @@ def _task(results: Results, name: str, source: str, task: dict[str, Any]) -> lis
 
 def _forest(results: Results, name: str, title: str, task: dict[str, Any], metric: str, part: str) -> list[Block]:
     modalities, found = modalities_of(results), task.get(part) or {}
-    best = best_possible(results, name, task, part) if metric == "auroc" else {}
+    best = best_possible(task, part) if metric == "auroc" else {}
     rows = [
         Measured(s, estimate(found[s].get(metric)), _studies(found[s], metric), best.get(s))
         for s in ordered([s for s in found if s], modalities)

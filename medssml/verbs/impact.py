@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from medssml.counterfactual.impact import Impact
     from medssml.data.shard_dataset import Shards
     from medssml.evaluation.prepared_studies import Cohort
@@ -89,7 +91,7 @@ def impact(
     if missing or out is None:
         raise ValueError(f"missing {', '.join(missing)}; fix: give them, or --self-test, which needs none")
 
-    from medssml.counterfactual.effects import Intervention
+    from medssml.counterfactual.answers import Intervention
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
     from medssml.predictor import load
@@ -127,11 +129,12 @@ def impact(
             sweep=tuple(BASELINES) if sweep else (),
             groups=groups,
             references=None if reference is None else references,
+            truth=_truth(manifest, truth),
             bootstrap=bootstrap,
             seed=seed,
             device=where,
         )
-    _write(found, table, split, manifest, truth, runs, Path(out))
+    _write(found, table, split, runs, Path(out))
     return conclude(cohort, Path(out), len(chosen))
 
 
@@ -205,17 +208,21 @@ def _reference_outputs(
     return np.asarray(predict_within(predictor.model, encoded, encoded.present, device=device)[task])
 
 
+def _truth(manifest: Path | None, truth: Path | None) -> pd.DataFrame | None:
+    """What is known of simulated studies: the file that was named, or the one beside the manifest."""
+    from medssml.evaluation.bayes import find_truth, read_truth
+
+    path = find_truth(manifest) if truth is None and manifest is not None else truth
+    return None if path is None else read_truth(path)
+
+
 def _write(
     found: Impact,
     table: Manifest,
     split: str,
-    manifest: Path | None,
-    truth: Path | None,
     runs: Sequence[str],
     out: Path,
 ) -> None:
-    from medssml.counterfactual.true_impact import compare_with_truth
-    from medssml.evaluation.bayes import find_truth, read_truth
     from medssml.files import write_csv, write_json
     from medssml.reports.page import write_report
     from medssml.runs import console
@@ -228,16 +235,13 @@ def _write(
         "model_sha256": [weights_hash(run) for run in runs],
         "privacy": table.ids.facts(),
     }
-    path = find_truth(manifest) if truth is None and manifest is not None else truth
-    compared = None if path is None else compare_with_truth(result, found.rows, read_truth(path))
-    if compared is not None:
-        result["truth"] = compared
     write_json(out / "impact.json", result)
     write_csv(out / "impact.csv", found.rows)
     write_report(out, out / "impact.html", only=["impact"])
-    columns = ("shapley", "shapley_abs", "necessity", "sufficiency", "swap", "performance_drop")
-    rows = [(name, *(_text(entry[c]) for c in columns)) for name, entry in result["modalities"].items()]
-    console.table(rows, ("modality", *(c.replace("_", " ") for c in columns)))
+    headings = {key: text for measure in result["measures"].values() for key, text in measure["headings"].items()}
+    shown = [key for key in headings if all(key in entry for entry in result["modalities"].values())]
+    rows = [(name, *(_text(entry[key]) for key in shown)) for name, entry in result["modalities"].items()]
+    console.table(rows, ("modality", *(headings[key] for key in shown)))
 
 
 def _text(interval: dict[str, Any]) -> str:

@@ -11,12 +11,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from medssml.counterfactual.answers import Intervention
 from medssml.counterfactual.decompose import emap
-from medssml.counterfactual.effects import Intervention
 from medssml.counterfactual.impact import Impact, measure_impact
 from medssml.counterfactual.oracles import GATES, TASK, check_gate, formula_model, noise_coverage, number_batch
 from medssml.counterfactual.summary import Resampling, holm, mean_interval
-from medssml.counterfactual.true_impact import compare_with_truth
 from medssml.evaluation.encoded_studies import encode_studies, subset_name, subsets
 from medssml.files import plain
 
@@ -192,23 +191,30 @@ def test_the_best_reader_has_the_true_impact_and_a_wrong_one_does_not() -> None:
         model = formula_model(MODALITIES, formula)
         batch = number_batch(x, MODALITIES, y=y)
         how = Intervention(empty="model")
-        found = measure_impact(
-            [model], [encode_studies(model, [batch])], TASK, bootstrap=200, sweep=(), intervention=how
-        )
-        result = compare_with_truth(found.result, found.rows, truth)
-        assert result is not None
-        return result
+        studies = encode_studies(model, [batch])
+        return measure_impact([model], [studies], TASK, bootstrap=200, sweep=(), intervention=how, truth=truth).result[
+            "truth"
+        ]
 
     right, wrong = compared(best_reader), compared(lambda z: z @ torch.tensor([0.0, 0.0, 3.0]))
-    assert right["inside"] == {"shapley": 1.0, "shapley_abs": 1.0, "performance_shapley": 1.0}
+    means = {f"{name}{end}" for name in ("shapley", "necessity", "sufficiency", "interactions") for end in ("", "_abs")}
+    others = {"performance_drop", "performance_shapley", "performance_shapley_observed", "interaction_share"}
+    assert right["inside"] == dict.fromkeys(means | others, 1.0) and right["n"] == 300
     assert wrong["inside"]["shapley_abs"] == 0 and wrong["inside"]["performance_shapley"] < 1
     for pair in right["pairs"]:
         assert pair["estimate"] == pytest.approx(pair["truth"], abs=0.003)
 
 
 def test_without_a_known_truth_nothing_is_compared(page: Impact) -> None:
-    assert compare_with_truth(page.result, page.rows, pd.DataFrame({"x": [1]}, index=["s0"])) is None
-    assert compare_with_truth({**page.result, "value": "other"}, page.rows, pd.DataFrame()) is None
+    assert "truth" not in page.result
+    x, y = simulated(30)
+    other_task = pd.DataFrame({"x": [1]}, index=["s0"])
+    assert "truth" not in run(x, y, WEIGHTS, truth=other_task, sweep=()).result
+    # The best reader predicts another class: what the model's own class is worth to it says nothing.
+    truth = bayes(torch.nan_to_num(x))
+    assert "truth" not in run(x, y, WEIGHTS, truth=truth, value="predicted", sweep=()).result
+    assert run(x, y, WEIGHTS, truth=truth, value="label", sweep=()).result["truth"]["n"] == 30
+    assert run(x, y, WEIGHTS, truth=truth.iloc[:20], sweep=()).result["truth"]["n"] == 20
 
 
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)

@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from medssml.counterfactual.measures import MEASURES
+
 MODALITIES = ("ct", "xray", "eeg", "report")
 #: Task -> (what each modality is worth on the scale of AUROC, kind of truth).
 TASKS = {
@@ -121,6 +123,7 @@ def impact(task, rng, n=180):
         "n_models": 3,
         "bootstrap": {"resamples": 1000, "seed": 0, "level": 0.95, "unit": "subjects and models"},
         "coalitions": {name: 0.4 + 0.01 * len(name) / 10 for name in ["", *subsets()]},
+        "measures": {m.name: {"headings": m.headings, "words": m.words} for m in MEASURES},
         "modalities": found,
         "waterfall": {
             "base": 0.38,

@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -121,14 +122,42 @@ def test_the_numbers_are_those_of_the_files(run, page):
 
 
 def test_same_files_same_page(run, text, tmp_path):
-    again = write_report(run, tmp_path / "again.html", only=["learning"]).read_text(encoding="utf-8")
-    section = again[again.index("<section") : again.index("</section>")]
-    assert section in text
+    assert write_report(run, tmp_path / "again.html").read_text(encoding="utf-8") == text
 
 
 def test_only_some_sections(run, tmp_path):
-    page = Page(write_report(run, tmp_path / "impact.html", only=["impact"]).read_text(encoding="utf-8"))
+    folder = tmp_path / "one"
+    shutil.copytree(run / "impact/nodule", folder)
+    shutil.copytree(run / "impact/epileptiform", folder / "before")
+    page = Page(write_report(folder, tmp_path / "impact.html", only=["impact"]).read_text(encoding="utf-8"))
     assert page.links == ["#impact"]
+    assert "nodule" in " ".join(page.words) and "epileptiform" not in " ".join(page.words), (
+        "its own file, no folder below"
+    )
+
+
+def test_the_page_shows_every_measure_that_the_file_names(tmp_path):
+    """Quantity, heading and sentence come from the file: a further measure needs no line here."""
+    interval = {"estimate": 0.25, "ci_low": 0.125, "ci_high": 0.5, "n": 9}
+    found = {
+        "task": "nodule",
+        "measures": {
+            "novel": {
+                "headings": {"novel_abs": "size of novelty", "novel": "novelty"},
+                "words": "Novelty: what is new.",
+            },
+            "unused": {"headings": {"unused": "no column"}, "words": "Unused: not here."},
+        },
+        "modalities": {"ct": {"novel": interval, "novel_abs": interval}},
+        "truth": {"pairs": [{"quantity": "novel", "modality": "ct", "truth": 0.375}]},
+    }
+    (tmp_path / "impact.json").write_text(json.dumps(found))
+    words = " ".join(" ".join(Page(write_report(tmp_path, only=["impact"]).read_text(encoding="utf-8")).words).split())
+    assert "modality size of novelty novelty true value CT 0.250 (0.125 to 0.500) 0.250 (0.125 to 0.500) 0.375" in words
+    assert "Novelty: what is new. Means over" in words and "Unused" not in words
+
+
+def test_sections_that_there_are_not_are_refused(run, tmp_path):
     with pytest.raises(ValueError, match=r"no section \['inpact'\]; known: brief"):
         write_report(run, tmp_path / "x.html", only=["inpact"])
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from medssml.counterfactual.effects import Effects, Intervention, study_effects
+from medssml.counterfactual.answers import Intervention, study_answers
 from medssml.counterfactual.interventions import draw_background, draw_donors
+from medssml.counterfactual.measure import VALUES, Answers
+from medssml.counterfactual.measures import Interaction, Necessity, ShapleyValue, Sufficiency, Swap
 from medssml.counterfactual.oracles import TASK, formula_model, number_batch
 from medssml.counterfactual.values import Value
 from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
@@ -29,29 +31,30 @@ def linear(
     return model, encode_studies(model, [number_batch(x, names, y=y, subject=torch.arange(n) // 2)]), x.numpy()
 
 
-def measured(model: torch.nn.Module, studies: EncodedStudies, **options: object) -> Effects:
-    return study_effects(model, studies, TASK, **options)  # type: ignore[arg-type]
+def measured(model: torch.nn.Module, studies: EncodedStudies, **options: object) -> Answers:
+    return study_answers(model, studies, TASK, **options)  # type: ignore[arg-type]
 
 
 def test_an_additive_model_gets_its_own_terms() -> None:
     model, studies, x = linear(1.0, -2.0, 0.0)
     found = measured(model, studies, value="logit", intervention=Intervention(empty="model"))
     terms = x * [1.0, -2.0, 0.0]
-    for quantity in (found.shapley, found.necessity, found.sufficiency):
-        np.testing.assert_allclose(quantity, terms, atol=1e-5)
-    assert np.nanmax(np.abs(found.interactions)) < 1e-5
-    assert np.isnan(found.shapley[~studies.has]).all() and found.gap < 1e-6
+    for measure in (ShapleyValue(), Necessity(), Sufficiency()):
+        np.testing.assert_allclose(measure(found), terms, atol=1e-5)
+    assert np.nanmax(np.abs(Interaction()(found))) < 1e-5
+    assert np.isnan(ShapleyValue()(found)[~studies.has]).all() and found.gap < 1e-6
 
 
 def test_swap_is_the_difference_from_the_mean_of_others() -> None:
     model, studies, x = linear(1.0, -2.0, 0.0, missing=0.0)
-    found = measured(model, studies, value="logit", intervention=Intervention(draws=400)).swap
+    found = measured(model, studies, value="logit", intervention=Intervention(draws=400))
+    effect, error = Swap()(found), Swap().changes(found).std(axis=-1, ddof=1) / 20
     pair = x.reshape(30, 2, 3)
     others = (x.sum(axis=0) - np.repeat(pair.sum(axis=1), 2, axis=0)) / 58
-    np.testing.assert_allclose(found.effect, (x - others) * [1, -2, 0], atol=0.4)
-    assert np.abs((found.effect - (x - others) * [1, -2, 0]) / np.maximum(found.error, 1e-9))[:, :2].max() < 5
-    assert (found.low <= found.effect + 1e-9).all() and (found.high >= found.effect - 1e-9).all()
-    np.testing.assert_allclose(found.effect[:, 2], 0, atol=1e-6)
+    np.testing.assert_allclose(effect, (x - others) * [1, -2, 0], atol=0.4)
+    assert np.abs((effect - (x - others) * [1, -2, 0]) / np.maximum(error, 1e-9))[:, :2].max() < 5
+    np.testing.assert_allclose(effect[:, 2], 0, atol=1e-6)
+    assert np.isnan(measured(model, studies, asks={VALUES}).swapped).all(), "no fusion runs for what nobody asks"
 
 
 @pytest.mark.parametrize("baseline", ["marginal", "joint"])
@@ -61,7 +64,7 @@ def test_backgrounds_keep_the_factual_value_and_add_up(baseline: str) -> None:
     reference = measured(model, studies)
     np.testing.assert_allclose(found.factual, reference.factual)
     assert found.gap < 1e-6 and np.isfinite(found.values).all()
-    signs = np.sign(found.shapley[:, 1]) == np.sign(reference.shapley[:, 1])
+    signs = np.sign(ShapleyValue()(found)[:, 1]) == np.sign(ShapleyValue()(reference)[:, 1])
     assert signs[studies.has[:, 1]].mean() > 0.7
 
 
@@ -69,7 +72,7 @@ def test_the_mean_of_nothing_is_the_mean_prediction_of_the_reference() -> None:
     model, studies, _ = linear(1.0, -2.0, 0.0)
     own = measured(model, studies)
     np.testing.assert_allclose(own.values[:, 0], own.factual.mean())
-    np.testing.assert_allclose(own.shapley[studies.has].sum(), 0, atol=1e-9)
+    np.testing.assert_allclose(ShapleyValue()(own)[studies.has].sum(), 0, atol=1e-9)
     other = measured(model, studies, reference=np.full(7, 2.0))
     np.testing.assert_allclose(other.values[:, 0], 1 / (1 + np.exp(-2.0)))
     np.testing.assert_allclose(own.empty_error, own.factual.std(ddof=1) / np.sqrt(60))
@@ -82,14 +85,14 @@ def test_the_mean_of_nothing_is_the_mean_prediction_of_the_reference() -> None:
 def test_a_model_that_reads_nothing_gives_no_modality_any_impact() -> None:
     model, studies, _ = linear(0.0, 0.0, 0.0)
     found = measured(model, studies)
-    assert np.nanmax(np.abs(found.shapley)) < 1e-12 and np.nanmax(np.abs(found.swap.effect)) == 0
+    assert np.nanmax(np.abs(ShapleyValue()(found))) < 1e-12 and np.nanmax(np.abs(Swap()(found))) == 0
 
 
 def test_a_duplicated_modality_shares_the_credit() -> None:
     x = torch.randn(50, 1).repeat(1, 2)
     model = formula_model(("a", "b"), lambda z: torch.maximum(z[:, 0], z[:, 1]) + torch.minimum(z[:, 0], z[:, 1]))
     found = measured(model, encode_studies(model, [number_batch(x, ("a", "b"))]))
-    np.testing.assert_allclose(found.shapley[:, 0], found.shapley[:, 1], atol=1e-9)
+    np.testing.assert_allclose(*ShapleyValue()(found).T, atol=1e-9)
 
 
 def test_donors_are_other_subjects_evenly() -> None:
@@ -119,7 +122,7 @@ def test_one_subject_alone_has_no_swap_and_no_background_effect() -> None:
     model = formula_model(("a", "b"), lambda z: z.sum(dim=1))
     studies = encode_studies(model, [number_batch(torch.randn(3, 2), ("a", "b"), subject=torch.zeros(3))])
     found = measured(model, studies, intervention=Intervention("marginal", draws=2))
-    assert np.isnan(found.swap.effect).all() and np.abs(found.shapley).max() == 0
+    assert np.isnan(Swap()(found)).all() and np.abs(ShapleyValue()(found)).max() == 0
 
 
 def test_value_functions() -> None:

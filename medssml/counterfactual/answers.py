@@ -1,7 +1,8 @@
-"""Effects of the modalities on one model's answer to every study: per study, before any averaging."""
+"""What a model answers under every intervention: per study, and all that measures of impact are made of."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,12 @@ import torch
 from medssml.counterfactual.interventions import (
     BASELINES,
     EMPTIES,
-    Swap,
     coalition_values,
     draw_background,
-    swap_effects,
+    swapped_modalities,
 )
-from medssml.counterfactual.shapley import checked_shapley, efficiency_gap, interactions
+from medssml.counterfactual.measure import SWAPPED, Answers
+from medssml.counterfactual.shapley import checked_shapley
 from medssml.counterfactual.values import Value
 from medssml.evaluation.encoded_studies import EncodedStudies
 from medssml.evaluation.subsets import Predictions, predict_subsets
@@ -48,37 +49,7 @@ class Intervention:
             raise ValueError(f"draws is {self.draws}; at least 1")
 
 
-@dataclass(frozen=True)
-class Effects:
-    """What each modality does to one model's answers; NaN where a study lacks the modality.
-
-    Args:
-        value: the value function.
-        values: v(S), (N, 2^M); a study that lacks a part of S has v of what it has of it.
-        factual: (N,) v(P), P being what the study has.
-        shapley: (N, M).
-        necessity: (N, M) v(P) - v(P without m): what is lost without it.
-        sufficiency: (N, M) v({m}) - v(none): what it gives alone.
-        interactions: (N, M, M) Shapley interaction index; NaN where a study lacks one of the pair.
-        swap: see `Swap`.
-        gap: largest failure of the Shapley values to add up.
-        empty_error: (N,) standard error of v of the empty coalition where it is a mean over reference studies, else 0;
-            negative where the value falls as the mean rises.
-    """
-
-    value: Value
-    values: Array
-    factual: Array
-    shapley: Array
-    necessity: Array
-    sufficiency: Array
-    interactions: Array
-    swap: Swap
-    gap: float
-    empty_error: Array
-
-
-def study_effects(
+def study_answers(
     model: MultimodalModel,
     studies: EncodedStudies,
     task: str,
@@ -87,9 +58,10 @@ def study_effects(
     intervention: Intervention | None = None,
     predictions: Predictions | None = None,
     reference: Array | None = None,
+    asks: Collection[str] = (SWAPPED,),
     device: str | torch.device = "cpu",
-) -> Effects:
-    """The effects of every modality on a model's answer to every study.
+) -> Answers:
+    """A model's answers to every study, for every coalition and with every modality swapped.
 
     Args:
         model: with a head for `task`.
@@ -100,16 +72,18 @@ def study_effects(
         predictions: of the same model and studies, where they are there already.
         reference: (R,) or (R, K) logits of other studies, such as those of training, the mean of which is v of the empty
             coalition; None for the studies themselves.
+        asks: what the measures ask for; without `SWAPPED` no modality is swapped, and `Answers.swapped` is NaN.
         device: where fusion runs.
 
     Raises:
-        ValueError: the value does not suit the task, or has no label to refer to in some study.
+        ValueError: the value does not suit the task, or has no label to refer to in some study, or the answers are not
+            finite.
     """
     how = Intervention() if intervention is None else intervention
-    answers = predict_subsets(model, studies, [task], device) if predictions is None else predictions
-    outputs, everyone = answers.outputs[task], np.arange(len(studies))
-    factual_outputs = answers.observed(outputs)
-    worth = Value.of(answers.kinds[task], value, factual_outputs, answers.target(task))
+    predictions = predict_subsets(model, studies, [task], device) if predictions is None else predictions
+    outputs, everyone = predictions.outputs[task], np.arange(len(studies))
+    factual_outputs = predictions.observed(outputs)
+    worth = Value.of(predictions.kinds[task], value, factual_outputs, predictions.target(task))
     if not worth.defined.all():
         missing = int((~worth.defined).sum())
         raise ValueError(f"value {worth.name!r} needs a label, {missing} studies have none; fix: leave them out")
@@ -122,10 +96,13 @@ def study_effects(
             nothing, error = worth.of_others(factual_outputs if reference is None else reference, everyone)
             values = np.where(without_any(studies.has), nothing[:, None], values)
     else:
-        values = coalition_values(model, studies, task, worth, donors, factual, device)
-        values = _filled(values)
-    swap = swap_effects(model, studies, task, worth, donors, factual, device)
-    return _effects(worth, values, studies.has, swap, error)
+        values = _filled(coalition_values(model, studies, task, worth, donors, factual, device))
+    checked_shapley(values)
+    swapped = np.full((*studies.has.shape, how.draws), np.nan)
+    if SWAPPED in asks:
+        swapped = swapped_modalities(model, studies, task, worth, donors, device)
+    scores = subset_scores(predictions, task, how.empty)
+    return Answers(worth, studies.has, values, error, swapped, scores, predictions.target(task))
 
 
 def without_any(has: Array) -> Array:
@@ -135,26 +112,17 @@ def without_any(has: Array) -> Array:
     return (has.astype(int) @ member.T) == 0
 
 
+def subset_scores(predictions: Predictions, task: str, empty: str) -> Array:
+    """(N, 2^M[, K]) probabilities for every subset; a study left with nothing gets the mean one where empty is "mean"."""
+    scores = predictions.probabilities(task)
+    if empty == "model":
+        return scores
+    nothing = without_any(predictions.present)
+    mean = predictions.observed(scores).mean(axis=0)
+    return np.where(nothing[..., None] if scores.ndim == 3 else nothing, mean, scores)
+
+
 def _filled(values: Array) -> Array:
     """A study for which nobody can stand in has no effects; its values are its factual one, so that it counts nothing."""
     lost = np.isnan(values).sum(axis=1, keepdims=True) > 0
     return np.where(lost, values[:, -1:], values)
-
-
-def _effects(worth: Value, values: Array, has: Array, swap: Swap, error: Array) -> Effects:
-    members = 1 << np.arange(has.shape[1])
-    everything = values.shape[1] - 1
-    phi = checked_shapley(values)
-    both = has[:, :, None] & has[:, None, :]
-    return Effects(
-        value=worth,
-        values=values,
-        factual=values[:, -1],
-        shapley=np.where(has, phi, np.nan),
-        necessity=np.where(has, values[:, -1:] - values[:, everything - members], np.nan),
-        sufficiency=np.where(has, values[:, members] - values[:, :1], np.nan),
-        interactions=np.where(both, interactions(values), np.nan),
-        swap=swap,
-        gap=efficiency_gap(values, phi),
-        empty_error=error,
-    )
