@@ -45,7 +45,7 @@ CONTAINED = {
     "lightning": ("data/datamodule.py", "trainers/", "transfer/", "tracking.py", "runs/", "verbs/"),
     "pytorch_lightning": (),
     "mlflow": ("tracking.py",),
-    "mne": ("readers/eeg.py", "transforms/eeg.py"),
+    "mne": ("readers/fif.py",),
     "jsonargparse": ("cli.py",),
     "nibabel": ("readers/", "phantom/", "importers/rad_chest_ct.py"),
     "pydicom": ("readers/", "phantom/", "importers/identity.py", "importers/dicom_tree.py", "verbs/doctor.py"),

@@ -26,12 +26,49 @@ AGAINST = 1000
 
 _CANONICAL = {name.upper(): name for name in CHANNELS if name}
 _CANONICAL |= {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
-_REFERENCES = "REF|LE|AVG|AVE|AV|AR|CAR|M1|M2|A1|A2|A1A2|A1\\+A2|M1M2|LER|CLE|LINKED|CS2|G[0-9]+"
+_COMMON = "REF|REFERENCE|COM|COMMON"
+_MEANS = "AVG|AVE|AVR|AV|AR|CAR|AVERAGE"
+_EARLOBES = r"LE|LER|LINKED(?: ?EARS?)?|EARS|A1A2|\(?A1 ?\+ ?A2\)?(?:/2)?"
+_MASTOIDS = r"LM|LINKED ?MASTOIDS|MASTOIDS|M1M2|\(?M1 ?\+ ?M2\)?(?:/2)?"
+_SINGLE = "A1|A2|M1|M2|CLE|CS2|G[0-9]+|REF[0-9]+|V-?REF|NOSE"
+_REFERENCES = "|".join((_COMMON, _MEANS, _EARLOBES, _MASTOIDS, _SINGLE))
 _PREFIX = re.compile(r"^(?:EEG|POL)[ _:.-]*", re.IGNORECASE)
 EARS = frozenset({"A1", "A2"})
 """Electrodes that lie on no scalp: references are tied to them, and no mean over electrodes takes them in."""
-_SUFFIX = re.compile(rf"[ _-]*(?:[-_/:]|\s)\s*\(?(?:{_REFERENCES})\)?$", re.IGNORECASE)
+_AGAINST = re.compile(rf"[ _-]*(?:[-_/:]|\s)\s*\(?(?P<reference>{_REFERENCES})\)?$", re.IGNORECASE)
+_GLUED = re.compile(r"(?<=[0-9Zz])(?P<reference>[AM][12])$", re.IGNORECASE)
 _BIPOLAR = re.compile(r"^([A-Z]{1,3}[0-9]{0,2})\s*[-_]\s*([A-Z]{1,3}[0-9]{0,2})(?:-[0-9]+)?$", re.IGNORECASE)
+
+
+def referential(label: str) -> tuple[str, str] | None:
+    """(10-10 name, reference) of `label`, or None where it is no single scalp electrode; the reference as below.
+
+    >>> [referential(s) for s in ("EEG FP1-REF", "C3-A2", "Cz", "O2M1", "Pz-(A1+A2)/2", "EEG T3-LE", "A2-A1", "Fp1-F7")]
+    [('Fp1', ''), ('C3', 'A2'), ('Cz', ''), ('O2', 'M1'), ('Pz', 'LE'), ('T7', 'LE'), None, None]
+    """
+    name = _PREFIX.sub("", label.strip()).strip(" .")
+    if name.upper() in _CANONICAL:
+        return _CANONICAL[name.upper()], ""
+    match = _AGAINST.search(name) or _GLUED.search(name)
+    if match is None:
+        return None
+    active = name[: match.start()].strip(" .").upper()
+    if re.fullmatch("[AM][12]", active) and re.fullmatch("[AM][12]", match["reference"].upper()):
+        return None  # one ear against the other is no scalp electrode
+    return (_CANONICAL[active], reference_name(match["reference"])) if active in _CANONICAL else None
+
+
+def reference_name(text: str) -> str:
+    """One name for what is one reference: "" for the recorder's own, LE for both ears, LM for both mastoids, AVG for a mean.
+
+    >>> [reference_name(text) for text in ("Ref", "A1+A2", "linked ears", "average", "m2", "Cz")]
+    ['', 'LE', 'LE', 'AVG', 'M2', 'CZ']
+    """
+    plain = text.strip().upper()
+    for name, known in (("", _COMMON), ("AVG", _MEANS), ("LE", _EARLOBES), ("LM", _MASTOIDS)):
+        if re.fullmatch(known, plain):
+            return name
+    return plain
 
 
 def canonical_channel(label: str) -> str | None:
@@ -40,13 +77,8 @@ def canonical_channel(label: str) -> str | None:
     >>> [canonical_channel(s) for s in ("EEG FP1-REF", "Fc5.", "EEG T3", "EEG A2-A1", "ECG", "Fp1-F7")]
     ['Fp1', 'FC5', 'T7', None, None, None]
     """
-    name = _PREFIX.sub("", label.strip()).strip(" .")
-    if name.upper() in _CANONICAL:
-        return _CANONICAL[name.upper()]
-    active = _SUFFIX.sub("", name).strip(" .")
-    if re.fullmatch(r"[AM][12]", active, re.IGNORECASE) and re.search(r"[-_ ][AM][12]$", name, re.IGNORECASE):
-        return None  # one ear against the other is no scalp electrode
-    return _CANONICAL.get(active.upper())
+    found = referential(label)
+    return None if found is None else found[0]
 
 
 def canonical_derivation(label: str) -> str | None:
@@ -58,7 +90,7 @@ def canonical_derivation(label: str) -> str | None:
     ['Fp1-F7', 'Fpz-Cz', 'T8-P8', 'T8-P8', None, None, None]
     """
     match = _BIPOLAR.match(_PREFIX.sub("", label.strip()).strip(" ."))
-    if match is None or canonical_channel(label) is not None:
+    if match is None or referential(label) is not None:
         return None
     pair = [_CANONICAL.get(part.upper()) for part in match.groups()]
     if None in pair or pair[0] == pair[1] or EARS.issuperset(pair):

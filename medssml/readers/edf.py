@@ -1,44 +1,90 @@
-"""The header of an EDF or BDF file, by its specification: what is recorded, and whether the file holds all of it.
+"""EDF and BDF by their specification: what is recorded, whether the file holds all of it, and where its samples lie.
 
-MNE reads the samples; it does not say that the last records are missing, nor in which unit a blank dimension is.
-EDF: Kemp et al. 1992; EDF+: Kemp and Olivan 2003.
+Samples are cut by each channel's own rate, and records are placed by the time that each states: MNE does neither for a part
+of a file with mixed rates, nor for one with interruptions.
+EDF: Kemp et al. 1992; EDF+: Kemp and Olivan 2003; BDF: BioSemi.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import Flag, ReadError, declared_bytes, human, require_file
+from medssml.readers.errors import Flag, ReadError, human, require_file
+from medssml.readers.records import INT24, Records, Run, read_records
+from medssml.readers.source import Break, Channel, Source, Timeline
+from medssml.readers.tal import RecordClock, stamps
+from medssml.readers.voltage import Unit, unit_of
 
 _COPY = "copy the file again"
+_EXPORT = "export the recording again"
 _FIELDS = {"label": 16, "transducer": 80, "unit": 8, "pmin": 8, "pmax": 8, "dmin": 8, "dmax": 8, "filter": 80, "n": 8}
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+_STATUS = ("Status", "Boolean")
+_NEW_EPOCH = 1 << 16
+"""The bit of BioSemi's status channel that rises where recording starts, and where it starts again."""
 
 
-class EDFHeader(NamedTuple):
-    """labels, units, sfreq (Hz): one per signal, annotations left out. seconds: length. bytes_per_sample: 2 or 3."""
+class _Header(NamedTuple):
+    """columns: the fields of each signal. samples: (signals,) in a record of `duration` s. width: bytes of a sample."""
 
-    labels: tuple[str, ...]
-    units: tuple[str, ...]
-    sfreq: NDArray[np.float64]
-    seconds: float
-    records: int
-    bytes_per_sample: int
+    columns: dict[str, list[bytes]]
+    samples: tuple[int, ...]
+    duration: float
+    declared: int
+    offset: int
+    width: int
     discontinuous: bool
-    notes: tuple[str, ...]
+
+    @property
+    def record_bytes(self) -> int:
+        return sum(self.samples) * self.width
+
+    @property
+    def labels(self) -> list[str]:
+        return [_text(raw) for raw in self.columns["label"]]
+
+    def starts(self) -> NDArray[np.int64]:
+        """Byte of each signal within a record."""
+        return np.concatenate([[0], np.cumsum(self.samples)[:-1]]).astype(np.int64) * self.width
 
 
-def edf_header(path: str | Path) -> EDFHeader:
-    """The header of `path`, checked against the length of the file; patient and recording fields are skipped unread.
+def edf_source(path: Path) -> Source:
+    """The recording in `path`, checked against the length of the file; patient and recording fields are skipped unread.
 
     Raises:
-        ReadError: not EDF or BDF, truncated, inconsistent, or a declared size over the limit.
+        ReadError: not EDF or BDF, truncated, or inconsistent. A channel that cannot be read has its `fault`.
     """
     path = require_file(path)
+    header = _header(path)
+    starts = header.starts()
+    annotations = [i for i, label in enumerate(header.labels) if label in _ANNOTATIONS]
+    rows = [i for i in range(len(header.samples)) if i not in annotations]
+    if not rows:
+        raise ReadError(path, "holds annotations alone, no signal", "name the file of the recording", code="content")
+    clocks = [(int(starts[i]), int(starts[i]) + header.samples[i] * header.width) for i in annotations]
+    count, notes = _count(path, header, clocks)
+    records = Records(path, header.offset, count, header.record_bytes)
+    signals = [_signal(header, i, int(starts[i])) for i in rows]
+    status = next((run for channel, run in signals if (channel.label, channel.unit.text) == _STATUS), None)
+
+    def read(wanted: Sequence[int], first: int, last: int) -> NDArray[np.float32]:
+        return read_records(records, [signals[row][1] for row in wanted], first, last)
+
+    def timeline() -> Timeline:
+        clock = RecordClock(stamps(records, clocks), header.duration, max(header.samples) / header.duration, count)
+        found = clock.timeline()
+        return found if status is None else found._replace(breaks=(*found.breaks, *_restarts(records, status, header)))
+
+    channels = tuple(channel for channel, _ in signals)
+    return Source(channels, count * header.duration, read, timeline, header.discontinuous, tuple(notes))
+
+
+def _header(path: Path) -> _Header:
     with path.open("rb") as file:
         block = file.read(256)
         width = _sample_width(block, path)
@@ -50,48 +96,47 @@ def edf_header(path: str | Path) -> EDFHeader:
         missing = f"{256 + len(fields):,} of {256 * (count + 1):,} header bytes"
         raise ReadError(path, f"is truncated: {missing}", _COPY, code="truncated")
     columns = _columns(fields, count)
-    samples = np.array([_integer(raw, path, "samples per record") for raw in columns["n"]])
+    samples = tuple(_integer(raw, path, "samples per record") for raw in columns["n"])
     duration = _number(block[244:252], path, "the duration of a record")
-    if samples.min() < 0 or samples.sum() == 0 or duration < 0:
-        raise ReadError(path, f"declares {samples.sum()} samples per record of {duration:g} s")
-    header_bytes = _integer(block[184:192], path, "the header's length")
-    if header_bytes != 256 * (count + 1):
-        raise ReadError(path, f"declares {header_bytes} header bytes for {count} signals, expected {256 * (count + 1)}")
-    notes: list[str] = []
-    record_bytes = int(samples.sum()) * width
-    declared = _integer(block[236:244], path, "the number of records")
-    records = _records(path, declared, record_bytes, header_bytes, notes)
-    return _signals(path, block, columns, samples, duration, records, width, notes)
-
-
-def _signals(
-    path: Path,
-    block: bytes,
-    columns: dict[str, list[bytes]],
-    samples: NDArray[np.int64],
-    duration: float,
-    records: int,
-    width: int,
-    notes: list[str],
-) -> EDFHeader:
-    labels = [_text(raw) for raw in columns["label"]]
-    keep = [index for index, label in enumerate(labels) if label not in _ANNOTATIONS]
-    if not keep:
-        raise ReadError(path, "holds annotations alone, no signal", "name the file of the recording", code="content")
-    if duration <= 0:
+    if min(samples) < 0 or sum(samples) == 0 or duration < 0:
+        raise ReadError(path, f"declares {sum(samples)} samples per record of {duration:g} s")
+    offset = _integer(block[184:192], path, "the header's length")
+    if offset != 256 * (count + 1):
+        raise ReadError(path, f"declares {offset} header bytes for {count} signals, expected {256 * (count + 1)}")
+    if duration == 0 and any(_text(raw) not in _ANNOTATIONS for raw in columns["label"]):
         raise ReadError(path, f"declares records of {duration:g} s")
-    _check_ranges(path, columns, keep)
-    declared_bytes(path, (len(keep), records * int(samples[keep].max())), 4)
-    return EDFHeader(
-        labels=tuple(labels[index] for index in keep),
-        units=tuple(_text(columns["unit"][index]) for index in keep),
-        sfreq=samples[keep] / duration,
-        seconds=records * duration,
-        records=records,
-        bytes_per_sample=width,
-        discontinuous=block[192:197] in (b"EDF+D", b"BDF+D"),
-        notes=tuple(notes),
-    )
+    declared = _integer(block[236:244], path, "the number of records")
+    discontinuous = block[192:197] in (b"EDF+D", b"BDF+D")
+    return _Header(columns, samples, duration, declared, offset, width, discontinuous)
+
+
+def _signal(header: _Header, index: int, start: int) -> tuple[Channel, Run]:
+    """The channel and where it lies; one without a scale has a fault instead, as nobody may need it."""
+    label, samples = header.labels[index], header.samples[index]
+    unit = unit_of(_text(header.columns["unit"][index]))
+    channel = Channel(label, samples / header.duration, unit)
+    run = Run(start, samples, INT24 if header.width == 3 else "<i2", 1.0)
+    try:
+        low, high = (_value(header.columns[name][index], f"{name} of {label!r}") for name in ("pmin", "pmax"))
+        first, last = (_value(header.columns[name][index], f"{name} of {label!r}") for name in ("dmin", "dmax"))
+    except ValueError as error:
+        return channel._replace(fault=f"its scale is unknown: {error}"), run
+    if low == high or first >= last:
+        return channel._replace(fault=f"maps {first:g}..{last:g} to {low:g}..{high:g}: no scale"), run
+    if not samples:
+        return channel._replace(fault="has no samples"), run
+    return scaled(channel, run, (first, last), (low, high))
+
+
+def scaled(
+    channel: Channel, run: Run, digital: tuple[float, float], physical: tuple[float, float]
+) -> tuple[Channel, Run]:
+    """Both with the line that maps `digital` counts to `physical` values in the channel's unit."""
+    unit: Unit = channel.unit
+    step = (physical[1] - physical[0]) / (digital[1] - digital[0])
+    base = physical[0] - digital[0] * step
+    low, high = sorted(value * unit.uv for value in physical)
+    return channel._replace(limits=(low, high)), run._replace(scale=step * unit.uv, base=base * unit.uv)
 
 
 def _sample_width(block: bytes, path: Path) -> int:
@@ -104,31 +149,47 @@ def _sample_width(block: bytes, path: Path) -> int:
     raise ReadError(path, "is not EDF or BDF (wrong first bytes)", "name an EDF, BDF, FIF or SET file", code="format")
 
 
-def _records(path: Path, declared: int, record_bytes: int, header_bytes: int, notes: list[str]) -> int:
-    """How many records can be read; fewer than declared is a truncated file."""
-    available = path.stat().st_size - header_bytes
-    present, rest = divmod(available, record_bytes)
-    if declared == -1:
-        notes.append(f"the header does not say how many records follow: {present} found")
-        declared = present
+def _count(path: Path, header: _Header, clocks: Sequence[tuple[int, int]]) -> tuple[int, list[str]]:
+    """How many records are read: all that are there. Fewer than declared is a truncated file."""
+    available = path.stat().st_size - header.offset
+    present, rest = divmod(max(0, available), header.record_bytes)
+    declared, notes = header.declared, []
     if declared > present:
-        share = f"{present:,} of {declared:,} records ({human(available)} of {human(declared * record_bytes)})"
+        share = f"{present:,} of {declared:,} records ({human(available)} of {human(declared * header.record_bytes)})"
         raise ReadError(path, f"is truncated: {share}", _COPY, code="truncated")
-    if declared < 1:
+    count = declared if 0 < declared == present else _recorded(path, header, max(0, declared), present, clocks)
+    if count < 1:
         raise ReadError(path, "holds no record of data", "leave the cell empty", code="content")
-    if present > declared or rest:
-        notes.append(Flag(f"{human(available - declared * record_bytes)} after the last record ignored", "left_out"))
-    return declared
+    if declared == -1:
+        notes.append(f"the header does not say how many records follow: {count} found")
+    elif declared != count:
+        seconds = f"{max(0, declared) * header.duration:g} s by the header, {count * header.duration:g} s read"
+        notes.append(Flag(f"the header states {declared} records, {count} are in the file: {seconds}", "reread"))
+    if left := available - count * header.record_bytes:
+        notes.append(Flag(f"{human(left)} after the last record ignored", "left_out"))
+    return count, notes
 
 
-def _check_ranges(path: Path, columns: dict[str, list[bytes]], keep: list[int]) -> None:
-    for index in keep:
-        low, high = (_number(columns[name][index], path, "a physical limit") for name in ("pmin", "pmax"))
-        first, last = (_integer(columns[name][index], path, "a digital limit") for name in ("dmin", "dmax"))
-        if low == high or first >= last:
-            label = _text(columns["label"][index])
-            reason = f"channel {label!r} maps {first}..{last} to {low:g}..{high:g}: no scale"
-            raise ReadError(path, reason, "export the recording again")
+def _recorded(path: Path, header: _Header, declared: int, present: int, clocks: Sequence[tuple[int, int]]) -> int:
+    """`declared`, and the records after it that hold data: with the time that an EDF+ record states, not one value alone."""
+    if present == declared:
+        return declared
+    disk = np.memmap(path, np.uint8, "r", header.offset, (present, header.record_bytes))
+    for record in range(declared, present):
+        if clocks and disk[record, clocks[0][0]] not in b"+-":
+            return record
+        if not clocks and (disk[record] == disk[record, 0]).all():
+            return record
+    return present
+
+
+def _restarts(records: Records, status: Run, header: _Header) -> list[Break]:
+    """Where BioSemi's status says that recording began again."""
+    rate = status.samples / header.duration
+    words = read_records(records, [status._replace(scale=1.0, base=0.0)], 0, records.number * status.samples)[0]
+    marked = (words.astype(np.int64) & _NEW_EPOCH) > 0
+    rises = np.flatnonzero(marked[1:] & ~marked[:-1]) + 1
+    return [Break(int(at) / rate) for at in rises]
 
 
 def _columns(fields: bytes, count: int) -> dict[str, list[bytes]]:
@@ -151,11 +212,19 @@ def _integer(raw: bytes, path: Path, what: str) -> int:
 
 
 def _number(raw: bytes, path: Path, what: str) -> float:
+    try:
+        return _value(raw, what)
+    except ValueError as error:
+        raise ReadError(path, f"has {error}") from error
+
+
+def _value(raw: bytes, what: str) -> float:
+    """The number that `raw` spells; a decimal comma is one."""
     text = _text(raw).replace(",", ".")
     try:
         value = float(text)
     except ValueError as error:
-        raise ReadError(path, f"has {text[:16]!r} for {what}, expected a number") from error
+        raise ValueError(f"{text[:16]!r} for {what}, expected a number") from error
     if not np.isfinite(value):
-        raise ReadError(path, f"has {text[:16]!r} for {what}, expected a finite number")
+        raise ValueError(f"{text[:16]!r} for {what}, expected a finite number")
     return value

@@ -1,40 +1,36 @@
-"""The header of a GDF file, by its specification: what is recorded, in which unit, and whether the file holds all of it.
+"""GDF by its specification: what is recorded, in which unit, whether the file holds all of it, and where its samples lie.
 
-MNE reads the samples; it takes millivolts for volts in GDF 1 and does not say that records are missing.
+Counts at or beyond the limits of the converter say that a value is missing; MNE takes them for uV.
 GDF: Schloegl, "GDF - A general dataformat for biosignals", arXiv:cs/0608052, versions 1.25 to 2.51.
 """
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.errors import ReadError, declared_bytes, human, require_file
+from medssml.readers.edf import scaled
+from medssml.readers.errors import Flag, ReadError, human, require_file
+from medssml.readers.records import Records, Run, read_records, size_of
+from medssml.readers.source import Annotation, Break, Channel, Source, Timeline, placed
+from medssml.readers.voltage import Unit, unit_of
 
 _COPY = "copy the file again"
 _CONVERT = "convert the recording to EDF"
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 8, 8: 8, 16: 4, 17: 8}
-_UV_PER_CODE = {4256: 1e6, 4274: 1e3, 4275: 1.0, 4276: 1e-3}
-_MNE_VOLTS_2 = {4275: 1e-6, 4274: 1e-3}
-_UV_PER_TEXT = {"uv": 1.0, "µv": 1.0, "mv": 1e3, "v": 1e6, "nv": 1e-3}
-
-
-class GDFHeader(NamedTuple):
-    """labels, gains (uV per unit of MNE's values), stated (whether the unit is one of voltage), sfreq: one per channel.
-
-    bare: GDF 1 that ends with its last record, without a table of events.
-    """
-
-    labels: tuple[str, ...]
-    gains: NDArray[np.float64]
-    stated: NDArray[np.bool_]
-    sfreq: NDArray[np.float64]
-    seconds: float
-    bare: bool
+_KINDS = {
+    1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<i8", 8: "<u8", 16: "<f4", 17: "<f8", 279: "i3",
+}  # fmt: skip
+_VOLT = 4256
+_UV_PER_PREFIX = {0: 1e6, 18: 1e3, 19: 1.0, 20: 1e-3}
+_DIMENSIONLESS = (0, 512)
+_NEW_SEGMENT, _SPARSE = 0x7FFE, 0x7FFF
+_TRIES = 4096
 
 
 class _Fixed(NamedTuple):
@@ -43,15 +39,15 @@ class _Fixed(NamedTuple):
     version: float
     header_bytes: int
     records: int
-    seconds_per_record: float
+    seconds: float
     channels: int
 
 
-def gdf_header(path: str | Path) -> GDFHeader:
-    """The header of `path`, checked against the length of the file; patient and recording fields are skipped unread.
+def gdf_source(path: Path) -> Source:
+    """The recording in `path`, checked against the length of the file; patient and recording fields are skipped unread.
 
     Raises:
-        ReadError: not GDF, truncated, inconsistent, or a declared size over the limit.
+        ReadError: not GDF, truncated, or inconsistent. A channel that cannot be read has its `fault`.
     """
     path = require_file(path)
     with path.open("rb") as file:
@@ -63,18 +59,26 @@ def gdf_header(path: str | Path) -> GDFHeader:
     if fixed.header_bytes != 256 * (fixed.channels + 1):
         reason = f"declares {fixed.header_bytes:,} header bytes for {fixed.channels} channels"
         raise ReadError(path, f"{reason}, expected {256 * (fixed.channels + 1):,}", _CONVERT)
-    samples, types = (np.frombuffer(block, "<i4", fixed.channels, at * fixed.channels) for at in (216, 220))
-    if samples.min() < 0 or samples.sum() == 0:
-        raise ReadError(path, f"declares {int(samples.sum())} samples per record", _CONVERT)
-    if unknown := sorted(set(types.tolist()) - set(_TYPE_BYTES)):
+    samples, types = (np.frombuffer(block, "<i4", fixed.channels, at * fixed.channels).tolist() for at in (216, 220))
+    if min(samples) < 0 or sum(samples) == 0:
+        raise ReadError(path, f"declares {sum(samples)} samples per record", _CONVERT)
+    if unknown := sorted(set(types) - set(_KINDS)):
         raise ReadError(path, f"has sample type {unknown[0]}, which is not read", _CONVERT, code="format")
-    if len(set(types.tolist())) > 1:  # MNE would read them all as the first
-        raise ReadError(path, "mixes sample types between channels", _CONVERT, code="format")
-    spare = _spare_bytes(path, fixed, int(samples.sum()) * _TYPE_BYTES[int(types[0])])
-    _check_events(path, fixed, spare)
-    declared_bytes(path, (fixed.channels, fixed.records * int(samples.max())), 4)
-    _check_ranges(path, block, fixed)
-    return _signals(block, fixed, samples, spare)
+    widths = [n * size_of(_KINDS[kind]) for n, kind in zip(samples, types, strict=True)]
+    count, notes = _count(path, fixed, sum(widths))
+    records = Records(path, fixed.header_bytes, count, sum(widths))
+    starts = [sum(widths[:i]) for i in range(len(widths))]
+    runs = [Run(start, n, _KINDS[kind], 1.0) for start, n, kind in zip(starts, samples, types, strict=True)]
+    signals = [_signal(block, fixed, i, run) for i, run in enumerate(runs)]
+
+    def read(wanted: Sequence[int], first: int, last: int) -> NDArray[np.float32]:
+        return read_records(records, [signals[row][1] for row in wanted], first, last)
+
+    def timeline() -> Timeline:
+        end = fixed.header_bytes + count * records.width
+        return _timeline(path, fixed, end, max(samples) / fixed.seconds, count * fixed.seconds)
+
+    return Source(tuple(channel for channel, _ in signals), count * fixed.seconds, read, timeline, notes=tuple(notes))
 
 
 def _fixed(block: bytes, path: Path) -> _Fixed:
@@ -99,58 +103,108 @@ def _fixed(block: bytes, path: Path) -> _Fixed:
     return _Fixed(version, size, records, duration[0] / duration[1], channels)
 
 
-def _spare_bytes(path: Path, fixed: _Fixed, record_bytes: int) -> int:
-    """What follows the last record; fewer records than declared is a truncated file."""
+def _signal(block: bytes, fixed: _Fixed, index: int, run: Run) -> tuple[Channel, Run]:
+    """The channel and where it lies; one without a scale has a fault instead, as nobody may need it."""
+    n = fixed.channels
+    low, high = (struct.unpack_from("<d", block, at * n + 8 * index)[0] for at in (104, 112))
+    first, last = (
+        struct.unpack_from("<q" if fixed.version < 1.9 else "<d", block, at * n + 8 * index)[0] for at in (120, 128)
+    )
+    label = _text(block[16 * index : 16 * (index + 1)])
+    channel = Channel(label, run.samples / fixed.seconds, _unit(block, fixed, index))
+    if not run.samples:
+        return channel._replace(fault="has no samples"), run
+    if not (math.isfinite(low) and math.isfinite(high)) or low == high or not first < last:
+        return channel._replace(fault=f"maps {first:g}..{last:g} to {low:g}..{high:g}: no scale"), run
+    return scaled(channel, run._replace(bounds=(first, last)), (first, last), (low, high))
+
+
+def _unit(block: bytes, fixed: _Fixed, index: int) -> Unit:
+    n = fixed.channels
+    if fixed.version < 1.9:
+        return unit_of(_text(block[96 * n + 8 * index : 96 * n + 8 * (index + 1)]))
+    (code,) = struct.unpack_from("<H", block, 102 * n + 2 * index)
+    if code in _DIMENSIONLESS:
+        return unit_of("")
+    prefix = code - _VOLT
+    return Unit(
+        f"code {code}" if prefix not in _UV_PER_PREFIX else "V", _UV_PER_PREFIX.get(prefix, math.nan), stated=True
+    )
+
+
+def _count(path: Path, fixed: _Fixed, width: int) -> tuple[int, list[str]]:
+    """How many records are read: all that are there, before the table of events. Fewer than declared is a truncated file."""
     available = path.stat().st_size - fixed.header_bytes
-    if fixed.records < 1:
-        raise ReadError(path, f"declares {fixed.records} records of data", "export the recording again", code="content")
-    if fixed.records * record_bytes > available:
-        share = f"{available // record_bytes:,} of {fixed.records:,} records"
-        sizes = f"({human(max(0, available))} of {human(fixed.records * record_bytes)})"
-        raise ReadError(path, f"is truncated: {share} {sizes}", _COPY, code="truncated")
-    return available - fixed.records * record_bytes
+    declared = fixed.records
+    present = max(0, available) // width
+    if declared > present:
+        sizes = f"({human(max(0, available))} of {human(declared * width)})"
+        raise ReadError(path, f"is truncated: {present:,} of {declared:,} records {sizes}", _COPY, code="truncated")
+    if declared > 0 and not _unexplained(path, fixed, available - declared * width):
+        return declared, []
+    # The table of events begins where the records end: the count that leaves one of the right size, or nothing.
+    tried = range(present, max(0, declared, present - _TRIES), -1)
+    otherwise = declared if declared > 0 else present
+    found = next((n for n in tried if not _unexplained(path, fixed, available - n * width)), otherwise)
+    if found < 1:
+        raise ReadError(path, f"declares {declared} records of data", "export the recording again", code="content")
+    if found == declared:
+        _refuse_events(path, fixed, available - declared * width)
+        return declared, [
+            Flag(f"{human(available - declared * width)} after the last record are no events: ignored", "left_out")
+        ]
+    seconds = f"{max(0, declared) * fixed.seconds:g} s by the header, {found * fixed.seconds:g} s read"
+    return found, [Flag(f"the header states {declared} records, {found} are in the file: {seconds}", "reread")]
 
 
-def _check_events(path: Path, fixed: _Fixed, spare: int) -> None:
-    """The table of events behind the records holds as many as it declares: MNE makes room for them unseen."""
-    if spare < 8:
-        return
+def _table(path: Path, fixed: _Fixed, spare: int) -> tuple[int, int, int]:
+    """(mode, events, bytes) that a table of events in the last `spare` bytes declares."""
     with path.open("rb") as file:
         file.seek(path.stat().st_size - spare)
         head = file.read(8)
     count = int.from_bytes(head[4:8] if fixed.version < 1.94 else head[1:4], "little")
-    needed = 8 + count * (12 if head[0] == 3 else 6)
-    if (fixed.version >= 1.9 or head[0] in (1, 3)) and needed > spare:
+    return head[0], count, 8 + count * (12 if head[0] == 3 else 6)
+
+
+def _unexplained(path: Path, fixed: _Fixed, spare: int) -> bool:
+    """Whether the last `spare` bytes are neither none nor one table of events."""
+    if spare < 8:
+        return spare != 0 and spare != 1
+    mode, _, needed = _table(path, fixed, spare)
+    return mode not in (1, 3) or needed != spare
+
+
+def _refuse_events(path: Path, fixed: _Fixed, spare: int) -> None:
+    """A table that declares more events than there are bytes for."""
+    mode, count, needed = _table(path, fixed, spare)
+    if spare >= 8 and mode in (1, 3) and needed > spare:
         reason = f"declares {count:,} events ({human(needed)}), {human(spare)} follow the records"
         raise ReadError(path, reason, _CONVERT, code="damaged")
 
 
-def _check_ranges(path: Path, block: bytes, fixed: _Fixed) -> None:
-    n = fixed.channels
-    low, high = (np.frombuffer(block, "<f8", n, at * n) for at in (104, 112))
-    first, last = (np.frombuffer(block, "<i8" if fixed.version < 1.9 else "<f8", n, at * n) for at in (120, 128))
-    bad = ~np.isfinite(low) | ~np.isfinite(high) | (low == high) | ~(first < last)
-    if bad.any():
-        at = int(bad.argmax())
-        reason = f"channel {at + 1} maps {first[at]:g}..{last[at]:g} to {low[at]:g}..{high[at]:g}: no scale"
-        raise ReadError(path, reason, "export the recording again")
+def _timeline(path: Path, fixed: _Fixed, end: int, rate: float, seconds: float) -> Timeline:
+    spare = path.stat().st_size - end
+    if spare < 8 or _unexplained(path, fixed, spare):
+        return Timeline()
+    mode, count, _ = _table(path, fixed, spare)
+    table = _tail(path, spare)
+    own = int.from_bytes(table[1:4], "little") if fixed.version < 1.94 else struct.unpack_from("<f", table, 4)[0]
+    rate = float(own) if math.isfinite(own) and own > 0 else rate
+    onsets = (np.frombuffer(table, "<u4", count, 8).astype(np.float64) - 1) / rate
+    kinds = np.frombuffer(table, "<u2", count, 8 + 4 * count).tolist()
+    lengths = np.frombuffer(table, "<u4", count, 8 + 8 * count) / rate if mode == 3 else np.zeros(count)
+    annotations = [
+        Annotation(float(at), 0.0 if kind == _SPARSE else float(length), str(kind))
+        for at, length, kind in zip(onsets, lengths, kinds, strict=True)
+    ]
+    return placed(annotations, [Break(a.onset) for a in annotations if a.text == str(_NEW_SEGMENT)], seconds)
 
 
-def _signals(block: bytes, fixed: _Fixed, samples: NDArray[np.int32], spare: int) -> GDFHeader:
-    n = fixed.channels
-    labels = tuple(block[16 * i : 16 * (i + 1)].split(b"\0")[0].decode("latin-1").strip() for i in range(n))
-    if fixed.version < 1.9:
-        texts = [
-            block[96 * n + 8 * i : 96 * n + 8 * (i + 1)].split(b"\0")[0].decode("latin-1").strip() for i in range(n)
-        ]
-        known = np.array([text.lower() in _UV_PER_TEXT for text in texts])
-        volts = [1e-6 if text[:2] == "uV" else 1.0 for text in texts]
-        gains = np.array([_UV_PER_TEXT.get(text.lower(), 1.0) for text in texts]) / volts
-    else:
-        codes = np.frombuffer(block, "<u2", n, 102 * n).tolist()
-        known = np.array([code in _UV_PER_CODE for code in codes])
-        gains = np.array([_UV_PER_CODE.get(code, 1.0) / _MNE_VOLTS_2.get(code, 1.0) for code in codes])
-    seconds = fixed.records * fixed.seconds_per_record
-    return GDFHeader(
-        labels, gains, known, samples / fixed.seconds_per_record, seconds, spare == 0 and fixed.version < 1.9
-    )
+def _tail(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-size, 2)
+        return file.read()
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0")[0].decode("latin-1").strip()

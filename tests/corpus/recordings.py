@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 LABELS = ("Fp1", "Cz", "T3")
+_AROUND = ("DataOffset", "TrailerSize")
+_BINARY = ("BinaryFormat", "UseBigEndianOrder", "ChannelOffset", "SegmentHeaderSize", *_AROUND)
 SFREQ = 100
 
 
@@ -79,10 +81,12 @@ def brainvision(
     **changes: str,
 ) -> Path:
     """`signal` (C, T) in `unit` as .vhdr, .vmrk and .eeg beside each other. changes: keys of the header."""
-    dtype = {"INT_16": "<i2", "INT_32": "<i4", "IEEE_FLOAT_32": "<f4"}[kind]
+    order = ">" if changes.get("UseBigEndianOrder", "NO") == "YES" else "<"
+    dtype = order + {"INT_16": "i2", "INT_32": "i4", "IEEE_FLOAT_32": "f4"}[kind]
     values = signal / resolution
     stored = (np.rint(values) if kind != "IEEE_FLOAT_32" else values).astype(dtype)
-    path.with_suffix(".eeg").write_bytes((stored if vectorized else stored.T).tobytes())
+    around = (bytes(int(changes.get(key, "0"))) if changes.get(key, "0").isdecimal() else b"" for key in _AROUND)
+    path.with_suffix(".eeg").write_bytes((stored if vectorized else stored.T).tobytes().join(around))
     common = {
         "Codepage": "UTF-8",
         "DataFile": f"{path.stem}.eeg",
@@ -94,12 +98,14 @@ def brainvision(
     }
     if vectorized:
         common["DataPoints"] = str(signal.shape[1])
-    common |= {key: value for key, value in changes.items() if key in common or key == "DataPoints"}
+    binary = {"BinaryFormat": kind} | {key: value for key, value in changes.items() if key in _BINARY}
+    common |= {key: value for key, value in changes.items() if key not in _BINARY}
     channels = "\n".join(f"Ch{i}={label},,{resolution},{unit}" for i, label in enumerate(labels, start=1))
     lines = "\n".join(f"{key}={value}" for key, value in common.items())
+    settings = "\n".join(f"{key}={value}" for key, value in binary.items())
     path.write_text(
         f"Brain Vision Data Exchange Header File Version 1.0\n; a comment\n\n[Common Infos]\n{lines}\n\n"
-        f"[Binary Infos]\nBinaryFormat={changes.get('BinaryFormat', kind)}\n\n[Channel Infos]\n{channels}\n\n"
+        f"[Binary Infos]\n{settings}\n\n[Channel Infos]\n{channels}\n\n"
         "[Comment]\nAmplifier = 50% [x]\n",
         encoding="utf-8",
     )
@@ -109,4 +115,55 @@ def brainvision(
         f"DataFile={path.stem}.eeg\n\n[Marker Infos]\n{rows}\n",
         encoding="utf-8",
     )
+    return path
+
+
+def edf_plus(
+    path: Path,
+    signals: Sequence[np.ndarray],
+    labels: Sequence[str] = LABELS,
+    *,
+    rates: Sequence[int] = (SFREQ,) * 3,
+    record_s: int = 1,
+    onsets: Sequence[float] | None = None,
+    events: Sequence[tuple[int, float, float, str]] = (),
+    units: Sequence[str] = ("uV",) * 3,
+    ranges: Sequence[tuple[float, float]] = ((-327.68, 327.67),) * 3,
+    kind: str = "EDF+D",
+) -> Path:
+    """`signals` (T,) each at its own rate, in records of `record_s` s that begin at `onsets`, 0.01 units a count.
+
+    events: (record, onset, duration, text). ranges: what the digital limits mean, (0, 0) for a channel without a scale.
+    """
+    wide = kind.startswith("BDF")
+    width = [rate * record_s for rate in rates]
+    count = len(signals[0]) // width[0]
+    onsets = [record_s * i for i in range(count)] if onsets is None else onsets
+    lists = [f"+{at:g}\x14\x14\0".encode() for at in onsets]
+    for record, onset, duration, text in events:
+        lists[record] += f"{onset:+g}\x15{duration:g}\x14{text}\x14\0".encode()
+    size = -(-max(map(len, lists)) // 6) * 6
+    plus, n = kind[3:4] == "+", len(labels)
+    lows, highs = ([f"{r[end]:g}" for r in ranges] + ["-1", "1"][end:][:1] for end in (0, 1))
+    columns: list[tuple[Sequence[str], int]] = [
+        ([*labels, f"{kind[:3]} Annotations"], 16), ([""] * (n + 1), 80), ([*units, ""], 8), (lows, 8), (highs, 8),
+        (["-32768"] * (n + 1), 8), (["32767"] * (n + 1), 8), ([""] * (n + 1), 80),
+        ([str(w) for w in (*width, size // (3 if wide else 2))], 8), ([""] * (n + 1), 32),
+    ]  # fmt: skip
+    total = n + plus
+    head = (b"\xffBIOSEMI" if wide else b"0".ljust(8)) + b"X X X X".ljust(80) + b"Startdate X X X X".ljust(80)
+    for text, length in (("01.01.20", 8), ("10.00.00", 8), (256 * (total + 1), 8), (kind if plus else "", 44)):
+        head += str(text).encode().ljust(length)
+    head += str(count).encode().ljust(8) + str(record_s).encode().ljust(8) + str(total).encode().ljust(4)
+    head += b"".join(str(cell).encode("latin-1").ljust(length) for cells, length in columns for cell in cells[:total])
+    body = b""
+    for record in range(count):
+        for signal, per, (low, high) in zip(signals, width, ranges, strict=True):
+            part = np.asarray(signal)[record * per : (record + 1) * per]
+            counts = np.rint((part - low) / ((high - low) or 1) * 65535 - 32768).clip(-32768, 32767).astype("<i4")
+            body += (
+                np.ascontiguousarray(counts).view("u1").reshape(-1, 4)[:, :3] if wide else counts.astype("<i2")
+            ).tobytes()
+        body += lists[record].ljust(size, b"\0") if plus else b""
+    path.write_bytes(head + body)
     return path

@@ -50,15 +50,13 @@ GDF_FAULTS = {
     "version": (4, b"9.99", "GDF version 9.99"),
     "no version": (4, b"x.yz", "GDF version"),
     "records": (236, struct.pack("<q", 400), r"4 of 400 records"),
-    "no record": (236, struct.pack("<q", 0), "declares 0 records"),
     "duration": (244, struct.pack("<2I", 1, 0), "records of 1/0 s"),
     "channels": (252, struct.pack("<I", 70_000), "declares 70,000 channels"),
     "header": (184, struct.pack("<q", 4096), "declares 4,096 header bytes for 3 channels, expected 1,024"),
     "type": (256 + 220 * 3, struct.pack("<3i", 3, 3, 255), "sample type 255"),
-    "mixed": (256 + 220 * 3, struct.pack("<3i", 3, 4, 3), "mixes sample types"),
     "samples": (256 + 216 * 3, struct.pack("<3i", 0, 0, 0), "declares 0 samples"),
-    "scale": (256 + 112 * 3, struct.pack("<3d", -327.68, 1, 1), r"channel 1 maps .*: no scale"),
-    "nan": (256 + 104 * 3, struct.pack("<3d", -1, np.nan, -1), r"channel 2 maps"),
+    "scale": (256 + 112 * 3, struct.pack("<3d", -327.68, -327.68, -327.68), r"Fp1: maps .*: no scale"),
+    "nan": (256 + 104 * 3, struct.pack("<3d", np.nan, np.nan, np.nan), r"Cz: maps"),
 }
 
 
@@ -115,8 +113,15 @@ VHDR_FAULTS = {
     "interval": ({"SamplingInterval": "0"}, "every 0 us"),
     "format": ({"BinaryFormat": "UINT_8"}, "BinaryFormat 'UINT_8', expected one of INT_16"),
     "ascii": ({"DataFormat": "ASCII"}, "expected BINARY"),
-    "points": ({"DataPoints": "500"}, r"a\.eeg: is truncated: 2,400 bytes, 3,000 expected"),
-    "more points": ({"DataPoints": "300"}, "400 samples, its header declares 300"),
+    "points": ({"DataPoints": "500"}, r"a\.eeg: is truncated: 2,400 bytes of samples, 3,000 expected"),
+    "more channels": ({"NumberOfChannels": "2"}, "describes channel 3 .* declares 2 channels"),
+    "spectra": ({"DataType": "FREQUENCYDOMAIN"}, "DataType FREQUENCYDOMAIN, expected TIMEDOMAIN"),
+    "epochs": ({"SegmentationType": "MARKERBASED", "SegmentDataPoints": "100"}, "holds 4 segments of 100 samples"),
+    "epochs of unknown length": ({"SegmentationType": "FIXTIME"}, "holds segments .* no continuous recording"),
+    "average": ({"Averaged": "YES"}, "holds an average"),
+    "orientation": ({"DataOrientation": "DIAGONAL"}, "DataOrientation 'DIAGONAL'"),
+    "channel offset": ({"ChannelOffset": "4"}, "ChannelOffset 4, expected 0"),
+    "data offset": ({"DataOffset": "some"}, "DataOffset 'some'"),
     "empty name": ({"DataFile": ""}, "has no DataFile"),
 }
 
@@ -134,10 +139,10 @@ def test_faulty_brainvision(tmp_path, fault):
 def test_brainvision_cut_samples_missing_markers_and_foreign_text(tmp_path):
     path = brainvision(tmp_path / "a.vhdr", waves())
     (tmp_path / "a.vmrk").unlink()
-    assert read_eeg(path).notes == ("its marker file is missing: no annotations",)
+    assert read_eeg(path).notes == ("its marker file is missing: no annotations, and no interruptions are known",)
     data = tmp_path / "a.eeg"
     data.write_bytes(data.read_bytes()[:-1])
-    with pytest.raises(ReadError, match=r"is truncated: 2,399 bytes, 2,400 expected"):
+    with pytest.raises(ReadError, match=r"is truncated: 2,399 bytes of samples, 2,400 expected"):
         read_eeg(path)
     for name, fix in (("a.eeg", "name a.vhdr"), ("b.vhdr", "no such file")):
         with pytest.raises(ReadError, match=fix):

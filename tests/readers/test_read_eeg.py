@@ -1,6 +1,7 @@
 """EEG: what was written comes back in uV under its 10-10 name; what cannot be right is corrected, noted or refused."""
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from edfio import Bdf, BdfSignal, Edf, EdfAnnotation, EdfSignal
 
 from medssml.readers import CHANNELS, ReadError, eeg_header, read_eeg
 from medssml.readers.channels import canonical_channel, canonical_derivation, channel_name, channel_number
+from medssml.readers.errors import Flag
 
 SFREQ = 100
 
@@ -88,23 +90,14 @@ def test_a_fif_whose_tags_run_in_a_circle_or_end_early_is_refused(tmp_path):
     np.testing.assert_array_equal(read_eeg(tmp_path / "b_raw.fif.gz").signal, read_eeg(tmp_path / "a_raw.fif").signal)
 
 
-def eeglab(path: Path, data) -> Path:
+def eeglab(path: Path, data, **changes) -> Path:
+    """A .set of three channels and 400 samples; `changes` are fields of EEG."""
     from scipy.io import savemat
 
+    fields = {"setname": "a", "nbchan": 3.0, "pnts": 400.0, "trials": 1.0, "srate": 100.0, "xmin": 0.0, "xmax": 3.99}
     locations = np.array([(name,) for name in ("Fp1", "Cz", "T3")], dtype=[("labels", object)])
-    fields = {
-        "setname": "a",
-        "nbchan": 3.0,
-        "pnts": 400.0,
-        "trials": 1.0,
-        "srate": 100.0,
-        "xmin": 0.0,
-        "xmax": 3.99,
-        "data": data,
-    }
-    savemat(
-        path, {"EEG": {**fields, "data": data, "chanlocs": locations, "event": [], "icawinv": [], "icaweights": []}}
-    )
+    rest = {"data": data, "chanlocs": locations, "event": [], "icawinv": [], "icaweights": []}
+    savemat(path, {"EEG": fields | rest | changes})
     return path
 
 
@@ -112,6 +105,68 @@ def test_set_round_trip(tmp_path):
     read = read_eeg(eeglab(tmp_path / "a.set", waves().astype(np.float32)))
     assert read.channels == ("Fp1", "Cz", "T7")
     np.testing.assert_allclose(read.signal, waves(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"trials": 4.0, "pnts": 100.0},
+            "holds 4 epochs of 1.0 s, no continuous recording; fix: save the continuous data",
+        ),
+        ({"chanlocs": []}, r"names 0 channels \(EEG.chanlocs\) of 3; fix: add the channels' names"),
+        ({"srate": []}, "has no number in EEG.srate"),
+        ({"pnts": 500.0}, "holds 3 x 400 samples, 3 x 500 expected"),
+    ],
+)
+def test_a_set_that_is_no_recording_says_what_it_is(tmp_path, changes, message):
+    path = eeglab(tmp_path / "a.set", waves().astype(np.float32), **changes)
+    for read in (read_eeg, eeg_header):
+        with pytest.raises(ReadError, match=message):
+            read(path)
+    with pytest.raises(ReadError, match="keeps its samples in a .dat"):
+        read_eeg(eeglab(path, "a.dat"))
+
+
+def test_a_set_with_odd_fields_and_one_with_its_samples_beside_it(tmp_path):
+    inside = read_eeg(eeglab(tmp_path / "a.set", waves().astype(np.float32), chaninfo=np.array([]), ref="common"))
+    waves().astype("<f4").T.tofile(tmp_path / "b.fdt")
+    beside = read_eeg(eeglab(tmp_path / "b.set", "b.fdt"), start=1, seconds=2)
+    np.testing.assert_array_equal(beside.signal, inside.signal[:, 100:300])
+    renamed = read_eeg(eeglab(tmp_path / "b.set", "old name.fdt"))
+    np.testing.assert_array_equal(renamed.signal, inside.signal)
+    assert inside.notes == beside.notes == () and "b.fdt taken" in renamed.notes[0]
+    (tmp_path / "b.fdt").write_bytes((tmp_path / "b.fdt").read_bytes()[:-4])
+    with pytest.raises(ReadError, match=r"b\.fdt: is truncated: 4,796 bytes, 4,800 expected"):
+        read_eeg(tmp_path / "b.set")
+
+
+def test_a_fif_that_is_no_recording_says_what_it_is(tmp_path):
+    import mne
+
+    raw = mne_raw(["Fp1", "Cz", "Oz"], "eeg", waves())
+    epochs = mne.make_fixed_length_epochs(raw, 2.0, preload=True, verbose="ERROR")
+    epochs.save(tmp_path / "a-epo.fif", verbose="ERROR")
+    epochs.average().save(tmp_path / "a-ave.fif", verbose="ERROR")
+    for name, what in (("a-epo.fif", "epochs"), ("a-ave.fif", "averages")):
+        with pytest.raises(ReadError, match=f"holds {what}, no continuous recording; fix: save the raw recording"):
+            eeg_header(tmp_path / name)
+
+
+def test_what_mne_warns_of_is_a_flag_if_it_is_a_loss_and_never_on_the_console(tmp_path, capsys):
+    import mne
+
+    from medssml.readers.fif import heard
+
+    notes: list[str] = []
+    with heard(notes):
+        mne.utils.warn("Omitted 2 annotation(s) that were outside the data range.")
+        mne.utils.warn("This filename does not conform to MNE naming conventions.")
+    assert len(notes) == 1 and isinstance(notes[0], Flag) and "Omitted 2" in notes[0]
+    mne_raw(["Fp1", "Cz", "Oz"], "eeg", waves()).save(tmp_path / "odd.fif", overwrite=True, verbose="ERROR")
+    assert read_eeg(tmp_path / "odd.fif").notes == ()
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "")
 
 
 def test_a_set_whose_samples_lie_elsewhere_is_refused(tmp_path):
@@ -169,7 +224,7 @@ def test_a_part_of_a_recording(tmp_path):
 def test_pieces_join_without_a_seam(tmp_path, monkeypatch):
     path = edf(tmp_path / "a.edf", waves(seconds=20))
     whole = read_eeg(path).signal
-    monkeypatch.setattr("medssml.readers.eeg._CHUNK_S", 3)
+    monkeypatch.setattr("medssml.readers.records._PIECE_BYTES", 2000)
     np.testing.assert_array_equal(read_eeg(path).signal, whole)
 
 
@@ -197,16 +252,30 @@ def test_channels_that_are_no_electrode_flat_nan_or_twice_are_left_out(tmp_path)
         ("V", 1e-6, ""),
         ("nV", 1e3, ""),
         ("", 1, "state no voltage unit"),
-        ("mV", 1, "multiplied by 0.001"),
-        ("V", 1, "multiplied by 1e-06"),
-        ("uV", 1e-3, "multiplied by 1000"),
+        ("", 1e-3, "state no voltage unit.*multiplied by 1000, it is 21.2 uV"),
+        ("", 1e3, "state no voltage unit.*multiplied by 0.001"),
+        ("V", 1, "2.12e\\+07 uV in the stated unit cannot be right: multiplied by 1e-06"),  # 30 V are on no head
+        ("mVolt", 1e-3, ""),
+        ("uVolts", 1, ""),
     ],
 )
 def test_units_and_mis_declared_units(tmp_path, unit, factor, note):
     path = edf(tmp_path / "a.edf", waves() * factor, unit=unit)
     read = read_eeg(path)
     np.testing.assert_allclose(read.signal, waves(), atol=0.05)
-    assert note in " ".join(read.notes) and bool(read.notes) == bool(note)
+    assert re.search(note, " ".join(read.notes)) and bool(read.notes) == bool(note)
+    assert all(isinstance(note, Flag) for note in read.notes) and read.units == (unit,) * 3
+    np.testing.assert_allclose(read.limits[0], (-30, 30), rtol=1e-2)
+
+
+@pytest.mark.parametrize(("unit", "factor", "what"), [("uV", 1e-3, "less than 0.15"), ("mV", 1, "more than 2000")])
+def test_a_stated_unit_is_believed_and_flagged(tmp_path, unit, factor, what):
+    read = read_eeg(edf(tmp_path / "a.edf", waves() * factor, unit=unit))
+    np.testing.assert_allclose(read.signal, waves() * factor * (1000 if unit == "mV" else 1), rtol=1e-3, atol=factor)
+    (note,) = read.notes
+    assert (
+        isinstance(note, Flag) and f"3 of 3 channels spread {what} uV" in note and "at least 100% of the time" in note
+    )
 
 
 def test_a_silent_or_drifting_eeg_is_not_rescaled(tmp_path):
@@ -248,8 +317,17 @@ def test_unknown_number_of_records_and_trailing_bytes(tmp_path):
     set_field(path, 236, "-1", 8)
     assert "10 found" in eeg_header(path).notes[0]
     set_field(path, 236, "8", 8)
-    assert "after the last record ignored" in eeg_header(path).notes[0]
-    assert read_eeg(path).signal.shape == (3, 800)
+    for declared in ("8", "0"):
+        set_field(path, 236, declared, 8)
+        (note,) = eeg_header(path).notes
+        assert (
+            isinstance(note, Flag) and f"states {declared} records, 10 are in the file" in note and "10 s read" in note
+        )
+        assert read_eeg(path).signal.shape == (3, 1000)
+    path.write_bytes(path.read_bytes() + bytes(1000))  # one record of zeros and a rest are no data
+    set_field(path, 236, "10", 8)
+    assert "1000 bytes after the last record ignored" in eeg_header(path).notes[0]
+    assert read_eeg(path).signal.shape == (3, 1000)
 
 
 @pytest.mark.parametrize(
