@@ -23,6 +23,19 @@ def test_fractions_are_kept() -> None:
         assign_splits(["a"], {"train": 0.5})
 
 
+def test_seven_of_ten_subjects_are_trained_on_and_two_are_tested() -> None:
+    splits = assign_splits([str(i) for i in range(20_000)])
+    shares = [float((splits == name).mean()) for name in ("train", "val", "test")]
+    np.testing.assert_allclose(shares, [0.7, 0.1, 0.2], atol=0.01)
+
+
+def test_the_fold_behind_the_tested_one_validates_and_the_first_comes_behind_the_last() -> None:
+    folds = np.array([0, 1, 2, 3, 1])
+    assert fold_splits(folds, 1).tolist() == ["train", "test", "val", "train", "test"]
+    assert fold_splits(folds, 3).tolist() == ["val", "train", "train", "test", "train"]
+    assert fold_splits(np.array([0, 1, 0]), 0).tolist() == ["test", "train", "test"], "of two folds none validates"
+
+
 def test_folds_hold_whole_subjects_and_both_classes() -> None:
     subjects = [f"s{i // 2}" for i in range(48)]
     labels = [(i // 2) % 2 for i in range(48)]

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from medssml.statistics.bootstrap import (
     Interval,
@@ -13,8 +14,10 @@ from medssml.statistics.bootstrap import (
     draw_weights,
     intervals,
     paired_bootstrap,
+    resample,
     seed_weights,
     subject_bootstrap,
+    tail_of,
 )
 from medssml.statistics.metrics import auroc, mae
 
@@ -41,6 +44,23 @@ def test_interval_of_a_mean_matches_its_standard_error_by_subject() -> None:
     assert (found.ci_high - found.ci_low) / 2 == pytest.approx(expected, rel=0.1)
     naive = intervals(mean_of(values), np.arange(1000), n=2000)[0]
     assert naive.ci_high - naive.ci_low < 0.6 * (found.ci_high - found.ci_low)
+
+
+@pytest.mark.parametrize(("people", "quantile"), [(5, 2.776445), (6, 2.570582), (10, 2.262157), (100, 1.984217)])
+def test_few_subjects_widen_the_interval_as_students_t_does(people: int, quantile: float) -> None:
+    # The published 97.5 % points of t; a percentile interval is too narrow by sqrt((n - 1) / n), too.
+    tail = norm.cdf(-quantile * np.sqrt(people / (people - 1)))
+    assert tail_of(0.95, people) == pytest.approx(tail, rel=1e-4)
+    values = np.random.default_rng(0).normal(size=people)
+    found = intervals(mean_of(values), np.arange(people), n=2000)[0]
+    drawn, _ = resample(mean_of(values), np.arange(people), n=2000)
+    assert (found.ci_low, found.ci_high) == pytest.approx(tuple(np.quantile(drawn, [tail, 1 - tail])), rel=1e-3)
+
+
+def test_of_many_subjects_the_percentiles_are_those_of_the_level() -> None:
+    assert tail_of(0.95, 10**6) == pytest.approx(0.025, rel=1e-4) and tail_of(0.8, 10**6) == pytest.approx(
+        0.1, rel=1e-4
+    )
 
 
 def test_interval_of_an_auroc_covers_the_truth_at_its_nominal_rate() -> None:
