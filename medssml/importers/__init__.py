@@ -7,10 +7,10 @@ import importlib
 import pkgutil
 from functools import cache
 
-from medssml.importers.account import LayoutError
+from medssml.importers.account import LayoutError, LostError
 from medssml.importers.study import Layout
 
-__all__ = ["Layout", "LayoutError", "layout_named", "layouts"]
+__all__ = ["Layout", "LayoutError", "LostError", "layout_named", "layouts"]
 
 
 @cache

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from medssml.importers.account import LayoutError
+from medssml.importers.account import Aside, LayoutError
 from medssml.importers.columns import classes_of
 from medssml.importers.inheritance import Sidecars
 from medssml.importers.study import File, Layout, Options, Studies, Study, slug
@@ -32,7 +32,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     sidecars = Sidecars(tree)
     for path, match in tree.matching(_RECORDING):
         if path.split("/")[0] in _ASIDE or "/derivatives/" in path:
-            tree.account.file(path, f"in {path.split('/')[0]}, not in the raw data set")
+            tree.account.file(path, Aside(f"in {path.split('/')[0]}, not in the raw data set"))
             continue
         study = studies.of(f"sub-{match['sub']}", match["stem"])
         stem = path[: path.rindex("_eeg.")]
@@ -75,16 +75,17 @@ def _add_sidecars(study: Study, sidecars: Sidecars, path: str) -> None:
 
 def _add_participants(tree: Tree, studies: Studies, options: Options) -> None:
     """Sex, age and whatever else is known of a subject; `--column label_<task>=NAME` makes a target of a column."""
-    if "participants.tsv" not in tree.known:
+    tables = tree.wanted("BIDS's participants.tsv", tree.tables(r"participants\.tsv"), "nothing is known of the subjects")
+    if not tables:
         return
-    rows = list(tree.rows("participants.tsv", ("participant_id",)))
+    rows = list(tree.rows(tables[0], ("participant_id",)))
     wanted = {theirs: ours for ours, theirs in options.columns.items()}
     numbers = {}
     for theirs, ours in wanted.items():
         classes = classes_of(ours, [row[theirs] for row in rows])
         if classes is None or not any(row[theirs] for row in rows):
             raise LayoutError(
-                tree.root / "participants.tsv", f"{theirs!r} is no column of classes", "name another with --column"
+                tree.root / tables[0], f"{theirs!r} is no column of classes", "name another with --column"
             )
         numbers[theirs] = classes.numbers
         if classes.note:

@@ -4,7 +4,8 @@
     CheXpert Plus  df_chexpert_plus_240401.csv; PNG/PNG/train/patient00001/study1/view1_frontal.png, or the DICOM files;
                    chexbert_labels/*.json, one object per line
 
-`Path` carries the name of the release folder. -1 is uncertain, blank is not mentioned, age 0 is unknown. The tables of
+`Path` carries the name of the release folder. The archives of today unpack into a folder each, "CheXpert-v1.0 batch 2 (train 1)",
+which holds the patients and has no folder train: a picture is known by patient, study and view. -1 is uncertain, blank is not mentioned, age 0 is unknown. The tables of
 CheXpert Plus name .jpg where the archive holds .png.
 """
 
@@ -23,12 +24,18 @@ _PATH = re.compile(r"(train|valid|test)/(patient\d+)/(study\d+)/([^/]+)$")
 _NO_LABEL = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 _SEX = {"male": "M", "female": "F", "m": "M", "f": "F"}
 _PICTURES = (".png", ".jpg", ".dcm")
+#: patient00001/study1/view1_frontal.jpg: so many names at the end say which picture it is.
+_NAMES = 3
 
 
 def read(tree: Tree, options: Options) -> Iterable[Study]:
     """One study per examination of a patient; the table that names it is its split."""
     studies = Studies()
-    tables = [table for name in ("train", "valid", "test") for table in tree.tables(f"{name}.csv")[:1]]
+    tables = []
+    for name in ("train", "valid", "test"):
+        own = tree.tables(rf"{name}\.csv") or tree.tables(rf"{name}_(labels|chexbert|visualchexbert|groundtruth)\.csv")
+        without = "its studies are not imported" if name != "test" else "there is no official test part"
+        tables += tree.wanted(f"CheXpert's table {name}.csv", own[:1], without)
     if not tables:
         raise LayoutError(tree.root, "holds no train.csv, valid.csv or test.csv", "give the folder of CheXpert")
     for table in tables:
@@ -62,12 +69,17 @@ def _study_of(tree: Tree, studies: Studies, row: Row, path: str) -> Study | None
 
 
 def _add_picture(tree: Tree, study: Study, row: Row, path: str, view: str) -> None:
-    stem = path.rpartition(".")[0]
-    found = next((file for file in (tree.find(stem + ending) for ending in _PICTURES) if file), None)
+    found = _picture(tree, path)
     if found is None:
         tree.account.leave_out(row.id, "no such image on disk", path, study.study_id)
     else:
         study.add("xray", radiograph(found, view_of(view), row.id))
+
+
+def _picture(tree: Tree, path: str) -> str | None:
+    """The picture of this patient, study and view, whatever the folders above and its ending are."""
+    stem = path.rpartition(".")[0] or path
+    return next((file for file in (tree.find(stem + ending, _NAMES) for ending in _PICTURES) if file), None)
 
 
 def _add_person(study: Study, sex: str, age: str) -> None:
@@ -91,7 +103,7 @@ def read_plus(tree: Tree, options: Options) -> Iterable[Study]:
         study = _study_of(tree, studies, row, path)
         if study is None:
             continue
-        _add_plus_picture(tree, study, row)
+        _add_plus_picture(tree, study, row, tables[0])
         _add_person(study, row["sex"], row["age"])
         study.split = row["split"] or study.split
         study.report_text = study.report_text or _report(row)
@@ -103,17 +115,18 @@ def read_plus(tree: Tree, options: Options) -> Iterable[Study]:
     return studies.values()
 
 
-def _add_plus_picture(tree: Tree, study: Study, row: Row) -> None:
+def _add_plus_picture(tree: Tree, study: Study, row: Row, table: str) -> None:
     """The image of a row; without it the row may still give the report, so that it is not left out here."""
-    for path in (row["path_to_image"], row["path_to_dcm"]):
-        stem = path.rpartition(".")[0] or path
-        found = (
-            next((file for file in (tree.find(stem + ending) for ending in _PICTURES) if file), None) if path else None
-        )
+    for path in filter(None, (row["path_to_image"], row["path_to_dcm"])):
+        found = _picture(tree, path)
         if found is not None:
             view = row["ap_pa"] if row["frontal_lateral"].lower() != "lateral" else "lateral"
             study.add("xray", radiograph(found, view_of(view or row["frontal_lateral"]), row.id))
             return
+    if _report(row):
+        tree.account.file(row["path_to_image"], "no such image on disk", (table, row.number), "xray")
+    else:
+        tree.account.leave_out(row.id, "no such image on disk", row["path_to_image"], study.study_id)
 
 
 def _report(row: Row) -> str:
@@ -131,9 +144,12 @@ def _report(row: Row) -> str:
 
 def _add_plus_labels(tree: Tree, studies: Studies, options: Options) -> None:
     files = {path.rpartition("/")[2]: path for path, _ in tree.matching(r"chexbert_labels/[^/]+\.json$")}
-    path = next((files[name] for name in ("impression_fixed.json", "report_fixed.json") if name in files), None)
-    if path is None:
-        return
+    own = [files[name] for name in ("impression_fixed.json", "report_fixed.json") if name in files]
+    for path in tree.wanted("CheXpert Plus's chexbert_labels/impression_fixed.json", own, "no study has a label")[:1]:
+        _add_labels_of(tree, studies, options, path)
+
+
+def _add_labels_of(tree: Tree, studies: Studies, options: Options, path: str) -> None:
     for id, line in tree.lines(path):
         try:
             entry = json_value(line)

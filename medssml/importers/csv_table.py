@@ -14,6 +14,7 @@ from medssml.importers.columns import Classes, Guess, classes_of, guess_columns
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Row, Tree, slashed
 from medssml.readers.errors import ReadError
+from medssml.readers.near_names import near_name
 from medssml.readers.table import parse_table
 
 _MODALITIES = ("ct", "xray", "eeg")
@@ -166,7 +167,9 @@ def _add_file(table: _Table, study: Study, row: Row, guess: Guess, cell: str) ->
     """A file of the study; one that is not there is accounted for."""
     path, reason = _located(table.tree, cell)
     if reason:
-        table.tree.account.file(cell, reason, (table.name, row.number))
+        table.tree.account.file(cell, reason, (table.name, row.number), guess.ours)
+        # for where the row gives nothing else: it is left out for this, and not for what follows from it
+        table.tree.account.leave_out(row.id, f"{guess.ours}: {reason}", cell, study.study_id)
         return
     if guess.ours == "report":
         study.report = study.report or path
@@ -194,11 +197,17 @@ def _located(tree: Tree, cell: str) -> tuple[str, str]:
         inside = os.path.relpath(os.path.realpath(path), os.path.realpath(tree.root)).replace(os.sep, "/")
         if inside.split("/")[0] != "..":
             path = inside
+        elif not os.path.exists(path):
+            near = near_name(tree.root / path.lstrip("/"))
+            return "", f"no such file on this machine{near and f'; {near}'}"
         elif not tree.allow_outside:
             return "", "outside the root; fix: --allow-outside"
     elif os.path.normpath(path).split(os.sep)[0] == ".." and not tree.allow_outside:
         return "", "outside the root; fix: --allow-outside"
-    return (path, "") if (tree.root / Path(path)).exists() else ("", "no such file")
+    if (tree.root / path).exists():
+        return path, ""
+    near = near_name(tree.root / path)
+    return "", f"no such file{near and f'; {near}'}"
 
 
 def _add_label(study: Study, guess: Guess, cell: str, classes: Classes | None) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from medssml.importers import dicom_tree
+from medssml.importers.account import Aside
 from medssml.importers.study import Layout, Options, Study
 from medssml.importers.tree import Tree
 
@@ -35,14 +36,14 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     `label_nodule` is 1 where at least two readers mark a nodule of 3 mm or more, 0 where none does, empty where one does.
     """
     studies = {study.study_id: study for study in dicom_tree.read(tree, options)}
-    for path, _ in tree.matching(r"\.xml$"):
+    for path in tree.wanted("LIDC-IDRI's *.xml", [path for path, _ in tree.matching(r"\.xml$")], "no study has a label"):
         reading = _reading(tree, path)
         if reading is None:
-            tree.account.file(path, "no reading of LIDC-IDRI")
+            tree.account.file(path, Aside("no reading of LIDC-IDRI"))
             continue
         study = studies.get(reading.study)
         if study is None:
-            tree.account.file(path, "a reading of a study that is not here")
+            tree.account.file(path, Aside("a reading of a study that is not here"))
             continue
         study.sources.append((path, "label_nodule"))
         study.columns["readers_with_nodule"] = f"{reading.marked} of {reading.readers}"

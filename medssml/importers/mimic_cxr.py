@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medssml.importers.account import LayoutError
+from medssml.importers.account import Aside, LayoutError
 from medssml.importers.labels import add_ternary, but
 from medssml.importers.study import Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Row, Tree
 
-_IMAGE = r"(?:^|/)p\d+/p(\d+)/s(\d+)/([^/]+)\.(jpg|jpeg|png|dcm)$"
-_REPORT = r"(?:^|/)p\d+/p(\d+)/s(\d+)\.txt$"
-_RELEASE = r"mimic-cxr-2\.\d\.\d-"
+_IMAGE = r"(?:^|/)p(\d+)/s(\d+)/([^/]+)\.(jpg|jpeg|png|dcm)$"
+_REPORT = r"(?:^|/)p(\d+)/s(\d+)\.txt$"
+_RELEASE = r"mimic[-_]cxr[-_]\d[\d.]*[-_]"
+_RAW = "dcm"
 #: Columns of the label tables that are no label.
 _IDS = ("subject_id", "study_id", "dicom_id")
 
@@ -43,16 +44,19 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
 
 def _images_on_disk(tree: Tree) -> dict[str, tuple[str, str, str]]:
     """dicom_id -> (subject, study, path); a JPEG before the DICOM file that it was made of."""
-    found: dict[str, tuple[str, str, str]] = {}
+    groups: dict[str, list[tuple[str, str, str, str]]] = {}
     for path, match in tree.matching(_IMAGE):
         subject, study, dicom_id, ending = match.groups()
-        known = found.get(dicom_id)
-        if known and ending.lower() == "dcm":
-            tree.account.file(path, f"{known[2]} is the same image")
-            continue
-        if known:
-            tree.account.file(known[2], f"{path} is the same image")
-        found[dicom_id] = (subject, study, path)
+        groups.setdefault(dicom_id, []).append((subject, study, path, ending.lower()))
+    found: dict[str, tuple[str, str, str]] = {}
+    for dicom_id, files in groups.items():
+        pictures = [path for _, _, path, ending in files if ending != _RAW]
+        best = tree.one_of(pictures) or tree.one_of([path for _, _, path, ending in files if ending == _RAW])
+        for subject, study, path, ending in files:
+            if path == best:
+                found[dicom_id] = (subject, study, path)
+            elif best is not None and ending == _RAW:
+                tree.account.file(path, Aside(f"{best} is the same image"))
     return found
 
 
@@ -62,7 +66,7 @@ def _listed(tree: Tree, studies: Studies, images: dict[str, tuple[str, str, str]
         dicom_id = row["dicom_id"]
         study = studies.of(row["subject_id"], row["study_id"])
         if dicom_id in first:
-            tree.account.leave_out(row.id, f"already in row {first[dicom_id]}", study_id=study.study_id)
+            tree.account.leave_out(row.id, Aside(f"already in row {first[dicom_id]}"), study_id=study.study_id)
             continue
         first[dicom_id] = row.number
         if dicom_id not in images:
@@ -77,7 +81,7 @@ def _listed(tree: Tree, studies: Studies, images: dict[str, tuple[str, str, str]
 def _add_reports(tree: Tree, studies: Studies) -> None:
     """The report of each study: its sections from the sectioned table where that is there, else the text file."""
     sectioned: dict[str, tuple[str, Row]] = {}
-    for table in tree.tables("mimic_cxr_sectioned.csv")[:1]:
+    for table in tree.tables(r"mimic[-_]cxr[-_]section(ed|s)\.csv")[:1]:
         for row in tree.rows(table, ("study", "impression", "findings")):
             text = sections(findings=row["findings"], impression=row["impression"])
             text = text or row["last_paragraph"] or row["comparison"]
@@ -85,7 +89,7 @@ def _add_reports(tree: Tree, studies: Studies) -> None:
     for path, match in tree.matching(_REPORT):
         subject, study_id = match.groups()
         if sectioned.get(study_id, ("",))[0]:
-            tree.account.file(path, "its sections were taken from mimic_cxr_sectioned.csv")
+            tree.account.file(path, Aside("its sections were taken from mimic_cxr_sectioned.csv"))
             studies.of(subject, study_id)
         else:
             studies.of(subject, study_id).report = path
@@ -96,13 +100,14 @@ def _add_reports(tree: Tree, studies: Studies) -> None:
             studies[study_id].report_text = text
             studies[study_id].rows.append((row.id, "report_text"))
         else:
-            tree.account.leave_out(row.id, "no section in it", study_id=study_id)
+            tree.account.leave_out(row.id, Aside("no section in it"), study_id=study_id)
 
 
 def _add_labels(tree: Tree, studies: Studies, options: Options) -> None:
     """The labels of CheXpert, else those of NegBio."""
     tables = tree.tables(_RELEASE + "chexpert.csv") or tree.tables(_RELEASE + "negbio.csv")
-    for table in tables[:1]:
+    what = "MIMIC-CXR-JPG's labels mimic-cxr-2.0.0-chexpert.csv"
+    for table in tree.wanted(what, tables[:1], "no study has a label"):
         for row in tree.rows(table, ("study_id",)):
             study = studies.get(row["study_id"])
             if study is None:
@@ -116,7 +121,8 @@ def _add_labels(tree: Tree, studies: Studies, options: Options) -> None:
 
 
 def _add_splits(tree: Tree, studies: Studies) -> None:
-    for table in tree.tables(_RELEASE + "split.csv")[:1]:
+    what, without = "MIMIC-CXR-JPG's split mimic-cxr-2.0.0-split.csv", "the official split is not used"
+    for table in tree.wanted(what, tree.tables(_RELEASE + "split.csv")[:1], without):
         for row in tree.rows(table, ("study_id", "subject_id", "split")):
             study = studies.get(row["study_id"])
             if study is None:

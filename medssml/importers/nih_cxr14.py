@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from medssml.importers.account import LayoutError
+from medssml.importers.account import Aside, LayoutError
 from medssml.importers.labels import add_findings
 from medssml.importers.study import Layout, Options, Studies, Study, radiograph, view_of
 from medssml.importers.tree import Tree
@@ -28,7 +28,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         name = row["Image Index"]
         own = name.removesuffix(".png")
         if own in studies:
-            tree.account.leave_out(row.id, "the image has a row already", name, own)
+            tree.account.leave_out(row.id, Aside("the image has a row already"), name, own)
             continue
         path = tree.find(name)
         # The id as the file has it, with its zeros: the table's Patient ID has lost them.
@@ -41,14 +41,23 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         study.columns["group_sex"] = row["Patient Gender"] or row["Patient Sex"]
         findings.append((study, row["Finding Labels"].split("|")))
     add_findings(findings)
-    for name, split in (("train_val_list.txt", "train"), ("test_list.txt", "test")):
-        for path in [path for path, _ in tree.matching(rf"(^|/){name}$")][:1]:
+    _add_splits(tree, studies)
+    return studies.values()
+
+
+def _add_splits(tree: Tree, studies: Studies) -> None:
+    """The lists of images of the two parts, whatever the release calls them."""
+    for name, split, pattern in (
+        ("train_val_list.txt", "train", r"(^|/)[^/]*train[^/]*list[^/]*\.txt$"),
+        ("test_list.txt", "test", r"(^|/)(?![^/]*train)[^/]*test[^/]*list[^/]*\.txt$"),
+    ):
+        lists = [path for path, _ in tree.matching(pattern)]
+        for path in tree.wanted(f"ChestX-ray14's list {name}", lists, "the official split is not used, or not whole")[:1]:
             for id, line in tree.lines(path):
-                listed = studies.get(line.removesuffix(".png"))
+                listed = studies.get(line.rpartition("/")[2].removesuffix(".png"))
                 if listed is not None:
                     listed.split = split
                     listed.rows.append((id, "split"))
-    return studies.values()
 
 
 LAYOUTS = (

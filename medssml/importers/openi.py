@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
-from medssml.importers.account import LayoutError
+from medssml.importers.account import Aside, LayoutError
 from medssml.importers.study import Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Tree
 from medssml.readers.json_text import json_value
@@ -42,7 +42,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
 
 
 def _native(tree: Tree, paths: list[str]) -> Iterable[Study]:
-    pictures = {path.rpartition("/")[2].rpartition(".")[0]: path for path, _ in tree.matching(r"\.(png|jpg|dcm)$")}
+    pictures = _pictures(tree)
     used: set[str] = set()
     studies = Studies()
     for path in paths:
@@ -53,7 +53,7 @@ def _native(tree: Tree, paths: list[str]) -> Iterable[Study]:
             continue
         name = _id(str(uid.get("id")))
         if name in studies:
-            tree.account.file(path, f"a second report {name}")
+            tree.account.file(path, Aside(f"a second report {name}"))
             continue
         study = studies.of(name, name)
         _read_report(study, root)
@@ -62,6 +62,8 @@ def _native(tree: Tree, paths: list[str]) -> Iterable[Study]:
             own = str(image.get("id"))
             picture = pictures.get(own)
             if picture is None:
+                if pictures:  # a collection without any picture is one of reports alone
+                    tree.account.file(own, "no such image on disk", (path, 0), "xray")
                 continue
             used.add(picture)
             caption = image.findtext("caption") or ""
@@ -69,9 +71,19 @@ def _native(tree: Tree, paths: list[str]) -> Iterable[Study]:
             both = re.search(r"\b(and|views?)\b", caption, re.IGNORECASE)
             study.add("xray", radiograph(picture, "" if both else _plain_view(caption), name=own))
         if not study.report_text and not study.files:
-            tree.account.file(path, "neither findings nor impression, and no image on disk")
+            tree.account.file(path, Aside("neither findings nor impression, and no image on disk"))
     _say_missing(tree, studies, len(used))
     return studies.values()
+
+
+def _pictures(tree: Tree) -> dict[str, str]:
+    """Name without ending -> the picture of that name: PNG before JPEG before DICOM."""
+    by_stem: dict[str, list[list[str]]] = {}
+    for path, match in tree.matching(r"([^/]+)\.(png|jpe?g|dcm)$"):
+        kind = {"png": 0, "dcm": 2}.get(match[2].lower(), 1)
+        by_stem.setdefault(match[1], [[], [], []])[kind].append(path)
+    found = {stem: next(filter(None, map(tree.one_of, kinds)), None) for stem, kinds in by_stem.items()}
+    return {stem: path for stem, path in found.items() if path is not None}
 
 
 def _parsed(tree: Tree, path: str) -> ElementTree.Element | None:
@@ -133,7 +145,7 @@ def _kaggle(tree: Tree, table: str) -> Iterable[Study]:
     for row in tree.rows(table, ("uid", "findings", "impression")):
         name = _id(row["uid"])
         if name in studies:
-            tree.account.leave_out(row.id, f"a second report {name}", study_id=name)
+            tree.account.leave_out(row.id, Aside(f"a second report {name}"), study_id=name)
             continue
         study = studies.of(name, name)
         study.report_text = _sections(dict(row.items()))
@@ -143,7 +155,7 @@ def _kaggle(tree: Tree, table: str) -> Iterable[Study]:
         for row in tree.rows(projections, ("uid", "filename", "projection")):
             path = tree.find(row["filename"])
             if _id(row["uid"]) not in studies:
-                tree.account.leave_out(row.id, "no report of this uid")
+                tree.account.leave_out(row.id, Aside("no report of this uid"))
             elif path is None:
                 tree.account.leave_out(row.id, "no such image on disk", row["filename"], _id(row["uid"]))
             else:
@@ -166,7 +178,7 @@ def _r2gen(tree: Tree, path: str) -> Iterable[Study]:
         id = tree.account.row(path, number)
         name = str(entry.get("id", ""))
         if not name or name in studies:
-            tree.account.leave_out(id, f"a second report {name}" if name else "no id", study_id=name)
+            tree.account.leave_out(id, Aside(f"a second report {name}") if name else "no id", study_id=name)
             continue
         # The subject is the number before the name of the picture: CXR2384_IM-0942 is patient CXR2384.
         study = studies.of(_id(name), name)
@@ -177,6 +189,8 @@ def _r2gen(tree: Tree, path: str) -> Iterable[Study]:
             found = tree.find(str(image))
             if found is not None:
                 study.add("xray", radiograph(found, name=str(place)))
+            else:
+                tree.account.file(str(image), "no such image on disk", (path, number), "xray")
     _say_missing(tree, studies, sum(len(study.files) for study in studies.values()))
     return studies.values()
 

@@ -38,7 +38,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         if path is not None:
             study.add("xray", radiograph(path, view_of(_projection(row["Projection"])), row.id))
         elif study.report_text:
-            tree.account.file(row["ImageID"], "no such image on disk", (tables[0], row.number))
+            tree.account.file(row["ImageID"], "no such image on disk", (tables[0], row.number), "xray")
             study.rows.append((row.id, "report_text"))
         else:
             tree.account.leave_out(row.id, "no such image on disk", row["ImageID"], study.study_id)

@@ -29,7 +29,7 @@ def read_chb_mit(tree: Tree, options: Options) -> Iterable[Study]:
     seizures = _summaries(tree)
     people = _subject_info(tree)
     studies = Studies()
-    for path, match in tree.matching(r"(?:^|/)((chb\d+)[a-z]?_\d+\+?)\.edf$"):
+    for path, match in tree.unique(r"(?:^|/)((chb\d+)[a-z]?_\d+\+?)\.edf$"):
         name, case = match.group(1), match.group(2).lower()
         study = studies.of(_SAME.get(case, case), name)
         study.columns["case"] = case
@@ -87,7 +87,7 @@ def read_sleep_edfx(tree: Tree, options: Options) -> Iterable[Study]:
         match.group(1).upper(): path for path, match in tree.matching(r"(?:^|/)((?:SC4|ST7)\d{3})\w*-Hypnogram\.edf$")
     }
     studies = Studies()
-    for path, match in tree.matching(r"(?:^|/)((SC4|ST7)(\d{2})(\d))\w*-PSG\.edf$"):
+    for path, match in tree.unique(r"(?:^|/)((SC4|ST7)(\d{2})(\d))\w*-PSG\.edf$"):
         night = match.group(1).upper()
         study = studies.of(night[:5], night)
         study.columns["night"] = match.group(4)
@@ -110,7 +110,7 @@ def read_sleep_edfx(tree: Tree, options: Options) -> Iterable[Study]:
 def read_eegmmidb(tree: Tree, options: Options) -> Iterable[Study]:
     """One study per run; `label_task` is the place of `task` among the six."""
     studies = Studies()
-    for path, match in tree.matching(r"(?:^|/)(S\d{3})R(\d{2})\.edf$"):
+    for path, match in tree.unique(r"(?:^|/)(S\d{3})R(\d{2})\.edf$"):
         subject, run = match.group(1).upper(), int(match.group(2))
         study = studies.of(subject, f"{subject}R{run:02d}")
         study.add("eeg", File(path))

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medssml.files import whole
-from medssml.importers.account import LayoutError
+from medssml.importers.account import Aside, LayoutError
+from medssml.importers.outputs import own_folder
 from medssml.importers.study import File, Layout, Options, Studies, Study, slug
 from medssml.importers.tree import Row, Tree
 
@@ -35,7 +36,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         reason = "holds no CT_Scan_Metadata_Complete_*.csv, which says who is the same patient"
         raise LayoutError(tree.root, reason, "put it into the folder of RAD-ChestCT")
     studies = Studies()
-    for path, match in tree.matching(r"(?:^|/)((trn|val|tst)\d+)\.(npz|nii|nii\.gz)$"):
+    for path, match in tree.unique(r"(?:^|/)((trn|val|tst)\d+)\.(npz|nii|nii\.gz)$", 1, 3):
         name = match.group(1)
         if name not in metadata:
             tree.account.file(path, "no row of the metadata")
@@ -47,16 +48,21 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         study.split = _SPLITS[match.group(2).lower()]
         study.add("ct", File(place, members=(path,)))
         study.rows.append((metadata[name].id, "metadata"))
+    for row in metadata.values():  # the table lists all 35,747 scans, of which a tenth is public
+        if row["NoteAcc_DEID"] not in studies:
+            tree.account.leave_out(row.id, Aside("a scan that is not here"))
     _add_labels(tree, studies)
     return studies.values()
 
 
 def _add_labels(tree: Tree, studies: Studies) -> None:
     """A finding is there where it is there at any location."""
-    for table in tree.tables(r"img(train|valid|test)_Abnormality_and_Location_Labels\.csv"):
+    tables = tree.tables(r"img(train|valid|test)_Abnormality.*Labels.*\.csv")
+    for table in tree.wanted("RAD-ChestCT's img*_Abnormality_and_Location_Labels.csv", tables, "no study has a label"):
         for row in tree.rows(table, ("NoteAcc_DEID",)):
             study = studies.get(row["NoteAcc_DEID"])
             if study is None:
+                tree.account.leave_out(row.id, Aside("a scan that is not here"))
                 continue
             found: dict[str, int] = {}
             for column, cell in row.items():
@@ -107,6 +113,7 @@ def _write_nifti(source: Path, target: Path, spacing: float) -> None:
     affine = np.diag([-spacing, -spacing, -spacing, 1.0])
     image = nibabel.Nifti1Image(np.ascontiguousarray(values.transpose(2, 1, 0).astype(np.int16)), affine)
     image.header.set_xyzt_units("mm")
+    own_folder(target.parent)
     with whole(target) as beside, gzip.open(beside, "wb", compresslevel=1) as stream:
         image.to_stream(stream)
 

@@ -10,6 +10,9 @@ from typing import Literal, NamedTuple
 
 from medssml.importers.tree import Tree
 
+MOST_LOST = 0.1
+"""Share of the rows of a table, or of the files, that an import may lose; `--max-lost` changes it."""
+
 OFFICIAL = {
     "train": "train",
     "training": "train",
@@ -40,6 +43,7 @@ class Options:
         write_into: folder for files that have to be written: links to slices of mixed folders, converted volumes.
         min_slices: a CT series with fewer is a localizer.
         lab_days: most days that a laboratory value may be older than the report of its study.
+        max_lost: share of the rows of a table, or of the files, that may be lost; 1 accepts any loss, whole tables too.
     """
 
     rows: Literal["study", "file"] = "study"
@@ -51,6 +55,7 @@ class Options:
     write_into: Path | None = None
     min_slices: int = 8
     lab_days: float = 7.0
+    max_lost: float = MOST_LOST
 
 
 class File(NamedTuple):

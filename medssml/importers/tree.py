@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from medssml.files import original
-from medssml.importers.account import Account, LayoutError
+from medssml.importers.account import Account, Aside, LayoutError
+from medssml.importers.same_name import in_annotations, in_derived, looks_like_labels, pixels, same_bytes
 
 _TEXT_LIMIT = 16 * 1024**2
 _ZIP_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
@@ -45,7 +46,7 @@ class Tree:
     are accounted for. `only` is the root's name where it is a file; `root` is then its folder.
     """
 
-    def __init__(self, root: Path, account: Account, *, allow_outside: bool = False, skip: Path | None = None) -> None:
+    def __init__(self, root: Path, account: Account, *, allow_outside: bool = False, skip: Sequence[Path] = ()) -> None:
         if not root.exists():
             raise LayoutError(root, "no such folder", "give the dataset's folder")
         self.only = root.name if root.is_file() else ""
@@ -56,8 +57,9 @@ class Tree:
         self.allow_outside = allow_outside
         #: Called with how many files were looked into, where that takes a while.
         self.progress: Callable[[int], None] | None = None
-        self._tails: dict[int, dict[str, str]] = {}
-        self._skip = None if skip is None else os.path.realpath(skip)
+        self._tails: dict[int, dict[str, list[str]]] = {}
+        self._chosen: dict[tuple[str, ...], str | None] = {}
+        self._skip = {os.path.realpath(path) for path in skip}
 
     @cached_property
     def files(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ class Tree:
 
     def _walk(self) -> Iterator[str]:
         for parent, folders, names in os.walk(self.root):
-            if self._skip is not None and os.path.realpath(parent) == self._skip:
+            if os.path.realpath(parent) in self._skip:
                 folders.clear()
                 continue
             base = os.path.relpath(parent, self.root)
@@ -78,6 +80,8 @@ class Tree:
                 if name.startswith("."):
                     continue
                 path = prefix + name
+                if self._skip and os.path.realpath(os.path.join(parent, name)) in self._skip:
+                    continue
                 reason = self._unusable(os.path.join(parent, name), path)
                 if reason:
                     self.account.file(path, reason)
@@ -106,23 +110,85 @@ class Tree:
         """File name -> its paths."""
         return self._by(2)
 
-    def find(self, path: str) -> str | None:
+    def find(self, path: str, least: int = 4) -> str | None:
         """The file that a table calls `path`: from the root, or from some folder above or below it; None where none is.
 
-        Folders above are those that the table names and the user left out: at most four names at the end must agree.
+        Folders that the table names and the disk has not, or the other way round, do no harm: of the names at the end as many
+        as possible must agree, and at least `least`, or all where the table gives fewer.
         """
         path = slashed(path)
         if not path or path in self.known:
             return path or None
-        parts = min(4, path.count("/") + 1)
+        names = path.split("/")
+        for parts in range(len(names), min(least, len(names)) - 1, -1):
+            found = self._tail(parts).get("/".join(names[-parts:]))
+            if found:
+                return self.one_of(found)
+        return None
+
+    def _tail(self, parts: int) -> dict[str, list[str]]:
+        """The last `parts` names of a path -> the files that end so."""
         if parts not in self._tails:
-            tails: dict[str, str] = {}
+            tails: dict[str, list[str]] = defaultdict(list)
             for file in self.files:
                 names = file.rsplit("/", parts)
                 if len(names) >= parts:
-                    tails.setdefault("/".join(names[-parts:]), file)
-            self._tails[parts] = tails
-        return self._tails[parts].get("/".join(path.split("/")[-parts:]))
+                    tails["/".join(names[-parts:])].append(file)
+            self._tails[parts] = dict(tails)
+        return self._tails[parts]
+
+    def one_of(self, paths: Sequence[str]) -> str | None:
+        """Of several files under one name the one that is meant: no mask, no smaller or otherwise derived copy; then the
+        one that lies nearest to the root. The others are accounted for. None where all are masks."""
+        key = tuple(paths)
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(paths)
+        return self._chosen[key]
+
+    def _choose(self, paths: Sequence[str]) -> str | None:
+        images = [path for path in paths if not in_annotations(self._below(path))]
+        for path in paths:
+            if path not in images:
+                self.account.file(path, Aside("a mask or another annotation, as its folder says"))
+        if len(images) < 2:
+            return images[0] if images else None
+        best, *rest = self._in_order(images)
+        for path in rest:
+            if same_bytes(self.root / best, self.root / path):
+                self.account.file(path, Aside(f"a copy of {best}, byte for byte"))
+                continue
+            self.account.file(path, Aside(f"{best} has the same name, and was taken"))
+            self.account.note(
+                "some names belong to several files that differ: masks, smaller and derived copies come last, then deeper "
+                "folders; import_report.csv names what was not taken"
+            )
+        return best
+
+    def _in_order(self, paths: Sequence[str]) -> list[str]:
+        """Files under one name: originals before derived ones, larger before smaller, images before labels, then the ones
+        nearest to the root. Content is decoded only where the rest does not tell."""
+        ranked = {path: (in_derived(self._below(path)), -pixels(self.root / path)) for path in paths}
+        first = min(ranked.values())
+        alike = [path for path in paths if ranked[path] == first]
+        if len(alike) > 1 and not all(same_bytes(self.root / alike[0], self.root / path) for path in alike[1:]):
+            labels = {path for path in alike if looks_like_labels(self.root / path)}
+        else:
+            labels = set()
+        return sorted(paths, key=lambda path: (ranked[path], path in labels, path.count("/"), path))
+
+    def is_made(self, path: str) -> bool:
+        """Whether the folders of a file, or its name, say that it was made of another: a mask, a smaller copy."""
+        return in_annotations(self._below(path), name=True) or in_derived(self._below(path), name=True)
+
+    def _below(self, path: str) -> str:
+        """The path from the folder on that all files share: what that is called says nothing about the one file."""
+        return path.removeprefix(self._shared)
+
+    @cached_property
+    def _shared(self) -> str:
+        folders = [path.rpartition("/")[0] for path in self.files]
+        shared = os.path.commonpath(folders) if folders and all(folders) else ""
+        return f"{shared}/" if shared else ""
 
     @cached_property
     def _folders(self) -> dict[str, list[str]]:
@@ -146,6 +212,23 @@ class Tree:
             match = compiled.search(path)
             if match:
                 yield path, match
+
+    def unique(self, pattern: str, *groups: int | str) -> Iterator[tuple[str, re.Match[str]]]:
+        """As `matching`, but of files whose `groups` (the file's name where none is given) are the same only the one that is
+        meant, see `one_of`."""
+        found: dict[tuple[str | None, ...], list[tuple[str, re.Match[str]]]] = defaultdict(list)
+        for path, match in self.matching(pattern):
+            key = tuple(match[group] for group in groups) if groups else (path.rpartition("/")[2],)
+            found[key].append((path, match))
+        for pairs in found.values():
+            best = self.one_of([path for path, _ in pairs])
+            yield from ((path, match) for path, match in pairs if path == best)
+
+    def wanted(self, what: str, found: Sequence[str], without: str) -> list[str]:
+        """`found` as it is; where nothing is, a note says that the dataset has `what`, and what its absence means."""
+        if not found:
+            self.account.note(f"{what}: not found below the root; {without}")
+        return list(found)
 
     def tables(self, pattern: str) -> list[str]:
         """Tables whose name, an ending .gz aside, the expression matches; those nearest to the root first."""

@@ -76,7 +76,7 @@ def read_tusz(tree: Tree, options: Options) -> Iterable[Study]:
 def read_tuev(tree: Tree, options: Options) -> Iterable[Study]:
     """One study per recording; `label_<class>` says whether any event of the class is marked in it."""
     studies = Studies()
-    for path, match in _recordings(tree, r"(?:^|/)(train|eval)/([^/]+)/([^/]+)\.edf$"):
+    for path, match in _recordings(tree, r"(?:^|/)(train|eval)/([^/]+)/([^/]+)\.edf$", 1, 2, 3):
         split, subject, name = match.groups()
         own = name.rstrip("_")
         study = studies.of(subject, own if own.startswith(subject) else f"{subject}_{own}")
@@ -93,13 +93,13 @@ def read_tuev(tree: Tree, options: Options) -> Iterable[Study]:
     return studies.values()
 
 
-def _recordings(tree: Tree, pattern: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """(path, match) of every recording.
+def _recordings(tree: Tree, pattern: str, *names: int) -> Iterator[tuple[str, re.Match[str]]]:
+    """(path, match) of every recording; `names` are the groups that tell it from others, else its name does.
 
     Raises:
         LayoutError: none has such a name.
     """
-    found = list(tree.matching(pattern))
+    found = list(tree.unique(pattern, *names))
     if not found:
         raise LayoutError(
             tree.root, "holds no recording under the names of this corpus", "give the folder that holds edf/"

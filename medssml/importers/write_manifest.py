@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from medssml.files import write_rows
-from medssml.importers.account import UNMATCHED, Account, LayoutError, Line
+from medssml.importers.account import UNDECIDED, UNMATCHED, Account, Aside, LayoutError
+from medssml.importers.losses import losses, refuse_losses
+from medssml.importers.outputs import beside, check_apart, check_outputs, write_report
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Study
 from medssml.importers.tree import Tree
 from medssml.manifest.columns import MODALITIES, REQUIRED, near_miss
@@ -21,6 +22,9 @@ from medssml.randomness import hash64
 _FIRST = (*REQUIRED, "split", "official_split", "ct", "xray", "xray_lateral", "eeg", "report", "report_text")
 _KNOWN = (*_FIRST, "other_files")
 _PRECEDENCE = ("test", "val", "train")
+_REASONS = 4
+#: Endings of what may be a table or a list: accounted for in every layout that has files.
+_TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".json", ".jsonl", ".ndjson", ".xls", ".xlsx", ".parquet")
 #: Views that the column `xray` holds; other views stay in `other_files`.
 _FRONTAL = ("PA", "AP", "frontal", "")
 
@@ -28,7 +32,7 @@ _FRONTAL = ("PA", "AP", "frontal", "")
 @dataclass(frozen=True)
 class Imported:
     """What an import wrote. data_root: what the manifest's paths are relative to. lines: imported and left out;
-    reasons: why, with how many; notes: what the importer decided and its user should know."""
+    reasons: why, with how many; notes: what the importer decided and its user should know. outside: paths may leave it."""
 
     manifest: Path
     report: Path
@@ -39,6 +43,7 @@ class Imported:
     lines: dict[str, int]
     reasons: list[tuple[str, int]]
     notes: tuple[str, ...]
+    outside: bool = False
 
 
 @dataclass
@@ -65,22 +70,32 @@ def import_layout(
     `progress` is called with how many files were looked into, by layouts that look into each.
 
     Raises:
-        LayoutError: the folder is not of this layout, or no study is left.
+        LayoutError: the folder is not of this layout, or no study is left. LostError: more is lost than may be.
+        ValueError: an output would take the place of an input. In the first two cases import_report.csv is written.
     """
+    check_outputs(root, out, options)
     account = Account()
-    tree = Tree(root, account, allow_outside=allow_outside, skip=options.write_into)
+    skip = [beside(out), *filter(None, (out if out.exists() else None, options.write_into))]
+    tree = Tree(root, account, allow_outside=allow_outside, skip=skip)
     tree.progress = progress
     if tree.only and not layout.takes_file:
         raise LayoutError(root, "is a file", f"give the folder of {layout.title}: {layout.expects}")
     root = tree.root
-    studies = _settled(layout.read(tree, options), account, options)
+    try:
+        found = list(layout.read(tree, options))
+        studies = _settled(found, account, options)
+    except LayoutError as error:
+        raise _refused(error, tree, layout, out) from error
     rows = [row for study in studies for row in _rows_of(study, account, options)]
     base, prefix = _base(root, out)
     manifest, rows = _checked(rows, account, base, prefix, layout.name, allow_outside)
     _settle_account(rows, account, tree, layout)
-    report = write_report(account.lines(), _beside(out))
+    check_apart(root, out, account)
+    report = write_report(account.lines(), beside(out))
     if manifest is None:
         raise LayoutError(root, _nothing(account, layout), f"expected {layout.expects}; every row is in {report}")
+    lost = losses(found, [row.study for row in rows], account, options.max_lost)
+    refuse_losses(lost, root, report, options.max_lost)
     official = "split" in manifest.table and manifest.official_split
     table = manifest.table if official else manifest.table.drop(columns="split", errors="ignore")
     replace(manifest, table=table).write(out)
@@ -98,12 +113,25 @@ def import_layout(
         lines=account.counts(),
         reasons=account.reasons(),
         notes=tuple(account.notes),
+        outside=allow_outside,
     )
 
 
-def _beside(out: Path) -> Path:
-    """import_report.csv, with the manifest's name before it where that is not manifest.csv."""
-    return out.with_name("import_report.csv" if out.stem == "manifest" else f"{out.stem}_import_report.csv")
+def _refused(error: LayoutError, tree: Tree, layout: Layout, out: Path) -> LayoutError:
+    """The error with what was left out until then, all of which is written into the account."""
+    account = tree.account
+    reasons = account.reasons()
+    if account.is_empty:
+        return error
+    account.unmatched = UNDECIDED
+    _settle_account([], account, tree, layout)
+    check_apart(tree.root, out, account)
+    report = write_report(account.lines(), beside(out))
+    told = [(reason, count) for reason, count in reasons if reason != UNMATCHED and reason not in error.reason]
+    said = "; ".join(f"{count:,} x {reason}" for reason, count in told[:_REASONS])
+    return LayoutError(
+        error.where, f"{error.reason} ({said})" if said else error.reason, f"{error.fix}; every row is in {report}"
+    )
 
 
 def _nothing(account: Account, layout: Layout) -> str:
@@ -150,7 +178,7 @@ def _settled(found: Iterable[Study], account: Account, options: Options) -> list
             _leave_out(study, account, "the official split does not name it")
             continue
         if mine != strictest:
-            _leave_out(study, account, f"the subject is in the official {strictest} split as well")
+            _leave_out(study, account, Aside(f"the subject is in the official {strictest} split as well"))
             continue
         study.columns["official_split"] = study.split or mine
         study.split = mine
@@ -305,14 +333,19 @@ def _settle_account(rows: list[_Row], account: Account, tree: Tree, layout: Layo
             account.take_file(row.study.report, row.study_id, "report")
         for path, column in row.study.sources:
             account.take_file(path, row.study_id, column)
-    if not layout.data:
-        return
-    endings = tuple(layout.data) + (".csv", ".csv.gz", ".tsv")
+    if layout.data:
+        _settle_files(rows, account, tree, layout)
+
+
+def _settle_files(rows: list[_Row], account: Account, tree: Tree, layout: Layout) -> None:
+    """Files of which nothing became. They are lost where the layout has no table that could name them, and they are of the
+    kind of those that were imported; else nobody has asked for them."""
+    files = [file for row in rows for _, file in row.files]
+    kinds = {Path(path).suffix.lower() for file in files if file.row is None for path in file.members or (file.path,)}
+    kinds = set() if any(file.row is not None for file in files) else kinds
+    endings = (*layout.data, *_TABLES)
     for path in tree.files:
         if path.lower().endswith(endings) and not account.is_known(path):
-            account.file(path, f"not part of the layout of {layout.title}, or in no table of it")
-
-
-def write_report(lines: Iterable[Line], path: Path) -> Path:
-    """import_report.csv, whole or not at all."""
-    return write_rows(path, Line._fields, ({**line._asdict(), "row": line.row or ""} for line in lines))
+            reason = f"not part of the layout of {layout.title}, or in no table of it"
+            lost = Path(path).suffix.lower() in kinds and not tree.is_made(path)
+            account.file(path, reason if lost else Aside(reason))

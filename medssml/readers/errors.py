@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+
+from medssml.readers.near_names import near_name
 from typing import Self
 
 MAX_BYTES = 2 * 1024**3
@@ -87,7 +89,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
             raise ReadError(
                 path, f"needs {needed!r}, which is not beside it", "copy it there", code="missing"
             ) from error
-        raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
+        raise _missing(path) from error
     except PermissionError as error:
         raise ReadError(path, "no permission to read it", "give this user read access", code="permission") from error
     except MemoryError as error:
@@ -109,8 +111,8 @@ def require_file(path: str | Path) -> Path:
     path = Path(path)
     try:
         found = path.stat()
-    except FileNotFoundError as error:
-        raise ReadError(path, "no such file", "correct the path or leave the cell empty", code="missing") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _missing(path) from error
     except (OSError, ValueError) as error:
         raise ReadError(path, f"cannot be opened ({type(error).__name__})", "correct the path") from error
     if stat.S_ISDIR(found.st_mode):
@@ -122,6 +124,13 @@ def require_file(path: str | Path) -> Path:
     if found.st_size == 0:
         raise ReadError(path, "is empty (0 bytes)", code="empty")
     return path
+
+
+def _missing(path: Path) -> ReadError:
+    """The error of a file that is not there, with the one that may be meant."""
+    near = near_name(path)
+    reason = f"no such file; {near}" if near else "no such file"
+    return ReadError(path, reason, "correct the path or leave the cell empty", code="missing")
 
 
 @contextmanager

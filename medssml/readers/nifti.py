@@ -88,6 +88,23 @@ def nifti_layout(path: str | Path, given: Given | None = None) -> Layout:
     return layout._replace(notes=(*notes, extra)) if extra else layout
 
 
+def has_blank_header(path: str | Path) -> bool:
+    """Whether the header states no geometry: no orientation, or the identity in steps of 1 mm from an origin of 0.
+
+    Raises:
+        ReadError: not NIfTI, or truncated.
+    """
+    path = require_file(path)
+    header = _parse(_header_block(path)[0], path)
+    if int(header["sform_code"]) > 0:
+        affine = np.array(header.get_sform(), np.float64)
+    elif int(header["qform_code"]) > 0:
+        affine = np.array(header.get_qform(), np.float64)
+    else:
+        return True
+    return _is_unmeasured(affine)
+
+
 def nifti_voxels(layout: Layout) -> NDArray[Any]:
     """(i, j, k) stored values of the file, in its own axes, native byte order, Fortran order.
 
@@ -208,8 +225,7 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
     check_affine(affine, path)
     if stated:
         _note_made_up(affine, notes)
-    # steps of 1 mm from an origin of 0 are what a library writes when it is told no geometry: as good as blank
-    unmeasured = stated and given.spacing is not None and np.allclose(np.abs(affine), np.eye(4))
+    unmeasured = stated and given.spacing is not None and _is_unmeasured(affine)
     if unmeasured:
         affine = affine @ np.diag([*_given_spacing(given, path), 1.0])
     elif stated:
@@ -222,6 +238,11 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
     affine = _to_mm(affine, 2 if in_mm else int(header["xyzt_units"]) & 7, notes)
     check_spacing(spacing_of(affine), path)
     return affine
+
+
+def _is_unmeasured(affine: Affine) -> bool:
+    """Steps of 1 mm from an origin of 0 are what a library writes when it is told no geometry: as good as blank."""
+    return np.allclose(np.abs(affine), np.eye(4))
 
 
 def _note_made_up(affine: Affine, notes: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +28,7 @@ def import_(
     min_slices: int = 8,
     table: Sequence[str] = (),
     lab_days: float = 7.0,
+    max_lost: float = 0.1,
     allow_outside: bool = False,
 ) -> dict[str, object]:
     """The manifest of what lies under a folder, and import_report.csv beside it: what became of every source row.
@@ -47,13 +49,15 @@ def import_(
         min_slices: a CT series of fewer slices is a localizer.
         table: columns of numbers such as laboratory values, which become table_<name>; the same as --column table_crp=CRP.
         lab_days: for fhir and its reports, most days that a laboratory value may be older than the report.
+        max_lost: share of the rows of a table, or of the files, that may be lost; 1 accepts any loss, whole tables too.
         allow_outside: accept links that leave the root.
 
     Returns:
         the manifest, the report and what they hold.
 
     Raises:
-        medssml.importers.LayoutError: the folder is not of this layout. KeyError: no such layout.
+        medssml.importers.LayoutError: the folder is not of this layout. medssml.importers.LostError: more is lost than may
+            be; no manifest is written. KeyError: no such layout.
     """
     from medssml.importers import layout_named
     from medssml.importers.study import Options, slug
@@ -61,8 +65,12 @@ def import_(
 
     if not lab_days > 0:
         raise ValueError(f"--lab-days is {lab_days:g}; fix: more than 0")
+    if not 0 <= max_lost <= 1:
+        raise ValueError(f"--max-lost is {max_lost:g}; fix: a share, 0 to 1")
     columns = {f"table_{slug(name)}": name for name in table} | _columns(column)
-    options = Options(rows, uncertain, unmentioned, val_fraction, columns, reports, write_into, min_slices, lab_days)
+    options = Options(
+        rows, uncertain, unmentioned, val_fraction, columns, reports, write_into, min_slices, lab_days, max_lost
+    )
     done = import_layout(
         layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside, progress=_progress
     )
@@ -116,4 +124,11 @@ def _show(done: Imported) -> None:
     if len(done.reasons) > 12:
         console.say(f"  ... and {len(done.reasons) - 12} more reasons")
     console.say(f"every one of them is in {done.report}")
-    console.say(f"written: {done.manifest}; next: medssml check {done.manifest}")
+    console.say(f"written: {done.manifest}; next: {shlex.join(_next(done))}")
+
+
+def _next(done: Imported) -> list[str]:
+    """The command that checks the manifest, from where this one was given."""
+    root = [] if done.data_root.resolve() == done.manifest.parent.resolve() else ["--data-root", str(done.data_root)]
+    outside = ["--allow-outside"] if done.outside else []
+    return ["medssml", "check", str(done.manifest), *root, *outside]

@@ -53,6 +53,7 @@ def run(name: str, root: Path, out: Path | None = None, **options: Any) -> Made:
     """Imports `root`; the manifest is read back as training would read it."""
     out = out or root.parent / "out" / "manifest.csv"
     outside = bool(options.pop("allow_outside", False))
+    options.setdefault("max_lost", 1.0)  # a miniature tree loses on purpose
     done = import_layout(layout_named(name), root, out, Options(**options), allow_outside=outside)
     manifest = Manifest.read(done.manifest, done.data_root, allow_outside=outside)
     with done.manifest.open(encoding="utf-8", newline="") as file:
