@@ -201,7 +201,7 @@ def overview() -> str:
         *(f"  {name.ljust(width)}  {verb.does}" for name, verb in VERBS.items()),
         "",
         "medssml VERB --help shows the flags of a verb; --verbose, --quiet and --json work with every verb.",
-        "exit codes: 0 done, 2 usage or config, 3 data refused, 4 more rows quarantined than the limit,",
+        "exit codes: 0 done, 2 usage or config, 3 data refused, 4 more rows quarantined or lost than the limit,",
         "            5 checkpoint refused, 75 stopped by a signal (run it again), 130 interrupted",
     ]
     return "\n".join(lines)

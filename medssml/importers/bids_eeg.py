@@ -75,7 +75,9 @@ def _add_sidecars(study: Study, sidecars: Sidecars, path: str) -> None:
 
 def _add_participants(tree: Tree, studies: Studies, options: Options) -> None:
     """Sex, age and whatever else is known of a subject; `--column label_<task>=NAME` makes a target of a column."""
-    tables = tree.wanted("BIDS's participants.tsv", tree.tables(r"participants\.tsv"), "nothing is known of the subjects")
+    tables = tree.wanted(
+        "BIDS's participants.tsv", tree.tables(r"participants\.tsv"), "nothing is known of the subjects"
+    )
     if not tables:
         return
     rows = list(tree.rows(tables[0], ("participant_id",)))

@@ -5,8 +5,8 @@
                    chexbert_labels/*.json, one object per line
 
 `Path` carries the name of the release folder. The archives of today unpack into a folder each, "CheXpert-v1.0 batch 2 (train 1)",
-which holds the patients and has no folder train: a picture is known by patient, study and view. -1 is uncertain, blank is not mentioned, age 0 is unknown. The tables of
-CheXpert Plus name .jpg where the archive holds .png.
+which holds the patients and has no folder train: a picture is known by patient, study and view. -1 is uncertain, blank is not
+mentioned, age 0 is unknown. The tables of CheXpert Plus name .jpg where the archive holds .png.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from medssml.importers.study import slug
+from medssml.importers.tree import Row
 
 #: Manifest column -> names that tables give it, the surest first.
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -53,6 +55,7 @@ _ENDINGS = {
     "xray": r"\.(png|jpe?g|dcm|dicom|tiff?)$",
     "report": r"\.(txt|text|rpt|xml|rtf|md)$",
 }
+_SAMPLE = 500
 _NEVER = frozenset({"", "na", "n/a", "nan", "null", "none"})
 
 
@@ -62,6 +65,11 @@ class Guess(NamedTuple):
     ours: str
     source: str
     because: str
+
+
+def sample_of(rows: Sequence[Row], columns: Iterable[str]) -> dict[str, list[str]]:
+    """The first 500 cells of each column that hold something, wherever they stand: a table may have its sources in blocks."""
+    return {column: list(islice((cell for row in rows if (cell := row[column])), _SAMPLE)) for column in columns}
 
 
 def guess_columns(

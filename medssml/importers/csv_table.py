@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from medssml.importers.account import LayoutError
-from medssml.importers.columns import Classes, Guess, classes_of, guess_columns
+from medssml.importers.columns import Classes, Guess, classes_of, guess_columns, sample_of
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Row, Tree, slashed
 from medssml.readers.errors import ReadError
@@ -19,7 +19,6 @@ from medssml.readers.table import parse_table
 
 _MODALITIES = ("ct", "xray", "eeg")
 _VALUE = "table_"
-_SAMPLE = 500
 
 
 class _Table(NamedTuple):
@@ -39,7 +38,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     rows = list(tree.rows(name))
     if not rows:
         raise LayoutError(tree.root / name, "has no row", "give a table with a header and rows")
-    sample = {column: [row[column] for row in rows[:_SAMPLE]] for column, _ in rows[0].items()}
+    sample = sample_of(rows, [column for column, _ in rows[0].items()])
     guesses = guess_columns(sample, options.columns, lambda cell: not _located(tree, cell)[1])
     guesses = [guess for guess in guesses if guess.ours != "split" or _is_split(tree, guess, rows)]
     for guess in guesses:

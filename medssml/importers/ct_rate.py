@@ -62,7 +62,9 @@ def _volumes(tree: Tree) -> dict[str, str]:
     volumes: dict[str, str] = {}
     for name, paths in found.items():
         for path in (path for path in paths if _copy(path) in labels):
-            tree.account.file(path, Aside("a segmentation: the volumes of its folder hold a few whole numbers and no HU"))
+            tree.account.file(
+                path, Aside("a segmentation: the volumes of its folder hold a few whole numbers and no HU")
+            )
         mine = [path for path in paths if _copy(path) not in labels]
         best = tree.one_of([path for path in mine if _is_fixed(path)]) or tree.one_of(mine)
         if best is not None:
@@ -96,7 +98,9 @@ def _folders_of_labels(tree: Tree, groups: Iterable[list[str]]) -> set[str]:
     first: dict[str, list[str]] = {}
     for path in (path for paths in groups for path in paths):
         first.setdefault(_copy(path), []).append(path)
-    return {copy for copy, paths in first.items() if all(looks_like_labels(tree.root / path) for path in paths[:_SAMPLE])}
+    return {
+        copy for copy, paths in first.items() if all(looks_like_labels(tree.root / path) for path in paths[:_SAMPLE])
+    }
 
 
 def _no_chest(tree: Tree) -> set[str]:
@@ -179,7 +183,8 @@ def _add_metadata(tree: Tree, studies: Studies, volumes: dict[str, str]) -> None
     if blank:
         tree.account.note(
             f"{blank:,} volumes have blank headers, as those of the first release: their spacing and, outside of the fixed "
-            "release, their rescale are in ct_spacing, ct_slope and ct_intercept; the fixed release (train_fixed, valid_fixed) needs none of it"
+            "release, their rescale are in ct_spacing, ct_slope and ct_intercept; the fixed release (train_fixed, "
+            "valid_fixed) needs none of it"
         )
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from medssml.importers.account import LayoutError
 from medssml.importers.identity import Identity, identity
+from medssml.importers.outputs import own_folder
 from medssml.importers.reports import join_reports
 from medssml.importers.study import File, Layout, Options, Studies, Study, radiograph, view_of
 from medssml.importers.tree import Tree
@@ -293,12 +294,16 @@ def _linked(tree: Tree, series: _Series, into: Path, number: int, who: Identity)
     """
     if not into.resolve().is_relative_to(tree.root.resolve()):
         raise LayoutError(into, f"is not below {tree.root}", "give --write-into a folder below the root")
-    folder = into / who.study / f"series{who.series_number}_{number}"
+    folder = (
+        own_folder(into)
+        / (re.sub(r"[^\w.-]", "_", who.study).strip(".") or "study")
+        / f"series{who.series_number}_{number}"
+    )
     folder.mkdir(parents=True, exist_ok=True)
+    for target in folder.iterdir():  # of an earlier import, which may have found other slices
+        target.unlink()
     for place, path in enumerate(series.files):
         target = folder / f"{place:05d}.dcm"
-        if target.exists():
-            continue
         try:
             os.link((tree.root / path).resolve(), target)
         except OSError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medssml.importers.account import Account, LayoutError
+from medssml.importers.account import UNMATCHED, Account, Aside, LayoutError
 from medssml.importers.observations import Observations, Report, Value, moment
 from medssml.importers.study import Layout, Options, Studies, Study
 from medssml.importers.tree import Tree
@@ -87,6 +87,9 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         study.columns.update({column: cell for column, cell in described.items() if cell})
         add_values(study, values.get(entry.row, []))
     _take_described(export, studies)
+    for row, resource in export.by_reference.values():
+        if resource.get("resourceType") != "DiagnosticReport":
+            tree.account.leave_out(row, Aside(UNMATCHED))
     return studies.values()
 
 
@@ -115,7 +118,7 @@ def load(export: Export, file: Path, name: str, account: Account) -> None:
         account.file(name, f"no FHIR: {error}"[:160])
         return
     for kind, count in others.items():
-        account.file(f"{name}#{kind}", f"{count} resources of this type: no reports")
+        account.file(f"{name}#{kind}", Aside(f"{count} resources of this type: no reports"))
 
 
 def _resources(file: Path) -> Iterator[tuple[int, Resource]]:
@@ -164,10 +167,10 @@ def entries(export: Export, account: Account) -> list[ReportEntry]:
         issued = str(resource.get("issued") or resource.get("effectiveDateTime") or "")
         rank = (resource.get("status") in _FINAL, issued)
         if key in best and rank <= best[key][0]:
-            account.leave_out(row, "a newer report of the study was taken", study_id=key)
+            account.leave_out(row, Aside("a newer report of the study was taken"), study_id=key)
             continue
         if key in best:
-            account.leave_out(best[key][1].row, "a newer report of the study was taken", study_id=key)
+            account.leave_out(best[key][1].row, Aside("a newer report of the study was taken"), study_id=key)
         best[key] = (rank, entry)
     return [entry for _, entry in best.values()]
 
@@ -178,9 +181,9 @@ def _entry(
     status = str(resource.get("status") or "")
     codes = _codes(resource.get("category"))
     if status in _WITHDRAWN:
-        account.leave_out(row, f"status {status}")
+        account.leave_out(row, Aside(f"status {status}"))
     elif codes & _LABORATORY and not codes & _IMAGING:
-        account.leave_out(row, "a laboratory or pathology report")
+        account.leave_out(row, Aside("a laboratory or pathology report"))
     elif not (patient := _patient(export, resource)):
         account.leave_out(row, "no subject")
     else:

@@ -36,7 +36,9 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     `label_nodule` is 1 where at least two readers mark a nodule of 3 mm or more, 0 where none does, empty where one does.
     """
     studies = {study.study_id: study for study in dicom_tree.read(tree, options)}
-    for path in tree.wanted("LIDC-IDRI's *.xml", [path for path, _ in tree.matching(r"\.xml$")], "no study has a label"):
+    for path in tree.wanted(
+        "LIDC-IDRI's *.xml", [path for path, _ in tree.matching(r"\.xml$")], "no study has a label"
+    ):
         reading = _reading(tree, path)
         if reading is None:
             tree.account.file(path, Aside("no reading of LIDC-IDRI"))

@@ -109,5 +109,6 @@ def refuse_losses(lost: Sequence[Loss], root: Path, report: Path, limit: float) 
     share = max(1.0 if loss.lost == loss.of else loss.lost / loss.of for loss in lost)
     raise LostError(
         f"{root}: the import loses too much, no manifest is written: {shown}{more}; the limit is {limit:.0%} of a table, and "
-        f"nothing as a whole; every row is in {report}; fix: put right what is said there, or accept it with --max-lost {math.ceil(100 * share) / 100:g}"
+        f"nothing as a whole; every row is in {report}; fix: put right what is said there, or accept it with "
+        f"--max-lost {math.ceil(100 * share) / 100:g}"
     )

@@ -52,7 +52,9 @@ def _add_splits(tree: Tree, studies: Studies) -> None:
         ("test_list.txt", "test", r"(^|/)(?![^/]*train)[^/]*test[^/]*list[^/]*\.txt$"),
     ):
         lists = [path for path, _ in tree.matching(pattern)]
-        for path in tree.wanted(f"ChestX-ray14's list {name}", lists, "the official split is not used, or not whole")[:1]:
+        for path in tree.wanted(f"ChestX-ray14's list {name}", lists, "the official split is not used, or not whole")[
+            :1
+        ]:
             for id, line in tree.lines(path):
                 listed = studies.get(line.rpartition("/")[2].removesuffix(".png"))
                 if listed is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from medssml.importers.account import Account
+from medssml.importers.account import Account, Aside
 from medssml.importers.study import slug
 from medssml.readers.messages import Resource, objects_in
 
@@ -72,7 +72,7 @@ class Observations:
             self._subjects.setdefault(subject, {"subject": resource.get("subject")})
             self._found.append((sys.intern(subject), tuple(values)))
         else:
-            account.leave_out(row, reason or "no number with a code")
+            account.leave_out(row, Aside(reason or "no number with a code"))
 
     def of_reports(
         self, reports: list[Report], patient_of: Callable[[Resource], str], account: Account, days: float
@@ -96,14 +96,16 @@ class Observations:
                     latest[key, value.column] = value
             if not near:
                 late = f"not within {days:g} days before a report"
-                account.leave_out(values[0].row, late if mine[subject] else "its patient has no report")
+                account.leave_out(values[0].row, Aside(late if mine[subject] else "its patient has no report"))
         chosen: dict[int, list[Value]] = defaultdict(list)
         for (key, _), value in latest.items():
             chosen[key].append(value)
         taken = {value.row for values in chosen.values() for value in values}
         for _, (value, *_) in self._found:
             if value.row not in taken:
-                account.leave_out(value.row, "a later value before the report was taken")  # where nothing else was said
+                account.leave_out(
+                    value.row, Aside("a later value before the report was taken")
+                )  # where nothing else was said
         return chosen
 
 

@@ -63,7 +63,7 @@ def _native(tree: Tree, paths: list[str]) -> Iterable[Study]:
             picture = pictures.get(own)
             if picture is None:
                 if pictures:  # a collection without any picture is one of reports alone
-                    tree.account.file(own, "no such image on disk", (path, 0), "xray")
+                    tree.account.file(own, "no such image on disk", ("*.xml", 0), "xray")
                 continue
             used.add(picture)
             caption = image.findtext("caption") or ""

@@ -34,7 +34,9 @@ def check_outputs(root: Path, out: Path, options: Options) -> None:
         if any(_same(path, other) for other in inputs):
             raise ValueError(f"--out {out}: {path} is what is imported; fix: write to another name")
         if path.is_dir():
-            raise ValueError(f"--out {out}: {path} is a folder; fix: name a file in it, such as {path / 'manifest.csv'}")
+            raise ValueError(
+                f"--out {out}: {path} is a folder; fix: name a file in it, such as {path / 'manifest.csv'}"
+            )
         if path.exists() and not _has(path, header):
             raise ValueError(f"--out {out}: {path} is there, and no import has written it; fix: write to another name")
     if options.write_into is not None:
@@ -76,7 +78,9 @@ def _check_folder(root: Path, folder: Path, inputs: Iterable[Path]) -> None:
 
 
 def _same(path: Path, other: Path) -> bool:
-    return os.path.realpath(path) == os.path.realpath(other) or (path.exists() and other.exists() and path.samefile(other))
+    return os.path.realpath(path) == os.path.realpath(other) or (
+        path.exists() and other.exists() and path.samefile(other)
+    )
 
 
 def _has(path: Path, columns: tuple[str, ...]) -> bool:

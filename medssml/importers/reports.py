@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from medssml.importers.account import Account, LayoutError
-from medssml.importers.columns import guess_columns
+from medssml.importers.account import UNMATCHED, Account, Aside, LayoutError
+from medssml.importers.columns import guess_columns, sample_of
 from medssml.importers.fhir import Export, ReportEntry, add_values, entries, load, values_of
 from medssml.importers.observations import Value
 from medssml.importers.study import Options, Studies, Study, sections, slug
@@ -39,6 +39,7 @@ def join_reports(tree: Tree, studies: Studies, options: Options) -> None:
         reports, values = _fhir(options.reports, tree.account, options)
     else:
         reports = _table(options.reports, tree.account, options)
+    strangers, joined = [], False
     for entry in reports:
         found = by_key.get(entry.uid) or by_key.get(entry.accession) or []
         # A patient's id in FHIR is the server's, not the one in the images; in a table it is the same.
@@ -47,15 +48,21 @@ def join_reports(tree: Tree, studies: Studies, options: Options) -> None:
             tree.account.leave_out(
                 entry.row, "the images of this study are of another patient", study_id=found[0].study_id
             )
+        joined |= bool(mine)
+        if not found:
+            strangers.append(entry.row)
         for study in mine:
             if study.report or study.report_text:
-                tree.account.leave_out(entry.row, "the study has a report already", study_id=study.study_id)
+                tree.account.leave_out(entry.row, Aside("the study has a report already"), study_id=study.study_id)
                 continue
             study.report_text = entry.text
             study.rows.append((entry.row, "report_text"))
             if entry.procedure:
                 study.columns.setdefault("procedure", entry.procedure)
             add_values(study, values.get(entry.row, []))
+    if joined:  # a list of reports is longer than what was sent; one of which nothing fits is another's, and lost
+        for row in strangers:
+            tree.account.leave_out(row, Aside(UNMATCHED))
 
 
 def _fhir(path: Path, account: Account, options: Options) -> tuple[list[ReportEntry], dict[int, list[Value]]]:
@@ -74,7 +81,7 @@ def _table(path: Path, account: Account, options: Options) -> Iterator[ReportEnt
     if not path.is_file():
         raise LayoutError(path, "no such file", "give --reports a table or a FHIR export")
     rows = list(table_rows(path, f"reports/{path.name}", account))
-    sample = {column: [row[column] for row in rows[:500]] for column, _ in rows[0].items()} if rows else {}
+    sample = sample_of(rows, [column for column, _ in rows[0].items()]) if rows else {}
     guesses = {guess.ours: guess.source for guess in guess_columns(sample, options.columns, lambda cell: False)}
     named = {slug(column): column for column in reversed(list(sample))}
     accession = next((named[name] for name in _ACCESSION if name in named), "")

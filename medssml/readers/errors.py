@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Self
 
 from medssml.readers.near_names import near_name
-from typing import Self
 
 MAX_BYTES = 2 * 1024**3
 """The largest array, in bytes, that a file may declare: 2 GiB. Checked before anything is allocated."""

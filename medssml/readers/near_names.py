@@ -37,12 +37,13 @@ def _there(path: Path) -> tuple[Path, list[str]]:
 
 
 def _walked(folder: Path, parts: list[str]) -> Path | None:
-    """The path below `folder` whose names are these but for letters; of the last one, the ending may be missing."""
+    """The path below `folder` whose names are these but for letters; the last one may have another ending, or none."""
     for place, part in enumerate(parts):
         if part in (".", ".."):
             return None
         names = _names(os.fspath(folder), _changed(folder))
-        name = names.get(_key(part)) or (names.get(f"{_key(part)}.*") if place == len(parts) - 1 else None)
+        stem = f"{_key(part.split('.')[0])}.*" if place == len(parts) - 1 else ""
+        name = names.get(_key(part)) or names.get(stem)
         if name is None:
             return None
         folder = folder / name

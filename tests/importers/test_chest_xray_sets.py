@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medssml.importers import LayoutError
+from medssml.importers import LayoutError, LostError
 from tests.importers.trees import put, run
 
 HEAD = "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Pleural Effusion\n"
@@ -136,6 +136,66 @@ def test_nih_chest_xray_14(tmp_path: Path) -> None:
     assert {row["split"] for row in carved.rows.values()} == {"val", "test"}
     assert {row["official_split"] for row in carved.rows.values()} == {"train", "test"}
     assert any("2 training studies became val" in note for note in carved.done.notes)
+
+
+def test_chexpert_as_its_archives_unpack(tmp_path: Path) -> None:
+    """The tables name CheXpert-v1.0/train/patient..., the archives hold the patients in folders of their own."""
+    rows = {"train": "", "valid": ""}
+    files = {}
+    for split, patient, folder in (
+        ("train", "patient00001", "CheXpert-v1.0 batch 2 (train 1)"),
+        ("train", "patient21514", "CheXpert-v1.0 batch 3 (train 2)"),
+        ("valid", "patient64541", "CheXpert-v1.0 batch 1 (validate & csv)/valid"),
+    ):
+        view = f"{patient}/study1/view1_frontal.jpg"
+        rows[split] += f"CheXpert-v1.0/{split}/{view},Female,61,Frontal,AP,1.0,,\n"
+        files[f"{folder}/{view}"] = patient
+    tables = {f"CheXpert-v1.0 batch 1 (validate & csv)/{split}.csv": HEAD + rows[split] for split in rows}
+    made = run("chexpert", put(tmp_path / "set", {**files, **tables}), max_lost=0.0)
+    assert [row["split"] for row in made.rows.values()] == ["train", "train", "val"]
+    assert (
+        made.rows["patient21514_study1"]["xray"]
+        == "CheXpert-v1.0 batch 3 (train 2)/patient21514/study1/view1_frontal.jpg"
+    )
+
+
+def test_chexpert_plus_in_chunks(tmp_path: Path) -> None:
+    table = "path_to_image,frontal_lateral,ap_pa,report,age,sex,race,split\n"
+    table += "train/patient1/study1/view1_frontal.jpg,Frontal,PA,One report.,50,Male,,train\n"
+    files = {"df_chexpert_plus_240401.csv": table, "png_chunk_3/PNG/patient1/study1/view1_frontal.png": b"1"}
+    made = run("chexpert-plus", put(tmp_path / "plus", files), max_lost=0.0)
+    assert made.rows["patient1_study1"]["xray"].startswith("png_chunk_3/")
+    assert any("chexbert_labels" in note and "no study has a label" in note for note in made.done.notes)
+
+
+def test_chexpert_plus_without_its_pictures_stops(tmp_path: Path) -> None:
+    table = "path_to_image,frontal_lateral,ap_pa,report,age,sex,race,split\n"
+    table += "train/patient1/study1/view1_frontal.jpg,Frontal,PA,One report.,50,Male,,train\n"
+    root = put(tmp_path / "plus", {"df_chexpert_plus_240401.csv": table})
+    with pytest.raises(LostError, match="all 1 files that it names for xray"):
+        run("chexpert-plus", root, max_lost=0.1)
+
+
+@pytest.mark.parametrize(
+    "names", [("train_val_list_NIH.txt", "test_list_NIH.txt"), ("Train-Val List.txt", "TEST_LIST (1).txt")]
+)
+def test_the_lists_of_chest_xray_14_by_other_names(tmp_path: Path, names: tuple[str, str]) -> None:
+    head = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position\n"
+    rows = "".join(f"{n:08d}_000.png,Hernia,0,{n},050Y,M,PA\n" for n in (1, 2))
+    files = {
+        "Data_Entry_2017.csv": head + rows,
+        "a/00000001_000.png": b"1",
+        "a/00000002_000.png": b"2",
+        "other.txt": "x",
+    }
+    root = put(tmp_path / "nih", {**files, names[0]: "00000001_000.png\n", names[1]: "images/00000002_000.png\n"})
+    made = run("nih-cxr14", root, val_fraction=0.0)
+    assert [row["split"] for row in made.rows.values()] == ["train", "test"]
+    assert "not part of the layout" in made.why(file="other.txt")
+    for name in names:
+        (root / name).unlink()
+    notes = " ".join(run("nih-cxr14", root).done.notes)
+    assert "ChestX-ray14's list test_list.txt: not found" in notes and "train_val_list.txt: not found" in notes
 
 
 def test_padchest(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -73,6 +74,85 @@ def test_ct_rate(tmp_path: Path) -> None:
     assert made.why(source="train_reports.csv", row=4) == "neither findings nor impression"
     assert made.why(source="train_reports.csv", row=5) == "nothing on disk belongs to it"
     assert set(run("ct-rate", root, rows="file").rows) >= {"train_1_a_1", "train_1_a_2"}
+
+
+def hu(path: Path, seed: int, spacing: float = 0.8) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).integers(-1000, 1000, (10, 9, 8)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-spacing, -spacing, 2 * spacing, 1.0])), path)
+    return path
+
+
+def organs(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(0).integers(0, 117, (10, 9, 8)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-0.8, -0.8, 1.6, 1.0])), path)
+    return path
+
+
+VOLUMES = ("train_fixed/train_1/train_1_a/train_1_a_1.nii.gz", "valid_fixed/valid_1/valid_1_a/valid_1_a_1.nii.gz")
+
+
+@pytest.mark.parametrize("place", ["ts_seg/ts_total", "ts_seg/ts_lung_nodules", "a/lungs", "zz_out", "Predictions"])
+@pytest.mark.parametrize("above", ["", "dataset/"])
+def test_segmentations_under_the_names_of_ct_rate(tmp_path: Path, place: str, above: str) -> None:
+    """Told by their folder or, where that says nothing, by what they hold; whatever comes first in the alphabet."""
+    root = tmp_path / "ctrate"
+    for seed, name in enumerate(VOLUMES):
+        hu(root / above / name, seed)
+        organs(root / above / place / name)
+    made = run("ct-rate", root)
+    assert {row["ct"] for row in made.rows.values()} == {above + name for name in VOLUMES}
+    assert all("segmentation" in made.why(file=f"{above}{place}/{name}") for name in VOLUMES)
+
+
+def test_segmentations_alone_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "ctrate"
+    for name in VOLUMES:
+        organs(root / "totals" / name)
+    with pytest.raises(
+        LayoutError, match="holds no volume .* segmentations under such names aside .2 x a segmentation"
+    ):
+        run("ct-rate", root)
+
+
+def test_a_derived_copy_comes_after_the_volume_and_is_not_called_the_same(tmp_path: Path) -> None:
+    root = tmp_path / "ctrate"
+    hu(root / "dataset" / VOLUMES[0], 0)
+    hu(root / "a_resampled" / VOLUMES[0], 1)
+    made = run("ct-rate", root)
+    assert made.rows["train_1_a"]["ct"] == f"dataset/{VOLUMES[0]}"
+    assert "has the same name" in made.why(file=f"a_resampled/{VOLUMES[0]}")
+
+
+def test_the_header_says_whether_it_is_blank_and_not_the_folder(tmp_path: Path) -> None:
+    root = tmp_path / "ctrate"
+    sound = hu(root / "train/train_1/train_1_a/train_1_a_1.nii.gz", 0)
+    for split, patient in (("train", "train_2"), ("train_fixed", "train_3")):
+        blank = root / f"{split}/{patient}/{patient}_a/{patient}_a_1.nii.gz"
+        blank.parent.mkdir(parents=True)
+        image = nibabel.load(sound)
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), np.eye(4)), blank)
+    rows = "".join(f'train_{n}_a_1.nii.gz,F,060Y,1,-1024,"[0.7, 0.7]",1.5\n' for n in (1, 2, 3))
+    put(root, {"train_metadata.csv": META + rows})
+    made = run("ct-rate", root).rows
+    given = {name: (row["ct_spacing"], row["ct_slope"], row["ct_intercept"]) for name, row in made.items()}
+    assert given == {
+        "train_1_a": ("", "", ""), "train_2_a": ("0.7 0.7 1.5", "1", "-1024"), "train_3_a": ("0.7 0.7 1.5", "", ""),
+    }, "a sound header in the folder of the first release; values of the fixed release are HU"  # fmt: skip
+
+
+def test_lists_and_tables_of_ct_rate_by_other_names_and_what_their_absence_means(tmp_path: Path) -> None:
+    root = tmp_path / "ctrate"
+    for seed, name in enumerate(VOLUMES):
+        hu(root / name, seed)
+    put(root, {"no_chest_train (1).txt": "train_1_a_1.nii.gz\n", "meta/notes.txt": "x"})
+    put(root, {"dataset_valid_reports_v2.csv": REPORTS + "valid_1_a_1.nii.gz,,,Clear.,\n"})
+    made = run("ct-rate", root)
+    assert list(made.rows) == ["valid_1_a"] and made.rows["valid_1_a"]["report_text"] == "FINDINGS: Clear."
+    notes = " ".join(made.done.notes)
+    assert "*_labels.csv: not found below the root; no study has a label" in notes and "*_reports" not in notes
+    assert "not part of the layout" in made.why(file="meta/notes.txt"), "a list that nobody has read is in the account"
 
 
 def test_rad_chest_ct_is_converted_with_its_axes(tmp_path: Path) -> None:

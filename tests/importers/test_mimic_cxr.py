@@ -165,3 +165,13 @@ def test_another_folder_is_refused_with_what_is_expected(tmp_path: Path) -> None
         run("mimic-cxr", root)
     with pytest.raises(LayoutError, match="no such folder"):
         run("mimic-cxr", tmp_path / "nowhere")
+
+
+def test_a_flat_tree_a_mask_of_the_same_name_and_tables_that_are_missing(tmp_path: Path) -> None:
+    files = {f"files/p10000032/s50414267/aa.{ending}": b"x" for ending in ("jpg", "dcm")}
+    files["a_masks/p10000032/s50414267/aa.jpg"] = b"mask"
+    made = run("mimic-cxr", put(tmp_path / "flat", files))
+    assert made.rows["50414267"]["xray"] == "files/p10000032/s50414267/aa.jpg"
+    assert "a mask" in made.why(file="a_masks/p10000032/s50414267/aa.jpg")
+    notes = " ".join(made.done.notes)
+    assert "mimic-cxr-2.0.0-split.csv: not found" in notes and "the official split is not used" in notes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medssml.importers import LayoutError
+from medssml.importers import LayoutError, LostError
 from tests.importers.trees import put, run
 
 
@@ -118,3 +118,14 @@ def test_r2gen_form_keeps_its_split(tmp_path: Path) -> None:
 def test_a_folder_without_reports_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match="holds no report"):
         run("openi", put(tmp_path / "x", {"a.png": b"1"}))
+
+
+def test_a_mask_under_the_name_of_a_picture_and_pictures_that_are_missing(tmp_path: Path) -> None:
+    files = {f"xml/{n}.xml": report(f"CXR{n}", "Clear.", (f"CXR{n}_IM-1",)) for n in (1, 2, 3)}
+    files |= {"a_mask/CXR1_IM-1.png": b"0", "png/CXR1_IM-1.png": b"1"}
+    made = run("openi", put(tmp_path / "iu", files))
+    assert made.rows["CXR1"]["xray"] == "png/CXR1_IM-1.png" and made.rows["CXR2"]["xray"] == ""
+    with pytest.raises(LostError, match="xml: 2 of 3 files that it names for xray .2 x no such image on disk"):
+        run("openi", tmp_path / "iu", max_lost=0.1)
+    reports = put(tmp_path / "reports", {name: text for name, text in files.items() if name.endswith("xml")})
+    assert len(run("openi", reports, max_lost=0.1).rows) == 3, "the reports alone are a collection, too"

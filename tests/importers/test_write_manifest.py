@@ -92,6 +92,10 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = put(tmp_path / "t", {"t.csv": table, "x.png": b"1"})
     out = tmp_path / "manifest.csv"
     flags = ["--out", str(out), "--column", "study_id=scan", "--column", "xray=bild"]
+    assert cli.main(["import", "csv", str(root / "t.csv"), *flags]) == 4 and not out.exists()
+    said = capsys.readouterr().err
+    assert "t.csv: 1 of 2 rows (1 x xray: no such file)" in said and "accept it with --max-lost 0.5" in said, said
+    flags += ["--max-lost", "0.5"]
     assert cli.main(["import", "csv", str(root / "t.csv"), *flags]) == 0
     said = capsys.readouterr().out
     for words in ("study_id <- 'scan' (as given)", "1 studies of 1 subjects", "1 x no such file", "import_report.csv"):
