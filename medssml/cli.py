@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from medssml.foreign_text import printable
 from medssml.schema import hints_of, nearest, words
 
 
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "--verbose" in arguments:
             traceback.print_exc()
         code, message = explain(error)
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         return code
 
 
@@ -168,13 +169,16 @@ def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool
     """
     import logging
 
+    from medssml.foreign_text import LogLine
     from medssml.runs import console
 
     for variable, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(variable, value)
     console.configure(quiet=quiet, json=json)
     stream = sys.stderr if json else sys.stdout
-    logging.basicConfig(stream=stream, format="%(message)s", level=logging.INFO if verbose else logging.WARNING)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LogLine(traceback=verbose))
+    logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
     logging.getLogger("medssml").setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     if not verbose:
         warnings.simplefilter("ignore")

@@ -143,6 +143,7 @@ def _replace(pool: list[_Worker[Any]], worker: _Worker[Any], waiting: deque[Any]
 def _serve(pipe: Connection, work: Callable[[Any], Any], memory: int) -> None:
     """The process: jobs in, results out, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _fall_silent()
     _limit_memory(memory)
     try:
         while True:
@@ -155,6 +156,14 @@ def _serve(pipe: Connection, work: Callable[[Any], Any], memory: int) -> None:
                     pipe.send(_Failed(error))
     except (EOFError, OSError, KeyboardInterrupt):
         return
+
+
+def _fall_silent() -> None:
+    """What decoders in C print would stand between our lines without the name of a file: this process has no console."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def _limit_memory(memory: int) -> None:

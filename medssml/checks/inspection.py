@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medssml.checks.fingerprints import Features, fingerprint
 from medssml.checks.limits import Limits
+from medssml.foreign_text import collecting
 from medssml.manifest.levels import fix_of
 from medssml.manifest.problems import Finding
 from medssml.readers import HEADERS, READERS, ReadError
@@ -49,7 +50,7 @@ class Inspection(NamedTuple):
 
 def inspect(job: Job, *, deep: bool, limits: Limits) -> Inspection:
     """Looks at one file: its header, or with `deep` all of it."""
-    with declaring_at_most(int(limits.file_declared_gib * 2**30)):
+    with declaring_at_most(int(limits.file_declared_gib * 2**30)), collecting() as heard:
         try:
             read = job.read(READERS if deep else HEADERS)
         except ReadError as error:
@@ -57,6 +58,7 @@ def inspect(job: Job, *, deep: bool, limits: Limits) -> Inspection:
     properties = properties_of(job.kind, read)
     features = fingerprint(job.kind, read) if deep else None
     findings = _noted(read.notes) + (identifiers(read.text) if job.kind == "report" else [])
+    findings += [Finding("library", line, fix_of("library")) for line in heard]
     return Inspection(findings + _out_of_limits(job.kind, read, limits), properties, features)
 
 

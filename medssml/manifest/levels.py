@@ -65,6 +65,7 @@ CODES: dict[str, Code] = {
     "cut": Code("flagged", "bits or bytes that are in use were cut off"),
     "left_out": Code("flagged", "channels, slices or other parts were left out by judgement"),
     "odd": Code("flagged", "what a reader noticed and left as it is"),
+    "library": Code("flagged", "a library that reads the file warned: its name and its words"),
     "size": Code("flagged", "outside the usual range"),
     "spacing": Code("flagged", "outside the usual range"),
     "rate": Code("flagged", "outside the usual range"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medssml.files import write_rows
+from medssml.foreign_text import one_line, printable
 from medssml.manifest.levels import LEVELS, level_of
 
 ACTIONS = tuple(LEVELS)
@@ -38,7 +39,9 @@ class Problem:
 
     def line(self) -> dict[str, str | int]:
         """The cells of problems.csv, by `COLUMNS`."""
-        return {name: getattr(self, name) for name in COLUMNS} | {"row": self.row or ""}
+        cells = {name: printable(str(getattr(self, name))) for name in COLUMNS}
+        said = {name: one_line(cells[name], 2000) for name in ("problem", "fix")}
+        return cells | said | {"row": self.row or ""}
 
 
 class Accounting(NamedTuple):

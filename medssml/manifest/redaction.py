@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _TOLD = re.compile(r"\b(\w*(?:Error|Exception|Warning)): [^)]*(\)?).*", re.DOTALL)
 _LEFT_OUT = "(...)"
+#: What a library says is quoted from the file as a whole.
+_LIBRARY = "library"
 
 
 def redacted(problems: Iterable[Problem], ids: Pseudonyms) -> list[Problem]:
@@ -32,7 +34,9 @@ def _redacted(problem: Problem, ids: Pseudonyms) -> Problem:
         problem,
         study_id=ids.study(problem.study_id) if problem.study_id else "",
         file=ids.file(problem.file),
-        problem=_without_names(problem.problem, problem),
+        problem=problem.problem.partition(":")[0]
+        if problem.code == _LIBRARY
+        else _without_names(problem.problem, problem),
         fix=_without_names(problem.fix, problem),
     )
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import stat
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Self
 
+from medssml.foreign_text import collecting, one_line
 from medssml.readers.near_names import near_name
 
 MAX_BYTES = 2 * 1024**3
@@ -72,13 +72,12 @@ class Flag(Note):
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Every exception of a library below becomes a `ReadError` that names `path`; its warnings are silenced.
+    """Every exception of a library below becomes a `ReadError` that names `path`; what it warns of or logs is collected.
 
     The one broad `except` of the readers: decoders raise whatever a broken byte makes them raise.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with collecting():
             yield
     except ReadError:
         raise
@@ -97,7 +96,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
             path, f"{what} does not fit in memory", "read it on a larger machine or crop it", code="too_large"
         ) from error
     except Exception as error:
-        detail = " ".join(str(error).split())[:160]
+        detail = one_line(str(error), 160)
         code = "truncated" if "truncated" in detail else "unreadable"
         raise ReadError(path, f"{what} cannot be decoded ({type(error).__name__}: {detail})", code=code) from error
 

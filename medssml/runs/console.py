@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from medssml.foreign_text import printable
+
 
 @dataclass
 class _Mode:
@@ -37,7 +39,7 @@ def _stream() -> TextIO:
 def say(text: str = "") -> None:
     """One line of what is going on, or of the result."""
     if not _mode.quiet:
-        print(text, file=_stream(), flush=True)
+        print(printable(text), file=_stream(), flush=True)
 
 
 def on_terminal() -> bool:
@@ -54,7 +56,7 @@ def rich_console() -> Any:
 
 def warn(text: str) -> None:
     """One line that is shown with ``--quiet`` too."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

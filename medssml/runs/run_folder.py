@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medssml.files import read_rows, write_rows, write_text
+from medssml.foreign_text import LogLine, logging_to
 from medssml.manifest.levels import level_of
 from medssml.manifest.problems import COLUMNS
 
@@ -121,19 +122,20 @@ class RunFolder:
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Inside, what medssml logs is written to log.txt as well."""
+        """Inside, what medssml logs is written to log.txt as well, and what libraries warn of or log, there alone."""
         if not first_rank():
             yield
             return
         logger = logging.getLogger("medssml")
         handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(LogLine("%(asctime)s %(levelname)s %(message)s"))
         level = logger.level
         if level == logging.NOTSET or level > logging.INFO:
             logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         try:
-            yield
+            with logging_to(handler):
+                yield
         finally:
             logger.removeHandler(handler)
             logger.setLevel(level)

@@ -15,6 +15,7 @@ from multiprocessing import TimeoutError as Stalled
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medssml.foreign_text import collecting, one_line
 from medssml.store.cache import Arrays, Cache
 from medssml.store.cache_folder import NOTES_PREFIX
 
@@ -97,7 +98,7 @@ def attempt(task: Task, recipe: Recipe, cache: Cache, desk: str | None = None) -
         cache.get(task.key, lambda: _made(task, recipe), recipe.about)
     except _Unusable as error:
         cause = error.__cause__
-        reason = str(getattr(cause, "reason", None) or f"{type(cause).__name__}: {cause}")
+        reason = str(getattr(cause, "reason", None) or one_line(f"{type(cause).__name__}: {cause}"))
         return Outcome(
             task.position,
             task.modality,
@@ -109,7 +110,8 @@ def attempt(task: Task, recipe: Recipe, cache: Cache, desk: str | None = None) -
 
 def _made(task: Task, recipe: Recipe) -> Arrays:
     try:
-        return recipe.make(task.source, task.given)
+        with collecting():
+            return recipe.make(task.source, task.given)
     except (ValueError, KeyError, OSError, MemoryError) as error:
         raise _Unusable from error
 
