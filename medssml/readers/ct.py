@@ -125,7 +125,12 @@ def _nifti_volume(path: Path, given: Given | None) -> tuple[NDArray[Any], NDArra
         if broken:
             reason = f"{broken:,} of {raw.size:,} voxels are NaN or infinite"
             raise ReadError(path, reason, "write air (-1000) where nothing was measured", code="content")
-    return to_hounsfield(raw, layout.slope, layout.intercept), layout.affine, layout.notes
+    values = to_hounsfield(raw, layout.slope, layout.intercept)
+    if values.dtype.kind == "f" and not np.isfinite([values.min(), values.max()]).all():
+        stored = f"stored values {raw.min():g} to {raw.max():g} with scl_slope {layout.slope:g}"
+        reason = f"{stored} and scl_inter {layout.intercept:g} overflow: no HU, the scale or the values are damaged"
+        raise ReadError(path, reason, _UNITS_FIX, code="units")
+    return values, layout.affine, layout.notes
 
 
 def _oblique(affine: NDArray[np.float64]) -> tuple[str, ...]:

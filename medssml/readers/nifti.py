@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MAX_OFFSET = 1 << 26
 """Last byte at which voxels may start: extensions of a header are small."""
 _REEXPORT = "export the volume again from its source"
+#: By so much may the squared length of a quaternion pass 1 for the rounding of three 32-bit numbers.
+_ROUNDED = 1e-4
 _UNITS_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
@@ -82,7 +84,7 @@ def nifti_layout(path: str | Path, given: Given | None = None) -> Layout:
     first = int(header["sizeof_hdr"])
     if not (first <= offset < MAX_OFFSET):
         raise ReadError(path, f"voxels start at byte {offset:g}, expected {first} to {MAX_OFFSET}", _REEXPORT)
-    slope, intercept = _scaling(header, path, given or Given())
+    slope, intercept = _scaling(header, path, given or Given(), notes)
     layout = Layout(path, shape, dtype, affine, int(offset), nbytes, slope, intercept, compressed, tuple(notes))
     extra = _check_length(layout)
     return layout._replace(notes=(*notes, extra)) if extra else layout
@@ -167,7 +169,7 @@ def _shape(header: Nifti1Header, path: Path) -> tuple[int, int, int]:
     sizes = dim[1 : dim[0] + 1]
     if len(sizes) < 3:
         raise ReadError(path, f"has {len(sizes)} dimensions, a CT volume has 3", "name a volume", code="mixed")
-    if any(n != 1 for n in sizes[3:]):
+    if any(n not in (0, 1) for n in sizes[3:]):  # 0 stands for 1 in what some old software writes
         volumes = int(np.prod(sizes[3:]))
         raise ReadError(
             path, f"has {len(sizes)} dimensions: {volumes} volumes in one file", "keep one volume", code="mixed"
@@ -189,8 +191,17 @@ def _dtype(header: Nifti1Header, path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _scaling(header: Nifti1Header, path: Path, given: Given) -> tuple[float, float]:
+def _scaling(header: Nifti1Header, path: Path, given: Given, notes: list[str]) -> tuple[float, float]:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isinf(slope) or np.isinf(intercept):
+        raise ReadError(path, f"has scl_slope {slope:g}, scl_inter {intercept:g}", _REEXPORT)
+    unread = intercept not in (0.0, given.intercept) and not np.isnan(intercept)
+    if np.isnan(slope) or (slope == 0 and unread):
+        told = f"scl_slope is {slope:g}, which is none: "
+        told += f"scl_inter {intercept:g} is not applied either" if unread else "values taken as they are stored"
+        notes.append(Flag(told, "assumed"))
+    elif np.isnan(intercept) and slope != 0:
+        notes.append(Flag("scl_inter is nan, which is none: 0 taken", "assumed"))
     if np.isnan(slope) or slope == 0 or (slope, intercept) == (1.0, 0.0):  # the header states none
         return (
             1.0 if given.slope is None else float(given.slope),
@@ -203,11 +214,7 @@ def _scaling(header: Nifti1Header, path: Path, given: Given) -> tuple[float, flo
     if not all(known):
         reason = f"states {slope:g} and {intercept:g} for its scale, the table {given.slope} and {given.intercept}"
         raise ReadError(path, reason, "empty the cells of the table, or correct them", code="units")
-    if np.isnan(intercept):
-        intercept = 0.0
-    if not np.isfinite([slope, intercept]).all():
-        raise ReadError(path, f"has scl_slope {slope:g}, scl_inter {intercept:g}", _REEXPORT)
-    return slope, intercept
+    return slope, 0.0 if np.isnan(intercept) else intercept
 
 
 def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) -> Affine:
@@ -215,11 +222,10 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
     steps = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     stated = sform_code > 0 or qform_code > 0
-    qform = np.array(header.get_qform(), np.float64) if qform_code > 0 else None
     if sform_code > 0:
         affine = np.array(header.get_sform(), np.float64)
-    elif qform is not None:
-        affine = qform
+    elif qform_code > 0:
+        affine = _qform(header, steps, path)
     else:
         affine = _blank_affine(header, steps, notes, given, path)
     check_affine(affine, path)
@@ -232,8 +238,8 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
         _check_steps(affine, steps, path)
         if given.spacing is not None:
             _check_steps(affine, np.asarray(given.spacing, np.float64), path, "the table")
-    if sform_code > 0 and qform is not None and np.isfinite(qform).all():
-        _check_forms(affine, qform, path, notes)
+    if sform_code > 0 and qform_code > 0:
+        _check_unused_qform(header, affine, path, notes)
     in_mm = given.spacing is not None and (unmeasured or not stated)
     affine = _to_mm(affine, 2 if in_mm else int(header["xyzt_units"]) & 7, notes)
     check_spacing(spacing_of(affine), path)
@@ -243,6 +249,49 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
 def _is_unmeasured(affine: Affine) -> bool:
     """Steps of 1 mm from an origin of 0 are what a library writes when it is told no geometry: as good as blank."""
     return np.allclose(np.abs(affine), np.eye(4))
+
+
+def _qform(header: Nifti1Header, steps: NDArray[np.float64], path: Path) -> Affine:
+    """(4, 4) of the quaternion and `steps` (3,) mm, by the text of NIfTI-1: what rounding took from its length is given back,
+    and pixdim[0] mirrors the third axis where it is negative, not where it is 0.
+
+    Raises:
+        ReadError: no rotation, for more than rounding.
+    """
+    b, c, d = vector = np.array([float(header[f"quatern_{letter}"]) for letter in "bcd"])
+    length = float(vector @ vector)
+    if not length <= 1 + _ROUNDED:
+        raise ReadError(
+            path, f"qform has a quaternion of length {length**0.5:.4g}, expected 1", _REEXPORT, code="geometry"
+        )
+    if length > 1:
+        b, c, d = vector / length**0.5
+    a = max(0.0, 1.0 - length) ** 0.5
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    mirror = -1.0 if float(header["pixdim"][0]) < 0 else 1.0
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * steps * [1.0, 1.0, mirror]
+    affine[:3, 3] = [float(header[f"qoffset_{letter}"]) for letter in "xyz"]
+    return affine
+
+
+def _check_unused_qform(header: Nifti1Header, sform: Affine, path: Path, notes: list[str]) -> None:
+    """The sform is used: a qform that is broken is told, one that contradicts it is refused."""
+    try:
+        qform = _qform(header, spacing_of(sform), path)
+    except ReadError as error:
+        notes.append(Flag(f"{error.reason}; the sform is used"))
+        return
+    if not np.isfinite(qform).all():
+        notes.append(Flag("qform holds NaN or infinite values; the sform is used"))
+        return
+    _check_forms(sform, qform, path, notes)
 
 
 def _note_made_up(affine: Affine, notes: list[str]) -> None:
