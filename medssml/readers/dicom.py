@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssml.readers.dicom_file import CONVERT, is_dicom, read_dataset
-from medssml.readers.dicom_numbers import number, whole
+from medssml.readers.dicom_numbers import number, number_if_any, whole
 from medssml.readers.errors import ReadError, declared_bytes, human, reading, require_file
-from medssml.readers.stored_bits import Spare, own_bits, spare_bits
+from medssml.readers.stored_bits import Spare, outside, own_bits, spare_bits
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -94,11 +94,15 @@ _OVERLAY_BITS = tuple(0x60000102 + 0x20000 * plane for plane in range(16))
 
 
 class Pixels(NamedTuple):
-    """Stored values of a file, before any rescale: (F, H, W) or (F, H, W, 3), and what lay in the bits above them."""
+    """Stored values of a file, before any rescale: (F, H, W) or (F, H, W, 3), and what lay in the bits above them.
+
+    outside: where a padding value stood that the bits of the image cannot hold; None where there was none.
+    """
 
     dataset: FileDataset
     values: NDArray[Any]
     spare: Spare | None
+    outside: NDArray[np.bool_] | None = None
 
 
 def read_header(
@@ -144,8 +148,10 @@ def stored_values(path: str | Path) -> Pixels:
         stored = whole(dataset, "BitsStored", allocated, path)
         high = whole(dataset, "HighBit", stored - 1, path)
         overlay = any(tag in dataset for tag in _OVERLAY_BITS)
-        spare = spare_bits(values, stored, high, path, overlay=overlay)
-        return Pixels(dataset, own_bits(values, stored, high), spare)
+        padding = number_if_any(dataset, "PixelPaddingValue", np.nan)
+        padded = outside(values, stored, high, int(padding) if np.isfinite(padding) else None)
+        spare = spare_bits(values, stored, high, path, overlay=overlay, padded=padded)
+        return Pixels(dataset, own_bits(values, stored, high), spare, padded)
 
 
 def pixel_digest(path: str | Path) -> str:
@@ -154,7 +160,7 @@ def pixel_digest(path: str | Path) -> str:
     Raises:
         ReadError: as `stored_values`.
     """
-    dataset, values, _ = stored_values(path)
+    dataset, values, *_ = stored_values(path)
     scale = [
         number(dataset, tag, default, Path(path)) for tag, default in (("RescaleSlope", 1), ("RescaleIntercept", 0))
     ]
@@ -248,7 +254,8 @@ def _decompress(dataset: FileDataset, path: Path) -> NDArray[Any]:
         reason = f"is compressed as {syntax.name}, no codec installed"
         raise ReadError(path, reason, "pip install 'medssml[dicom]' (the extra with its codecs)", code="codec")
     frames, rows, columns, samples = frame_shape(dataset, path)
-    values, _ = decoder.as_array(dataset, raw=samples == 1)
+    # the bits above those of the image are looked at before they are cut
+    values, _ = decoder.as_array(dataset, raw=samples == 1, correct_unused_bits=samples != 1)
     shape = (frames, rows, columns) if samples == 1 else (frames, rows, columns, samples)
     if values.size != np.prod(shape):
         declared = human(int(np.prod(shape)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.dicom import frame_shape, stored_values, words
+from medssml.readers.dicom import Pixels, frame_shape, stored_values, words
 from medssml.readers.dicom_numbers import number, number_if_any, numbers, whole
 from medssml.readers.errors import Flag, ReadError, declared_bytes
 from medssml.readers.geometry import HIGHEST_HU, MAX_SHEAR_DEG, Affine, to_hounsfield
@@ -80,18 +80,16 @@ def stack_voxels(stack: Stack) -> tuple[NDArray[Any], tuple[str, ...]]:
     """(X, Y, Z) values of `stack` in HU, int16 where exact, in the axes of `stack.affine`; and what the pixels showed."""
     columns, rows, count = stack.shape
     out: NDArray[Any] = np.empty((count, rows, columns), np.int16)
-    loaded: tuple[Path, NDArray[Any]] | None = None
+    loaded: tuple[Path, Pixels] | None = None
     padded = 0
     spare: list[Spare | None] = []
     for index, item in enumerate(stack.slices):
         if loaded is None or loaded[0] != item.path:
-            pixels = stored_values(item.path)
-            loaded = (item.path, pixels.values)
-            spare.append(pixels.spare)
-        stored = loaded[1][item.frame]
+            loaded = (item.path, stored_values(item.path))
+            spare.append(loaded[1].spare)
+        stored, outside = loaded[1].values[item.frame], _outside(item, loaded[1])
         values = to_hounsfield(stored, item.slope, item.intercept)
-        if item.padding is not None and item.padding * item.slope + item.intercept > HIGHEST_HU:
-            outside = stored == item.padding
+        if outside is not None:
             padded += int(outside.sum())
             values = to_hounsfield(np.where(outside, -1000, values), 1.0, 0.0)
         if values.dtype != out.dtype and out.dtype == np.int16:
@@ -100,6 +98,15 @@ def stack_voxels(stack: Stack) -> tuple[NDArray[Any], tuple[str, ...]]:
     notes = [f"{padded:,} voxels of padding set to air"] if padded else []
     notes += filter(None, [judge_spare(spare, len(spare), stack.path)])
     return out.transpose(2, 1, 0), tuple(notes)
+
+
+def _outside(item: Slice, pixels: Pixels) -> NDArray[np.bool_] | None:
+    """(H, W) where a slice holds padding that would be the brightest thing in it, or that its own bits cannot hold."""
+    if pixels.outside is not None:
+        return pixels.outside[item.frame]
+    if item.padding is None or item.padding * item.slope + item.intercept <= HIGHEST_HU:
+        return None
+    return np.asarray(pixels.values[item.frame] == item.padding)
 
 
 def _frames(header: Header) -> Iterator[Slice]:
@@ -136,10 +143,6 @@ def _slice(header: Header, index: int, count: int) -> Slice:
     slope, intercept = (1.0 if rescale.slope is None else rescale.slope), rescale.intercept or 0.0
     if slope == 0:
         raise ReadError(path, "has RescaleSlope 0", EXPORT)
-    if not whole(dataset, "PixelRepresentation", 0, path) and intercept >= 0 < slope:
-        stated = "no RescaleIntercept" if rescale.intercept is None else f"RescaleIntercept {intercept:g}"
-        reason = f"stores unsigned values with {stated}: no value can be below 0 HU"
-        raise ReadError(path, reason, "export the series with its rescale (water is 0 HU, air -1000)", code="units")
     thickness = number_if_any(measures, "SpacingBetweenSlices", 0) or number_if_any(measures, "SliceThickness", 0)
     instance = f"{dataset.get('SOPInstanceUID', path)}#{index}"
     padding = _padding(dataset, path)
@@ -232,7 +235,7 @@ def _step(order: list[Slice], normal: NDArray[np.float64], path: Path, notes: li
     positions = np.stack([item.position for item in order])
     depths = positions @ normal
     check_repeats(depths, [item.path.name for item in order], path)
-    even = check_steps(depths, positions, normal, path, notes)
+    even = check_steps(depths, positions, normal, order[0].thickness, path, notes)
     line = (positions[-1] - positions[0]) / (len(order) - 1)
     tilt = float(np.degrees(np.arccos(np.clip(line @ normal / np.linalg.norm(line), -1, 1))))
     if tilt > MAX_SHEAR_DEG:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medssml.readers.dicom import words
+from medssml.readers.dicom_numbers import whole
 from medssml.readers.errors import Flag, ReadError
 from medssml.readers.image_tags import not_in_hounsfield, odd_hounsfield
 from medssml.readers.series_files import EXPORT, Header
@@ -46,9 +47,20 @@ def check_values(headers: Sequence[Header], rescales: Sequence[Rescale], path: P
             )
     by_path = {header.path: header for header in headers}
     for rescale in rescales:
+        _check_offset(rescale, by_path[rescale.path])
         if why := not_in_hounsfield(by_path[rescale.path].dataset, rescale.kind):
             raise ReadError(rescale.path, f"does not hold HU ({why})", "name a series in HU", code="units")
     return [*_odd(headers, rescales), *_differences(headers, rescales)]
+
+
+def _check_offset(rescale: Rescale, header: Header) -> None:
+    unsigned = not whole(header.dataset, "PixelRepresentation", 0, header.path)
+    slope = 1.0 if rescale.slope is None else rescale.slope
+    if unsigned and (rescale.intercept or 0.0) >= 0 < slope:
+        stated = "no RescaleIntercept" if rescale.intercept is None else f"RescaleIntercept {rescale.intercept:g}"
+        reason = f"stores unsigned values with {stated}: no value can be below 0 HU"
+        fix = "export the series with its rescale (water is 0 HU, air -1000)"
+        raise ReadError(header.path, reason, fix, code="units")
 
 
 def _check_rescale(rescales: Sequence[Rescale], path: Path) -> None:
@@ -100,12 +112,12 @@ def _differences(headers: Sequence[Header], rescales: Sequence[Rescale]) -> list
             groups.setdefault(stated[:32] or "none", []).append(header.path)
         if len(groups) > 1:
             found.append(f"{tag} differs within the series: {_groups(groups)}")
-    # a rescale of its own in every slice is legal, and what some scanners write; a few that differ are odd
-    scales: dict[str, list[Path]] = {}
+    # a rescale of its own in every slice is legal, and what some scanners write; a few that lie elsewhere are odd
+    offsets: dict[str, list[Path]] = {}
     for one in rescales:
-        scales.setdefault(one.told(), []).append(one.path)
-    if 1 < len(scales) <= len(rescales) / 2:
-        found.append(f"rescale differs within the series: {_groups(scales)}")
+        offsets.setdefault(f"{one.intercept or 0:g}", []).append(one.path)
+    if 1 < len(offsets) <= len(rescales) / 2:
+        found.append(f"RescaleIntercept differs within the series: {_groups(offsets)}")
     return [Flag(text) for text in found]
 
 

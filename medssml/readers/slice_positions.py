@@ -19,8 +19,9 @@ _STEP_TOLERANCE = 0.05
 _STEP_FLOOR_MM = 0.02
 _SAME_MM = 1e-3
 #: Positions may be rounded to at most this share of a step: a slice that is missing shows through any finer rounding.
-_ROUNDED_SHARE = 0.2
+_ROUNDED_SHARE = 0.4
 _MAX_DECIMALS = 4
+_EXACT_MM = 1e-6
 
 
 class Repeats(NamedTuple):
@@ -91,6 +92,7 @@ def check_steps(
     depths: NDArray[np.float64],
     positions: NDArray[np.float64],
     normal: NDArray[np.float64],
+    stated: float,
     path: Path,
     notes: list[str],
 ) -> float | None:
@@ -98,10 +100,11 @@ def check_steps(
 
     Args:
         depths: (N,) mm along `normal`, growing. positions: (N, 3) mm as stated. normal: (3,).
+        stated: thickness of a slice, or spacing between slices, in mm; 0 where there is none.
         notes: a flag is added where the steps differ by the rounding of the positions alone.
 
     Returns:
-        the step in mm, of the line that fits rounded positions best; None where they are not rounded.
+        the step in mm that rounded positions came from, the stated one where it fits; None where they are not rounded.
 
     Raises:
         ReadError: a gap, or steps that vary.
@@ -117,16 +120,33 @@ def check_steps(
         others = f", and {more} more" if more else ""
         reason = f"gap {steps[worst]:.1f} mm after slice {worst + 1}, step {usual:.1f} mm{others}"
         raise ReadError(path, reason, "add the missing slices, or resample from the complete series", code="geometry")
-    unit = _rounding(positions) @ np.abs(normal)
-    count = np.arange(depths.size)
-    step, start = np.polyfit(count, depths, 1)
-    stray = float(np.abs(depths - start - step * count).max())
-    if unit <= _ROUNDED_SHARE * step and stray <= 0.75 * unit:
+    unit = float(_rounding(positions) @ np.abs(normal))
+    step = stated if _stray(depths, stated) <= unit / 2 + _EXACT_MM else _even_step(depths)
+    stray = _stray(depths, step)
+    if unit <= _ROUNDED_SHARE * step and stray <= unit / 2 + _EXACT_MM:
         reason = f"positions are rounded to {unit:.2g} mm: no slice lies further than {stray:.2g} mm from even steps"
         notes.append(Flag(f"{reason} of {step:.4g} mm", "assumed"))
-        return float(step)
+        return step
     reason = f"spacing between slices varies from {steps.min():.2f} to {steps.max():.2f} mm"
     raise ReadError(path, reason, "resample the series to one spacing", code="geometry")
+
+
+def _stray(depths: NDArray[np.float64], step: float) -> float:
+    """mm by which `depths` (N,) miss even steps of `step` mm at most, from the best start."""
+    return float(np.ptp(depths - step * np.arange(depths.size))) / 2
+
+
+def _even_step(depths: NDArray[np.float64]) -> float:
+    """The step in mm that `depths` (N,) miss least: `_stray` is convex in it."""
+    steps = np.diff(depths)
+    low, high = float(steps.min()), float(steps.max())
+    while high - low > _EXACT_MM / depths.size:
+        third = (high - low) / 3
+        if _stray(depths, low + third) < _stray(depths, high - third):
+            high -= third
+        else:
+            low += third
+    return (low + high) / 2
 
 
 def _rounding(positions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,8 +45,31 @@ def own_bits(values: NDArray[Any], stored: int, high: int) -> NDArray[Any]:
     return (values >> (high + 1 - stored)) & mask
 
 
-def spare_bits(values: NDArray[Any], stored: int, high: int, path: Path, *, overlay: bool) -> Spare | None:
-    """What lies above bit `high` of `values` (F, H, W); None where nothing does.
+def outside(values: NDArray[Any], stored: int, high: int, padding: int | None) -> NDArray[np.bool_] | None:
+    """Where `values` (F, H, W) are a padding value that the bits of the image cannot hold: outside the field of view.
+
+    None where there are no such values.
+    """
+    if padding is None:
+        return None
+    size = 8 * values.dtype.itemsize
+    value = np.array(padding & ((1 << size) - 1), f"u{values.dtype.itemsize}").view(values.dtype)
+    if int(own_bits(value[None], stored, high)[0]) == int(value):
+        return None
+    where = values == value
+    return where if where.any() else None
+
+
+def spare_bits(
+    values: NDArray[Any],
+    stored: int,
+    high: int,
+    path: Path,
+    *,
+    overlay: bool,
+    padded: NDArray[np.bool_] | None = None,
+) -> Spare | None:
+    """What lies above bit `high` of `values` (F, H, W), but for what is `padded`; None where nothing does.
 
     A signed value is written in two ways: its sign copied into the bits above, or 0 in them. Either is sound, if all
     values of the image have it.
@@ -56,27 +79,28 @@ def spare_bits(values: NDArray[Any], stored: int, high: int, path: Path, *, over
         return None
     unsigned = values.dtype.kind == "u"
     above = values.view(f"u{values.dtype.itemsize}") >> (high + 1)
-    nonzero = above != 0
+    inside = True if padded is None else ~padded
+    nonzero = (above != 0) & inside
     not_zero = int(np.count_nonzero(nonzero))
     strange, not_sign = nonzero, not_zero
     if not unsigned:
         sign = values >> high
-        strange = (sign != 0) & (sign != -1)
+        strange = (sign != 0) & (sign != -1) & inside
         not_sign = int(np.count_nonzero(strange))
     if not not_zero and not not_sign:
         return None
     odd = strange if not_sign else nonzero
     cut = own_bits(values, stored, high)
-    deeper = bool(not_sign) and not overlay and _goes_on(values, cut, odd)
+    deeper = bool(not_sign) and not overlay and _goes_on(values, cut, odd, odd if padded is None else odd | padded)
     return Spare(path, stored, values.size, unsigned, not_sign, not_zero, overlay, deeper, int(values.max()))
 
 
-def _goes_on(whole: NDArray[Any], cut: NDArray[Any], odd: NDArray[np.bool_]) -> bool:
-    """Whether the pixels `odd` (F, H, W) belong to their picture with all their bits: they leave its range without them,
-    or are further from their neighbours without than with them."""
-    if odd.all():
+def _goes_on(whole: NDArray[Any], cut: NDArray[Any], odd: NDArray[np.bool_], apart: NDArray[np.bool_]) -> bool:
+    """Whether the pixels `odd` (F, H, W) belong to their picture with all their bits: they leave the range of those that
+    are not `apart` without them, or are further from their neighbours without than with them."""
+    if apart.all():
         return False
-    rest = cut[~odd]
+    rest = cut[~apart]
     if cut[odd].min() < rest.min() or cut[odd].max() > rest.max():
         return True
     jumps = np.zeros(2)

@@ -47,7 +47,7 @@ def dicom_radiograph(path: Path) -> Radiograph:
     """
     header, _ = read_header(path)
     _check_radiograph(header, path)
-    dataset, frames, spare = stored_values(path)
+    dataset, frames, spare, outside = stored_values(path)
     notes: list[str] = []
     bits = whole(dataset, "BitsStored", frames.dtype.itemsize * 8, path)
     photometric = "".join(words(dataset, "PhotometricInterpretation")[:1]) or "MONOCHROME2"
@@ -67,6 +67,11 @@ def dicom_radiograph(path: Path) -> Radiograph:
             notes.append("MONOCHROME1 inverted")
         elif words(dataset, "PresentationLUTShape") == ["INVERSE"]:
             notes.append(Flag("PresentationLUTShape INVERSE contradicts MONOCHROME2; not inverted"))
+    if outside is not None:
+        array = np.where(outside[0], np.float32(0), array)
+        notes.append(
+            Flag(f"{np.count_nonzero(outside):,} pixels of padding, outside {bits} bits, set to black", "reread")
+        )
     notes += [*_stated(dataset, path), *filter(None, [judge_spare([spare], 1, path)])]
     spacing = _spacing(dataset, path, notes)
     return Radiograph(np.ascontiguousarray(array, np.float32), bits, tuple(notes), spacing, view_of(dataset))

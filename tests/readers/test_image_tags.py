@@ -1,0 +1,140 @@
+"""What the tags of a radiograph say that it is: refused where it is none, flagged where it is of another kind."""
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from medssml.readers import ReadError, read_xray, xray_header
+from medssml.readers.dicom import pixel_digest
+from medssml.readers.errors import Flag
+from medssml.readers.image_tags import body_part, is_raw, modality_of, other_part, view_of
+from tests.readers.test_read_xray import dicom, expected, picture
+
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+
+
+def code(meaning: str, value: str = "0") -> Sequence:
+    item = Dataset()
+    item.CodeMeaning, item.CodeValue = meaning, value
+    return Sequence([item])
+
+
+@pytest.mark.parametrize("modality", ["MG", "IO", "PX", "XA", "RF", "ECG", "CT", "MR", "US", "SR", "PT", "OPT"])
+def test_other_modalities_are_refused(tmp_path, modality):
+    path = dicom(tmp_path / "a.dcm", picture(12), Modality=modality)
+    for read in (xray_header, read_xray):
+        with pytest.raises(ReadError, match=f"has modality {modality}, not a radiograph") as caught:
+            read(path)
+        assert caught.value.code == "content"
+
+
+def test_an_image_without_modality_is_known_by_its_class_or_taken_with_a_flag(tmp_path):
+    path = dicom(tmp_path / "a.dcm", picture(12), Modality="")
+    (note,) = read_xray(path).notes
+    assert note == "states no Modality: taken as a radiograph" and note.code == "assumed"
+    assert xray_header(path).notes == (note,)
+    for sop_class, modality in (("1.2", "MG"), ("2", "CT"), ("12.1", "XA")):
+        with pytest.raises(ReadError, match=f"has modality {modality}"):
+            read_xray(dicom(tmp_path / "b.dcm", picture(12), Modality="", SOPClassUID=f"{STORAGE}{sop_class}"))
+    assert read_xray(dicom(tmp_path / "c.dcm", picture(12), Modality="", SOPClassUID=f"{STORAGE}1")).notes == ()
+    (note,) = read_xray(dicom(tmp_path / "d.dcm", picture(12), Modality="OT")).notes
+    assert "states modality OT" in note
+
+
+RAW = [
+    {"PresentationIntentType": "FOR PROCESSING"},
+    {"PresentationIntentType": "for processing "},
+    {"SOPClassUID": f"{STORAGE}1.1.1"},
+]
+
+
+@pytest.mark.parametrize("tags", RAW)
+def test_raw_images_are_refused(tmp_path, tags):
+    path = dicom(tmp_path / "a.dcm", picture(12), **tags)
+    for read in (xray_header, read_xray):
+        with pytest.raises(ReadError, match=r"is a raw image \(.* FOR PROCESSING\), not meant to be looked at") as caught:
+            read(path)
+        assert "name the image FOR PRESENTATION" in caught.value.fix
+    tags = {"PresentationIntentType": "FOR PRESENTATION", "SOPClassUID": f"{STORAGE}1.1"}
+    assert read_xray(dicom(tmp_path / "b.dcm", picture(12), **tags)).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("tags", "part"),
+    [
+        ({"BodyPartExamined": "KNEE"}, "KNEE"),
+        ({"BodyPartExamined": "tspine"}, "TSPINE"),
+        ({"BodyPartExamined": "ABDOMEN"}, "ABDOMEN"),
+        ({"AnatomicRegionSequence": code("Shoulder")}, "SHOULDER"),
+        ({"BodyPartExamined": "CHEST"}, ""),
+        ({"BodyPartExamined": "Thorax PA"}, ""),
+        ({"BodyPartExamined": "PORT CHEST"}, ""),
+        ({"BodyPartExamined": "TORAX"}, ""),
+        ({"BodyPartExamined": "RIBS"}, ""),
+        ({"BodyPartExamined": "WHOLEBODY"}, ""),
+        ({"BodyPartExamined": ""}, ""),
+        ({"AnatomicRegionSequence": code("Chest")}, ""),
+    ],
+)
+def test_another_part_of_the_body_is_flagged(tmp_path, tags, part):
+    read = read_xray(dicom(tmp_path / "a.dcm", picture(12), **tags))
+    assert read.notes == ((f"states that it shows {part}",) if part else ())
+    assert all(isinstance(note, Flag) for note in read.notes)
+    np.testing.assert_allclose(read.array, expected(12), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"PixelIntensityRelationshipSign": 1}, "PixelIntensityRelationshipSign 1 and MONOCHROME2 say that dense tissue is"),
+        ({"PixelIntensityRelationshipSign": -1}, ""),
+        ({"PixelIntensityRelationshipSign": 1, "RescaleSlope": -1, "RescaleIntercept": 4095}, ""),
+        ({"PixelIntensityRelationshipSign": -1, "RescaleSlope": -1, "RescaleIntercept": 4095}, "dense tissue is dark"),
+        ({"PixelIntensityRelationship": "LIN"}, "PixelIntensityRelationship LIN: the values are those of a detector"),
+        ({"PixelIntensityRelationship": "LIN", "PresentationIntentType": "FOR PRESENTATION"}, ""),
+        ({"PixelIntensityRelationship": "LOG", "PixelIntensityRelationshipSign": -1}, ""),
+        ({"FluoroscopyFlag": "YES"}, "fluoroscopic"),
+        ({"DerivationCodeSequence": code("Subtraction", "113062")}, "derived: a difference of images"),
+        ({"DerivationCodeSequence": code("Lossy", "113040")}, ""),
+    ],
+)
+def test_what_the_values_stand_for_is_told(tmp_path, tags, said):
+    notes = read_xray(dicom(tmp_path / "a.dcm", picture(12), **tags)).notes
+    assert bool(notes) == bool(said) and said in " ".join(notes)
+    assert all(isinstance(note, Flag) for note in notes)
+
+
+def test_monochrome1_and_the_sign_agree_or_are_flagged(tmp_path):
+    inverse = 4095 - picture(12)
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}
+    sound = read_xray(dicom(tmp_path / "a.dcm", inverse, PixelIntensityRelationshipSign=1, **tags))
+    assert sound.notes == ("MONOCHROME1 inverted",)
+    odd = read_xray(dicom(tmp_path / "b.dcm", inverse, PixelIntensityRelationshipSign=-1, **tags))
+    assert "PixelIntensityRelationshipSign -1 and MONOCHROME1 say that dense tissue is dark" in odd.notes[1]
+
+
+def test_what_an_importer_asks():
+    dataset = Dataset()
+    assert (modality_of(dataset), view_of(dataset), body_part(dataset), other_part(dataset)) == ("", "", "", "")
+    assert not is_raw(dataset)
+    dataset.ViewCodeSequence = code("postero-anterior")
+    assert view_of(dataset) == "PA"
+    dataset.ViewPosition = " ll "
+    assert view_of(dataset) == "LATERAL"
+
+
+def test_a_digest_of_pixels_is_that_of_the_image_whatever_its_uids_and_packing(tmp_path):
+    import pydicom
+    from pydicom.uid import RLELossless
+
+    first = pixel_digest(dicom(tmp_path / "a.dcm", picture(12)))
+    assert pixel_digest(dicom(tmp_path / "b.dcm", picture(12), SOPInstanceUID="9.9", PatientID="other")) == first
+    packed = pydicom.dcmread(tmp_path / "a.dcm")
+    packed.compress(RLELossless)
+    packed.save_as(tmp_path / "c.dcm")
+    assert pixel_digest(tmp_path / "c.dcm") == first
+    changed = picture(12)
+    changed[0, 0] += 1
+    assert pixel_digest(dicom(tmp_path / "d.dcm", changed)) != first
+    assert pixel_digest(dicom(tmp_path / "e.dcm", picture(12), RescaleSlope=2)) != first
