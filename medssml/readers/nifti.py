@@ -25,6 +25,8 @@ MAX_OFFSET = 1 << 26
 _REEXPORT = "export the volume again from its source"
 #: By so much may the squared length of a quaternion pass 1 for the rounding of three 32-bit numbers.
 _ROUNDED = 1e-4
+#: What is left of 1 for the first number of a quaternion: below it, that number is 0 (as in nifti1_io).
+_NO_ANGLE = 1e-7
 _UNITS_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
@@ -258,15 +260,15 @@ def _qform(header: Nifti1Header, steps: NDArray[np.float64], path: Path) -> Affi
     Raises:
         ReadError: no rotation, for more than rounding.
     """
-    b, c, d = vector = np.array([float(header[f"quatern_{letter}"]) for letter in "bcd"])
+    vector = np.array([float(header[f"quatern_{letter}"]) for letter in "bcd"])
     length = float(vector @ vector)
     if not length <= 1 + _ROUNDED:
         raise ReadError(
             path, f"qform has a quaternion of length {length**0.5:.4g}, expected 1", _REEXPORT, code="geometry"
         )
-    if length > 1:
-        b, c, d = vector / length**0.5
-    a = max(0.0, 1.0 - length) ** 0.5
+    half_turn = 1.0 - length < _NO_ANGLE
+    a = 0.0 if half_turn else (1.0 - length) ** 0.5
+    b, c, d = vector / length**0.5 if half_turn else vector
     rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],

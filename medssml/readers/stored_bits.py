@@ -151,15 +151,16 @@ def named(paths: Iterable[Path]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def wrapped_sign(values: NDArray[Any], stored: int) -> bool:
-    """Whether `values` (H, W) of `stored` bits have the other sign than their type says: taken so, they run on where now
-    neighbours lie at opposite ends of the range."""
+def is_unsigned(values: NDArray[Any], stored: int) -> bool:
+    """Whether signed `values` (H, W) of `stored` bits were written without a sign: neighbours lie at opposite ends of the
+    range wherever the sign changes, and side by side if there is none."""
     half = 1 << (stored - 1)
-    signed = values.dtype.kind == "i"
-    as_stated = values.astype(np.int64)
-    beyond = as_stated < 0 if signed else as_stated >= half
-    if not beyond.any() or beyond.all():
-        return False
-    other = as_stated + np.where(beyond, 2 * half if signed else -2 * half, 0)
-    jumps = [sum(int(np.abs(np.diff(v, axis=axis)).sum()) for axis in (0, 1)) for v in (as_stated, other)]
-    return jumps[1] < 0.5 * jumps[0]
+    negative = values < 0
+    there = values.astype(np.int64)
+    stated, without = [], []
+    for axis in (0, 1):
+        change = np.diff(negative.astype(np.int8), axis=axis) != 0
+        stated.append(np.abs(np.diff(there, axis=axis)[change]))
+        without.append(np.abs(np.diff(there + 2 * half * negative, axis=axis)[change]))
+    jumps, steps = np.concatenate(stated), np.concatenate(without)
+    return bool(jumps.size) and float(np.median(jumps)) > half > 2 * float(np.median(steps))

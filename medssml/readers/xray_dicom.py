@@ -14,7 +14,7 @@ from medssml.readers.dicom_numbers import number, number_if_any, numbers, whole
 from medssml.readers.errors import Flag, ReadError
 from medssml.readers.grayscale import colour_gray, palette, window
 from medssml.readers.image_tags import RADIOGRAPHS, derivation, is_raw, modality_of, other_part, view_of
-from medssml.readers.stored_bits import judge_spare, wrapped_sign
+from medssml.readers.stored_bits import is_unsigned, judge_spare
 from medssml.readers.xray import Radiograph, XrayHeader
 
 if TYPE_CHECKING:
@@ -98,10 +98,9 @@ def _check_radiograph(dataset: FileDataset, path: Path) -> None:
 
 
 def _check_sign(stored: NDArray[np.generic], bits: int, path: Path) -> None:
-    if wrapped_sign(stored, bits):
-        signed = stored.dtype.kind == "i"
-        reason = f"states PixelRepresentation {int(signed)}, and its values run on as {'un' * signed}signed ones of {bits} bits"
-        raise ReadError(path, reason, f"correct PixelRepresentation to {int(not signed)}", code="damaged")
+    if stored.dtype.kind == "i" and is_unsigned(stored, bits):
+        reason = f"states PixelRepresentation 1 (signed), and its values run on as unsigned ones of {bits} bits"
+        raise ReadError(path, reason, "correct PixelRepresentation to 0", code="damaged")
 
 
 def _stated(dataset: FileDataset, path: Path) -> list[str]:

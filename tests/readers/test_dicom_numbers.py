@@ -36,7 +36,10 @@ def rewrite(path, tag: str, value: bytes, vr: bytes | None = None) -> None:
 
 
 WORDS = {
-    "PixelSpacing": (b"1,1\\0,8", r"PixelSpacing holds '1,1\\0,8', expected 2 numbers; fix: write decimals with a point"),
+    "PixelSpacing": (
+        b"1,1\\0,8",
+        r"PixelSpacing holds '1,1\\0,8', expected 2 numbers; fix: write decimals with a point",
+    ),
     "ImagePositionPatient": (b"1.0,2.0,3.0", "ImagePositionPatient holds '1.0,2.0,3.0', expected 3 numbers"),
     "ImageOrientationPatient": (b"1\\0\\0\\0\\x\\0", "ImageOrientationPatient holds .*expected 6 numbers; fix: export"),
     "RescaleSlope": (b"1,0", "RescaleSlope holds '1,0', expected finite numbers; fix: write decimals with a point"),

@@ -53,7 +53,9 @@ RAW = [
 def test_raw_images_are_refused(tmp_path, tags):
     path = dicom(tmp_path / "a.dcm", picture(12), **tags)
     for read in (xray_header, read_xray):
-        with pytest.raises(ReadError, match=r"is a raw image \(.* FOR PROCESSING\), not meant to be looked at") as caught:
+        with pytest.raises(
+            ReadError, match=r"is a raw image \(.* FOR PROCESSING\), not meant to be looked at"
+        ) as caught:
             read(path)
         assert "name the image FOR PRESENTATION" in caught.value.fix
     tags = {"PresentationIntentType": "FOR PRESENTATION", "SOPClassUID": f"{STORAGE}1.1"}
@@ -87,7 +89,10 @@ def test_another_part_of_the_body_is_flagged(tmp_path, tags, part):
 @pytest.mark.parametrize(
     ("tags", "said"),
     [
-        ({"PixelIntensityRelationshipSign": 1}, "PixelIntensityRelationshipSign 1 and MONOCHROME2 say that dense tissue is"),
+        (
+            {"PixelIntensityRelationshipSign": 1},
+            "PixelIntensityRelationshipSign 1 and MONOCHROME2 say that dense tissue is",
+        ),
         ({"PixelIntensityRelationshipSign": -1}, ""),
         ({"PixelIntensityRelationshipSign": 1, "RescaleSlope": -1, "RescaleIntercept": 4095}, ""),
         ({"PixelIntensityRelationshipSign": -1, "RescaleSlope": -1, "RescaleIntercept": 4095}, "dense tissue is dark"),

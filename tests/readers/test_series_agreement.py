@@ -41,7 +41,9 @@ THREE = ("003.dcm", "004.dcm", "005.dcm")
 @pytest.mark.parametrize("change", [signed, lambda index: {}])
 def test_a_rescale_in_some_files_alone_is_refused_with_their_names(tmp_path, change, tags, said):
     folder = without(series(tmp_path / "s", change=change), THREE, *tags)
-    message = rf"3 of 9 files state {said} \(003.dcm, 004.dcm, 005.dcm\), others RescaleSlope 1 and RescaleIntercept -1024"
+    message = (
+        rf"3 of 9 files state {said} \(003.dcm, 004.dcm, 005.dcm\), others RescaleSlope 1 and RescaleIntercept -1024"
+    )
     with pytest.raises(ReadError, match=message) as caught:
         ct_header(folder)
     assert caught.value.code == "units"
@@ -66,7 +68,11 @@ def test_a_series_that_states_no_rescale_at_all_is_flagged(tmp_path):
         ("PixelPaddingValue", 0, "PixelPaddingValue differs within the series: none in 6 files, 0 in 3 (003.dcm"),
         ("ConvolutionKernel", "B70f", "ConvolutionKernel differs within the series: none in 6 files, B70F in 3"),
         ("KVP", "80", "KVP differs within the series"),
-        ("RescaleIntercept", -1000, "RescaleIntercept differs within the series: -1024 in 6 files, -1000 in 3 (003.dcm"),
+        (
+            "RescaleIntercept",
+            -1000,
+            "RescaleIntercept differs within the series: -1024 in 6 files, -1000 in 3 (003.dcm",
+        ),
     ],
 )
 def test_a_tag_of_the_series_that_differs_is_flagged_with_files_and_figures(tmp_path, tag, value, said):
@@ -127,7 +133,10 @@ ODD = [
     ({"RescaleType": "US"}, "RescaleType US (no unit) in 9 of 9 files"),
     ({"RescaleType": "HU_MOD"}, "HU that were modified"),
     ({"MultienergyCTAcquisition": "YES"}, "MultienergyCTAcquisition YES in 9 of 9 files"),
-    ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"]}, "ImageType VMI (HU that were computed from several energies)"),
+    (
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "VMI"]},
+        "ImageType VMI (HU that were computed from several energies)",
+    ),
     ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "MIP"]}, "derived: a maximum intensity projection"),
     ({"DerivationCodeSequence": derived("113062")}, "derived: a difference of images"),
     ({"FluoroscopyFlag": "YES"}, "FluoroscopyFlag YES in 9 of 9 files"),

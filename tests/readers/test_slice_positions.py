@@ -32,7 +32,9 @@ def test_how_often_positions_occur():
 
 def test_phases_are_told_as_such_and_other_repeats_with_their_files(tmp_path):
     folder = placed(tmp_path / "a", along_z([2.5 * (index % 5) for index in range(15)]))
-    with pytest.raises(ReadError, match=r"every one of 5 positions occurs 3 times: several phases in one series") as caught:
+    with pytest.raises(
+        ReadError, match=r"every one of 5 positions occurs 3 times: several phases in one series"
+    ) as caught:
         ct_header(folder)
     assert "(000.dcm, 005.dcm, 010.dcm); fix: export one phase" in str(caught.value)
     folder = placed(tmp_path / "b", along_z([0, 2.5, 5, 7.5, 10, 2.5, 5, 2.5]))
@@ -56,7 +58,9 @@ def test_copies_under_other_uids_are_left_out_and_flagged(tmp_path):
         ct_header(folder)
 
 
-@pytest.mark.parametrize(("step", "unit"), [(0.625, 1), (0.7, 1), (1.25, 1), (2.5, 0), (0.3125, 1), (0.335, 2), (5.55, 1)])
+@pytest.mark.parametrize(
+    ("step", "unit"), [(0.625, 1), (0.7, 1), (1.25, 1), (2.5, 0), (0.3125, 1), (0.335, 2), (5.55, 1)]
+)
 def test_rounded_positions_are_even_steps(tmp_path, step, unit):
     depths = [round(-100.03 + step * index, unit) for index in range(24)]
     folder = placed(tmp_path / "s", along_z(depths), SliceThickness=step)
@@ -70,7 +74,9 @@ def test_the_step_is_the_stated_one_where_it_fits_and_else_the_one_that_fits_bes
     for name, thickness in (("stated", 0.625), ("overlapping", 1.25)):
         header = ct_header(placed(tmp_path / name, depths, SliceThickness=thickness))
         (note,) = header.notes
-        assert note.startswith("positions are rounded to 0.1 mm: no slice lies further than 0.05 mm from even steps of 0.62")
+        assert note.startswith(
+            "positions are rounded to 0.1 mm: no slice lies further than 0.05 mm from even steps of 0.62"
+        )
         np.testing.assert_allclose(header.spacing[2], 0.625, atol=1e-9 if name == "stated" else 0.005)
 
 
@@ -90,7 +96,10 @@ VARYING = {
     "a slice that is missing": (np.delete((0.625 * np.arange(16)).round(1), 7), r"gap 1\.\d mm after slice 7"),
     "the second is missing": (np.delete((0.625 * np.arange(16)).round(1), 1), r"gap 1\.\d mm after slice 1"),
     "rounded to half a step": ((2.0 * np.arange(12) * 0.73).round(0), "varies|gap"),
-    "half a step further on": (np.concatenate([0.625 * np.arange(8), 0.3 + 0.625 * np.arange(8, 16)]).round(1), "varies|gap"),
+    "half a step further on": (
+        np.concatenate([0.625 * np.arange(8), 0.3 + 0.625 * np.arange(8, 16)]).round(1),
+        "varies|gap",
+    ),
 }
 
 

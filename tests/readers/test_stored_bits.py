@@ -36,7 +36,9 @@ def test_a_depth_that_is_stated_too_low_is_refused_with_files_and_figures(tmp_pa
             dataset.compress(RLELossless)
             dataset.save_as(file)
     needed, highest = (13, "2,600") if signed else (13, "4,624")
-    message = rf"states 12 bits a value, and 18 values of 2 of 9 files \(006.dcm, 007.dcm\) need {needed} \(up to {highest}\)"
+    message = (
+        rf"states 12 bits a value, and 18 values of 2 of 9 files \(006.dcm, 007.dcm\) need {needed} \(up to {highest}\)"
+    )
     with pytest.raises(ReadError, match=message) as caught:
         read_ct(folder)
     assert caught.value.code == "damaged"
@@ -96,12 +98,14 @@ def smooth(bits: int) -> np.ndarray:
 @pytest.mark.parametrize("bits", [12, 16])
 def test_a_sign_that_the_values_do_not_have_is_refused(tmp_path, bits):
     path = dicom(tmp_path / "a.dcm", smooth(bits), bits, PixelRepresentation=1)
-    with pytest.raises(ReadError, match=f"PixelRepresentation 1, and its values run on as unsigned ones of {bits} bits"):
+    with pytest.raises(
+        ReadError, match=f"PixelRepresentation 1 .signed., and its values run on as unsigned ones of {bits} bits"
+    ):
         read_xray(path)
     centred = (smooth(bits).astype(np.int32) - (1 << (bits - 1))).astype(np.int16)
-    path = dicom(tmp_path / "b.dcm", centred, bits, PixelRepresentation=0)
-    with pytest.raises(ReadError, match="values run on as signed ones|states 12 bits a value"):
-        read_xray(path)
+    if bits < 16:  # the copies of the sign above the depth tell
+        with pytest.raises(ReadError, match="states 12 bits a value"):
+            read_xray(dicom(tmp_path / "b.dcm", centred, bits, PixelRepresentation=0))
     sound = dicom(tmp_path / "c.dcm", centred, bits)
     np.testing.assert_allclose(read_xray(sound).array, smooth(bits) / ((1 << bits) - 1), atol=1e-4)
     assert read_xray(sound).notes == ()
