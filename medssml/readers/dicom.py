@@ -254,8 +254,8 @@ def _decompress(dataset: FileDataset, path: Path) -> NDArray[Any]:
         reason = f"is compressed as {syntax.name}, no codec installed"
         raise ReadError(path, reason, "pip install 'medssml[dicom]' (the extra with its codecs)", code="codec")
     frames, rows, columns, samples = frame_shape(dataset, path)
-    gray: Any = samples == 1  # its upper bits are looked at before they are cut
-    values, _ = decoder.as_array(dataset, raw=samples == 1, correct_unused_bits=not gray)
+    gray = samples == 1  # its upper bits are looked at before they are cut
+    values, _ = decoder.as_array(dataset, raw=gray, correct_unused_bits=not gray)  # type: ignore[arg-type]
     shape = (frames, rows, columns) if samples == 1 else (frames, rows, columns, samples)
     if values.size != np.prod(shape):
         declared = human(int(np.prod(shape)))

@@ -100,13 +100,8 @@ def has_blank_header(path: str | Path) -> bool:
     """
     path = require_file(path)
     header = _parse(_header_block(path)[0], path)
-    if int(header["sform_code"]) > 0:
-        affine = np.array(header.get_sform(), np.float64)
-    elif int(header["qform_code"]) > 0:
-        affine = np.array(header.get_qform(), np.float64)
-    else:
-        return True
-    return _is_unmeasured(affine)
+    affine = _stated_affine(header, path)
+    return affine is None or _is_unmeasured(affine)
 
 
 def nifti_voxels(layout: Layout) -> NDArray[Any]:
@@ -222,14 +217,9 @@ def _scaling(header: Nifti1Header, path: Path, given: Given, notes: list[str]) -
 def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) -> Affine:
     """(4, 4) voxel -> RAS mm: sform, else qform, else pixdim or what is given; contradictions are refused."""
     steps = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    stated = sform_code > 0 or qform_code > 0
-    if sform_code > 0:
-        affine = np.array(header.get_sform(), np.float64)
-    elif qform_code > 0:
-        affine = _qform(header, steps, path)
-    else:
-        affine = _blank_affine(header, steps, notes, given, path)
+    form = _stated_affine(header, path)
+    stated = form is not None
+    affine = _blank_affine(header, steps, notes, given, path) if form is None else form
     check_affine(affine, path)
     if stated:
         _note_made_up(affine, notes)
@@ -240,12 +230,21 @@ def _affine(header: Nifti1Header, path: Path, notes: list[str], given: Given) ->
         _check_steps(affine, steps, path)
         if given.spacing is not None:
             _check_steps(affine, np.asarray(given.spacing, np.float64), path, "the table")
-    if sform_code > 0 and qform_code > 0:
+    if int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0:
         _check_unused_qform(header, affine, path, notes)
     in_mm = given.spacing is not None and (unmeasured or not stated)
     affine = _to_mm(affine, 2 if in_mm else int(header["xyzt_units"]) & 7, notes)
     check_spacing(spacing_of(affine), path)
     return affine
+
+
+def _stated_affine(header: Nifti1Header, path: Path) -> Affine | None:
+    """(4, 4) of the sform, else of the qform; None where the header states neither."""
+    if int(header["sform_code"]) > 0:
+        return np.array(header.get_sform(), np.float64)
+    if int(header["qform_code"]) > 0:
+        return _qform(header, np.abs(np.asarray(header["pixdim"][1:4], np.float64)), path)
+    return None
 
 
 def _is_unmeasured(affine: Affine) -> bool:
