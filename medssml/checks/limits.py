@@ -35,7 +35,8 @@ class Limits:
             (Romano et al. 2006), 1 is no overlap at all.
         drift_files: files that a source must have to be compared.
         quarantined_share: share of the rows that may be quarantined.
-        quarantined_rows: rows that may be quarantined in any case.
+        quarantined_rows: rows that may be quarantined of a large table in any case.
+        quarantined_most: share of the rows that may be quarantined of any table, however small.
     """
 
     ct_spacing_mm: tuple[float, float] = (0.2, 6.0)
@@ -56,6 +57,7 @@ class Limits:
     drift_files: int = 10
     quarantined_share: float = 0.01
     quarantined_rows: int = 5
+    quarantined_most: float = 0.2
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -77,7 +79,8 @@ class Limits:
 
     def allowed(self, rows: int) -> int:
         """How many of `rows` may be quarantined."""
-        return max(self.quarantined_rows, int(self.quarantined_share * rows))
+        large = max(self.quarantined_rows, int(self.quarantined_share * rows))
+        return min(large, int(self.quarantined_most * rows))
 
 
 def read_limits(path: Path | None, overrides: Sequence[str] = ()) -> Limits:

@@ -39,7 +39,8 @@ Wanted: TypeAlias = dict[str, list[tuple[Place, str]]]
 
 @dataclass(frozen=True)
 class Check:
-    """All that the page tells. manifest, examined: None where the table is refused as a whole; modalities: None for all."""
+    """All that the page tells. manifest, examined: None where the table is refused as a whole; modalities: None for all;
+    lost: what a table cannot do without."""
 
     manifest: Manifest | None
     examined: Examined | None
@@ -49,6 +50,7 @@ class Check:
     source: str | None = None
     deep: bool = False
     modalities: Sequence[str] | None = None
+    lost: Sequence[str] = ()
 
 
 def write_check_page(path: str | Path, check: Check, workers: int = 2) -> Path:
@@ -102,6 +104,8 @@ def problems(check: Check) -> Section:
             rows = [_kind(group) for group in kinds]
             blocks.append(Table(["column", "problem", "first case", "rows", "fix", "cases"], rows, left=5))
     lead = "Rows are counted as a spreadsheet does, the header being row 1; files and ids are in problems.csv and not here."
+    if check.lost:
+        lead = f"Out of proportion: {'; '.join(check.lost)}. {lead}"
     return Section("problems", "Problems", lead, blocks)
 
 

@@ -51,7 +51,8 @@ def check(
         hash_ids: codes in the place of study ids and files, for a list that leaves the site; see docs/privacy.md.
 
     Returns:
-        exit code: 0, 3 where the table is refused, 4 where more rows are quarantined than the limit (1 %, at least 5).
+        exit code: 0; 3 where the table is refused; 4 where more rows are quarantined than the limit (1 %, or 5, and no more
+        than a fifth), where the table has no row, or where a whole split, source, label, class or modality is lost.
 
     Raises:
         ValueError: a modality that the table does not have.
@@ -59,6 +60,7 @@ def check(
     from medssml.checks.cohort_check import examine
     from medssml.checks.distributions import source_column
     from medssml.checks.limits import read_limits
+    from medssml.checks.proportion import losses
     from medssml.manifest.problems import account, write_problems
     from medssml.manifest.redaction import redacted
     from medssml.manifest.tolerant_read import read_studies
@@ -66,7 +68,7 @@ def check(
 
     allowed = read_limits(limits, overrides)
     studies = read_studies(manifest, data_root, modalities, allow_outside=allow_outside)
-    found, examined = list(studies.problems), None
+    found, examined, column = list(studies.problems), None, None
     if studies.manifest is not None:
         _refuse_unknown(studies.manifest, manifest, modalities)
         column = source_column(studies.manifest, source)
@@ -79,18 +81,19 @@ def check(
     else:
         _show_problems(found)
     accounting = account(studies.rows, found)
+    lost = losses(studies.manifest, found, accounting, allowed, column)
     target = Path("problems.csv") if problems is None else Path(problems)
     written = write_problems(redacted(found, pseudonyms(hash_ids)), target)
     if modalities is not None:
         console.say(f"looked at {', '.join(modalities)} only")
-    console.say(f"{_sums(accounting)}; {len(found):,} problem{'s' * (len(found) != 1)} listed in {written}")
+    console.say(f"{_sums(accounting)}; {len(found):,} line{'s' * (len(found) != 1)} in {written}")
     if report is not None:
         from medssml.reports.check_page import Check, write_check_page
 
-        result = Check(studies.manifest, examined, found, accounting, allowed, source, deep, modalities)
+        result = Check(studies.manifest, examined, found, accounting, allowed, source, deep, modalities, lost)
         page = write_check_page(report, result, workers)
         console.say(f"page: {page}")
-    return _verdict(found, accounting, allowed)
+    return _verdict(found, lost)
 
 
 def _refuse_unknown(studies: Manifest, table: Path, wanted: Sequence[str] | None) -> None:
@@ -110,16 +113,14 @@ def _sums(accounting: Accounting) -> str:
     )
 
 
-def _verdict(found: Sequence[Problem], accounting: Accounting, limits: Limits) -> int:
+def _verdict(found: Sequence[Problem], lost: Sequence[str]) -> int:
     """The exit code, said in words where it is not 0."""
     if any(problem.action == "refused" for problem in found):
         console.warn("the table is refused: training on it will not start")
         return 3
-    if limits.too_many(accounting):
-        allowed = limits.allowed(accounting.rows)
-        console.warn(f"{accounting.quarantined:,} rows are quarantined, the limit is {allowed:,}")
-        return 4
-    return 0
+    for line in lost:
+        console.warn(line)
+    return 4 if lost else 0
 
 
 @contextmanager

@@ -42,9 +42,9 @@ def test_a_note_keeps_its_code_between_processes() -> None:
 
 
 def test_what_was_multiplied_is_flagged_with_both_figures(tmp_path: Path) -> None:
-    path = edf(tmp_path, SIGNAL / 1000)
+    path = edf(tmp_path, SIGNAL / 1000, unit="")
     found = {f.code: f for f in inspect(Job(path, "eeg"), deep=True, limits=Limits()).findings}
-    assert found["rescaled"].action == "flagged" and "multiplied by 1000 to " in found["rescaled"].problem
+    assert found["rescaled"].action == "flagged" and "multiplied by 1000, it is " in found["rescaled"].problem
 
 
 def test_the_list_has_the_level(tmp_path: Path) -> None:
