@@ -19,8 +19,8 @@ from medssml.importers.observations import Observations, Report, Value, moment
 from medssml.importers.study import Layout, Options, Studies, Study
 from medssml.importers.tree import Tree
 from medssml.readers.errors import ReadError
+from medssml.readers.fhir import Resource, objects_in, report_body, resources_of
 from medssml.readers.json_text import json_value
-from medssml.readers.messages import Resource, objects_in, report_body, resources_of
 
 _ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz")
 _USED = ("DiagnosticReport", "ImagingStudy", "Patient", "ServiceRequest")
@@ -188,7 +188,7 @@ def _entry(
         account.leave_out(row, "no subject")
     else:
         try:
-            text = report_body(resource, known, Path(file))
+            text, _ = report_body(resource, known, Path(file))
         except ReadError as error:
             account.leave_out(row, "no text" if "has no text" in error.reason else error.reason)
             return None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from medssml.importers.account import Account, Aside
 from medssml.importers.study import slug
-from medssml.readers.messages import Resource, objects_in
+from medssml.readers.fhir import Resource, objects_in
 
 _LOINC = "http://loinc.org"
 _WITHDRAWN = ("entered-in-error", "cancelled", "registered")

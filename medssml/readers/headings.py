@@ -101,6 +101,11 @@ def section_named(name: str) -> str:
     return next((section for section in _PRECEDENCE if section in strong), "")
 
 
+def strong_section(name: str) -> str:
+    """The section whose own word is among these; no word that is also used otherwise (study, history, result)."""
+    return next((_STRONG[word] for word in re.findall(r"\w+", name.lower()) if word in _STRONG), "")
+
+
 def heading_of(line: str) -> Heading | None:
     """The heading that `line` begins with, None where it is prose.
 

@@ -6,23 +6,26 @@ Plain text, RTF, HTML, OpenI XML, FHIR DiagnosticReport (JSON, bundle, NDJSON), 
 from __future__ import annotations
 
 import re
-import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
 from medssml.readers.encodings import decode
 from medssml.readers.errors import ReadError, human, reading, require_file
+from medssml.readers.fhir import is_json, one_fhir_report
+from medssml.readers.hl7 import hl7_text, is_hl7, unescaped
 from medssml.readers.markup import html_text, rtf_text, xml_text
-from medssml.readers.messages import hl7_text, hl7_unescaped, is_hl7, is_json, one_fhir_report
+from medssml.readers.plain_text import DEID, plain_text
 from medssml.readers.sections import SECTIONS, split_sections
 
 __all__ = ["DEID", "SECTIONS", "Report", "parse_report", "read_report", "report_header", "split_sections"]
 
 MAX_TEXT_BYTES = 16 * 1024**2
-DEID = "[DEID]"
-_DEID_MARK = re.compile(r"\[\*\*.*?\*\*\]|_{3,}|(?<![A-Za-z])X{4,}(?![A-Za-z])|\[DEID\]", re.DOTALL)
 _NO_TEXT = {b"%PDF": "PDF", b"PK\x03\x04": "a zip or Word file", b"\x89PNG": "PNG", b"\x1f\x8b": "gzip"}
 _NO_TEXT |= {b"\xd0\xcf\x11\xe0": "an old Word file", b"\xff\xd8\xff": "JPEG"}
+_HTML = re.compile(r"<(?:html|head|body|div|p|span|b|strong|i|u|font|pre|table|h[1-6]|br|ul|ol)(?:\s[^<>]*)?/?>")
+_TAG = re.compile(r"\s*<[A-Za-z_][\w.:-]*(?:\s+[\w.:-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*\s*/?>")
+#: What tells a text with HL7 escapes in it from one with a Windows path.
+_HL7_BREAK = re.compile(r"\\(?:\.[A-Za-z]{2}[+-]?\d{0,3}|X0[ADad])\\")
 _FILE_NAME = re.compile(r"[^\n]{1,1024}\.(txt|text|rpt|rep|md|rtf|html?|xml|json|ndjson|hl7|dcm)$", re.IGNORECASE)
 
 
@@ -70,7 +73,9 @@ def parse_report(text: str) -> Report:
     Raises:
         ReadError: no text in it.
     """
-    return _report(text, [], "report text")
+    source = Path("report text")
+    text, notes = _unwrapped(text, source)
+    return _report(text, notes, str(source))
 
 
 def report_header(path: str | Path) -> Report:
@@ -95,37 +100,30 @@ def _file_text(path: Path) -> tuple[str, list[str]]:
     if data.lstrip()[:5] == b"{\\rtf":
         return rtf_text(data.decode("latin-1")), []
     text, notes = decode(data, path)
-    return _unwrapped(text, path), notes
+    text, more = _unwrapped(text, path)
+    return text, notes + more
 
 
-def _unwrapped(text: str, path: Path) -> str:
-    """The report in HTML, XML, JSON or an HL7 message; other text is the report."""
-    start = text[:200].lstrip().lower()
-    if start.startswith(("<!doctype html", "<html", "<div", "<body", "<p>")):
-        return html_text(text)
-    if start.startswith(("<?xml", "<!doctype")) or (
-        re.match(r"<[a-z_][\w.:-]*[\s>/]", start) and text.rstrip()[-1] == ">"
-    ):
-        return xml_text(text, path)
+def _unwrapped(text: str, path: Path) -> tuple[str, list[str]]:
+    """The report in RTF, HTML, XML, JSON or an HL7 message; other text is the report."""
+    start = text[:200].lstrip("\ufeff \t\r\n").lower()
+    if start.startswith("{\\rtf"):
+        return rtf_text(text.encode("cp1252", "replace").decode("latin-1")), []
+    if start.startswith("<!doctype html") or _HTML.match(start):
+        return html_text(text), []
+    # A text may begin with <Final report>: a tag has no words in it, and an element ends.
+    if start.startswith(("<?xml", "<!doctype")) or (_TAG.match(text) and "</" in text):
+        return xml_text(text, path), []
     if is_json(text):
         return one_fhir_report(text, path)
-    return hl7_text(text, path) if is_hl7(text) else text
+    if is_hl7(text):
+        return hl7_text(text, path)
+    plain = unescaped(text) if _HL7_BREAK.search(text) else text
+    return plain, ["HL7 line breaks converted"] if plain != text else []
 
 
 def _report(text: str, notes: list[str], source: str) -> Report:
-    plain = hl7_unescaped(text)
-    if plain != text:
-        text, notes = plain, [*notes, "HL7 line breaks converted"]
-    text = _normalise(text)
+    text, more = plain_text(text)
     if not re.search(r"\w", text.replace(DEID, "")):
         raise ReadError(source, "holds no text", "leave the cell empty", code="content")
-    return Report(text, split_sections(text), tuple(notes))
-
-
-def _normalise(text: str) -> str:
-    """One form of each character, blank and line end; every de-identification mark becomes `DEID`."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
-    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf"))
-    text = _DEID_MARK.sub(DEID, text)
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    return Report(text, split_sections(text), (*notes, *more))

@@ -10,8 +10,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
 from medssml.readers import ReadError, read_report
+from medssml.readers.fhir import fhir_reports
 from medssml.readers.markup import html_text, rtf_text
-from medssml.readers.messages import fhir_reports
 
 FINDINGS = "Größe normal, no effusion & no «mass»."
 IMPRESSION = "1. Normal chest."
@@ -60,6 +60,18 @@ def test_xml_that_is_refused(tmp_path, content, message):
     with pytest.raises(ReadError, match=message) as caught:
         read_report(write(tmp_path / "1.xml", content))
     assert "1.xml" in str(caught.value) and "fix: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<Final report>\nLungs are clear. <end>",
+        "<Report> Lungs are clear.\nSee <below>",
+        "<Final report> clear </Final report>",
+    ],
+)
+def test_a_text_in_angle_brackets_is_no_xml(tmp_path, text):
+    assert read_report(write(tmp_path / "a.txt", text)).text == text
 
 
 # RTF and HTML
@@ -120,12 +132,26 @@ def form(mime: str, data: bytes) -> list[dict]:
     ]
 
 
+HTML = f"<p>{TEXT}</p>".replace("\n", "<br>").encode()
 PATIENT = {"resourceType": "Patient", "id": "p7", "name": [{"family": "Secret"}]}
 OBSERVATION = {"resourceType": "Observation", "id": "o1", "valueString": f"FINDINGS: {FINDINGS}"}
 FHIR = {
     "plain": diagnostic_report(presentedForm=form("text/plain", TEXT.encode())),
     "charset": diagnostic_report(presentedForm=form("text/plain; charset=ISO-8859-1", TEXT.encode("latin-1"))),
     "rtf": diagnostic_report(presentedForm=form("text/rtf", RTF.encode())),
+    "markdown": diagnostic_report(presentedForm=form("text/markdown; charset=utf-8", TEXT.encode())),
+    "two forms": diagnostic_report(presentedForm=[*form("text/html", HTML), *form("text/plain", TEXT.encode())]),
+    "binary contained": diagnostic_report(
+        contained=[{"resourceType": "Binary", "id": "b", **form("text/plain", TEXT.encode())[1]}],
+        presentedForm=[{"contentType": "text/plain", "url": "#b"}],
+    ),
+    "binary beside": {
+        "resourceType": "Bundle",
+        "entry": [
+            {"resource": diagnostic_report(presentedForm=[{"url": "http://host/fhir/Binary/b7/_history/2"}])},
+            {"resource": {"resourceType": "Binary", "id": "b7", **form("text/html", HTML)[1]}},
+        ],
+    },
     "html": diagnostic_report(presentedForm=form("text/html", f"<p>{TEXT}</p>".replace("\n", "<br>").encode())),
     "narrative": diagnostic_report(text={"div": f"<div>FINDINGS: {FINDINGS}</div>"}, conclusion=IMPRESSION),
     "contained": diagnostic_report(contained=[OBSERVATION], result=[{"reference": "#o1"}], conclusion=IMPRESSION),
@@ -147,6 +173,18 @@ def test_fhir_in_every_form(tmp_path, case):
     report = read_report(write(tmp_path / "a.json", FHIR[case]))
     assert report.sections == {"findings": FINDINGS, "impression": IMPRESSION}
     assert report.text == TEXT and report.notes == ()
+
+
+def test_forms_that_differ_are_said(tmp_path):
+    plain, html = (
+        form("text/plain", b"FINDINGS: Clear lungs and a normal heart.")[1],
+        b"<p>FINDINGS: Clear lungs and a heart.</p>",
+    )
+    read = read_report(write(tmp_path / "a.json", diagnostic_report(presentedForm=[plain, form("text/html", html)[1]])))
+    assert read.text == "FINDINGS: Clear lungs and a normal heart." and "0 words more and 1 fewer" in read.notes[0]
+    other = form("text/plain", b"Addendum: nodule of 9 mm.")[1]
+    read = read_report(write(tmp_path / "b.json", diagnostic_report(presentedForm=[plain, other])))
+    assert read.text.endswith("heart.\nAddendum: nodule of 9 mm.") and "say different things" in read.notes[0]
 
 
 def test_ndjson_of_one_and_of_several(tmp_path):
@@ -171,11 +209,15 @@ def test_ndjson_of_one_and_of_several(tmp_path):
         (diagnostic_report(), r"'r1' has no text \(presentedForm: absent"),
         (diagnostic_report(presentedForm=form("application/pdf", b"%PDF")), "presentedForm: application/pdf"),
         (diagnostic_report(presentedForm=[{"contentType": "text/plain", "data": "@@"}]), "is not base64"),
+        (
+            diagnostic_report(presentedForm=[{"contentType": "text/plain", "url": "Binary/1"}]),
+            "at an address that is not in",
+        ),
         ('{"resourceType": "DiagnosticReport", }', r"not valid JSON \(line 1"),
         ("[{}, 3]", "no FHIR resource"),
         ('{"a":' * 50_000 + "1", "nested too deeply|not valid JSON"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_fhir_that_is_refused(tmp_path, content, message):
     with pytest.raises(ReadError, match=message) as caught:
@@ -188,21 +230,6 @@ def test_a_text_that_starts_with_a_bracket_is_no_json(tmp_path):
         read_report(write(tmp_path / "a.txt", "[DEID] presented. Clear lungs.")).text
         == "[DEID] presented. Clear lungs."
     )
-
-
-# HL7
-
-
-def test_hl7_message_keeps_observations_alone(tmp_path):
-    message = (
-        "MSH|^~\\&|RIS|H|||202401020304||ORU^R01|1|P|2.5\rPID|1||12345||Secret^Name\rOBR|1|||CXR\r"
-        "OBX|1|FT|F||FINDINGS: Größe normal, no effusion \\T\\ no «mass».\\.br\\IMPRESSION: 1. Normal~chest.\r"
-        "OBX|2|NM|AGE||63\rOBX|3|TX|N||\\XE9\\t\\E\\a \\H\\bold\\N\\\r"
-    )
-    report = read_report(write(tmp_path / "a.hl7", message))
-    assert report.text == TEXT.replace("Normal chest", "Normal\nchest") + "\nét\\a bold"
-    with pytest.raises(ReadError, match="without a text observation"):
-        read_report(write(tmp_path / "b.hl7", message[: message.index("OBX")]))
 
 
 def test_a_windows_path_in_a_report_is_no_escape():

@@ -1,7 +1,7 @@
-"""The text of a report inside a message: FHIR `DiagnosticReport` (JSON, bundles, NDJSON) and HL7 version 2.
+"""The text of a FHIR `DiagnosticReport` (JSON, bundles, NDJSON).
 
-Names, identifiers and everything else about a patient stay unread: only the narrative is returned. Standards: HL7 FHIR
-R4 and R5, DiagnosticReport; HL7 2.5, chapters 2 (escapes) and 7 (OBX).
+Names, identifiers and everything else about a patient stay unread: only the narrative is returned. Standard: HL7 FHIR R4
+and R5, DiagnosticReport and Binary.
 """
 
 from __future__ import annotations
@@ -10,34 +10,30 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medssml.readers.errors import ReadError
+from medssml.readers.forms import Form, form_of, one_text
 from medssml.readers.json_text import json_value
-from medssml.readers.markup import html_text, rtf_text
+from medssml.readers.markup import html_text
 
 Resource = Mapping[str, Any]
 _WITHDRAWN = ("entered-in-error", "cancelled")
-_MIME = {
-    "text/plain": lambda text: text,
-    "text/html": html_text,
-    "application/xhtml+xml": html_text,
-}
-_HL7_TEXT = ("TX", "FT", "ST", "")
-_HL7_ESCAPES = {"F": "|", "S": "^", "T": "&", "R": "~", "E": "\\", ".br": "\n", ".sp": "\n", ".ce": "\n"}
-_HL7_ESCAPE = re.compile(r"\\(\.br|\.sp|\.ce|[FSTREHN]|X(?:[0-9A-Fa-f]{2}){1,16}|\.[a-z]{2}[+-]?[0-9]{0,3})\\")
 
 
 class FHIRReport(NamedTuple):
-    """One DiagnosticReport. id, subject, encounter, date: as the resource states them, "" where it does not."""
+    """One DiagnosticReport. id, subject, encounter, date: as the resource states them, "" where it does not. notes: of its
+    text."""
 
     id: str
     subject: str
     encounter: str
     date: str
     text: str
+    notes: list[str]
 
 
 def is_json(text: str) -> bool:
@@ -57,15 +53,15 @@ def fhir_reports(text: str, path: Path) -> Iterator[FHIRReport]:
     known = {key: item for item in resources for key in _references(item)}
     for item in resources:
         if item.get("resourceType") == "DiagnosticReport" and item.get("status") not in _WITHDRAWN:
-            body = report_body(item, known, path)
+            body, notes = report_body(item, known, path)
             date = str(item.get("effectiveDateTime") or item.get("issued") or "")
             yield FHIRReport(
-                _text(item.get("id")), _reference(item, "subject"), _reference(item, "encounter"), date, body
+                _text(item.get("id")), _reference(item, "subject"), _reference(item, "encounter"), date, body, notes
             )
 
 
-def one_fhir_report(text: str, path: Path) -> str:
-    """The text of the one report in `text`.
+def one_fhir_report(text: str, path: Path) -> tuple[str, list[str]]:
+    """The text of the one report in `text`, and notes of its forms.
 
     Raises:
         ReadError: none, or several.
@@ -76,54 +72,68 @@ def one_fhir_report(text: str, path: Path) -> str:
     if len(found) > 1:
         fix = "write one report a file, or its text into the column report_text"
         raise ReadError(path, f"holds {len(found)} reports", fix, code="mixed")
-    return found[0].text
+    return found[0].text, found[0].notes
 
 
-def report_body(report: Resource, known: Mapping[str, Resource], path: Path) -> str:
-    """presentedForm where it is text, else the narrative, results in words and the conclusion.
+def report_body(report: Resource, known: Mapping[str, Resource], path: Path) -> tuple[str, list[str]]:
+    """presentedForm where it is text, else the narrative, results in words and the conclusion; and notes of its forms.
 
     Raises:
         ReadError: presentedForm of another type alone, or no text at all.
     """
-    forms = [form for form in objects_in(report.get("presentedForm")) if form.get("data")]
-    texts = [found for form in forms if (found := _attachment(form, path)) is not None]
-    if texts:
-        return "\n".join(texts)
     contained = {f"#{item.get('id')}": item for item in objects_in(report.get("contained"))}
+    known = ChainMap(contained, known)  # type: ignore[arg-type]
+    stated = objects_in(report.get("presentedForm"))
+    forms = [found for form in stated if (found := _attachment(form, known, path)) is not None]
+    if any(form.text.strip() for form in forms):
+        return one_text(forms)
     parts = [html_text(_text(_mapping(report.get("text")).get("div")))]
     for result in objects_in(report.get("result")):
-        target = contained.get(_text(result.get("reference"))) or known.get(_text(result.get("reference")))
-        parts.append(_text(_mapping(target).get("valueString")))
+        parts.append(_text(_mapping(_target(known, _text(result.get("reference")))).get("valueString")))
     conclusion = _text(report.get("conclusion")).strip()
     if conclusion and conclusion not in " ".join(parts):
         parts.append(f"IMPRESSION: {conclusion}")
     body = "\n".join(part.strip() for part in parts if part.strip())
     if not body:
-        kinds = ", ".join(sorted({_text(form.get("contentType")) or "no type" for form in forms})) or "absent"
+        kinds = ", ".join(sorted({_kind(form) for form in stated})) or "absent"
         reason = f"DiagnosticReport {_text(report.get('id'))[:40]!r} has no text (presentedForm: {kinds})"
         raise ReadError(path, reason, "export the text of the report as well", code="content")
-    return body
+    return body, []
 
 
-def _attachment(form: Resource, path: Path) -> str | None:
-    """The text of an attachment, None where it is of another type (PDF)."""
-    mime, _, rest = _text(form.get("contentType")).lower().partition(";")
-    decode: Callable[[str], str] | None = _MIME.get(mime.strip() or "text/plain")
-    if decode is None and mime.strip() not in ("text/rtf", "application/rtf"):
+def _kind(form: Resource) -> str:
+    """What an attachment is, for people."""
+    kind = _text(form.get("contentType"))[:60] or "no type"
+    return (
+        kind
+        if form.get("data")
+        else f"{kind} at an address that is not in the file"
+        if form.get("url")
+        else f"{kind}, empty"
+    )
+
+
+def _attachment(form: Resource, known: Mapping[str, Resource], path: Path) -> Form | None:
+    """The text of an attachment, itself or in the Binary that its address names; None where it holds none (PDF)."""
+    mime, data = _text(form.get("contentType")), form.get("data")
+    if not data and form.get("url"):
+        binary = _mapping(_target(known, _text(form.get("url"))))
+        # Binary.data is `content` in FHIR DSTU2.
+        data = binary.get("data") or binary.get("content")
+        mime = mime or _text(binary.get("contentType"))
+    if not data:
         return None
     try:
-        data = base64.b64decode("".join(_text(form["data"]).split()), validate=True)
+        raw = base64.b64decode("".join(_text(data).split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ReadError(
-            path, f"presentedForm is not base64 ({error})", "export the report again", code="damaged"
-        ) from error
-    if decode is None:
-        return rtf_text(data.decode("latin-1"))
-    charset = re.search(r"charset=\"?([\w-]+)", rest)
-    try:
-        return decode(data.decode(charset.group(1) if charset else "utf-8"))
-    except (UnicodeError, LookupError):
-        return decode(data.decode("cp1252", errors="replace"))
+        reason = f"presentedForm is not base64 ({error})"
+        raise ReadError(path, reason, "export the report again", code="damaged") from error
+    return form_of(raw, mime, path)
+
+
+def _target(known: Mapping[str, Resource], reference: str) -> Resource | None:
+    """What a reference leads to: contained, urn:uuid, relative, absolute, with or without a version."""
+    return known.get(reference) or known.get("/".join(reference.split("/_history/")[0].split("/")[-2:]))
 
 
 def _resources(text: str, path: Path) -> Iterator[Resource]:
@@ -192,38 +202,3 @@ def objects_in(value: Any) -> list[Resource]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def is_hl7(text: str) -> bool:
-    """Whether `text` is an HL7 version 2 message: it starts with its header segment."""
-    return bool(re.match(r"\s*MSH[^\w\s]", text))
-
-
-def hl7_text(text: str, path: Path) -> str:
-    """The text of the observations (OBX-5) of a message; all other segments, the patient's above all, are dropped.
-
-    Raises:
-        ReadError: no observation that is text.
-    """
-    text = text.lstrip()
-    field, repeat = text[3], text[5:6] or "~"
-    lines: list[str] = []
-    for segment in re.split(r"[\r\n]+", text):
-        cells = segment.split(field)
-        if cells[0].strip() == "OBX" and len(cells) > 5 and cells[2].strip() in _HL7_TEXT:
-            lines += cells[5].split(repeat)
-    if not any(line.strip() for line in lines):
-        raise ReadError(path, "is an HL7 message without a text observation (OBX of type TX, FT or ST)", code="content")
-    return hl7_unescaped("\n".join(lines))
-
-
-def hl7_unescaped(text: str) -> str:
-    """`text` with HL7 escapes (`\\.br\\`, `\\T\\`, `\\X0A\\`) as what they stand for."""
-
-    def plain(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name[0] == "X":
-            return bytes.fromhex(name[1:]).decode("latin-1")
-        return _HL7_ESCAPES.get(name, "")
-
-    return _HL7_ESCAPE.sub(plain, text)
