@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.transforms.eeg import reference
+
 Array = NDArray[np.float64]
 
 #: EEG bands in Hz: delta, theta (low, high), alpha (low, high), beta (low, high), low gamma.
@@ -74,17 +76,18 @@ def xray_features(image: NDArray[Any]) -> Array:
     return np.concatenate([gradients, np.histogram(small, bins=16, range=(0, 1))[0] / small.size])
 
 
-def eeg_features(signal: NDArray[Any], sfreq: float, channels: Sequence[str]) -> Array:
+def eeg_features(signal: NDArray[Any], sfreq: float, channels: Sequence[str], references: Sequence[str] = ()) -> Array:
     """Log power of eight bands at the nineteen 10-20 positions, after common average reference (4-s Hann windows).
 
     Args:
         signal: (C, T) in uV. sfreq: Hz. channels: names of the C channels; a bipolar one has no place here.
+        references: (C,) what each was measured against; of several no average is taken.
     """
     mine = [i for i, name in enumerate(channels) if name in CHANNELS_10_20]
     if not mine:
         return np.zeros(len(CHANNELS_10_20) * len(BANDS))
-    wave = np.asarray(signal, dtype=np.float64)[mine]
-    wave = wave - wave.mean(0)
+    against = [references[i] for i in mine] if references else ()
+    wave = reference(np.asarray(signal, dtype=np.float64)[mine], [channels[i] for i in mine], against)
     length = min(int(4 * sfreq), wave.shape[1])
     windows = wave[:, : wave.shape[1] // length * length].reshape(len(mine), -1, length) * np.hanning(length)
     power = np.abs(np.fft.rfft(windows)) ** 2
@@ -176,5 +179,5 @@ def read_features(modality: str, source: Any) -> Any:
         return xray_features(read_xray(source).array)
     if kind == "eeg":
         recording = read_eeg(source)
-        return eeg_features(recording.signal, recording.sfreq, recording.channels)
+        return eeg_features(recording.signal, recording.sfreq, recording.channels, recording.references)
     return read_report(source).text if kind == "report" else None

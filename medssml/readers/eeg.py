@@ -110,13 +110,14 @@ def read_eeg(path: str | Path, *, start: float = 0.0, seconds: float | None = No
         timeline = _window(whole, first / sfreq, last / sfreq)
         signal, annotations, breaks = _recorded(signal, sfreq, timeline, path, notes)
         keep, lost = _usable(signal, picked, path, notes)
-        spreads = spreads_uv(signal[keep], sfreq)
+        signal = signal if keep.size == len(signal) else signal[keep]
+        spreads = spreads_uv(signal, sfreq)
         kept = [source.channels[picked.rows[row]] for row in keep]
         factors, changed = unit_factors(spreads, [channel.unit.stated for channel in kept])
         names = tuple(picked.names[row] for row in keep)
         notes += [*changed, *note_spreads(spreads * factors[:, None], names)]
         return Recording(
-            signal=signal[keep] * factors[:, None].astype(np.float32) if changed else signal[keep],
+            signal=signal * factors[:, None].astype(np.float32) if changed else signal,
             sfreq=sfreq,
             channels=names,
             annotations=annotations,
@@ -166,6 +167,12 @@ def _kind(path: Path) -> str:
             _check_suffix(path, kind)
             return kind
     main = _COMPANIONS.get(path.suffix.lower())
+    if main is not None and not path.with_suffix(main).exists():
+        reason = f"is no recording by itself: {path.stem}{main}, its header, is not beside it"
+        fix = (
+            f"copy the {main} there and name it, or convert the recording to EDF (other systems use {path.suffix}, too)"
+        )
+        raise ReadError(path, reason, fix, code="format")
     if main is not None:
         reason = f"is one of the files of a recording whose header is the {main} file"
         raise ReadError(path, reason, f"name {path.stem}{main}", code="format")

@@ -35,7 +35,7 @@ _CHUNK_S = 600
 _LOSSES = re.compile(
     r"omitted|outside the|limited|physical range|record number|discard|dropped|truncat|missing|not found", re.IGNORECASE
 )
-_SKIPPED, _JOINED = "BAD_ACQ_SKIP", "EDGE boundary"
+_SKIPPED, _JOINED = "BAD_ACQ_SKIP", ("EDGE BOUNDARY", "BAD BOUNDARY")
 
 
 def fif_source(path: Path) -> Source:
@@ -112,7 +112,7 @@ def _timeline(raw: BaseRaw, seconds: float) -> Timeline:
     said = zip(raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True)
     annotations = [Annotation(float(onset) - shift, float(duration), str(text)) for onset, duration, text in said]
     gaps = [(max(0.0, a.onset), min(seconds, a.onset + a.duration)) for a in annotations if a.text.upper() == _SKIPPED]
-    breaks = [Break(a.onset) for a in annotations if a.text == _JOINED]
+    breaks = [Break(a.onset) for a in annotations if a.text.upper() in _JOINED]
     return placed(annotations, breaks, seconds, [gap for gap in gaps if gap[0] < gap[1]])
 
 

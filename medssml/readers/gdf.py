@@ -56,9 +56,11 @@ def gdf_source(path: Path) -> Source:
     if len(block) < 256 * fixed.channels:
         reason = f"is truncated: {256 + len(block):,} of {256 * (fixed.channels + 1):,} header bytes"
         raise ReadError(path, reason, _COPY, code="truncated")
-    if fixed.header_bytes != 256 * (fixed.channels + 1):
+    expected = 256 * (fixed.channels + 1)
+    # From version 2.10 on, optional fields may follow the channels.
+    if fixed.header_bytes != expected and (fixed.version < 2.1 or fixed.header_bytes < expected):
         reason = f"declares {fixed.header_bytes:,} header bytes for {fixed.channels} channels"
-        raise ReadError(path, f"{reason}, expected {256 * (fixed.channels + 1):,}", _CONVERT)
+        raise ReadError(path, f"{reason}, expected {expected:,}", _CONVERT)
     samples, types = (np.frombuffer(block, "<i4", fixed.channels, at * fixed.channels).tolist() for at in (216, 220))
     if min(samples) < 0 or sum(samples) == 0:
         raise ReadError(path, f"declares {sum(samples)} samples per record", _CONVERT)

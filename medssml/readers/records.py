@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 INT24 = "i3"
 """Three bytes, little-endian, with a sign: BDF's samples."""
 
-_PIECE_BYTES = 1 << 24
+_PIECE_BYTES = 1 << 22
 
 
 class Records(NamedTuple):
@@ -49,7 +49,10 @@ def size_of(kind: str) -> int:
 
 
 def read_records(records: Records, runs: Sequence[Run], first: int, last: int) -> NDArray[np.float32]:
-    """(C, last - first) uV of `runs`, which have as many samples a record; NaN where nothing was recorded."""
+    """(C, last - first) uV of `runs`, which have as many samples a record; NaN where nothing was recorded.
+
+    That is a count beyond the bounds, and all channels at their bounds at once, which is how a pause is written.
+    """
     samples = runs[0].samples
     disk = np.memmap(records.file, np.uint8, "r", records.offset, (records.number, records.width))
     out = np.empty((len(runs), last - first), np.float32)
@@ -57,30 +60,25 @@ def read_records(records: Records, runs: Sequence[Run], first: int, last: int) -
     for begin in range(first // samples, -(-last // samples), step):
         end = min(-(-last // samples), begin + step)
         low, high = max(first, begin * samples), min(last, end * samples)
-        counts = np.stack(
-            [_counts(disk[begin:end], run)[low - begin * samples : high - begin * samples] for run in runs]
-        )
-        out[:, low - first : high - first] = _microvolts(counts, runs)
+        piece = out[:, low - first : high - first]
+        paused = np.full(high - low, len(runs) > 1)
+        for row, run in enumerate(runs):
+            counts = _counts(disk[begin:end], run)[low - begin * samples : high - begin * samples]
+            piece[row] = counts * run.scale + run.base
+            if run.bounds is None:
+                paused[:] = False
+                continue
+            piece[row, (counts < run.bounds[0]) | (counts > run.bounds[1])] = np.nan
+            paused &= (counts <= run.bounds[0]) | (counts >= run.bounds[1])
+        piece[:, paused] = np.nan
     return out
 
 
-def _counts(block: NDArray[np.uint8], run: Run) -> NDArray[np.float64]:
+def _counts(block: NDArray[np.uint8], run: Run) -> NDArray[Any]:
     """All counts of one channel in `block` (R, width)."""
     stop = run.start + run.samples * size_of(run.kind)
     packed = np.ascontiguousarray(block[:, run.start : stop])
     if run.kind != INT24:
-        return packed.view(run.kind).ravel().astype(np.float64)
+        return packed.view(run.kind).ravel()
     low, middle, high = packed.reshape(-1, 3).astype(np.int32).T
-    return (low | (middle << 8) | (((high ^ 0x80) - 0x80) << 16)).astype(np.float64)
-
-
-def _microvolts(counts: NDArray[np.float64], runs: Sequence[Run]) -> NDArray[np.float64]:
-    """Scaled; NaN beyond the bounds, and where all channels stand at them at once, which is how a pause is written."""
-    scale, base = (np.array([getattr(run, name) for run in runs])[:, None] for name in ("scale", "base"))
-    values: NDArray[np.float64] = counts * scale + base
-    if all(run.bounds is not None for run in runs):
-        low, high = (np.array([run.bounds[end] for run in runs if run.bounds])[:, None] for end in (0, 1))
-        values[(counts < low) | (counts > high)] = np.nan
-        if len(runs) > 1:
-            values[:, ((counts <= low) | (counts >= high)).all(axis=0)] = np.nan
-    return values
+    return low | (middle << 8) | (((high ^ 0x80) - 0x80) << 16)

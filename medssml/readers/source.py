@@ -88,7 +88,8 @@ def placed(
                 f"{lost} of {len(annotations)} annotations lie outside the {seconds:g} s recorded: left out", "left_out"
             )
         )
-    return Timeline(inside, tuple(b for b in breaks if 0 < b.at < seconds), _merged(gaps), tuple(notes))
+    each = {b.at: b for b in sorted(breaks, key=lambda b: (b.at, b.lost or 0)) if 0 < b.at < seconds}
+    return Timeline(inside, tuple(each.values()), _merged(gaps), tuple(notes))
 
 
 def _merged(gaps: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

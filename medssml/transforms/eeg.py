@@ -146,9 +146,7 @@ class EEGTransform(Transform):
         return np.sort(rng.permutation(count)[:kept])
 
 
-def reference(
-    signal: NDArray[np.float32], channels: Sequence[str], references: Sequence[str] = ()
-) -> NDArray[np.float32]:
+def reference(signal: NDArray[Any], channels: Sequence[str], references: Sequence[str] = ()) -> NDArray[Any]:
     """`signal` less the mean over its scalp electrodes, which takes away what all were measured against.
 
     It does so for one common reference alone: of channels against several, half of the references' difference would enter

@@ -32,6 +32,18 @@ def test_ct_features_of_air_are_finite() -> None:
     assert np.isfinite(ct_features(np.full((8, 8, 8), -1000), (1, 1, 1))).all()
 
 
+def test_eeg_features_average_over_one_reference_alone() -> None:
+    """An ECG of opposite sign at the two ears would enter every channel by an average over both groups."""
+    t = np.arange(2000) / 100
+    brain, ecg = np.random.default_rng(0).normal(0, 8, (2, 2000)), 60.0 * (np.mod(t, 0.8) < 0.05)
+    against = brain + np.stack([ecg, -ecg])
+    separate = eeg_features(against, 100, ("F3", "F4"), ("A2", "A1"))
+    np.testing.assert_allclose(
+        separate.sum(), sum(eeg_features(against[[i]], 100, (("F3", "F4")[i],)).sum() for i in (0, 1))
+    )
+    assert not np.allclose(separate, eeg_features(against, 100, ("F3", "F4"), ("LE", "LE")))
+
+
 def test_eeg_features_find_a_ten_hertz_rhythm_where_it_is() -> None:
     sfreq, t = 100.0, np.arange(2000) / 100.0
     signal = np.random.default_rng(0).normal(0, 1, (3, len(t)))

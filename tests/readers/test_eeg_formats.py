@@ -144,7 +144,12 @@ def test_brainvision_cut_samples_missing_markers_and_foreign_text(tmp_path):
     data.write_bytes(data.read_bytes()[:-1])
     with pytest.raises(ReadError, match=r"is truncated: 2,399 bytes of samples, 2,400 expected"):
         read_eeg(path)
-    for name, fix in (("a.eeg", "name a.vhdr"), ("b.vhdr", "no such file")):
+    (tmp_path / "c.eeg").write_bytes(b"another system's")
+    for name, fix in (
+        ("a.eeg", "name a.vhdr"),
+        ("b.vhdr", "no such file"),
+        ("c.eeg", r"c.vhdr, its header, is not beside"),
+    ):
         with pytest.raises(ReadError, match=fix):
             read_eeg(tmp_path / name)
     broken = path.read_text("utf-8")

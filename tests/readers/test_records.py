@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from medssml.readers import read_eeg
+from medssml.readers.errors import Flag
 from medssml.readers.records import INT24, Records, Run, read_records
 from tests.corpus.recordings import LABELS, SFREQ, brainvision, edf_plus, gdf, waves
 
@@ -90,6 +91,41 @@ def test_agreement_with_mne(tmp_path: Path, maker: str) -> None:
     ours = [(a.onset, a.duration, a.text) for a in read_eeg(path).annotations]
     theirs = [(a["onset"], a["duration"], a["description"]) for a in raw.annotations]
     assert ours == [tuple(pytest.approx(v) if isinstance(v, float) else v for v in row) for row in theirs]
+
+
+@pytest.mark.parametrize("kind", ["INT_16", "INT_32", "IEEE_FLOAT_32"])
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_byte_order_and_what_lies_around_the_samples_of_brainvision(tmp_path, kind, vectorized):
+    keys = {"UseBigEndianOrder": "YES", "DataOffset": "100", "TrailerSize": "37"}
+    path = brainvision(tmp_path / "a.vhdr", waves(), kind=kind, vectorized=vectorized, **keys)
+    path.write_text(
+        path.read_text("utf-8").replace("[Common Infos]", "[Common infos]"), "utf-8"
+    )  # as NeurOne writes it
+    read = read_eeg(path, start=1, seconds=2)
+    np.testing.assert_allclose(read.signal, waves()[:, 100:300], atol=0.006)
+    assert read.notes == ()
+
+
+@pytest.mark.parametrize("version", ["1.25", "2.20"])
+@pytest.mark.parametrize("declared", [-1, 0, 2])
+def test_records_of_gdf_that_were_not_counted(tmp_path, version, declared):
+    for events in ((), [(101, 769, 50), (301, 770, 1)]):
+        path = gdf(tmp_path / "a.gdf", waves(), version=version, events=events)
+        data = bytearray(path.read_bytes())
+        data[236:244] = declared.to_bytes(8, "little", signed=True)
+        path.write_bytes(data)
+        read = read_eeg(path)
+        np.testing.assert_allclose(read.signal, waves(), atol=0.006)
+        assert [a.onset for a in read.annotations] == [(at - 1) / 100 for at, *_ in events]
+        assert f"states {declared} records, 4 are in the file" in read.notes[0] and isinstance(read.notes[0], Flag)
+
+
+def test_optional_fields_behind_the_channels_of_gdf(tmp_path):
+    path = gdf(tmp_path / "a.gdf", waves(), version="2.20")
+    data = bytearray(path.read_bytes())
+    data[184:186] = (5).to_bytes(2, "little")
+    path.write_bytes(data[:1024] + bytes(256) + data[1024:])
+    np.testing.assert_allclose(read_eeg(path).signal, waves(), atol=0.006)
 
 
 def test_what_a_check_needs_of_the_converter(tmp_path):
