@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lock clean
+.PHONY: help install demo test check mutate lock clean
 
 DEMO_ARGS ?=
 TEST_ARGS ?=
+MUTATE_ARGS ?=
 # Two processes share the tests; each computes on one thread.
 TEST_PROCESSES ?= 2
 BIN := .venv/bin
@@ -21,6 +22,7 @@ help:
 	@echo "             (DEMO_ARGS=--quick: the short form)"
 	@echo "make test    lint, types, architecture and every test"
 	@echo "make check   lint, types and architecture only"
+	@echo "make mutate  small faults put into the code, and how many of them the tests notice (MUTATE_ARGS='losses -n 0')"
 	@echo "make lock    resolve requirements.lock again after a change of pyproject.toml"
 	@echo "make clean   remove .venv and caches; runs/ is kept"
 
@@ -44,10 +46,14 @@ test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations 10 $(TEST_ARGS); \
 	echo "make test: passed in $$((SECONDS - start)) s"
 
+# Not part of `make test`: minutes to hours. See docs/testing.md.
+mutate: install
+	@OMP_NUM_THREADS=1 $(BIN)/python tools/mutate.py $(MUTATE_ARGS)
+
 lock: install
 	@echo "resolving pyproject.toml, about two minutes"
 	@$(BIN)/python tools/lock.py
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -67,7 +67,10 @@ def slope(y: Array, score: Array, weights: Array) -> Array:
 
 
 def intercept(y: Array, score: Array, weights: Array) -> Array:
-    """Calibration in the large: the shift of the predicted logit that makes the mean right; 0 is ideal [1]."""
+    """Calibration in the large: the shift of the predicted logit that makes the mean right; 0 is ideal [1].
+
+    NaN in a resample of one class, which no finite shift makes right.
+    """
     logits = _logit(score)
     shift = np.zeros(len(weights))
     for _ in range(STEPS):
@@ -76,7 +79,8 @@ def intercept(y: Array, score: Array, weights: Array) -> Array:
         shift = shift + np.clip(gradient / np.maximum(curvature, 1e-12), -4, 4)
         if np.abs(gradient).max() < 1e-8:
             break
-    return np.where(np.abs(shift) < LARGEST, shift, np.nan)
+    positives = weights @ y
+    return np.where((positives > 0) & (positives < weights.sum(axis=1)), shift, np.nan)
 
 
 def _logit(score: Array) -> Array:

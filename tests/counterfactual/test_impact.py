@@ -243,6 +243,6 @@ def test_all_coalitions_of_300_studies_are_quick() -> None:
     x, y = simulated()
     model = formula_model(MODALITIES, lambda z: z @ WEIGHTS)
     studies = encode_studies(model, [number_batch(x, MODALITIES, y=y)])
-    start = time.perf_counter()
+    start = time.process_time()
     measure_impact([model], [studies], TASK, bootstrap=200, sweep=(), intervention=Intervention(draws=5))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from medssml.statistics.bootstrap import subject_bootstrap
 from medssml.statistics.comparison import compare, subject_folds
+from medssml.statistics.metrics import auroc
 
 
 def _answers(seed: int, shift: float = 1.0) -> pd.DataFrame:
@@ -59,3 +61,48 @@ def test_folds_keep_subjects_whole_and_hold_everyone_once() -> None:
     assert all(len({f for f, s in zip(folds, subjects, strict=True) if s == one}) == 1 for one in set(subjects))
     with pytest.raises(ValueError, match="cannot be divided"):
         subject_folds(["a", "b"], [0, 1], 3)
+
+
+def test_what_the_answers_lack_is_named() -> None:
+    with pytest.raises(
+        KeyError, match=r"the answers of 'model' lack the columns \['subset', 'seed'\]; expected \['study_id'"
+    ):
+        compare({"model": [_answers(0).drop(columns=["subset", "seed"])]})
+
+
+def test_every_method_and_subset_is_compared_with_its_own_settings() -> None:
+    table = _answers(0)
+    both = pd.concat([table, table.assign(subset="eeg", probability=-table.probability)])
+    found = compare({"a": [both], "b": [table]}, n=80, seed=3)
+    assert list(found) == ["a", "b"] and list(found["a"]) == ["ct", "eeg"] and list(found["b"]) == ["ct"]
+    area = roc_auc_score(table.y, table.probability)
+    assert found["a"]["eeg"]["auroc"]["estimate"] == pytest.approx(1 - area)
+    by_hand = subject_bootstrap(auroc, table.y, table.probability, table.subject, n=80, seed=3)
+    ordered = table.sort_values("study_id")
+    again = subject_bootstrap(auroc, ordered.y, ordered.probability, ordered.subject, n=80, seed=3).to_dict()
+    assert by_hand.estimate == pytest.approx(area)
+    assert {k: found["b"]["ct"]["auroc"][k] for k in again} == pytest.approx(again)
+    assert found["b"]["ct"]["positives"] == 30 and type(found["b"]["ct"]["positives"]) is int
+    assert found["b"]["ct"]["seeds"] == pytest.approx([area])
+    default = subject_bootstrap(auroc, ordered.y, ordered.probability, ordered.subject).to_dict()
+    assert compare({"m": [table]})["m"]["ct"]["auroc"] == pytest.approx(default)
+
+
+def test_cohorts_are_ranked_apart_and_unlabelled_studies_left_out() -> None:
+    table = _answers(0).assign(cohort=lambda t: t.subject % 2)
+    shifted = table.assign(probability=table.probability + 100 * table.cohort)
+    gaps = pd.concat([shifted, shifted.assign(y=np.nan, study_id=lambda t: "x" + t.study_id)])
+    found = compare({"m": [gaps]}, n=20)["m"]["ct"]
+    each = [roc_auc_score(part.y, part.probability) for _, part in table.groupby("cohort")]
+    assert found["auroc"]["estimate"] == pytest.approx(np.mean(each)) and found["auroc"]["n"] == 60
+
+
+def test_folds_follow_the_seed_and_spread_the_classes() -> None:
+    subjects, y = [str(i) for i in range(40)], [float(i < 10) for i in range(40)]
+    folds = subject_folds(subjects, y, 5)
+    assert all(sum(y[i] for i in np.flatnonzero(folds == fold)) == 2 for fold in range(5))
+    np.testing.assert_array_equal(folds, subject_folds(subjects, y, 5, seed=0))
+    assert not np.array_equal(folds, subject_folds(subjects, y, 5, seed=1)) and folds.dtype == int
+    assert sorted(set(subject_folds(["a", "b", "c"], [0, 0, 0], 3))) == [0, 1, 2], "as many subjects as folds will do"
+    with pytest.raises(ValueError, match="2 subjects cannot be divided into 3 folds"):
+        subject_folds(["a", "b", "a", "b"], [0, 1, 0, 1], 3)

@@ -7,7 +7,7 @@ import pytest
 from sklearn import linear_model
 from sklearn import metrics as reference
 
-from medssml.statistics import calibration, metrics
+from medssml.statistics import bootstrap, calibration, metrics
 
 
 def sample(n: int = 120, ties: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -116,3 +116,107 @@ def test_the_mean_over_cohorts_never_ranks_one_against_another() -> None:
     assert metrics.averaged(metrics.auroc, cohort)(one_class, score, np.ones((1, 300)))[0] == pytest.approx(
         np.mean([reference.roc_auc_score(y[cohort == c], score[cohort == c]) for c in range(2)])
     )
+
+
+def test_a_weight_is_a_repeated_study_for_several_classes_and_for_numbers_too() -> None:
+    rng = np.random.default_rng(4)
+    y, weights = rng.integers(0, 3, 80).astype(float), rng.integers(0, 4, size=(4, 80)).astype(float)
+    p = rng.dirichlet(np.ones(3), 80)
+    x = y + rng.normal(size=80)
+    for metric, score in (
+        (metrics.macro_auroc, p), (metrics.macro_auprc, p), (metrics.macro_recall, p), (metrics.macro_brier, p),
+        (metrics.r2, x), (metrics.mae, x),
+    ):  # fmt: skip
+        repeated = [metrics.point(metric, np.repeat(y, w), np.repeat(score, w, axis=0)) for w in weights.astype(int)]
+        np.testing.assert_allclose(metric(y, score, weights), repeated)
+    one_hot = np.eye(3)[y.astype(int)]
+    assert metrics.point(metrics.macro_auprc, y, p) == pytest.approx(reference.average_precision_score(one_hot, p))
+    assert metrics.point(metrics.macro_brier, y, p) == pytest.approx(((p - one_hot) ** 2).sum(axis=1).mean())
+
+
+def test_every_metric_of_a_kind_and_its_name() -> None:
+    assert list(metrics.metrics_of("binary")) == [
+        "auroc", "auprc", "balanced_accuracy", "brier", "ece", "calibration_slope", "calibration_intercept",
+    ]  # fmt: skip
+    assert list(metrics.metrics_of("multiclass")) == ["auroc", "auprc", "balanced_accuracy", "brier"]
+    assert list(metrics.metrics_of("regression")) == ["r2", "mae"]
+    y, score, weights = sample()
+    binary = metrics.metrics_of("binary")
+    for name, function in (
+        ("auroc", metrics.auroc), ("auprc", metrics.auprc), ("brier", metrics.brier),
+        ("balanced_accuracy", metrics.balanced_accuracy), ("ece", calibration.calibration_error),
+        ("calibration_slope", calibration.slope), ("calibration_intercept", calibration.intercept),
+    ):  # fmt: skip
+        np.testing.assert_allclose(binary[name](y, score, weights), function(y, score, weights))
+    found = metrics.metrics_of("binary", threshold=0.3)["balanced_accuracy"](y, score, np.ones((1, len(y))))[0]
+    assert found == pytest.approx(reference.balanced_accuracy_score(y, score >= 0.3))
+
+
+def test_a_score_at_the_threshold_is_called() -> None:
+    y, score = np.array([0, 0, 1, 1.0]), np.array([0.2, 0.5, 0.5, 0.9])
+    assert metrics.point(metrics.balanced_accuracy, y, score) == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_a_task_is_scored_on_its_labelled_studies_as_asked() -> None:
+    y, score, _ = sample()
+    options = {"n": 60, "seed": 2, "threshold": 0.3}
+    found = metrics.score_task("binary", y.tolist(), score.tolist(), (np.arange(120) // 2).tolist(), **options)
+    assert set(found) == set(metrics.metrics_of("binary"))
+    expected = {
+        name: bootstrap.subject_bootstrap(metric, y, score, np.arange(120) // 2, n=60, seed=2)
+        for name, metric in metrics.metrics_of("binary", threshold=0.3).items()
+    }
+    assert found == expected
+    some = metrics.score_task("binary", y, score, np.arange(120) // 2, names=("brier", "auroc"), n=60, seed=2)
+    assert list(some) == ["auroc", "brier"] and some["auroc"] == expected["auroc"]
+    default = metrics.score_task("binary", y, score, np.arange(120), names=("balanced_accuracy",))
+    assert default["balanced_accuracy"] == bootstrap.subject_bootstrap(
+        metrics.balanced_accuracy, y, score, np.arange(120), n=1000, seed=0
+    )
+
+
+def test_why_nothing_can_be_said() -> None:
+    assert metrics.why_undefined("binary", np.zeros(0)) == "no labelled study"
+    assert metrics.why_undefined("regression", np.zeros(0)) == "no labelled study"
+    assert metrics.why_undefined("binary", np.ones(3)) == "all 3 labelled studies are of one class"
+    assert metrics.why_undefined("regression", np.ones(3)) is None
+    assert metrics.why_undefined("multiclass", np.ones(3)) is None
+    assert metrics.why_undefined("binary", np.array([0.0, 1.0])) is None
+    nothing = metrics.score_task("regression", np.full(4, np.nan), np.zeros(4), np.arange(4))
+    assert set(nothing) == {"r2", "mae"}
+    assert all(
+        found == bootstrap.Interval(None, None, None, 0, reason="no labelled study") for found in nothing.values()
+    )
+
+
+def test_undefined_resamples_are_nan_and_the_others_stay() -> None:
+    y, score = np.array([0, 0, 1, 1.0]), np.array([0.1, 0.6, 0.4, 0.9])
+    weights = np.array([[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0.0]])
+    for metric in (metrics.auroc, metrics.balanced_accuracy):
+        found = metric(y, score, weights)
+        assert np.isnan(found[[0, 2, 3]]).all() and np.isfinite(found[1])
+    assert np.isnan(metrics.auprc(y, score, weights)[[0, 3]]).all()
+    assert metrics.auprc(y, score, weights)[2] == 1
+    for metric in (metrics.brier, metrics.mae, metrics.r2):
+        assert np.isnan(metric(y, score, weights)[3]) and np.isfinite(metric(y, score, weights)[1])
+    assert np.isnan(metrics.r2(y, score, weights)[0]), "without spread nothing can be explained"
+
+
+def test_strata_of_one_class_everywhere_say_nothing() -> None:
+    found = metrics.averaged(metrics.auroc, np.array([0, 0, 1, 1]))(
+        np.array([0, 0, 1, 1.0]), np.arange(4.0), np.ones((3, 4))
+    )
+    assert found.shape == (3,) and np.isnan(found).all()
+    weights = np.array([[1, 1, 2, 1, 1, 1.0], [2, 1, 1, 1, 1, 3.0]])
+    y, score, strata = np.array([0, 1, 0, 0, 1, 1.0]), np.array([1, 2, 5, 3, 4, 6.0]), np.array([0, 0, 1, 1, 1, 1])
+    by_hand = [(1 + metrics.auroc(y[2:], score[2:], w[None, 2:])[0]) / 2 for w in weights]
+    np.testing.assert_allclose(metrics.averaged(metrics.auroc, strata)(y, score, weights), by_hand)
+
+
+def test_the_threshold_is_a_midpoint_or_below_everything() -> None:
+    assert metrics.choose_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.8]) == pytest.approx(0.4)
+    assert metrics.choose_threshold([0, 1, 1, 1], [0.1, 0.2, 0.6, 0.8]) == pytest.approx(0.15)
+    assert metrics.choose_threshold([0, 0, 0, 1], [0.1, 0.2, 0.6, 0.8]) == pytest.approx(0.7)
+    # Worse than chance: to call everybody is as good as anything.
+    assert metrics.choose_threshold([1, 0], [0.1, 0.2]) == pytest.approx(0.1)
+    assert metrics.choose_threshold(np.array([]), np.array([])) == 0.5
