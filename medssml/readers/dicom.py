@@ -186,11 +186,13 @@ def words(dataset: Any, tag: str) -> list[str]:
 
 
 def _drop_patient(dataset: FileDataset) -> str:
+    """A digest of PatientID, which is not decoded: the library quotes what is odd in a value."""
     if "PatientID" not in dataset:
         return ""
-    digest = hashlib.blake2b(str(dataset.PatientID).strip().encode(), digest_size=8).hexdigest()
+    value = dataset.get_item("PatientID").value
+    raw = value if isinstance(value, bytes) else str(value or "").encode()
     del dataset.PatientID
-    return digest
+    return hashlib.blake2b(raw.strip(b" \0"), digest_size=8).hexdigest()
 
 
 def _check_image(dataset: FileDataset, path: Path, remaining: int) -> None:

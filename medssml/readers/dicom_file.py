@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from medssml.readers.dicom_numbers import tag_of
 from medssml.readers.errors import Flag, ReadError, declared_bytes, human
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def read_dataset(path: Path, tags: Sequence[Any], *, pixels: bool = False) -> tu
     """
     import pydicom
 
+    tags = [tag_of(tag) for tag in tags]
     with path.open("rb") as file:
         head = file.read(_HEAD)
         first = _first_group(head)
@@ -72,7 +74,7 @@ def read_dataset(path: Path, tags: Sequence[Any], *, pixels: bool = False) -> tu
             # the library knows the mark behind a preamble alone
             marked = first == len(_MARK)
             stream: IO[bytes] = io.BytesIO(bytes(_HEAD - first) + file.read()) if marked else file
-            dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=list(tags), force=True)
+            dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags, force=True)
             at = stream.tell()
             if syntax is None:
                 _guess_syntax(dataset, stream, path)
@@ -150,7 +152,7 @@ def _guess_syntax(dataset: FileDataset, stream: IO[bytes], path: Path) -> None:
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
-def _deflated(path: Path, file: IO[bytes], start: int, tags: Sequence[Any], pixels: bool) -> tuple[FileDataset, int]:
+def _deflated(path: Path, file: IO[bytes], start: int, tags: list[Any], pixels: bool) -> tuple[FileDataset, int]:
     """As `read_dataset`, of a body from byte `start` that is inflated as far as its own header says, and no further."""
     import pydicom
 
@@ -174,7 +176,7 @@ def _deflated(path: Path, file: IO[bytes], start: int, tags: Sequence[Any], pixe
         reason = f"is truncated: its deflated data end after {size:,} bytes, inflated"
         raise ReadError(path, reason, "copy the file again", code="truncated")
     body.seek(0)
-    dataset = pydicom.dcmread(body, stop_before_pixels=not pixels, specific_tags=list(tags), force=True)
+    dataset = pydicom.dcmread(body, stop_before_pixels=not pixels, specific_tags=tags, force=True)
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(_EXPLICIT)
     return dataset, size - body.tell()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medssml.readers.errors import ReadError
 
 #: Representations in bytes of their own; the numbers of all others are text, whichever of them a writer took.
 _BINARY = ("FD", "FL", "OD", "OF", "SL", "SS", "SV", "UL", "US", "UV", "US or SS")
+_UNSTATED = "US or SS"
 _REEXPORT = "export the file again"
 
 
@@ -82,13 +84,16 @@ def _parts(dataset: Any, tag: str) -> list[Any]:
     none, it names no tag."""
     from pydicom.errors import BytesLengthException
 
-    if tag not in dataset:
+    raw = dataset.get_item(tag_of(tag))
+    if raw is None:
         return []
-    raw = dataset.get_item(tag)
-    value = raw.value
-    if _representation(raw) in _BINARY or not isinstance(value, (bytes, str)):
+    value, representation = raw.value, _representation(raw)
+    if representation == _UNSTATED and isinstance(value, bytes):
+        # whether 16 bits have a sign is for those to say who know the values
+        return list(np.frombuffer(value[: len(value) // 2 * 2], "<u2" if raw.is_little_endian else ">u2").tolist())
+    if representation in _BINARY or not isinstance(value, (bytes, str)):
         try:
-            value = dataset.get(tag)
+            value = dataset[raw.tag].value
         except (ValueError, TypeError, NotImplementedError, BytesLengthException):
             return [f"{len(raw.value)} bytes"]
     if isinstance(value, bytes):
@@ -98,6 +103,14 @@ def _parts(dataset: Any, tag: str) -> list[Any]:
     values = list(value) if isinstance(value, Iterable) else [value]
     stripped = [part.strip(" \0") if isinstance(part, str) else part for part in values]
     return [] if all(part is None or part == "" for part in stripped) else stripped
+
+
+@cache
+def tag_of(name: str | int) -> Any:
+    """The tag of a keyword; looked up once, as every file of a series is asked for the same ones."""
+    from pydicom.tag import Tag
+
+    return Tag(name)
 
 
 def _representation(raw: Any) -> str:

@@ -154,14 +154,18 @@ def _table(item: Any, dataset: FileDataset, values: NDArray[np.int64], path: Pat
     entries = _entries(item, dataset, count)
     if entries.size != count or not 8 <= depth <= 16:
         raise ReadError(path, f"has a LUT of {entries.size} entries, declared {count} of {depth} bits", _REEXPORT)
-    greatest = int(entries.max())
-    used = next(bits for bits in _DEPTHS if greatest < 1 << bits)
-    if greatest >> depth or used <= depth - 2:
-        notes.append(
-            Flag(f"entries of a LUT reach {greatest}, its depth states {depth} bits: scaled by {used} bits", "rescaled")
-        )
-        depth = used
+    depth = _used_depth(int(entries.max()), depth, depth - 1, notes)
     return _Table(entries, _first_mapped(first, count, values), depth)
+
+
+def _used_depth(greatest: int, depth: int, least: int, notes: list[str]) -> int:
+    """The stated `depth` of a table, or what its `greatest` entry needs, where that is more, or fewer than `least` bits."""
+    used = next(bits for bits in _DEPTHS if greatest < 1 << bits)
+    if not greatest >> depth and used >= least:
+        return depth
+    told = f"entries of a LUT reach {greatest}, its depth states {depth} bits: scaled by {used} bits"
+    notes.append(Flag(told, "rescaled"))
+    return used
 
 
 def _entries(item: Any, dataset: FileDataset, count: int) -> NDArray[np.int64]:
@@ -186,12 +190,12 @@ def _first_mapped(first: int, count: int, values: NDArray[np.int64]) -> int:
     return other if covered[1] > covered[0] else first
 
 
-def palette(stored: NDArray[Any], dataset: FileDataset) -> NDArray[np.float32]:
-    """(H, W, 3) in [0, 1]."""
+def palette(stored: NDArray[Any], dataset: FileDataset, notes: list[str]) -> NDArray[np.float32]:
+    """(H, W, 3) in [0, 1]; entries that do not fit their depth are scaled by their own, and `notes` says so."""
     from pydicom.pixels import apply_color_lut
 
     colour = apply_color_lut(stored, dataset)
-    depth = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    depth = _used_depth(int(colour.max()), int(dataset.RedPaletteColorLookupTableDescriptor[2]), 0, notes)
     return (colour.astype(np.float32) / np.float32((1 << depth) - 1)).astype(np.float32)
 
 

@@ -52,6 +52,8 @@ _PROJECTIONS = {
     "CPR": "113073",
     "SSD": "113075",
 }
+#: RescaleType of other quantities than HU (PS3.3 C.11.1.1.2).
+_OTHER_UNITS = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
 #: Values of ImageType for multi-energy CT that are not HU (PS3.3 C.8.15.3.1), and those that are HU of a made-up beam.
 _NOT_HU = ("EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED")
 _MADE_HU = ("VMI", "MAT_REMOVED", "MAT_MODIFIED")
@@ -62,6 +64,11 @@ def modality_of(dataset: FileDataset) -> str:
     stated = words(dataset, "Modality")
     if stated:
         return stated[0][:16]
+    return class_modality(dataset)
+
+
+def class_modality(dataset: FileDataset) -> str:
+    """The modality that the SOP class is for; "" of classes that are for several."""
     return _MODALITY_OF_CLASS.get(str(dataset.get("SOPClassUID") or "").removeprefix(_STORAGE), "")
 
 
@@ -112,8 +119,8 @@ def not_in_hounsfield(dataset: FileDataset, rescale_type: list[str]) -> str:
         dataset: the image.
         rescale_type: RescaleType of the image or, in a multi-frame file, of the frame; [] where it is not stated.
     """
-    if rescale_type and rescale_type[0] not in ("HU", "HU_MOD", "US", "UNSPECIFIED", "HOUNSFIELD"):
-        return f"RescaleType {rescale_type[0][:16]}"
+    if rescale_type and rescale_type[0] in _OTHER_UNITS:
+        return f"RescaleType {rescale_type[0]}"
     kind = [part for part in words(dataset, "ImageType") if part in _NOT_HU]
     return f"ImageType {kind[0]}" if kind else ""
 
@@ -121,9 +128,9 @@ def not_in_hounsfield(dataset: FileDataset, rescale_type: list[str]) -> str:
 def odd_hounsfield(dataset: FileDataset, rescale_type: list[str]) -> list[Flag]:
     """What the tags say of the values of a CT image that are HU all the same, though not of the usual kind."""
     found = []
-    if rescale_type and rescale_type[0] in ("HU_MOD", "US", "UNSPECIFIED"):
-        meaning = "HU that were modified" if rescale_type[0] == "HU_MOD" else "no unit"
-        found.append(f"RescaleType {rescale_type[0]} ({meaning})")
+    if rescale_type and rescale_type[0] != "HU" and not rescale_type[0].startswith("HOUNSFIELD"):
+        meaning = {"HU_MOD": "HU that were modified", "US": "no unit"}.get(rescale_type[0], "no term of the standard")
+        found.append(f"RescaleType {rescale_type[0][:24]} ({meaning})")
     made = [part for part in words(dataset, "ImageType") if part in _MADE_HU]
     if made:
         found.append(f"ImageType {made[0]} (HU that were computed from several energies)")

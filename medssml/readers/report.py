@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from medssml.readers.dicom_file import is_dicom
 from medssml.readers.encodings import decode
 from medssml.readers.errors import ReadError, human, reading, require_file
 from medssml.readers.fhir import is_json, one_fhir_report
@@ -93,7 +94,7 @@ def _file_text(path: Path) -> tuple[str, list[str]]:
     for magic, kind in _NO_TEXT.items():
         if data.lstrip()[: len(magic)] == magic:
             raise ReadError(path, f"is {kind}, not text", "export the report as a .txt file", code="format")
-    if data[128:132] == b"DICM":
+    if is_dicom(path):
         from medssml.readers.structured import sr_text
 
         return sr_text(path), []

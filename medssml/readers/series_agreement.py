@@ -69,9 +69,12 @@ def _check_rescale(rescales: Sequence[Rescale], path: Path) -> None:
         ways.setdefault((one.slope is not None, one.intercept is not None), []).append(one)
     if len(ways) > 1:
         few, many = sorted(ways.values(), key=len)[-2:]
-        files, every = _files(few), len(_files(rescales))
-        reason = f"{len(files)} of {every} files state {few[0].told()} ({named(files)}), others {many[0].told()}: they contradict"
-        raise ReadError(path, f"{reason} each other", EXPORT, code="units")
+        files, every = _files(few), _files(rescales)
+        what = f"{len(files)} of {len(every)} files state {few[0].told()} ({named(files)})"
+        if len(every) == 1:
+            what = f"{len(few)} of {len(rescales)} frames state {few[0].told()}"
+        reason = f"{what}, others {many[0].told()}: they contradict each other"
+        raise ReadError(path, reason, EXPORT, code="units")
     kinds: dict[str, list[Rescale]] = {}
     for one in rescales:
         if one.kind:

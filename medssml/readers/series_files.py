@@ -17,6 +17,7 @@ from medssml.readers.dicom_file import lost_header
 from medssml.readers.dicom_numbers import numbers
 from medssml.readers.errors import Flag, Note, ReadError
 from medssml.readers.image_tags import SECONDARY_CAPTURE, modality_of
+from medssml.readers.stored_bits import named
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -49,6 +50,10 @@ def slice_headers(path: Path, series: str | None, notes: list[str]) -> list[Head
     headers = _ct_headers(path, notes)
     headers = _without_scouts(headers, notes) if series is None else _of_series(headers, series, path)
     _check_one_series(headers, path)
+    unstated = [header.path for header in headers if not modality_of(header.dataset)]
+    if unstated:
+        told = f"{len(unstated)} of {len(headers)} files state no Modality ({named(unstated)}): taken as CT"
+        notes.append(Flag(told, "assumed"))
     for note, count in Counter(lost_header(header.dataset) for header in headers).items():
         if note:
             told = f"{count} of {len(headers)} files {note}"
@@ -61,8 +66,11 @@ def no_slice(dataset: FileDataset) -> str:
     if str(dataset.get("SOPClassUID", "")).startswith(SECONDARY_CAPTURE):
         return "secondary capture"
     modality = modality_of(dataset)
-    if modality not in ("CT", ""):  # a file without any is damaged, and refused
+    if modality not in ("CT", ""):
         return f"modality {modality}"
+    placed = any(tag in dataset for tag in ("ImagePositionPatient", "PerFrameFunctionalGroupsSequence"))
+    if not modality and not placed and "Rows" in dataset:  # without Rows, it is damaged, and refused
+        return "images that state no Modality and no position"
     return "localizer" if "LOCALIZER" in words(dataset, "ImageType") else ""
 
 

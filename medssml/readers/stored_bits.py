@@ -78,6 +78,9 @@ def spare_bits(
     if high >= allocated - 1:
         return None
     unsigned = values.dtype.kind == "u"
+    least, greatest = int(values.min()), int(values.max())
+    if 0 <= least and greatest < 1 << (high + unsigned):
+        return None  # the usual case
     above = values.view(f"u{values.dtype.itemsize}") >> (high + 1)
     inside = True if padded is None else ~padded
     nonzero = (above != 0) & inside
@@ -92,7 +95,7 @@ def spare_bits(
     odd = strange if not_sign else nonzero
     cut = own_bits(values, stored, high)
     deeper = bool(not_sign) and not overlay and _goes_on(values, cut, odd, odd if padded is None else odd | padded)
-    return Spare(path, stored, values.size, unsigned, not_sign, not_zero, overlay, deeper, int(values.max()))
+    return Spare(path, stored, values.size, unsigned, not_sign, not_zero, overlay, deeper, greatest)
 
 
 def _goes_on(whole: NDArray[Any], cut: NDArray[Any], odd: NDArray[np.bool_], apart: NDArray[np.bool_]) -> bool:

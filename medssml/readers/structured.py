@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from medssml.readers.dicom_file import read_dataset
 from medssml.readers.errors import ReadError
 
 _TAGS = ["SpecificCharacterSet", "SOPClassUID", "Modality", "ContentSequence"]
@@ -21,9 +22,7 @@ def sr_text(path: Path) -> str:
     Raises:
         ReadError: another kind of DICOM file, or a report without text.
     """
-    import pydicom
-
-    dataset = pydicom.dcmread(path, specific_tags=_TAGS)
+    dataset, _ = read_dataset(path, _TAGS, pixels=True)
     modality = str(dataset.get("Modality") or "")
     if modality != "SR" or "ContentSequence" not in dataset:
         found = f"modality {modality or 'unknown'}, no content tree" if modality != "SR" else "no content tree"

@@ -13,7 +13,7 @@ from medssml.readers.dicom_file import lost_header
 from medssml.readers.dicom_numbers import number, number_if_any, numbers, whole
 from medssml.readers.errors import Flag, ReadError
 from medssml.readers.grayscale import colour_gray, palette, window
-from medssml.readers.image_tags import RADIOGRAPHS, derivation, is_raw, modality_of, other_part, view_of
+from medssml.readers.image_tags import RADIOGRAPHS, class_modality, derivation, is_raw, modality_of, other_part, view_of
 from medssml.readers.stored_bits import is_unsigned, judge_spare
 from medssml.readers.xray import Radiograph, XrayHeader
 
@@ -52,7 +52,7 @@ def dicom_radiograph(path: Path) -> Radiograph:
     bits = whole(dataset, "BitsStored", frames.dtype.itemsize * 8, path)
     photometric = "".join(words(dataset, "PhotometricInterpretation")[:1]) or "MONOCHROME2"
     if photometric == "PALETTE COLOR":
-        array = colour_gray(palette(frames[0], dataset), notes, "palette")
+        array = colour_gray(palette(frames[0], dataset, notes), notes, "palette")
     elif frames.ndim == 4:
         native = not dataset.file_meta.TransferSyntaxUID.is_compressed
         # the codecs turn it into RGB, uncompressed it is as stored
@@ -111,6 +111,8 @@ def _stated(dataset: FileDataset, path: Path) -> list[str]:
         found.append(Flag("states no Modality: taken as a radiograph", "assumed"))
     elif modality in _CONVERTED:
         found.append(Flag(f"states modality {modality}: taken as a radiograph", "assumed"))
+    if class_modality(dataset) not in ("", *RADIOGRAPHS):
+        found.append(f"states modality {modality}, and its SOP class is for {class_modality(dataset)}")
     if part:
         found.append(f"states that it shows {part}")
     if what := derivation(dataset):

@@ -138,3 +138,21 @@ def test_a_picture_that_uses_little_of_its_range_is_flagged(tmp_path):
     (note,) = read_xray(dicom(tmp_path / "a.dcm", smooth(12), 16)).notes
     assert isinstance(note, Flag)
     assert note.startswith("98% of its pixels lie between 0") and note.endswith("of 0 to 1: hardly any contrast")
+
+
+def test_a_palette_whose_entries_pass_its_depth_is_scaled_by_its_own(tmp_path):
+    values = (np.arange(256, dtype=np.uint16) * 16).tobytes()
+    names = ("Red", "Green", "Blue")
+    tags = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in names}
+    tags |= {f"{name}PaletteColorLookupTableData": values for name in names}
+    stored = picture().astype(np.uint8)
+    path = dicom(tmp_path / "a.dcm", stored, 8, PhotometricInterpretation="PALETTE COLOR", **tags)
+    dataset = pydicom.dcmread(path)
+    for name in names:
+        setattr(dataset, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 8])
+    dataset.save_as(path)
+    read = read_xray(path)
+    np.testing.assert_allclose(read.array, expected(), atol=4e-3)
+    assert any("entries of a LUT reach 4080, its depth states 8 bits: scaled by 12 bits" in n for n in read.notes), (
+        read.notes
+    )

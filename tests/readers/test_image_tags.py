@@ -143,3 +143,8 @@ def test_a_digest_of_pixels_is_that_of_the_image_whatever_its_uids_and_packing(t
     changed[0, 0] += 1
     assert pixel_digest(dicom(tmp_path / "d.dcm", changed)) != first
     assert pixel_digest(dicom(tmp_path / "e.dcm", picture(12), RescaleSlope=2)) != first
+
+
+def test_a_class_that_is_for_another_modality_is_flagged(tmp_path):
+    (note,) = read_xray(dicom(tmp_path / "a.dcm", picture(12), SOPClassUID=f"{STORAGE}1.2")).notes
+    assert note == "states modality DX, and its SOP class is for MG" and isinstance(note, Flag)

@@ -290,6 +290,9 @@ def test_dicom_structured_report(tmp_path):
     report = read_report(structured(tmp_path / "a.dcm", content))
     assert report.sections == {"findings": FINDINGS, "impression": f"{IMPRESSION}\n2. Done."}
     assert "secret" not in report.text.lower() and "English" not in report.text
+    bare = tmp_path / "bare.dcm"
+    bare.write_bytes((tmp_path / "a.dcm").read_bytes()[132:])
+    assert read_report(bare).text == report.text
     with pytest.raises(ReadError, match="without text"):
         read_report(structured(tmp_path / "b.dcm", content[:2]))
     with pytest.raises(ReadError, match=r"DICOM without a report \(modality CT"):

@@ -161,3 +161,44 @@ def test_values_that_a_table_maps_are_refused(tmp_path):
     item.LUTDescriptor = [2, 0, 16]
     with pytest.raises(ReadError, match=r"ModalityLUTSequence"):
         ct_header(series(tmp_path / "s", change=lambda index: {"ModalityLUTSequence": Sequence([item])}))
+
+
+def frames(scaled) -> Dataset:
+    """The phantom as one file of nine frames; scaled(index): whether a frame states its rescale."""
+    dataset = slice_dataset(0, NumberOfFrames=9)
+    every = [slice_dataset(index) for index in range(9)]
+    dataset.PixelData = b"".join(item.PixelData for item in every)
+    groups = []
+    for index, item in enumerate(every):
+        group, plane, turn, measures, values = (Dataset() for _ in range(5))
+        plane.ImagePositionPatient = item.ImagePositionPatient
+        turn.ImageOrientationPatient = item.ImageOrientationPatient
+        measures.PixelSpacing, measures.SliceThickness = item.PixelSpacing, item.SliceThickness
+        group.PlanePositionSequence, group.PlaneOrientationSequence = Sequence([plane]), Sequence([turn])
+        group.PixelMeasuresSequence = Sequence([measures])
+        if scaled(index):
+            values.RescaleSlope, values.RescaleIntercept, values.RescaleType = 1, -1024, "HU"
+            group.PixelValueTransformationSequence = Sequence([values])
+        groups.append(group)
+    for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
+        delattr(dataset, tag)
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    return dataset
+
+
+def test_frames_of_one_file_are_asked_as_files_of_a_series_are(tmp_path):
+    frames(lambda index: True).save_as(tmp_path / "a.dcm")
+    volume = read_ct(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(volume.array, phantom())
+    assert volume.notes == ()
+    frames(lambda index: index not in (3, 4)).save_as(tmp_path / "b.dcm")
+    with pytest.raises(
+        ReadError, match=r"2 of 9 frames state no rescale, others RescaleSlope 1 and RescaleIntercept -1024"
+    ):
+        ct_header(tmp_path / "b.dcm")
+
+
+def test_a_type_in_words_of_its_own_is_flagged(tmp_path):
+    (note,) = ct_header(series(tmp_path / "a", change=lambda index: {"RescaleType": "ct values"})).notes
+    assert note == "RescaleType CT VALUES (no term of the standard) in 9 of 9 files" and isinstance(note, Flag)
+    assert ct_header(series(tmp_path / "b", change=lambda index: {"RescaleType": "Hounsfield Units"})).notes == ()

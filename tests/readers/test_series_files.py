@@ -52,3 +52,16 @@ def test_series_of_one_file_each_are_told_as_what_they_are(tmp_path):
     slice_dataset(0, SeriesInstanceUID="1.2.0", SOPInstanceUID="5.5").save_as(folder / "one_more.dcm")
     with pytest.raises(ReadError, match=r"holds 9 CT series \(2 \+ 1 \+ 1 \+ 1 and 5 more files\)"):
         ct_header(folder)
+
+
+def test_images_without_modality_are_slices_where_they_have_a_position(tmp_path):
+    folder = series(tmp_path / "s", change=lambda index: {"Modality": "", "SOPClassUID": "1.2.3"})
+    (note,) = ct_header(folder).notes
+    assert note == "9 of 9 files state no Modality (000.dcm, 001.dcm, 002.dcm and 6 more): taken as CT"
+    assert note.code == "assumed"
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        del dataset.ImagePositionPatient
+        dataset.save_as(file)
+    with pytest.raises(ReadError, match=r"holds no CT slice \(9 images that state no Modality and no position\)"):
+        ct_header(folder)
