@@ -15,7 +15,7 @@ import numpy as np
 
 from medssml.checks.budget import Budget, Overrun, run_each
 from medssml.checks.duplicates import Cell, Copy, copies
-from medssml.checks.inspection import Inspection, Job, identifiers, inspect
+from medssml.checks.inspection import Inspection, Job, inspect, inspect_text
 from medssml.checks.limits import Limits
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import ACTIONS, Finding, Problem
@@ -76,7 +76,7 @@ def examine(
     sound = {cell: job for cell, job in cells.items() if not _broken(inspected[job])}
     alike = copies(manifest, list(sound), {cell: inspected[job] for cell, job in sound.items()}, limits)
     problems += [_problem(manifest, copy.cell, copy.finding) for copy in alike if copy.finding is not None]
-    problems += _inline_identifiers(manifest) + _several_studies(manifest)
+    problems += _inline_texts(manifest, limits) + _several_studies(manifest)
     if whole:
         problems += _without_modality(manifest) + _unused_columns(manifest)
     problems.sort(key=lambda p: (p.row, ACTIONS.index(p.action), p.column, p.code))
@@ -142,14 +142,14 @@ def _problem(manifest: Manifest, cell: Cell, finding: Finding) -> Problem:
     return Problem(manifest.row_number(cell.position), study, cell.modality, cell.name, *finding)
 
 
-def _inline_identifiers(manifest: Manifest) -> list[Problem]:
+def _inline_texts(manifest: Manifest, limits: Limits) -> list[Problem]:
     """The same for texts that stand in the table itself."""
     inline = "report" in manifest.modalities and "report_text" in manifest.table
     texts = manifest.table["report_text"] if inline else ()
     return [
         Problem(manifest.row_number(position), str(manifest.study_ids[position]), "report_text", "", *finding)
         for position, text in enumerate(texts)
-        for finding in identifiers(text)
+        for finding in (inspect_text(text, limits) if text else ())
     ]
 
 

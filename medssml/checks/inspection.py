@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from medssml.checks.fingerprints import Features, fingerprint
 from medssml.checks.limits import Limits
+from medssml.checks.plausibility import implausible
 from medssml.foreign_text import collecting
 from medssml.manifest.levels import fix_of
 from medssml.manifest.problems import Finding
-from medssml.readers import HEADERS, READERS, ReadError
+from medssml.readers import HEADERS, READERS, ReadError, parse_report
 from medssml.readers.errors import Note, declaring_at_most
 from medssml.readers.identifiers import suspicious_spans
 from medssml.readers.nifti import Given
@@ -59,7 +60,8 @@ def inspect(job: Job, *, deep: bool, limits: Limits) -> Inspection:
     features = fingerprint(job.kind, read) if deep else None
     findings = _noted(read.notes) + (identifiers(read.text) if job.kind == "report" else [])
     findings += [Finding("library", line, fix_of("library")) for line in heard]
-    return Inspection(findings + _out_of_limits(job.kind, read, limits), properties, features)
+    findings += _out_of_limits(job.kind, read, limits) + implausible(job.kind, read, limits)
+    return Inspection(findings, properties, features)
 
 
 def _unreadable(job: Job, error: ReadError, limits: Limits, deep: bool) -> Inspection:
@@ -75,6 +77,16 @@ def _unreadable(job: Job, error: ReadError, limits: Limits, deep: bool) -> Inspe
 def _noted(notes: Iterable[str]) -> list[Finding]:
     codes = [(note.code if isinstance(note, Note) else "fixed", str(note)) for note in notes]
     return [Finding(code, text, fix_of(code)) for code, text in codes]
+
+
+def inspect_text(text: str, limits: Limits) -> list[Finding]:
+    """Looks at a report that stands in the table itself."""
+    try:
+        read = parse_report(text)
+    except ReadError as error:
+        return [Finding(error.code, error.reason, error.fix)]
+    found = _noted(read.notes) + identifiers(read.text)
+    return found + _out_of_limits("report", read, limits) + implausible("report", read, limits)
 
 
 def identifiers(text: str) -> list[Finding]:

@@ -22,6 +22,20 @@ class Limits:
         eeg_sfreq_hz: sampling rate.
         eeg_seconds: length of a recording.
         report_chars: length of a report.
+        ct_air_share: of a whole body part, share of the voxels below -300 HU.
+        ct_tissue_share: as above, from -300 to 300 HU.
+        ct_bone_share: share of the voxels above 300 HU; of crops, too.
+        ct_step_hu: of a whole body part, median step in HU between values that occur in soft tissue; an 8-bit picture brought to
+            HU has 5 or more.
+        xray_black_share: share of the pixels at the least gray of the picture.
+        xray_white_share: as above, at the greatest.
+        xray_entropy_bits: bits of the histogram of 256 grays.
+        eeg_held_share: share of the samples that stand at the greatest or least value of their channel, three in a row: the
+            limits of the converter.
+        eeg_still_share: share of the samples that do not differ from the one before, of the worst channel.
+        report_letters_share: letters among the characters that are no blanks.
+        report_word_chars: letters of the longest word.
+        report_headings_lost: headings of findings, impression, indication, technique or comparison of which no section came.
         file_seconds: s that one file may take; more quarantines it.
         file_memory_gib: GiB that reading one file may take (Linux).
         file_declared_gib: GiB that a header may declare, 2 at most, as in training; checked before anything is allocated.
@@ -45,6 +59,18 @@ class Limits:
     eeg_sfreq_hz: tuple[float, float] = (64, 20_000)
     eeg_seconds: tuple[float, float] = (4, 7 * 86_400)
     report_chars: tuple[float, float] = (10, 50_000)
+    ct_air_share: tuple[float, float] = (0.0, 0.97)
+    ct_tissue_share: tuple[float, float] = (0.02, 1.0)
+    ct_bone_share: tuple[float, float] = (0.0, 0.5)
+    ct_step_hu: tuple[float, float] = (0.0, 4.0)
+    xray_black_share: tuple[float, float] = (0.0, 0.7)
+    xray_white_share: tuple[float, float] = (0.0, 0.35)
+    xray_entropy_bits: tuple[float, float] = (3.0, 8.0)
+    eeg_held_share: tuple[float, float] = (0.0, 0.05)
+    eeg_still_share: tuple[float, float] = (0.0, 0.9)
+    report_letters_share: tuple[float, float] = (0.5, 1.0)
+    report_word_chars: tuple[float, float] = (0, 60)
+    report_headings_lost: tuple[float, float] = (0, 0)
     file_seconds: float = 120.0
     file_memory_gib: float = 8.0
     file_declared_gib: float = 2.0

@@ -65,6 +65,9 @@ CODES: dict[str, Code] = {
     "cut": Code("flagged", "bits or bytes that are in use were cut off"),
     "left_out": Code("flagged", "channels, slices or other parts were left out by judgement"),
     "odd": Code("flagged", "what a reader noticed and left as it is"),
+    "implausible": Code(
+        "flagged", "what was read looks unlike its kind: the figure and its limit", "deep (reports: both)"
+    ),
     "library": Code("flagged", "a library that reads the file warned: its name and its words"),
     "size": Code("flagged", "outside the usual range"),
     "spacing": Code("flagged", "outside the usual range"),
