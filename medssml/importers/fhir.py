@@ -1,8 +1,8 @@
 """A FHIR export: `DiagnosticReport` in JSON, bundles or NDJSON, with the `ImagingStudy` and `Patient` resources beside it.
 
 The study of a report is the DICOM study of its ImagingStudy (`imagingStudy` in R4, `study` in R5), else its accession number
-(an identifier of type ACSN, its own or that of the request it is based on), else the report itself. Numbers of `Observation`
-resources become columns of the study (see `observations`). HL7 FHIR R4, R5.
+(an identifier of type ACSN, its own or that of the request it is based on) with its issuer, else the report itself. Numbers of
+`Observation` resources become columns of the study (see `observations`). HL7 FHIR R4, R5.
 """
 
 from __future__ import annotations
@@ -12,22 +12,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from medssml.importers.account import UNMATCHED, Account, Aside, LayoutError
-from medssml.importers.observations import Observations, Report, Value, moment
-from medssml.importers.study import Layout, Options, Studies, Study
+from medssml.importers.moments import moment
+from medssml.importers.observations import Observations, Report, Value
+from medssml.importers.report_versions import ReportEntry, Stated, one_per_study
+from medssml.importers.study import Layout, Options, Studies, Study, slug
 from medssml.importers.tree import Tree
 from medssml.readers.errors import ReadError
 from medssml.readers.fhir import Resource, objects_in, report_body, resources_of
 from medssml.readers.json_text import json_value
 
 _ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz")
-_USED = ("DiagnosticReport", "ImagingStudy", "Patient", "ServiceRequest")
+_USED = ("DiagnosticReport", "ImagingStudy", "Patient", "ServiceRequest", "Binary")
 _WITHDRAWN = ("entered-in-error", "cancelled", "registered")
-_FINAL = ("final", "amended", "corrected", "appended", "modified")
 #: DICOM's own code for "Study Instance UID" as the type of an identifier.
 _STUDY_UID = "110180"
+#: LOINC codes of any imaging report: they do not say of which examination.
+_ANY_REPORT = frozenset({"18748-4", "68604-8", "11528-7", "LP29684-5", "None"})
 _LARGEST = 512 * 1024**2
 _SHOWN = 20
 #: Diagnostic service sections (HL7 table 0074) and LOINC parts that are no imaging; and those that are.
@@ -35,21 +38,6 @@ _LABORATORY = frozenset({"LAB", "CH", "HM", "MB", "CP", "SP", "PAT", "BLB", "IMM
 _IMAGING = frozenset(
     {"RAD", "CT", "CUS", "IMG", "MRI", "NMR", "NMS", "OUS", "RUS", "RX", "VUS", "XRC", "EN", "LP29684-5"}
 )
-
-
-class ReportEntry(NamedTuple):
-    """A report and what ties it to a study. row: in the account. uid: StudyInstanceUID. text: of the report. when: it was
-    issued, else made."""
-
-    row: int
-    report_id: str
-    patient: str
-    uid: str
-    accession: str
-    text: str
-    procedure: str
-    sex: str
-    when: Any = None
 
 
 @dataclass
@@ -76,13 +64,9 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     found = entries(export, tree.account)
     values = values_of(export, found, tree.account, options.lab_days)
     for entry in found:
-        name = entry.uid or entry.accession or entry.report_id
-        study = studies.of(entry.patient, name)
-        if study.subject_id != entry.patient:
-            tree.account.leave_out(entry.row, "its study is of another patient in an earlier report", study_id=name)
-            continue
+        study = studies.of(entry.patient, entry.key)
         study.report_text = entry.text
-        study.rows.append((entry.row, "report_text"))
+        study.rows += [(row, "report_text") for row in (entry.row, *entry.more)]
         described = {"accession_number": entry.accession, "procedure": entry.procedure, "group_sex": entry.sex}
         study.columns.update({column: cell for column, cell in described.items() if cell})
         add_values(study, values.get(entry.row, []))
@@ -106,7 +90,7 @@ def load(export: Export, file: Path, name: str, account: Account) -> None:
             if kind == "Observation":
                 export.observations.add(account.row(name, number), resource, account)
                 continue
-            if kind not in _USED:
+            if kind not in _USED or (kind == "Binary" and not _is_text(resource)):
                 others[kind] += 1
                 continue
             row = account.row(name, number)
@@ -136,6 +120,11 @@ def _resources(file: Path) -> Iterator[tuple[int, Resource]]:
     yield from enumerate(resources_of(json_value(text)), start=1)
 
 
+def _is_text(binary: Resource) -> bool:
+    """Whether a report may be in it; pictures and PDF are large, and are not kept."""
+    return str(binary.get("contentType") or "").lower().startswith(("text/", "application/rtf", "application/xhtml"))
+
+
 def _references(resource: Resource) -> Iterator[str]:
     """What others may call it."""
     if resource.get("id"):
@@ -156,23 +145,10 @@ def _target(export: Export, reference: Any) -> Resource | None:
 
 
 def entries(export: Export, account: Account) -> list[ReportEntry]:
-    """The newest final report of every study, with its text; all others are accounted for."""
-    best: dict[str, tuple[tuple[bool, str], ReportEntry]] = {}
+    """One report per study, the newest final one, with its text; all others are accounted for."""
     known = {reference: resource for reference, (_, resource) in export.by_reference.items()}
-    for row, resource, file in export.reports:
-        entry = _entry(export, row, resource, known, file, account)
-        if entry is None:
-            continue
-        key = entry.uid or entry.accession or entry.report_id
-        issued = str(resource.get("issued") or resource.get("effectiveDateTime") or "")
-        rank = (resource.get("status") in _FINAL, issued)
-        if key in best and rank <= best[key][0]:
-            account.leave_out(row, Aside("a newer report of the study was taken"), study_id=key)
-            continue
-        if key in best:
-            account.leave_out(best[key][1].row, Aside("a newer report of the study was taken"), study_id=key)
-        best[key] = (rank, entry)
-    return [entry for _, entry in best.values()]
+    read = [_entry(export, row, resource, known, file, account) for row, resource, file in export.reports]
+    return one_per_study([entry for entry in read if entry is not None], account)
 
 
 def _entry(
@@ -188,25 +164,34 @@ def _entry(
         account.leave_out(row, "no subject")
     else:
         try:
-            text, _ = report_body(resource, known, Path(file))
+            text, notes = report_body(resource, known, Path(file))
         except ReadError as error:
             account.leave_out(row, "no text" if "has no text" in error.reason else error.reason)
             return None
+        for note in notes:
+            account.note(f"reports in several forms: {note}")
         report_id = str(resource.get("id") or "")
-        if uid_or := _study_keys(export, resource):
-            uid, accession = uid_or
-            procedure = _words(resource.get("code"))
-            sex = {"male": "M", "female": "F"}.get(
-                str((_target(export, resource.get("subject")) or {}).get("gender")), ""
-            )
-            if uid or accession or report_id:
-                return ReportEntry(row, report_id, patient, uid, accession, text, procedure, sex, _when(resource))
+        uid, accession, issuer = _study_keys(export, resource)
+        if uid or accession or report_id:
+            gender = str((_target(export, resource.get("subject")) or {}).get("gender"))
+            sex = {"male": "M", "female": "F"}.get(gender, "")
+            procedure, stated = _words(resource.get("code")), _stated(resource)
+            return ReportEntry(row, report_id, patient, uid, accession, text, procedure, sex, issuer, stated)
         account.leave_out(row, "no id, no accession number and no imaging study")
     return None
 
 
-def _when(resource: Resource) -> Any:
-    return resource.get("issued") or resource.get("effectiveDateTime") or resource.get("effectivePeriod")
+def _stated(resource: Resource) -> Stated:
+    """What tells this version of a report from others."""
+    concept = resource.get("code")
+    meta = resource.get("meta")
+    return Stated(
+        str(resource.get("status") or ""),
+        moment(resource.get("issued")),
+        moment(resource.get("effectiveDateTime") or resource.get("effectivePeriod")),
+        moment(meta.get("lastUpdated")) if isinstance(meta, dict) else None,
+        frozenset(_codes(concept) - _ANY_REPORT) or frozenset(filter(None, [slug(_words(concept))])),
+    )
 
 
 def _patient(export: Export, resource: Resource) -> str:
@@ -224,8 +209,8 @@ def _patient(export: Export, resource: Resource) -> str:
     )
 
 
-def _study_keys(export: Export, resource: Resource) -> tuple[str, str]:
-    """(StudyInstanceUID, accession number), "" where not stated."""
+def _study_keys(export: Export, resource: Resource) -> tuple[str, str, str]:
+    """(StudyInstanceUID, accession number, its issuer), "" where not stated."""
     uid, accession = "", _accession(resource)
     for reference in [*objects_in(resource.get("imagingStudy")), *objects_in(resource.get("study"))]:
         target = _target(export, reference) or {}
@@ -239,14 +224,24 @@ def _study_keys(export: Export, resource: Resource) -> tuple[str, str]:
     for reference in objects_in(resource.get("basedOn")):
         logical = {"identifier": [reference.get("identifier")]}
         accession = accession or _accession(_target(export, reference) or {}) or _accession(logical)
-    return uid, accession
+    return uid, *(accession or ("", ""))
 
 
-def _accession(resource: Resource) -> str:
+def _accession(resource: Resource) -> tuple[str, str] | None:
+    """(accession number, who issued it: system, else assigner)."""
     for identifier in objects_in(resource.get("identifier")):
-        if "ACSN" in _codes(identifier.get("type")):
-            return str(identifier.get("value") or "")
-    return ""
+        if "ACSN" in _codes(identifier.get("type")) and identifier.get("value"):
+            return str(identifier["value"]).strip(), str(identifier.get("system") or _assigner(identifier))
+    return None
+
+
+def _assigner(identifier: Resource) -> str:
+    assigner = identifier.get("assigner")
+    if not isinstance(assigner, dict):
+        return ""
+    logical = assigner.get("identifier")
+    stated = logical.get("value") if isinstance(logical, dict) else ""
+    return str(assigner.get("reference") or stated or assigner.get("display") or "")
 
 
 def _codes(concepts: Any) -> set[str]:
@@ -267,9 +262,12 @@ def _words(concept: Any) -> str:
 
 def values_of(export: Export, found: list[ReportEntry], account: Account, days: float) -> dict[int, list[Value]]:
     """Row of a report -> the values that its study has."""
-    reports = [Report(entry.row, entry.patient, moment(entry.when, last=True)) for entry in found]
+    reports = [Report(entry.row, entry.patient, entry.when) for entry in found]
     values = export.observations.of_reports(reports, lambda resource: _patient(export, resource), account, days)
     words = export.observations.words
+    for column, units in export.observations.spellings.items():
+        if len(units) > 1:
+            account.note(f"{column}: its unit is written in {len(units)} ways: {', '.join(map(ascii, units))}")
     often = Counter(value.column for of_report in values.values() for value in of_report).most_common()
     if often:
         shown = "; ".join(f"{column} ({words[column] or 'no words'}): {count:,}" for column, count in often[:_SHOWN])
@@ -295,6 +293,7 @@ def _take_described(export: Export, studies: Studies) -> None:
         references = [
             resource.get("subject"),
             *(r for k in ("imagingStudy", "study", "basedOn") for r in objects_in(resource.get(k))),
+            *({"reference": form.get("url")} for form in objects_in(resource.get("presentedForm"))),
         ]
         for reference in references:
             target = _target(export, reference)

@@ -1,7 +1,7 @@
 """Laboratory values and vital signs of a FHIR export: `Observation` resources -> columns `table_<code>_<unit>`.
 
 A study has, of each code and unit, the last value of its patient before its report, at most some days old. A value is never
-converted: mmol/L and mg/dL of one code are two columns. HL7 FHIR R4, R5.
+converted: mmol/L and mg/dL of one code are two columns, two spellings of one unit are one. HL7 FHIR R4, R5.
 """
 
 from __future__ import annotations
@@ -9,37 +9,38 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from medssml.importers.account import Account, Aside
+from medssml.importers.moments import Moment, moment, order, within
 from medssml.importers.study import slug
 from medssml.readers.fhir import Resource, objects_in
+from medssml.readers.units import unit_key
 
 _LOINC = "http://loinc.org"
+_UCUM = "http://unitsofmeasure.org"
 _WITHDRAWN = ("entered-in-error", "cancelled", "registered")
 #: Sizes of lesions, questionnaires and habits are no laboratory values, and the first would give the report away.
 _CATEGORIES = frozenset({"laboratory", "vital-signs"})
 _TIMES = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "issued")
-_DAY_S = 86_400.0
 #: Beyond it a number has no float; JSON knows no limit.
 _MOST = 1e300
 
 
 class Report(NamedTuple):
-    """What values are looked for. key: whatever names it. until: s since 1970, None where no day is stated."""
+    """What values are looked for. key: whatever names it. until: None where no day is stated."""
 
     key: int
     patient: str
-    until: float | None
+    until: Moment | None
 
 
 class Value(NamedTuple):
-    """One number. row: in the account. at: s since 1970. cell: the number, with < or > before it where it is a bound."""
+    """One number. row: in the account. cell: the number, with < or > before it where it is a bound."""
 
     row: int
-    at: float
+    at: Moment
     column: str
     cell: str
 
@@ -49,30 +50,42 @@ class Observations:
 
     Attributes:
         words: column -> what it measures, as the export first says it.
+        spellings: column -> units as the export writes them, all of one meaning.
     """
 
     def __init__(self) -> None:
         self.words: dict[str, str] = {}
         self._found: list[tuple[str, tuple[Value, ...]]] = []
         self._subjects: dict[str, Resource] = {}
-        self._spelling: dict[str, str] = {}
+        self.spellings: dict[str, dict[str, None]] = defaultdict(dict)
+        self._columns: dict[tuple[str, str], str] = {}
 
     def add(self, row: int, resource: Resource, account: Account) -> None:
         """One resource; one that gives no value is left out."""
-        at = next((seen for name in _TIMES if (seen := moment(resource.get(name), last=False)) is not None), None)
+        at = next((seen for name in _TIMES if (seen := moment(resource.get(name))) is not None), None)
         reason = _unfit(resource) or ("states no day" if at is None else "")
         parts = () if reason or at is None else (resource, *objects_in(resource.get("component")))
         values = []
-        for column, cell, words in (number for part in parts for number in _number(part)):
-            column = self._spelling.setdefault(column.lower(), column)  # mg/l is mg/L
+        for name, unit, cell, words in (number for part in parts for number in _number(part)):
+            column = self._column(name, unit)
             self.words.setdefault(column, words)
-            values.append(Value(row, at or 0.0, column, cell))
+            if at is not None:
+                values.append(Value(row, at, column, cell))
         if values:
             subject = repr(resource.get("subject"))
             self._subjects.setdefault(subject, {"subject": resource.get("subject")})
             self._found.append((sys.intern(subject), tuple(values)))
         else:
             account.leave_out(row, Aside(reason or "no number with a code"))
+
+    def _column(self, name: str, unit: str) -> str:
+        """The column of a code and a unit; units of one meaning are one column, called by the first."""
+        shown = re.sub(r"\s+", "", unit)
+        column = self._columns.setdefault(
+            (name, unit_key(unit) if unit else ""), "_".join(filter(None, ("table", name, shown)))
+        )
+        self.spellings[column].setdefault(shown)
+        return column
 
     def of_reports(
         self, reports: list[Report], patient_of: Callable[[Resource], str], account: Account, days: float
@@ -89,10 +102,10 @@ class Observations:
         mine = {name: by_patient.get(patient_of(subject), []) for name, subject in self._subjects.items()}
         latest: dict[tuple[int, str], Value] = {}
         for subject, values in self._found:
-            near = [report.key for report in mine[subject] if _within(values[0].at, report.until, days)]
+            near = [report.key for report in mine[subject] if within(values[0].at, report.until, days)]
             for key, value in ((key, value) for key in near for value in values):
                 known = latest.get((key, value.column))
-                if known is None or value.at >= known.at:
+                if known is None or order(value.at, known.at) >= 0:
                     latest[key, value.column] = value
             if not near:
                 late = f"not within {days:g} days before a report"
@@ -103,9 +116,8 @@ class Observations:
         taken = {value.row for values in chosen.values() for value in values}
         for _, (value, *_) in self._found:
             if value.row not in taken:
-                account.leave_out(
-                    value.row, Aside("a later value before the report was taken")
-                )  # where nothing else was said
+                # where nothing else was said
+                account.leave_out(value.row, Aside("a later value before the report was taken"))
         return chosen
 
 
@@ -123,19 +135,19 @@ def _unfit(resource: Resource) -> str:
     return ""
 
 
-def _number(part: Resource) -> Iterator[tuple[str, str, str]]:
-    """(column, cell, words) of a resource or a component: of itself, and blood pressure has two of the latter."""
+def _number(part: Resource) -> Iterator[tuple[str, str, str, str]]:
+    """(name, unit, cell, words) of a resource or a component: of itself, and blood pressure has two of the latter."""
     quantity = part.get("valueQuantity")
     if not isinstance(quantity, dict):
         quantity = {"value": part.get("valueInteger")}
     value, (name, words) = quantity.get("value"), _name(part.get("code"))
     if not name or isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MOST:
         return
-    unit = re.sub(r"\s+", "", str(quantity.get("code") or quantity.get("unit") or ""))
+    coded = quantity.get("code") if quantity.get("system", _UCUM) == _UCUM else ""  # else a number of another system
+    unit = str(coded or quantity.get("unit") or quantity.get("code") or "").strip()
     bound = quantity.get("comparator")
-    column = "table_" + "_".join(filter(None, (name, unit)))
     cell = f"{bound if bound in ('<', '<=', '>', '>=') else ''}{value}"
-    yield column, cell, words
+    yield name, unit, cell, words
 
 
 def _name(concept: Any) -> tuple[str, str]:
@@ -147,24 +159,3 @@ def _name(concept: Any) -> tuple[str, str]:
     words = str(concept.get("text") or next((c["display"] for c in codings if c.get("display")), ""))
     other = str(next((c["code"] for c in codings if c.get("code")), ""))
     return loinc or slug(words) or slug(other), words
-
-
-def _within(at: float, until: float | None, days: float) -> bool:
-    return until is not None and until - days * _DAY_S <= at <= until
-
-
-def moment(when: Any, *, last: bool) -> float | None:
-    """s since 1970 of a FHIR instant, dateTime or Period; of a day its start, or its end where `last`. None: no day.
-
-    >>> moment("2020-01-02", last=False) - moment("2020-01-01T12:00:00Z", last=False), moment("2020", last=False)
-    (43200.0, None)
-    """
-    if isinstance(when, Mapping):
-        when = when.get("end") or when.get("start")
-    text = str(when or "")
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    seconds = (parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)).timestamp()
-    return seconds + _DAY_S if last and len(text) == len("2020-01-01") else seconds

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from medssml.importers.account import UNMATCHED, Account, Aside, LayoutError
 from medssml.importers.columns import guess_columns, sample_of
-from medssml.importers.fhir import Export, ReportEntry, add_values, entries, load, values_of
+from medssml.importers.fhir import Export, add_values, entries, load, values_of
 from medssml.importers.observations import Value
+from medssml.importers.report_versions import ReportEntry
 from medssml.importers.study import Options, Studies, Study, sections, slug
 from medssml.importers.tree import Tree, table_rows
 
@@ -40,8 +42,14 @@ def join_reports(tree: Tree, studies: Studies, options: Options) -> None:
     else:
         reports = _table(options.reports, tree.account, options)
     strangers, joined = [], False
+    reports = list(reports)
+    shared = _shared_numbers(reports) if fhir else set()
     for entry in reports:
         found = by_key.get(entry.uid) or by_key.get(entry.accession) or []
+        if found and not by_key.get(entry.uid) and entry.accession in shared:
+            reason = "several patients have its accession number: which of them the images are of is not stated"
+            tree.account.leave_out(entry.row, reason, study_id=found[0].study_id)
+            continue
         # A patient's id in FHIR is the server's, not the one in the images; in a table it is the same.
         mine = [study for study in found if fhir or not entry.patient or study.subject_id == entry.patient]
         if found and not mine:
@@ -56,13 +64,30 @@ def join_reports(tree: Tree, studies: Studies, options: Options) -> None:
                 tree.account.leave_out(entry.row, Aside("the study has a report already"), study_id=study.study_id)
                 continue
             study.report_text = entry.text
-            study.rows.append((entry.row, "report_text"))
+            study.rows += [(row, "report_text") for row in (entry.row, *entry.more)]
             if entry.procedure:
                 study.columns.setdefault("procedure", entry.procedure)
             add_values(study, values.get(entry.row, []))
     if joined:  # a list of reports is longer than what was sent; one of which nothing fits is another's, and lost
         for row in strangers:
             tree.account.leave_out(row, Aside(UNMATCHED))
+
+
+def _shared_numbers(reports: Iterable[ReportEntry]) -> set[str]:
+    """Accession numbers of several patients or issuers, among reports that name no DICOM study."""
+    owners: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for entry in reports:
+        owners[entry.accession].add((entry.patient, entry.issuer))
+    return {number for number, having in owners.items() if number and len(having) > 1}
+
+
+def plain_number(cell: str) -> str:
+    """A number as an id: what a spreadsheet or a data frame wrote as 1001.0 is 1001.
+
+    >>> plain_number("1001.0"), plain_number("1.10"), plain_number("A1.0")
+    ('1001', '1.10', 'A1.0')
+    """
+    return re.sub(r"^(\d+)\.0+$", r"\1", cell)
 
 
 def _fhir(path: Path, account: Account, options: Options) -> tuple[list[ReportEntry], dict[int, list[Value]]]:
@@ -98,5 +123,8 @@ def _table(path: Path, account: Account, options: Options) -> Iterator[ReportEnt
         if not body:
             account.leave_out(row.id, "no text")
             continue
-        patient = row[guesses["subject_id"]] if "subject_id" in guesses else ""
-        yield ReportEntry(row.id, "", patient, row[uid], row[accession], body, "", "")
+        stated = [row[uid], row[accession], row[guesses["subject_id"]] if "subject_id" in guesses else ""]
+        plain = [plain_number(cell) for cell in stated]
+        if plain != stated:
+            account.note("reports: ids such as 1001.0 are read as 1001")
+        yield ReportEntry(row.id, "", plain[2], plain[0], plain[1], body)

@@ -98,6 +98,12 @@ class Study:
     sources: list[tuple[str, str]] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is anything to learn from without a file: a report, or values of a table."""
+        values = any(name == "table" or name.startswith("table_") for name, cell in self.columns.items() if cell)
+        return bool(self.report or self.report_text or values)
+
     def add(self, modality: str, file: File) -> None:
         """One file more."""
         self.files.setdefault(modality, []).append(file)

@@ -276,10 +276,9 @@ def table_rows(file: Path, name: str, account: Account, required: Sequence[str] 
     header = next(lines, None)
     if header is None:
         raise LayoutError(file, "is empty", "download it again")
-    columns: dict[str, int] = {}
-    for place, column in enumerate(header):
-        columns.setdefault(column.strip(), place)
-    columns.pop("", None)
+    columns = _columns(file, header)
+    nameless = [place for place, column in enumerate(header) if not column.strip()]
+    unread = 0
     for column in required:
         if column not in columns:
             raise LayoutError(
@@ -294,7 +293,30 @@ def table_rows(file: Path, name: str, account: Account, required: Sequence[str] 
         if len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :]):
             account.leave_out(id, f"the row has {len(cells)} cells, the header has {len(header)}")
         else:
+            unread += sum(bool(cells[place].strip()) for place in nameless)
             yield Row(id, number, columns, cells)
+    if unread:
+        where = ", ".join(str(place + 1) for place in nameless[:10])
+        account.note(f"{name}: column {where} has no name; its {unread:,} cells are left out")
+
+
+def _columns(file: Path, header: Sequence[str]) -> dict[str, int]:
+    """Name of a column -> its place.
+
+    Raises:
+        LayoutError: a name twice: which of the columns is meant nobody can tell.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, column in enumerate(header):
+        places[column.strip()].append(place)
+    places.pop("", None)
+    twice = [(name, found) for name, found in places.items() if len(found) > 1]
+    if twice:
+        named = "; ".join(
+            f"{name!r} in columns {', '.join(str(place + 1) for place in found)}" for name, found in twice[:5]
+        )
+        raise LayoutError(file, f"has a column name more than once: {named}", "rename or remove all but one")
+    return {name: found[0] for name, found in places.items()}
 
 
 def slashed(path: str) -> str:

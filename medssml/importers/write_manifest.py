@@ -158,7 +158,7 @@ def _settled(found: Iterable[Study], account: Account, options: Options) -> list
     """The studies that have something to learn from, with a split that no other study of the subject contradicts."""
     studies = []
     for study in found:
-        if study.files or study.report or study.report_text:
+        if study.files or study.holds:
             studies.append(study)
         else:
             _leave_out(study, account, "nothing of the study is on disk")
@@ -231,7 +231,7 @@ def _rows_of(study: Study, account: Account, options: Options) -> Iterator[_Row]
     for modality, files in study.files.items():
         chosen += _placed(modality, sorted(files, key=lambda file: file.rank))
     named = {column: file for column, file in reversed(chosen) if column != "other_files"}
-    if not named and not study.report and not study.report_text:
+    if not named and not study.holds:
         views = sorted({file.view for _, file in chosen})
         _leave_out(study, account, f"no frontal or lateral view (views: {', '.join(views)}); --rows file keeps it")
         return

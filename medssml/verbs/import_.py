@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -67,7 +67,7 @@ def import_(
         raise ValueError(f"--lab-days is {lab_days:g}; fix: more than 0")
     if not 0 <= max_lost <= 1:
         raise ValueError(f"--max-lost is {max_lost:g}; fix: a share, 0 to 1")
-    columns = {f"table_{slug(name)}": name for name in table} | _columns(column)
+    columns = _values(table, slug) | _columns(column)
     options = Options(
         rows, uncertain, unmentioned, val_fraction, columns, reports, write_into, min_slices, lab_days, max_lost
     )
@@ -90,6 +90,17 @@ def import_(
 def _progress(files: int) -> None:
     if files % 10_000 == 0:
         console.say(f"{files:,} files looked into")
+
+
+def _values(names: Sequence[str], slug: Callable[[str], str]) -> dict[str, str]:
+    """table_<name> -> the column; two columns of one name would be one."""
+    found: dict[str, str] = {}
+    for name in [names] if isinstance(names, str) else names:
+        if (other := found.setdefault(f"table_{slug(name)}", name)) != name:
+            raise ValueError(
+                f"--table {other!r} and {name!r} would both be table_{slug(name)}; fix: --column table_NAME={name}"
+            )
+    return found
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

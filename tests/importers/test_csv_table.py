@@ -58,6 +58,29 @@ def test_a_column_that_is_given_overrules_the_guess(root: Path) -> None:
         run("csv", root / "table.csv", columns={"ct": "CT_file"})
 
 
+def test_a_study_of_laboratory_values_alone_is_a_study(tmp_path: Path) -> None:
+    table = "subject_id,study_id,report,CRP,LDH,label\nq1,v1,Lungs are clear and the heart is normal,5.3,200,pos\n"
+    table += "q3,v3,,88.0,410,neg\nq4,v4,,,,pos\n"
+    numbers = {"table_crp": "CRP", "table_ldh": "LDH"}
+    made = run("csv", put(tmp_path / "mixed", {"t.csv": table}) / "t.csv", columns=numbers, max_lost=1.0)
+    assert made.manifest.modalities == ("report", "table") and made.manifest.present.tolist() == [
+        [True, True],
+        [False, True],
+    ]
+    assert made.why(source="t.csv", row=3) == "" and "on disk" in made.why(source="t.csv", row=4)
+    labs = put(tmp_path / "labs", {"t.csv": "subject_id,study_id,CRP\nq1,v1,5.3\nq2,v2,4.1\n"}) / "t.csv"
+    assert run("csv", labs, columns={"table_crp": "CRP"}).manifest.modalities == ("table",)
+
+
+def test_a_column_name_twice_is_refused_and_one_without_a_name_is_said(tmp_path: Path) -> None:
+    twice = "subject_id,study_id,report, report \nq1,v1,Lungs are clear and normal,Addendum: a nodule of 9 mm\n"
+    with pytest.raises(LayoutError, match=r"a column name more than once: 'report' in columns 3, 4; fix: rename"):
+        run("csv", put(tmp_path / "twice", {"t.csv": twice}) / "t.csv")
+    nameless = ",subject_id,study_id,report,,\n0,q1,v1,Lungs are clear and normal,Addendum,\n"
+    made = run("csv", put(tmp_path / "nameless", {"t.csv": nameless}) / "t.csv")
+    assert any("column 1, 5, 6 has no name; its 2 cells are left out" in note for note in made.done.notes)
+
+
 def test_rows_of_one_study_are_one_study(tmp_path: Path) -> None:
     table = "patient_id;study;image;view;split\n1;s1;a.png;Lateral;train\n1;s1;b.png;PA;train\n2;s2;c.png;AP;test\n"
     table += "3;s1;c.png;AP;val\n"

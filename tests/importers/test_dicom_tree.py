@@ -184,6 +184,15 @@ def test_reports_of_a_table_join_by_accession_and_never_across_patients(root: Pa
     assert made.why(source="reports.csv", row=4) == "nothing on disk belongs to it"
 
 
+def test_keys_that_a_data_frame_made_numbers_of_still_join(tmp_path: Path) -> None:
+    series(tmp_path / "pacs", AccessionNumber="1001", PatientID="77")
+    table = "AccessionNumber,PatientID,Report\n1001.0,77.0,The lungs are clear and the heart is normal.\n"
+    reports = put(tmp_path / "his", {"reports.csv": table}) / "reports.csv"
+    made = run("dicom", tmp_path / "pacs", reports=reports)
+    assert made.rows["1.2.40"]["report_text"] == "The lungs are clear and the heart is normal."
+    assert "reports: ids such as 1001.0 are read as 1001" in made.done.notes
+
+
 def test_a_folder_of_one_series_is_its_own_root(tmp_path: Path) -> None:
     root = tmp_path / "one"
     series(root, 1)

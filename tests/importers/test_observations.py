@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medssml.importers import LayoutError
-from medssml.importers.observations import moment
+from medssml.importers.moments import moment, order, within
 from medssml.readers.table import parse_table
 from tests.importers.test_dicom_tree import series
 from tests.importers.test_fhir import IMAGING, PATIENT, accession, lines, report
@@ -168,15 +168,47 @@ def test_values_join_the_images_of_a_dicom_tree(tmp_path: Path) -> None:
     assert made.rows["1.2.40"]["table_1988-5_mg/L"] == "7" and made.why(source="all.ndjson", row=1) == ""
 
 
-def test_a_day_is_over_when_it_ends() -> None:
-    day = 86_400.0
-    midnight = moment("2020-02-29", last=False)
-    assert midnight is not None and moment("2020-02-29", last=True) == midnight + day == moment(
-        "2020-03-01", last=False
+def test_units_of_one_meaning_are_one_column_and_a_prefix_makes_another(tmp_path: Path) -> None:
+    units = ("\u00b5g/L", "\u03bcg / L", "ug/L", "ng/mL")
+    made = imported(
+        tmp_path / "a", *[observation(n + 1, unit, when=f"2019-12-3{n % 2}") for n, unit in enumerate(units)]
     )
-    assert moment("2020-03-01T01:00:00+01:00", last=True) == midnight + day
-    assert moment({"start": "2020-02-29", "end": "2020-03-01"}, last=False) == midnight + day
-    assert [moment(bad, last=True) for bad in ("2020", "2020-13-01", "", None, "yesterday", 5, [], {})] == [None] * 8
+    assert values(made) == {"table_1988-5_\u00b5g/L": "4"}
+    assert any("is written in 4 ways: '\\xb5g/L', '\\u03bcg/L'" in note for note in made.done.notes)
+    made = imported(tmp_path / "b", observation(30, "mU/L"), observation(0.00003, "MU/L"))
+    assert values(made) == {"table_1988-5_mU/L": "30", "table_1988-5_MU/L": "3e-05"}
+    other = observation(7)
+    other["valueQuantity"] = {"value": 7, "unit": "mmol/L", "system": "http://snomed.info/sct", "code": "258813002"}
+    assert values(imported(tmp_path / "c", other)) == {"table_1988-5_mmol/L": "7"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "until", "days", "near"),
+    [
+        ("2020-01-01T23:30:00-05:00", "2020-01-01", 7, True),  # the evening of that day where it was measured
+        ("2020-01-02T01:00:00+05:00", "2020-01-01", 7, False),
+        ("2020-01-02", "2020-01-02T00:30:00+02:00", 7, True),  # the same day of the calendar there
+        ("2020-01-01", "2020-01-01", 7, True),
+        ("2020-01-02", "2020-01-01T23:00:00Z", 7, False),
+        ("2019-12-25", "2020-01-01T12:00:00Z", 7, True),
+        ("2019-12-24", "2020-01-01T12:00:00Z", 7, False),
+        ("2019-12-31T12:00:00.123456789Z", "2019-12-31T12:00:00.2Z", 1, True),
+        ("2019-12-31T12:00:00Z", "2020-01-01T12:00:01Z", 1, False),
+    ],
+)
+def test_a_day_is_over_when_it_ends_where_it_was(seen: str, until: str, days: float, near: bool) -> None:
+    one, other = moment(seen), moment(until)
+    assert one is not None and within(one, other, days) is near
+
+
+def test_what_is_a_moment() -> None:
+    ended = moment({"start": "2020-02-29", "end": "2020-03-01"})
+    assert ended is not None and ended.day.day == 1 and not ended.exact
+    leap = moment("2016-12-31T23:59:60Z")
+    assert leap is not None and leap.exact
+    assert [moment(bad) for bad in ("2020", "2020-02", "2020-13-01", "", None, "yesterday", 5, [], {})] == [None] * 9
+    day, hour = moment("2020-01-01"), moment("2020-01-01T08:00:00Z")
+    assert order(day, hour) == order(hour, None) == 0 and order(moment("2019-12-31"), hour) == -1
 
 
 _TIMES = ("9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00")
