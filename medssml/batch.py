@@ -6,6 +6,7 @@ says which studies these are. No part of medssml ever sees a stand-in for someth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
@@ -18,30 +19,40 @@ Inputs: TypeAlias = Tensor | dict[str, Tensor]
 class Encoded(NamedTuple):
     """One modality of the studies that have it.
 
-    tokens: (n_m, N, D). mask: (n_m, N) bool, True where a token is real. pooled: (n_m, D).
+    tokens: (n_m, N, D). mask: (n_m, N) bool, True where a token is real. pooled: (n_m, D). layers: outputs of the last
+    blocks that were asked for, each (n_m, N', D'), the last one at the end; none as a rule.
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
+    layers: tuple[Tensor, ...] = ()
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Encoded:
+        """The same after `change` of every tensor."""
+        layers = tuple(change(layer) for layer in self.layers)
+        return Encoded(change(self.tokens), change(self.mask), change(self.pooled), layers)
 
     def select(self, rows: Tensor) -> Encoded:
         """The rows at `rows`, an index (k,) or a bool mask (n_m,)."""
-        return Encoded(self.tokens[rows], self.mask[rows], self.pooled[rows])
+        return self.each(lambda part: part[rows])
 
 
 class Fused(NamedTuple):
     """All that is present of each study, in one place.
 
-    tokens: (B, N, D). mask: (B, N) bool, True where a token is real. pooled: (B, D). own: (B, M, D) what fusion was given,
-    the pooled vector of each modality, zeros where it is not seen; seen: (B, M) bool. Both None where no head reads them.
+    tokens: (B, N, D). mask: (B, N) bool, True where a token is real. pooled: (B, D). parts: modality -> its tokens
+    (n_m, N_m, D) after the fusion, and the vector that fusion was given as its `pooled`; a fusion that mixes no tokens
+    leaves it to the model, which puts what was given. extra: name -> what a fusion keeps for losses of its own. present:
+    (B, M) bool, what was seen, from the model.
     """
 
     tokens: Tensor
     mask: Tensor
     pooled: Tensor
-    own: Tensor | None = None
-    seen: Tensor | None = None
+    parts: dict[str, Encoded] = {}
+    extra: dict[str, Tensor] = {}
+    present: Tensor | None = None
 
 
 def select_rows(inputs: Inputs, rows: Tensor) -> Inputs:
@@ -71,6 +82,8 @@ class Batch:
             it does not depend on the other studies of the batch, on the worker or on the rank.
         targets: task -> (B,) float; NaN where unlabelled. Class targets hold the class index.
         content: modality -> (n_m,) int64 hash of the prepared input: equal numbers are duplicates.
+        index: (B,) int64 position of each study among those of its loader, for state that is kept per study; -1 for none.
+        views: further looks at the same studies, each augmented by itself; the batch is the first one.
     """
 
     inputs: dict[str, Inputs]
@@ -81,6 +94,8 @@ class Batch:
     key: Tensor
     targets: dict[str, Tensor] = field(default_factory=dict)
     content: dict[str, Tensor] = field(default_factory=dict)
+    index: Tensor | None = None
+    views: tuple[Batch, ...] = ()
 
     def __post_init__(self) -> None:
         if self.present.shape != (len(self.study_id), len(self.modalities)):
@@ -112,7 +127,8 @@ class Batch:
             present[:, self.column(modality)] = False
         inputs = {name: value for name, value in self.inputs.items() if name not in modalities}
         content = {name: value for name, value in self.content.items() if name not in modalities}
-        return replace(self, inputs=inputs, present=present, content=content)
+        views = tuple(view.without(*modalities) for view in self.views)
+        return replace(self, inputs=inputs, present=present, content=content, views=views)
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on `device`."""
@@ -124,7 +140,42 @@ class Batch:
             key=self.key.to(device),
             targets={name: value.to(device) for name, value in self.targets.items()},
             content={name: value.to(device) for name, value in self.content.items()},
+            index=None if self.index is None else self.index.to(device),
+            views=tuple(view.to(device) for view in self.views),
         )
+
+
+def made_up(
+    encoded: dict[str, Encoded], present: Tensor, source: Tensor, modalities: tuple[str, ...]
+) -> tuple[dict[str, Encoded], Tensor]:
+    """Studies made of parts of others: what fusion is given for each; no encoder runs again.
+
+    Args:
+        encoded: modality -> the rows of `present`.
+        present: (B, M) bool, the studies that `encoded` holds.
+        source: (K, M) int64, the study that each modality of a made-up study is taken from; -1 for none.
+        modalities: names of the columns.
+
+    Returns:
+        modality -> rows of the K studies that have it, a modality without rows left out, and (K, M) bool, who has what.
+
+    Raises:
+        ValueError: a source does not have the modality.
+    """
+    out: dict[str, Encoded] = {}
+    within = source >= 0
+    for column, modality in enumerate(modalities):
+        origin = source[within[:, column], column]
+        if len(origin) == 0:
+            continue
+        has = present[:, column]
+        row = torch.where(has, has.cumsum(0) - 1, -1)[origin]
+        if modality not in encoded or bool((row < 0).any()):
+            raise ValueError(f"{modality} is taken from a study that does not have it")
+        part = encoded[modality]
+        same = len(row) == len(part.pooled) and bool((row == torch.arange(len(row), device=row.device)).all())
+        out[modality] = part if same else part.select(row)
+    return out, within
 
 
 def restrict(
@@ -146,13 +197,5 @@ def restrict(
     """
     if bool((within & ~present).any()):
         raise ValueError("`within` keeps a modality that is not present; intersect it with `present` first")
-    out: dict[str, Encoded] = {}
-    for column, modality in enumerate(modalities):
-        if modality not in encoded:
-            continue
-        rows = within[present[:, column], column]
-        if bool(rows.all()):
-            out[modality] = encoded[modality]
-        elif bool(rows.any()):
-            out[modality] = encoded[modality].select(rows)
-    return out
+    own = torch.arange(len(present), device=present.device)[:, None]
+    return made_up(encoded, present, torch.where(within, own, -1), modalities)[0]

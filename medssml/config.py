@@ -19,12 +19,16 @@ from medssml import yaml_lines
 from medssml.schema import ConfigError, Fitter, nearest
 from medssml.yaml_lines import Key, Lines, YamlError
 
-__all__ = ["ConfigError", "Configured", "build", "describe", "load_config", "resolve"]
+__all__ = ["ConfigError", "Configured", "LeftOut", "build", "describe", "load_config", "resolve"]
 
 #: Where a short class name may live.
 PACKAGES = ("medssml.encoders", "medssml.fusion", "medssml.transforms", "medssml.objectives", "medssml.model")
 
 Node = dict[str, Any]
+
+
+class LeftOut(ValueError):
+    """A part that has nothing to do where some modalities are absent: what it needs, in words."""
 
 
 class Configured:
@@ -34,6 +38,17 @@ class Configured:
 
     #: Constructor arguments that are other parts of the program and no part of a config.
     _handed_in: tuple[str, ...] = ()
+
+    @classmethod
+    def restricted_to(cls, arguments: Node, left: Collection[str]) -> Node:
+        """The constructor arguments of a config where studies have no modality but those of `left`.
+
+        The class says what of it names modalities, and what it cannot do without. By default nothing does.
+
+        Raises:
+            LeftOut: without the others there is nothing for it to do; the message says what it needs.
+        """
+        return arguments
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -127,11 +127,24 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) from x (B, N, D); mask (B, N) True where a token is real, None when all are."""
+        return self.with_layers(x, mask, 0)[0]
+
+    def with_layers(self, x: Tensor, mask: Tensor | None, count: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, and the outputs (B, N, D) of the last `count` blocks, before the final norm.
+
+        Raises:
+            ValueError: there are not as many blocks.
+        """
+        if not 0 <= count <= len(self.blocks):
+            raise ValueError(f"{count} layers are asked for; this transformer has {len(self.blocks)} blocks")
         if mask is not None:
             mask = attendable(mask)
-        for block in self.blocks:
+        layers: list[Tensor] = []
+        for place, block in enumerate(self.blocks):
             x = block(x, mask)
-        return self.norm(x)
+            if place >= len(self.blocks) - count:
+                layers.append(x)
+        return self.norm(x), tuple(layers)
 
 
 def _initialise(module: nn.Module) -> None:

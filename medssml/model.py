@@ -102,12 +102,19 @@ class MultimodalModel(Configured, nn.Module):
             content={m: value for m, value in batch.content.items() if m in self.modalities},
             present=torch.stack(columns, dim=1),
             modalities=self.modalities,
+            views=tuple(self.align(view) for view in batch.views),
         )
 
-    def encode_raw(self, batch: Batch) -> dict[str, Encoded]:
-        """Modality -> what its encoder gives for the studies that have it; a modality without rows is left out."""
+    def encode_raw(self, batch: Batch, keep: Mapping[str, Tensor] | None = None, layers: int = 0) -> dict[str, Encoded]:
+        """Modality -> what its encoder gives for the studies that have it; a modality without rows is left out.
+
+        Args:
+            batch: of `modalities`; see `align`.
+            keep: modality -> (n_m, K) int64 tokens to compute; all of a modality that is not named.
+            layers: how many of the last blocks' outputs each encoder gives along.
+        """
         return {
-            modality: as_encoded(self.encoders[modality](batch.inputs[modality]))
+            modality: as_encoded(self.encoders[modality](batch.inputs[modality], **_options(modality, keep, layers)))
             for modality in self.modalities
             if modality in batch.inputs and row_count(batch.inputs[modality]) > 0
         }
@@ -118,7 +125,7 @@ class MultimodalModel(Configured, nn.Module):
 
     def _projected(self, name: str, part: Encoded) -> Encoded:
         standardise, project = self.standardise[name], self.project[name]
-        return Encoded(project(standardise(part.tokens)), part.mask, project(standardise(part.pooled)))
+        return Encoded(project(standardise(part.tokens)), part.mask, project(standardise(part.pooled)), part.layers)
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Modality -> projected tokens (n_m, N, D) and pooled (n_m, D) of the studies that have it."""
@@ -141,16 +148,7 @@ class MultimodalModel(Configured, nn.Module):
         if within is not None:
             parts, seen = restrict(parts, present, within, self.modalities), within
         fused: Fused = self.fusion(parts, seen)
-        if not any(task.evidence for task in self.tasks.values()):
-            return fused
-        return fused._replace(own=self._own(parts, seen, fused.pooled), seen=seen)
-
-    def _own(self, parts: dict[str, Encoded], seen: Tensor, like: Tensor) -> Tensor:
-        """(B, M, D) pooled vector of each modality, zeros where it is not seen."""
-        own = like.new_zeros(len(seen), len(self.modalities), self.dim)
-        for column, part, rows in self.fusion.in_order(parts, seen):
-            own = own.index_put((rows, torch.full_like(rows, column)), part.pooled.to(own.dtype))
-        return own
+        return fused._replace(parts=fused.parts or parts, present=seen)
 
     def predict_from(self, fused: Fused) -> dict[str, Tensor]:
         """Task -> (B,) or (B, K) logits."""
@@ -217,6 +215,12 @@ class MultimodalModel(Configured, nn.Module):
             raise CheckpointError(f"the model in {folder} cannot be built: {reason}{fix}") from error
         load_weights(model, read_weights(folder), str(folder))
         return model.eval()
+
+
+def _options(modality: str, keep: Mapping[str, Tensor] | None, layers: int) -> dict[str, Any]:
+    """What an encoder is told beside its inputs: nothing as a rule, so that a plain module of one argument serves."""
+    options: dict[str, Any] = {"layers": layers} if layers else {}
+    return options | ({"keep": keep[modality]} if keep is not None and modality in keep else {})
 
 
 def row_count(inputs: Inputs) -> int:

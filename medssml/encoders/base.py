@@ -22,12 +22,13 @@ class Encoder(Configured, nn.Module):
 
     dim: int
 
-    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+    def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
         """Encodes `inputs` of n rows.
 
         Args:
             inputs: the modality's tensor (n, ...) or dict of such tensors; see `medssml.batch.Batch`.
             keep: (n, K) int64 indices of the tokens to compute; None computes all.
+            layers: how many of the last blocks' outputs to give along, for objectives that read them.
 
         Returns:
             Encoded with tokens (n, N, D), or (n, K, D) in keep's order; mask alike; pooled (n, D).

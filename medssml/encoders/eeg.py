@@ -137,7 +137,7 @@ class EEGTransformer(MaskableEncoder):
         name = self.name(electrode) - self.name(against) * bipolar
         return (name.unsqueeze(2) + time).flatten(1, 2)
 
-    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+    def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
         """Encodes a dict of signal, channels and length; see `Encoder.forward`."""
         place, mask = self.positions(inputs), self.token_mask(inputs)
         if keep is not None:
@@ -151,12 +151,12 @@ class EEGTransformer(MaskableEncoder):
         tokens = self.embed_raw(raw) + self.embed_power(torch.cat([log_power(power), bands], dim=-1)) + place
 
         # Channels and times see each other.
-        tokens = self.transformer(tokens, mask)
+        tokens, outputs = self.transformer.with_layers(tokens, mask, layers)
 
         # Where over the scalp power is, and what the transformer makes of it.
         scalp = self._map(bands, self._token_filters(_as_dict(inputs), keep), mask)
         context = self.context(self._pool(tokens, mask))
-        return Encoded(tokens, mask, torch.cat([scalp.to(context.dtype), context], dim=1))
+        return Encoded(tokens, mask, torch.cat([scalp.to(context.dtype), context], dim=1), outputs)
 
     def _map(self, bands: Tensor, filters: Tensor, mask: Tensor) -> Tensor:
         """(n, K * bands) from log band powers (n, N, bands) and the tokens' filters (n, N, K)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from medssml.batch import Fused
@@ -47,13 +46,13 @@ class Head(nn.Module):
         """(B,) logits, or the value of a regression, or (B, K) logits.
 
         Raises:
-            ValueError: a head with evidence is given no modalities' own vectors.
+            ValueError: a head with evidence is not told what was seen.
         """
         out = self.linear(fused.pooled)
-        if self.own:
-            if fused.own is None or fused.seen is None:
-                raise ValueError("this head reads each modality's own vector; fuse with MultimodalModel.fuse")
-            for column, layer in enumerate(self.own.values()):
-                # `where` and not a product: what an absent modality leaves behind must not matter.
-                out = out + torch.where(fused.seen[:, column, None], layer(fused.own[:, column]), 0.0)
+        if self.own and fused.present is None:
+            raise ValueError("this head reads each modality's own vector; fuse with MultimodalModel.fuse")
+        for column, (name, layer) in enumerate(self.own.items()):
+            if name in fused.parts and fused.present is not None:
+                rows = fused.present[:, column].nonzero().squeeze(1)
+                out = out.index_add(0, rows, layer(fused.parts[name].pooled).to(out.dtype))
         return out if self.kind == "multiclass" else out.squeeze(-1)

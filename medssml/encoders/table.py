@@ -46,7 +46,7 @@ class TableEncoder(Encoder):
         self.cls = nn.Parameter(torch.empty(dim).uniform_(-bound, bound))
         self.transformer = Transformer(dim, depth, heads, mlp_ratio, dropout)
 
-    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+    def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
         """Encodes a dict of values (n, F) and known (n, F) bool; tokens (n, 1 + F, D), the class token first.
 
         Raises:
@@ -64,6 +64,6 @@ class TableEncoder(Encoder):
 
         # All features see each other; the class token sees them all.
         tokens = torch.cat([self.cls.expand(len(tokens), 1, -1), tokens], dim=1)
-        tokens = self.transformer(tokens)
+        tokens, outputs = self.transformer.with_layers(tokens, None, layers)
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Encoded(tokens, mask, tokens[:, 0])
+        return Encoded(tokens, mask, tokens[:, 0], outputs)

@@ -63,7 +63,7 @@ class TextEncoder(Encoder):
         pad = self.bert.config.pad_token_id
         self.special_ids = {**SPECIAL_IDS, "pad": pad_token_id if pad is None else pad} | (special_ids or {})
 
-    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+    def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
         """Encodes a dict of input_ids (n, L) and attention_mask (n, L); `keep` must be None."""
         refuse_keep(self, keep)
         if not isinstance(inputs, dict):
@@ -76,8 +76,13 @@ class TextEncoder(Encoder):
                 f"a text of {length} tokens; max_length is {self.max_length}; fix: the transform's max_length"
             )
         mask = inputs["attention_mask"].bool()
-        states = self.bert(input_ids=inputs["input_ids"], attention_mask=attendable(mask).long()).last_hidden_state
-        return Encoded(states, mask, masked_mean(states, mask))
+        out = self.bert(
+            input_ids=inputs["input_ids"], attention_mask=attendable(mask).long(), output_hidden_states=layers > 0
+        )
+        states = out.last_hidden_state
+        if layers >= len(out.hidden_states or (None,)) and layers > 0:
+            raise ValueError(f"{layers} layers are asked for; this encoder has {len(out.hidden_states) - 1}")
+        return Encoded(states, mask, masked_mean(states, mask), tuple(out.hidden_states[-layers:]) if layers else ())
 
 
 def _bert(

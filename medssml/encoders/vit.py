@@ -103,7 +103,7 @@ class ViT(MaskableEncoder):
         """(n, N, D) position codes, the same for each row."""
         return self.position.expand(len(inputs), -1, -1)
 
-    def forward(self, inputs: Inputs, keep: Tensor | None = None) -> Encoded:
+    def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
         """Encodes inputs (n, C, *input_size); see `Encoder.forward`."""
         # Embed the visible patches, each with its place.
         place, mask = self.positions(inputs), self.token_mask(inputs)
@@ -116,12 +116,12 @@ class ViT(MaskableEncoder):
         if self.cls is not None:
             tokens = torch.cat([self.cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
             keys = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
-        tokens = self.transformer(tokens, keys if self.skip_empty else None)
+        tokens, outputs = self.transformer.with_layers(tokens, keys if self.skip_empty else None, layers)
 
         # One vector per study.
         if self.cls is not None:
-            return Encoded(tokens[:, 1:], mask, tokens[:, 0])
-        return Encoded(tokens, mask, masked_mean(tokens, mask))
+            return Encoded(tokens[:, 1:], mask, tokens[:, 0], tuple(output[:, 1:] for output in outputs))
+        return Encoded(tokens, mask, masked_mean(tokens, mask), outputs)
 
 
 def _check_sizes(input_size: tuple[int, ...], patch_size: tuple[int, ...]) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medssml.batch import Batch, Encoded, Fused
-from medssml.fusion import ConcatFusion
+from medssml.batch import Batch, Encoded, Fused, made_up
 from medssml.model import MultimodalModel
 from medssml.statistics.bootstrap import Array
 
@@ -118,19 +117,8 @@ class EncodedStudies:
         Raises:
             ValueError: a source does not have the modality.
         """
-        out: dict[str, Encoded] = {}
-        for column, modality in enumerate(self.modalities):
-            seen = within[:, column]
-            if modality not in self.encoded or not bool(seen.any()):
-                if bool(seen.any()):
-                    raise ValueError(f"{modality} is asked for, but no study has it")
-                continue
-            origin = (studies if source is None else source[:, column])[seen]
-            rows = self.position(modality)[origin]
-            if bool((rows < 0).any()):
-                raise ValueError(f"{modality} is taken from a study that does not have it")
-            out[modality] = self.encoded[modality].select(rows)
-        return out
+        origin = studies[:, None] if source is None else source
+        return made_up(self.encoded, self.present, torch.where(within, origin, -1), self.modalities)[0]
 
 
 def encode_studies(
@@ -189,17 +177,12 @@ def _joined(
 
 
 def _to_cpu(part: Encoded) -> Encoded:
-    return Encoded(part.tokens.float().cpu(), part.mask.cpu(), part.pooled.float().cpu())
-
-
-def needs_tokens(model: MultimodalModel) -> bool:
-    """Whether the fusion reads the tokens of a modality, not its pooled vector alone."""
-    return bool(getattr(model.fusion, "all_tokens", not isinstance(model.fusion, ConcatFusion)))
+    return part.each(lambda value: (value.float() if value.is_floating_point() else value).cpu())
 
 
 def _leaner(model: MultimodalModel, part: Encoded) -> Encoded:
     """Without the tokens where the fusion does not read them: a cohort's worth of tokens is most of the memory."""
-    if needs_tokens(model):
+    if model.fusion.reads == "tokens":
         return part
     return Encoded(part.tokens[:, :0].clone(), part.mask[:, :0].clone(), part.pooled)
 
@@ -244,5 +227,5 @@ def fuse_studies(
             part = slice(start, start + PASS)
             origin = None if source is None else source[part]
             encoded = studies.gather(rows[part], within[part], origin)
-            moved = {m: Encoded(*(value.to(device) for value in e)) for m, e in encoded.items()}
+            moved = {m: e.each(lambda value: value.to(device)) for m, e in encoded.items()}
             yield model.fuse(moved, within[part].to(device))

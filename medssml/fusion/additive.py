@@ -29,6 +29,8 @@ class AdditiveFusion(Fusion):
         mlp_ratio, dropout: of the blocks.
     """
 
+    reads = "pooled"
+
     def __init__(
         self,
         modalities: Sequence[str],

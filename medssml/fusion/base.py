@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,10 +17,18 @@ class Fusion(Configured, nn.Module):
     Attributes:
         dim: D, of all inputs and of the output.
         modalities: names, in the order of the columns of `present`.
+        reads: what of each modality it reads, "pooled" or "tokens". Whoever keeps a cohort in memory keeps no tokens for a
+            fusion that reads pooled vectors.
     """
 
     dim: int
     modalities: tuple[str, ...]
+    reads: Literal["pooled", "tokens"] = "tokens"
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`."""
+        return {**arguments, "modalities": [name for name in arguments["modalities"] if name in left]}
 
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         """Fuses B studies.
@@ -30,7 +39,7 @@ class Fusion(Configured, nn.Module):
             present: (B, M) bool.
 
         Returns:
-            Fused with pooled (B, D), defined for a study that has nothing too.
+            Fused with pooled (B, D), defined for a study that has nothing too; with `parts` where tokens were mixed.
         """
         raise NotImplementedError
 

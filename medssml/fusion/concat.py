@@ -19,6 +19,8 @@ class ConcatFusion(Fusion):
         dim: D. hidden: width of the MLP; None for 2 D. dropout: in the MLP.
     """
 
+    reads = "pooled"
+
     def __init__(self, modalities: Sequence[str], dim: int, hidden: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
         self.modalities = checked_names(modalities)

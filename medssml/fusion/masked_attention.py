@@ -40,7 +40,7 @@ class MaskedAttention(Fusion):
             raise ValueError(f"tokens {tokens!r}; accepted: pooled, all")
         self.modalities = checked_names(modalities)
         self.dim = dim
-        self.all_tokens = tokens == "all"
+        self.reads = "tokens" if tokens == "all" else "pooled"
         self.fusion_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.modality = nn.Parameter(torch.randn(len(self.modalities), dim) * 0.02)
         self.transformer = Transformer(dim, depth, heads, mlp_ratio, dropout)
@@ -50,15 +50,21 @@ class MaskedAttention(Fusion):
         size = len(present)
         tokens = [self.fusion_token.expand(size, -1, -1)]
         mask = [present.new_ones(size, 1)]
+        places: dict[str, tuple[Tensor, Tensor, int]] = {}
 
         # Each modality's rows go to their studies; the other studies get zeros that no query can see.
         for column, part, rows in self.in_order(encoded, present):
-            own = part.tokens if self.all_tokens else part.pooled.unsqueeze(1)
-            real = part.mask if self.all_tokens else part.mask.new_ones(len(rows), 1)
+            own = part.tokens if self.reads == "tokens" else part.pooled.unsqueeze(1)
+            real = part.mask if self.reads == "tokens" else part.mask.new_ones(len(rows), 1)
+            places[self.modalities[column]] = (rows, real, sum(part.shape[1] for part in mask))
             own = torch.where(real.unsqueeze(-1), own + self.modality[column], 0.0)
             tokens.append(scatter(own, rows, size))
             mask.append(scatter(real, rows, size))
 
         seen = torch.cat(mask, dim=1)
         out = self.transformer(torch.cat(tokens, dim=1), seen)
-        return Fused(out, seen, out[:, 0])
+        parts = {
+            name: Encoded(out[rows, start : start + real.shape[1]], real, encoded[name].pooled)
+            for name, (rows, real, start) in places.items()
+        }
+        return Fused(out, seen, out[:, 0], parts)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medssml.batch import Batch, Encoded, select_rows
+from medssml.batch import Batch, select_rows
 from medssml.encoders import EEGTransformer, ResNet, TableEncoder, TextEncoder, ViT
 from medssml.fusion import AdditiveFusion, ConcatFusion, MaskedAttention
 from medssml.model import MultimodalModel
@@ -136,7 +136,7 @@ def test_what_is_absent_was_never_there(model):
     encoded = model.encode(batch)
     for name in NAMES:
         without = batch.without(name)
-        poisoned = {**encoded, name: Encoded(*(torch.full_like(part, torch.nan) for part in encoded[name]))}
+        poisoned = {**encoded, name: encoded[name].each(lambda part: torch.full_like(part, torch.nan))}
         poisoned[name] = poisoned[name]._replace(mask=encoded[name].mask)
         hidden = model.predict_from(model.fuse(poisoned, batch.present, within=without.present))
         for task, logits in model(without).items():
@@ -170,7 +170,7 @@ def test_every_parameter_is_used_where_everything_is_present(model):
     unused = {name for name, p in model.named_parameters() if p.grad is None}
     # A fusion of all tokens does not look at the pooled vector, so neither at the weights that pool it.
     pooling = ("encoders.eeg.score.", "encoders.eeg.filters.", "encoders.eeg.context.")
-    assert all(name.startswith(pooling) and getattr(model.fusion, "all_tokens", False) for name in unused)
+    assert all(name.startswith(pooling) and model.fusion.reads == "tokens" for name in unused)
 
 
 def test_studies_without_anything_are_equal(model):

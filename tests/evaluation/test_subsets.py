@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from medssml.batch import Batch, Encoded
 from medssml.counterfactual.oracles import TASK, Number, formula_model, number_batch
 from medssml.evaluation.bayes import bayes_by_subset, find_truth, read_truth
-from medssml.evaluation.encoded_studies import encode_studies, needs_tokens, subset_mask, subset_name, subsets
+from medssml.evaluation.encoded_studies import encode_studies, subset_mask, subset_name, subsets
 from medssml.evaluation.subsets import answers_table, embed_subset, predict_subsets, subset_metrics
 from medssml.fusion import ConcatFusion, MaskedAttention
 from medssml.model import MultimodalModel, Task
@@ -54,7 +54,7 @@ def test_one_encoding_answers_like_a_new_forward_for_every_subset(fusion: str) -
             want = torch.cat([e[task] for e in expected]).numpy()
             np.testing.assert_allclose(found.outputs[task][:, mask], want, atol=1e-5)
     studies = encode_studies(model, batches)
-    assert needs_tokens(model) == (fusion == "all")
+    assert (model.fusion.reads == "tokens") == (fusion == "all")
     assert (studies.encoded["xray"].tokens.shape[1] > 0) == (fusion == "all")
     assert embed_subset(model, studies).shape == (40, 8)
 
