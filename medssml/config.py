@@ -22,7 +22,14 @@ from medssml.yaml_lines import Key, Lines, YamlError
 __all__ = ["ConfigError", "Configured", "LeftOut", "build", "describe", "load_config", "resolve"]
 
 #: Where a short class name may live.
-PACKAGES = ("medssml.encoders", "medssml.fusion", "medssml.transforms", "medssml.objectives", "medssml.model")
+PACKAGES = (
+    "medssml.encoders",
+    "medssml.fusion",
+    "medssml.transforms",
+    "medssml.objectives",
+    "medssml.model",
+    "medssml.spaces",
+)
 
 Node = dict[str, Any]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Batch, Encoded, Fused, Inputs, restrict
 from medssml.checkpoint import CheckpointError, load_weights, model_folder, read_config, read_weights, write_checkpoint
-from medssml.config import Configured, build, describe
+from medssml.config import Configured, LeftOut, build, describe
 from medssml.encoders.base import as_encoded
 from medssml.encoders.heads import Head
 from medssml.fusion.base import Fusion
@@ -65,6 +65,7 @@ class MultimodalModel(Configured, nn.Module):
         self.project = nn.ModuleDict({name: nn.Linear(width, fusion.dim) for name, width in widths.items()})
         self.fusion = fusion
         self.heads = nn.ModuleDict()
+        self.kept = nn.ModuleDict()
         self.tasks: dict[str, Task] = {}
         for name, task in (tasks or {}).items():
             self.add_task(name, task)
@@ -89,6 +90,25 @@ class MultimodalModel(Configured, nn.Module):
         head = Head(self.dim, wanted.kind, wanted.n_classes, self.modalities if wanted.evidence else ())
         self.heads[name] = head.to(next(self.fusion.parameters()).device)
         self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
+
+    def keep(self, parts: Mapping[str, nn.Module]) -> None:
+        """Takes parts of objectives into the model's folder: a space in which to retrieve, a decoder that writes.
+
+        Raises:
+            TypeError: one whose class is not `Configured`, so that no folder could name it.
+        """
+        for name, part in parts.items():
+            if not isinstance(part, Configured):
+                raise TypeError(f"{name} is a {type(part).__name__}; fix: derive what is kept from Configured")
+        self.kept = nn.ModuleDict(parts)
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`; the fusion is restricted by its own class."""
+        encoders = {name: node for name, node in arguments["encoders"].items() if name in left}
+        if not encoders:
+            raise LeftOut(f"needs one of {', '.join(arguments['encoders'])}")
+        return {**arguments, "encoders": encoders}
 
     def align(self, batch: Batch) -> Batch:
         """The batch with the model's modalities as columns: one that it lacks is absent, one more is left out."""
@@ -190,6 +210,7 @@ class MultimodalModel(Configured, nn.Module):
             "modalities": list(self.modalities),
             "tasks": {name: asdict(task) for name, task in self.tasks.items()},
             "model": node,
+            "kept": {name: describe(part) for name, part in self.kept.items()},
             "transforms": {name: _saved_transform(value, folder) for name, value in (transforms or {}).items()},
         }
         write_checkpoint(folder, config, self.state_dict(), model_card(self, card or {}))
@@ -209,6 +230,7 @@ class MultimodalModel(Configured, nn.Module):
         config = read_config(folder)
         try:
             model = build(config["model"], MultimodalModel, plugins=plugins, tasks=config.get("tasks", {}))
+            model.keep({name: build(part, plugins=plugins) for name, part in config.get("kept", {}).items()})
         except (KeyError, TypeError, ValueError) as error:
             reason = error.args[0] if error.args else error
             fix = "" if "fix:" in str(reason) else "; fix: load it with the version that wrote it"

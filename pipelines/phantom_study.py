@@ -20,7 +20,7 @@ import pandas as pd
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 #: What is trained from scratch has nothing to keep: its encoders learn at the full rate.
-RAW = ("optim.lr=1e-3", "optim.encoder_lr_scale=1.0", "optim.encoder_lr_scales={}", "probe_first=false")
+RAW = ("optim.lr=1e-3", "optim.scales={}", "probe_first=false")
 #: All labels are ten times as many: a longer course at the usual rate.
 ALL = ("trainer.max_steps=600", "optim.lr=1e-3", "evidence=false")
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from medssml.evaluation.encoded_studies import EncodedStudies
 from medssml.evaluation.probes import unit
+from medssml.model import MultimodalModel
+from medssml.spaces import SharedSpace
 from medssml.statistics.bootstrap import Array, intervals
 
 #: Fewer pairs than this say nothing.
@@ -28,24 +30,28 @@ class Space(NamedTuple):
     vectors: Array
 
 
-def spaces_of(studies: EncodedStudies, project: Mapping[str, Any] | None = None) -> dict[str, Space]:
-    """modality -> its pooled vectors, after the head of the contrast where there is one.
+def shared_space(model: MultimodalModel) -> SharedSpace | None:
+    """The space in which the model's modalities were made to meet, which its pretraining kept; None without one."""
+    return next((part for part in model.kept.values() if isinstance(part, SharedSpace)), None)
+
+
+def spaces_of(studies: EncodedStudies, shared: SharedSpace) -> dict[str, Space]:
+    """modality -> its studies in the space of the contrast, as it was trained; one that never met another is left out.
 
     Args:
-        studies: encoded.
-        project: modality -> function from pooled (n, D) to the space in which modalities were made to meet; a modality
-            without one never met another there, and is left out.
+        studies: encoded by the model of the space.
+        shared: from `shared_space`.
     """
     import torch
 
+    shared = shared.cpu().eval()
     out = {}
-    for modality, part in studies.encoded.items():
-        if project and modality not in project:
-            continue
-        with torch.inference_mode():
-            vectors = project[modality](part.pooled) if project else part.pooled
-        rows = np.flatnonzero(studies.has[:, studies.column(modality)])
-        out[modality] = Space(rows, vectors.float().numpy())
+    for modality in shared.modalities:
+        if modality in studies.encoded:
+            with torch.inference_mode():
+                vectors = shared(modality, studies.encoded[modality].pooled)
+            rows = np.flatnonzero(studies.has[:, studies.column(modality)])
+            out[modality] = Space(rows, vectors.float().numpy())
     return out
 
 

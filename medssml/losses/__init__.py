@@ -1,12 +1,14 @@
 """Pure functions: tensors in, a sum and its count out."""
 
-from medssml.losses.gather import all_gather_rows, global_sum, take_part, world_size
-from medssml.losses.info_nce import InfoNCE, info_nce, same
+from medssml.losses.gather import all_gather_rows, global_max, global_sum, take_part, world_size
+from medssml.losses.info_nce import InfoNCE, count_terms, info_nce, same
 from medssml.losses.masked import masked_mse, normalise_patches
 
 __all__ = [
     "InfoNCE",
     "all_gather_rows",
+    "count_terms",
+    "global_max",
     "global_sum",
     "info_nce",
     "masked_mse",

@@ -91,3 +91,12 @@ def take_part(parameters: Iterable[Tensor]) -> Tensor:
     DistributedDataParallel waits for.
     """
     return torch.stack([parameter.flatten()[:0].sum().float() for parameter in parameters]).sum()
+
+
+def global_max(value: int, device: torch.device | str = "cpu") -> int:
+    """The largest `value` of any rank."""
+    if world_size() == 1:
+        return value
+    found = torch.tensor([value], device=device)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return int(found)

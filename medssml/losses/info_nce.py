@@ -62,6 +62,13 @@ def cross_entropy_terms(logits: Tensor, match: Tensor, negative: Tensor) -> Info
     return InfoNCE(total, torch.tensor(len(rows), device=logits.device), (own.detach() > nearest).sum())
 
 
+def count_terms(match: Tensor, exclude: Tensor | None = None) -> Tensor:
+    """() how many terms `info_nce` has with these masks (Na, Nb), whatever the embeddings are."""
+    negative = ~match if exclude is None else ~(match | exclude)
+    rows = (match.any(1) & negative.any(1)).sum()
+    return (rows + (match.any(0) & negative.any(0)).sum()) / 2
+
+
 def info_nce(
     a: Tensor,
     b: Tensor,

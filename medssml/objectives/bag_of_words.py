@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Collection, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssml.config import LeftOut
 from medssml.encoders import TextEncoder
 from medssml.losses import all_gather_rows
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
-from medssml.objectives.normalise import gathered_norms
+from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
+from medssml.spaces import gathered_norms
 
 #: Multiplier of the hash of a pair of words; any odd number far from a power of two will do.
 PAIR = 1_000_003
@@ -53,7 +55,7 @@ class BagOfWords(Objective):
         report: str = "report",
         pairs: int = 2048,
         batch_norm: bool | Sequence[str] = True,
-        weight: float = 1.0,
+        weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         self.modalities = chosen(model, list(modalities), "BagOfWords")
@@ -85,7 +87,15 @@ class BagOfWords(Objective):
         if count == 0:
             return None
         logged = {f"loss/{name}": losses.detach().mean() for name, losses in found.items() if len(losses)}
-        return {"loss": torch.cat(list(found.values())).sum() / count, **logged}
+        return {"loss": torch.cat(list(found.values())).sum() / count * step.share(self._count), **logged}
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`."""
+        report = arguments.get("report", "report")
+        if report not in left:
+            raise LeftOut(f"needs {report}")
+        return super().restricted_to(arguments, left)
 
     def _bags_of_all(self, step: Step) -> Tensor:
         """(n_report of all ranks, words + pairs)."""
@@ -118,12 +128,22 @@ class BagOfWords(Objective):
         self.batches += 1
         self.frequency.lerp_(said.mean(0).to(self.frequency.dtype), max(MOMENTUM, 1.0 / (1 + int(self.batches))))
 
-    def _ask(self, step: Step, name: str, bags: Tensor) -> Tensor:
-        """(n,) losses of the studies of all ranks that have the modality and a report with a word."""
+    def _who(self, step: Step, name: str, bags: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B of all ranks,) bool each: who has the modality, who a report, who a report with a word."""
         present, columns = step.everyone.present, step.model.modalities
         has, reported = present[:, columns.index(name)], present[:, columns.index(self.report)]
         worded = reported.clone()
         worded[reported] = bags.sum(1) > 0
+        return has, reported, worded
+
+    def _count(self, step: Step) -> Tensor:
+        bags = self._bags_of_all(step)
+        who = (self._who(step, name, bags) for name in self.modalities)
+        return torch.stack([(has & worded).sum() for has, _, worded in who]).sum()
+
+    def _ask(self, step: Step, name: str, bags: Tensor) -> Tensor:
+        """(n,) losses of the studies of all ranks that have the modality and a report with a word."""
+        has, reported, worded = self._who(step, name, bags)
         # All rows of the modality count in its normalisation, also those of studies without a report.
         x = self.norms[name](step.pooled_of_all(name))
         logits = self.predict(x[(has & worded)[has]])

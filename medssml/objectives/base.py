@@ -1,41 +1,87 @@
-"""What an objective is: something to learn without labels, asked of a `Step`."""
+"""What an objective is: something to learn, asked of a `Step`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from medssml.config import Configured
+from medssml.batch import Batch
+from medssml.config import Configured, LeftOut
 from medssml.model import MultimodalModel
+from medssml.objectives.clock import Clock, Ramp, ends
 from medssml.objectives.step import Step
 
 
 class Objective(Configured, nn.Module):
-    """A loss, its own heads, and what it asks of the model.
+    """A loss, its own heads, and what it asks of the model, of the data and of the run.
 
     It reads the model's widths when it is built and holds no reference to it: the step brings the model, so its
-    parameters are trained and saved once.
+    parameters are trained and saved once. What it holds itself (heads, queues, prototypes) is in its state, so that a
+    resumed run has it.
 
     Args:
         model: the model that it will be asked with.
-        weight: its share in the sum of objectives; applied by the trainer, not here.
+        weight: its share in the sum of objectives, or a `Ramp`; applied by the learner, not here.
+
+    Attributes:
+        views: how many looks at each study, augmented one by one, it asks for; see `Step.views`.
+        teacher: what `Step.teacher` is: a number or a `Ramp`, the decay of a running mean of model and objective that
+            follows the student; "given", another model that the run was handed; None for none.
     """
 
     _handed_in = ("model",)
 
-    def __init__(self, model: MultimodalModel, *, weight: float = 1.0) -> None:
+    views: int = 1
+    teacher: float | Ramp | Literal["given"] | None = None
+
+    def __init__(self, model: MultimodalModel, *, weight: float | Ramp = 1.0) -> None:
         super().__init__()
-        if not weight > 0:
+        if not all(value >= 0 for value in ends(weight)) or max(ends(weight)) == 0:
             raise ValueError(f"weight of {type(self).__name__} is {weight}; expected a positive number")
         self.weight = weight
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """The loss of the whole batch over all ranks, scalar, under "loss", and detached scalars to be logged.
 
-        None where the batch of no rank holds anything to learn from. All ranks get the same answer.
+        None where the batch of no rank holds anything to learn from. All ranks get the same answer. Where a step of the
+        optimiser has several batches, the loss is the batch's share of the step's: see `Step.share`.
         """
         raise NotImplementedError
+
+    def begin_epoch(self, clock: Clock, model: MultimodalModel, studies: Iterable[Batch]) -> None:
+        """Before the first batch of each epoch, without gradients: for what is found in all training studies at once.
+
+        Args:
+            model: in evaluation mode.
+            studies: batches of all training studies, in their order, without augmentation, the same on every rank.
+        """
+
+    def after_step(self, clock: Clock) -> None:
+        """After each step of the optimiser that was not skipped: for queues and other state that follows the steps."""
+
+    def kept(self) -> dict[str, nn.Module]:
+        """Name -> part that is saved with the model, of a `Configured` class: what retrieval or generation will use."""
+        return {}
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`; here for the arguments that most objectives have.
+
+        `modalities` names what it is about, and cannot become empty; `batch_norm` and `mask_ratio` say how some are
+        treated.
+        """
+        out = dict(arguments)
+        if arguments.get("modalities"):
+            out["modalities"] = [name for name in arguments["modalities"] if name in left]
+            if not out["modalities"]:
+                raise LeftOut(f"needs {' or '.join(arguments['modalities'])}")
+        if isinstance(arguments.get("batch_norm"), (list, tuple)):
+            out["batch_norm"] = [name for name in arguments["batch_norm"] if name in left]
+        if isinstance(arguments.get("mask_ratio"), dict) and "class_path" not in arguments["mask_ratio"]:
+            out["mask_ratio"] = {name: value for name, value in arguments["mask_ratio"].items() if name in left}
+        return out
 
 
 def chosen(model: MultimodalModel, modalities: Sequence[str] | None, owner: str) -> tuple[str, ...]:

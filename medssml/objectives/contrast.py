@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from medssml.losses import InfoNCE, info_nce
+from medssml.config import LeftOut
+from medssml.losses import InfoNCE, count_terms, info_nce
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
-from medssml.objectives.normalise import gathered_norms
+from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
+from medssml.spaces import SharedSpace
 
 #: Bounds of 1 / temperature, those of CLIP.
 MIN_SCALE, MAX_SCALE = 1.0, 100.0
-
-
-class ProjectionHead(nn.Sequential):
-    """Linear -> GELU -> linear, from D to the space of the contrast (Chen et al. 2020)."""
-
-    def __init__(self, width: int, dim: int) -> None:
-        super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
 
 
 class LogitScale(nn.Module):
@@ -76,19 +71,18 @@ class CrossModalContrast(Objective):
         learn_temperature: bool = True,
         pairs: Sequence[str] | None = None,
         batch_norm: bool | Sequence[str] = True,
-        weight: float = 1.0,
+        weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         self.pairs = _pairs(model.modalities, pairs)
         modalities = [name for name in model.modalities if any(name in pair for pair in self.pairs)]
-        self.norms = gathered_norms(model.dim, modalities, batch_norm)
-        self.heads = nn.ModuleDict({name: ProjectionHead(model.dim, dim) for name in modalities})
+        self.space = SharedSpace(model.dim, dim, modalities, batch_norm)
         self.scale = LogitScale(temperature, learned=learn_temperature)
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, temperature, and per pair the share of studies whose match is the nearest candidate."""
         # Every rank gathers and projects every modality, in the same order, also one that it has no rows of.
-        embeddings = {name: self._project(step, name) for name in self.heads}
+        embeddings = {name: self.space(name, step.pooled_of_all(name)) for name in self.space.modalities}
         scale = self.scale()
 
         terms = {pair: self._contrast(step, embeddings, pair, scale) for pair in self.pairs}
@@ -96,7 +90,8 @@ class CrossModalContrast(Objective):
         if count == 0:
             return None
 
-        out = {"loss": torch.stack([term.total for term in terms.values()]).sum() / count}
+        mean = torch.stack([term.total for term in terms.values()]).sum() / count
+        out = {"loss": mean * step.share(self._count)}
         out["temperature"] = 1 / scale.detach()
         for (m, n), term in terms.items():
             if term.terms > 0:
@@ -104,21 +99,34 @@ class CrossModalContrast(Objective):
                 out[f"loss_{m}+{n}"] = term.total.detach() / term.terms
         return out
 
-    def _project(self, step: Step, modality: str) -> Tensor:
-        """(n_m of all ranks, dim) unit vectors, float32 or better."""
-        projected = self.heads[modality](self.norms[modality](step.pooled_of_all(modality)))
-        return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
+    def kept(self) -> dict[str, nn.Module]:
+        """The space of the contrast, in which a modality finds another."""
+        return {"space": self.space}
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`."""
+        if len(left) < 2:
+            raise LeftOut("needs two modalities")
+        if not arguments.get("pairs"):
+            return super().restricted_to(arguments, left)
+        pairs = [pair for pair in arguments["pairs"] if set(pair.split("+")) <= set(left)]
+        if not pairs:
+            raise LeftOut(f"needs {' or '.join(arguments['pairs'])}")
+        return super().restricted_to({**arguments, "pairs": pairs}, left)
 
     def _contrast(self, step: Step, embeddings: dict[str, Tensor], pair: tuple[str, str], scale: Tensor) -> InfoNCE:
+        match, exclude = self._masks(step, pair)
+        return info_nce(embeddings[pair[0]], embeddings[pair[1]], scale=scale, match=match, exclude=exclude)
+
+    def _masks(self, step: Step, pair: tuple[str, str]) -> tuple[Tensor, Tensor]:
+        """(Na, Nb) bool each: which rows of the two modalities are one study, and which are no negatives."""
         columns = [step.model.modalities.index(name) for name in pair]
         a, b = (step.everyone.rows(column) for column in columns)
-        return info_nce(
-            embeddings[pair[0]],
-            embeddings[pair[1]],
-            scale=scale,
-            match=a[:, None] == b[None, :],
-            exclude=step.everyone.alike(a, b, columns),
-        )
+        return a[:, None] == b[None, :], step.everyone.alike(a, b, columns)
+
+    def _count(self, step: Step) -> Tensor:
+        return torch.stack([count_terms(*self._masks(step, pair)) for pair in self.pairs]).sum()
 
 
 def _pairs(modalities: Sequence[str], wanted: Sequence[str] | None) -> tuple[tuple[str, str], ...]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medssml.losses import all_gather_rows, info_nce
+from medssml.config import LeftOut
+from medssml.losses import all_gather_rows, count_terms, info_nce
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
-from medssml.objectives.contrast import LogitScale, ProjectionHead
+from medssml.objectives.clock import Ramp
+from medssml.objectives.contrast import LogitScale
 from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
+from medssml.spaces import ProjectionHead
 
 
 class ModalityDropoutConsistency(Objective):
@@ -34,7 +40,13 @@ class ModalityDropoutConsistency(Objective):
     """
 
     def __init__(
-        self, model: MultimodalModel, *, p: float = 0.5, dim: int = 128, temperature: float = 0.1, weight: float = 1.0
+        self,
+        model: MultimodalModel,
+        *,
+        p: float = 0.5,
+        dim: int = 128,
+        temperature: float = 0.1,
+        weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         if not 0 < p < 1:
@@ -48,25 +60,19 @@ class ModalityDropoutConsistency(Objective):
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, temperature, and the share of studies whose part is nearest to its own whole."""
         # The part of each study; one of a single modality stays whole and is only a candidate.
-        within = reduced_presence(step.present, step.batch.key, self.p, seed=step.seed)
-        part = self._project(step.model.fuse(step.encoded, step.present, within).pooled)
+        within = self._part(step)
+        part = self._project(step.fuse(step.encoded, within).pooled)
         whole = self._project(step.fused.pooled).detach()
 
         # All ranks see all studies.
-        part, whole, within = all_gather_rows(part), all_gather_rows(whole), all_gather_rows(within.long()).bool()
-        several = step.everyone.present.sum(1) > 1
+        part, whole = all_gather_rows(part), all_gather_rows(whole)
+        match, exclude = self._masks(step, within)
         scale = self.scale()
-        found = info_nce(
-            part,
-            whole,
-            scale=scale,
-            match=torch.diag(several),
-            exclude=self._alike(step, within),
-        )
+        found = info_nce(part, whole, scale=scale, match=match, exclude=exclude)
         if found.terms == 0:
             return None
         return {
-            "loss": found.total / found.terms,
+            "loss": found.total / found.terms * step.share(self._count),
             "accuracy": found.correct / found.terms,
             "temperature": 1 / scale.detach(),
         }
@@ -74,6 +80,25 @@ class ModalityDropoutConsistency(Objective):
     def _project(self, pooled: Tensor) -> Tensor:
         projected = self.head(pooled)
         return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`."""
+        if len(left) < 2:
+            raise LeftOut("needs two modalities")
+        return arguments
+
+    def _part(self, step: Step) -> Tensor:
+        """(B, M) bool, what the part of each study has."""
+        return reduced_presence(step.present, step.batch.key, self.p, seed=step.seed)
+
+    def _masks(self, step: Step, within: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, B) bool each: which part and whole are one study of several modalities, and which are no negatives."""
+        everyone = all_gather_rows(within.long()).bool()
+        return torch.diag(step.everyone.present.sum(1) > 1), self._alike(step, everyone)
+
+    def _count(self, step: Step) -> Tensor:
+        return count_terms(*self._masks(step, self._part(step)))
 
     def _alike(self, step: Step, within: Tensor) -> Tensor:
         """(B, B) bool: part i and whole j are of one subject or share an input of part i; or either is empty."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssml.config import LeftOut
 from medssml.encoders import TextEncoder
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
+from medssml.objectives.clock import Clock, Ramp, ends, value_at
 from medssml.objectives.draws import random_ranks, uniform
 from medssml.objectives.step import Step
 
@@ -43,7 +45,7 @@ class MaskedLanguageModelling(Objective):
     Args:
         model: the model.
         modality: whose encoder is a `TextEncoder`.
-        mask_ratio: share of the words that are asked for.
+        mask_ratio: share of the words that are asked for, a number or a `Ramp`.
         context: other modalities whose embedding may be seen; none by default.
         weight: in the sum of objectives.
     """
@@ -53,9 +55,9 @@ class MaskedLanguageModelling(Objective):
         model: MultimodalModel,
         *,
         modality: str = "report",
-        mask_ratio: float = 0.15,
+        mask_ratio: float | Ramp = 0.15,
         context: Sequence[str] = (),
-        weight: float = 1.0,
+        weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         (self.modality,) = chosen(model, [modality], "MaskedLanguageModelling")
@@ -64,7 +66,7 @@ class MaskedLanguageModelling(Objective):
             raise ValueError(
                 f"MaskedLanguageModelling of {modality}: its encoder is {type(encoder).__name__}, no TextEncoder"
             )
-        if not 0 < mask_ratio < 1:
+        if not all(0 < end < 1 for end in ends(mask_ratio)):
             raise ValueError(f"mask_ratio {mask_ratio}; expected a number between 0 and 1")
         self.mask_ratio = mask_ratio
         self.mask_id = encoder.special_ids["mask"]
@@ -89,9 +91,19 @@ class MaskedLanguageModelling(Objective):
         total, right, count = global_sum(total), global_sum(right), global_sum(count)
         if count == 0:
             return None
-        return {"loss": total / count, "accuracy": right / count}
+        return {"loss": total / count * step.share(self._count), "accuracy": right / count}
 
-    def corrupt(self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, *, seed: int = 0) -> Corruption:
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`; without its context it still learns from the words."""
+        modality = arguments.get("modality", "report")
+        if modality not in left:
+            raise LeftOut(f"needs {modality}")
+        return {**arguments, "context": [name for name in arguments.get("context") or () if name in left]}
+
+    def corrupt(
+        self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, *, seed: int = 0, clock: Clock | None = None
+    ) -> Corruption:
         """Chooses what is asked for, and hides it.
 
         Args:
@@ -101,7 +113,8 @@ class MaskedLanguageModelling(Objective):
         purpose = f"masked_language/{self.modality}"
         word = attention_mask.bool() & ~torch.isin(input_ids, self.special)
         rank = random_ranks(uniform(keys, length, f"{purpose}/which", seed=seed), word)
-        wanted = (self.mask_ratio * word.sum(1, keepdim=True)).round().clamp(min=1)
+        ratio = value_at(self.mask_ratio, Clock() if clock is None else clock)
+        wanted = (ratio * word.sum(1, keepdim=True)).round().clamp(min=1)
         asked = word & (rank < wanted)
 
         how = uniform(keys, length, f"{purpose}/how", seed=seed)
@@ -118,7 +131,7 @@ class MaskedLanguageModelling(Objective):
             return self.bias.new_zeros((), dtype=dtype), rows.new_zeros(()), rows.new_zeros(())
         encoder = cast(TextEncoder, step.model.encoders[self.modality])
         inputs = cast(dict[str, Tensor], step.batch.inputs[self.modality])
-        shown, asked = self.corrupt(inputs["input_ids"], inputs["attention_mask"], step.batch.key[rows], seed=step.seed)
+        shown, asked = self._corruption(step)
 
         # The vocabulary is large: only the asked tokens are scored against it.
         states = encoder({**inputs, "input_ids": shown}).tokens[asked]
@@ -130,6 +143,18 @@ class MaskedLanguageModelling(Objective):
         truth = inputs["input_ids"][asked]
         right = (logits.detach().argmax(-1) == truth).sum()
         return F.cross_entropy(logits, truth, reduction="sum"), right, asked.sum()
+
+    def _corruption(self, step: Step) -> Corruption:
+        inputs = cast(dict[str, Tensor], step.batch.inputs[self.modality])
+        keys = step.batch.key[step.batch.rows(self.modality)]
+        return self.corrupt(inputs["input_ids"], inputs["attention_mask"], keys, seed=step.seed, clock=step.clock)
+
+    def _count(self, step: Step) -> Tensor:
+        """How many words of all ranks are asked for."""
+        asked = (
+            self._corruption(step).asked.sum() if self.modality in step.batch.inputs else step.batch.key.new_zeros(())
+        )
+        return global_sum(asked)
 
     def _seen(self, step: Step, rows: Tensor, like: Tensor) -> Tensor:
         """(n, D) sum over the context's modalities that the studies at `rows` have."""

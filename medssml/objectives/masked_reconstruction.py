@@ -13,6 +13,7 @@ from medssml.layers import Transformer, gather_tokens
 from medssml.losses import global_sum, masked_mse, normalise_patches
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
+from medssml.objectives.clock import Ramp, ends, value_at
 from medssml.objectives.masking import Masking, draw_masking
 from medssml.objectives.step import Step
 
@@ -49,7 +50,7 @@ class MaskedReconstruction(Objective):
     Args:
         model: the model.
         modalities: of which; all whose encoder can leave tokens out by default.
-        mask_ratio: share of hidden tokens, one number or one per modality.
+        mask_ratio: share of hidden tokens, one number (or `Ramp`) or one per modality.
         decoder_dim, decoder_depth, decoder_heads: of each modality's decoder, which is thrown away afterwards.
         weight: in the sum of objectives.
 
@@ -62,11 +63,11 @@ class MaskedReconstruction(Objective):
         model: MultimodalModel,
         *,
         modalities: Sequence[str] | None = None,
-        mask_ratio: float | Mapping[str, float] = 0.75,
+        mask_ratio: float | Ramp | Mapping[str, float | Ramp] = 0.75,
         decoder_dim: int = 128,
         decoder_depth: int = 2,
         decoder_heads: int = 4,
-        weight: float = 1.0,
+        weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         encoders = _maskable(model, modalities)
@@ -88,24 +89,36 @@ class MaskedReconstruction(Objective):
         if not defined.any():
             return None
         means = total / count.clamp(min=1)
-        out = {"loss": means[defined].mean()}
+        out = {"loss": step.mean_of_means(means, lambda other: count if other is step else self._count(other))}
         for name, mean, known in zip(self.decoders, means.detach(), defined, strict=True):
             if known:
                 out[f"loss_{name}"] = mean
         return out
 
+    def _count(self, step: Step) -> Tensor:
+        """(modalities,) how many tokens of all ranks are hidden."""
+        counts = step.batch.key.new_zeros(len(self.decoders))
+        for place, name in enumerate(self.decoders):
+            if name in step.batch.inputs:
+                real = cast(MaskableEncoder, step.model.encoders[name]).token_mask(step.batch.inputs[name])
+                counts[place] = self._masking(step, name, real).masked.sum()
+        return global_sum(counts)
+
+    def _masking(self, step: Step, modality: str, real: Tensor) -> Masking:
+        keys, purpose = step.batch.key[step.batch.rows(modality)], f"masked_reconstruction/{modality}"
+        ratio = value_at(self.mask_ratio[modality], step.clock)
+        return draw_masking(real, keys, ratio, purpose, seed=step.seed)
+
     def _reconstruct(self, step: Step, modality: str) -> tuple[Tensor, Tensor]:
         """Sum of the errors of this rank's hidden tokens, and their number."""
         encoder, decoder = cast(MaskableEncoder, step.model.encoders[modality]), self.decoders[modality]
-        rows = step.batch.rows(modality)
-        if len(rows) == 0:
+        if modality not in step.batch.inputs:
             return _nothing(decoder)
         inputs = step.batch.inputs[modality]
 
         # Hide.
         real = encoder.token_mask(inputs)
-        purpose = f"masked_reconstruction/{modality}"
-        masking = draw_masking(real, step.batch.key[rows], self.mask_ratio[modality], purpose, seed=step.seed)
+        masking = self._masking(step, modality, real)
         if not masking.masked.any():
             return _nothing(decoder)
 
@@ -140,9 +153,9 @@ def _maskable(model: MultimodalModel, modalities: Sequence[str] | None) -> dict[
     return {name: found[name] for name in wanted}
 
 
-def _ratios(ratio: float | Mapping[str, float], modalities: tuple[str, ...]) -> dict[str, float]:
+def _ratios(ratio: float | Ramp | Mapping[str, float | Ramp], modalities: tuple[str, ...]) -> dict[str, float | Ramp]:
     ratios = dict(ratio) if isinstance(ratio, Mapping) else dict.fromkeys(modalities, ratio)
-    if set(ratios) != set(modalities) or not all(0 < value < 1 for value in ratios.values()):
+    if set(ratios) != set(modalities) or not all(0 < end < 1 for value in ratios.values() for end in ends(value)):
         raise ValueError(
             f"mask_ratio {ratio}; expected a number between 0 and 1, or one for each of {list(modalities)}"
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from medssml.batch import Batch, Encoded, Fused
-from medssml.losses import all_gather_rows, same
+from medssml.batch import Batch, Encoded, Fused, Inputs, made_up
+from medssml.losses import all_gather_rows, global_max, same
 from medssml.model import MultimodalModel
+from medssml.objectives.clock import Clock
 
 
 class Studies(NamedTuple):
@@ -46,6 +49,13 @@ class Studies(NamedTuple):
         return found
 
 
+class Teacher(NamedTuple):
+    """A model that is followed or copied, not trained. twins: objective -> the copy of it that goes with the model."""
+
+    model: MultimodalModel
+    twins: Mapping[nn.Module, nn.Module] = {}
+
+
 class Step:
     """One batch seen by one model.
 
@@ -53,13 +63,33 @@ class Step:
         model: whose modalities are the columns from here on; what the batch has beyond them is left out.
         batch: of this rank.
         seed: draws other masks for the same studies.
+        clock: where the run stands.
+        teacher: the model behind `teacher`.
+        group: all batches of this step of the optimiser, this one among them; none where it is the only one.
+        frozen: compute without gradients.
     """
 
-    def __init__(self, model: MultimodalModel, batch: Batch, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        batch: Batch,
+        *,
+        seed: int = 0,
+        clock: Clock | None = None,
+        teacher: Teacher | None = None,
+        group: Sequence[Batch] = (),
+        frozen: bool = False,
+    ) -> None:
         self.model = model
         self.batch = model.align(batch)
         self.seed = seed
+        self.clock = Clock() if clock is None else clock
+        self.frozen = frozen
+        self._teacher = teacher
+        self._group = group or (batch,)
+        self._given = batch
         self._gathered: dict[str, Tensor] = {}
+        self._passes: dict[tuple, tuple[object, dict[str, Encoded]]] = {}
 
     @property
     def present(self) -> Tensor:
@@ -69,12 +99,137 @@ class Step:
     @cached_property
     def encoded(self) -> dict[str, Encoded]:
         """Modality -> tokens and pooled of the studies that have it, in the width of the fusion."""
-        return self.model.encode(self.batch)
+        with self._gradients():
+            return self.model.encode(self.batch)
 
     @cached_property
     def fused(self) -> Fused:
         """All that is present of each study."""
-        return self.model.fuse(self.encoded, self.present)
+        return self.fuse(self.encoded)
+
+    def encode(
+        self,
+        *,
+        keep: Mapping[str, Tensor] | None = None,
+        inputs: Mapping[str, Inputs] | None = None,
+        layers: int = 0,
+    ) -> dict[str, Encoded]:
+        """A pass of the encoders over chosen tokens or changed inputs; objectives that ask for the same share it.
+
+        Args:
+            keep: modality -> (n_m, K) int64 tokens to compute; all of a modality that is not named.
+            inputs: modality -> inputs in the place of the batch's, of the same studies.
+            layers: how many of the last blocks' outputs to give along, in `Encoded.layers`.
+        """
+        key = (*((name, id(value)) for part in (keep, inputs) for name, value in (part or {}).items()), layers)
+        if key == (0,):
+            return self.encoded
+        if key not in self._passes:
+            batch = replace(self.batch, inputs={**self.batch.inputs, **(inputs or {})})
+            with self._gradients():
+                # What was asked for is held, so that its `id` stays its own.
+                raw = self.model.encode_raw(batch, keep, layers)
+                self._passes[key] = ((keep, inputs), self.model.projected(raw))
+        return self._passes[key][1]
+
+    def fuse(self, encoded: dict[str, Encoded], within: Tensor | None = None) -> Fused:
+        """The fusion of any encodings of the batch's studies, from what is `within` (B, M) bool; None for all present."""
+        with self._gradients():
+            return self.model.fuse(encoded, self.present, within)
+
+    def fuse_made_up(self, encoded: dict[str, Encoded], source: Tensor) -> Fused:
+        """The fusion of K studies made of parts of the batch's: see `medssml.batch.made_up` for `source` (K, M)."""
+        parts, within = made_up(encoded, self.present, source, self.model.modalities)
+        with self._gradients():
+            return self.model.fuse(parts, within)
+
+    @cached_property
+    def views(self) -> tuple[Step, ...]:
+        """A step for each look at the same studies, each augmented by itself; this one is the first."""
+        others = (
+            Step(self.model, view, seed=self.seed, clock=self.clock, teacher=self._teacher, frozen=self.frozen)
+            for view in self.batch.views
+        )
+        return (self, *others)
+
+    @cached_property
+    def teacher(self) -> Step:
+        """The same batch seen by the teacher, in evaluation mode and without gradients.
+
+        Raises:
+            ValueError: this run has no teacher.
+        """
+        if self._teacher is None:
+            raise ValueError(
+                "this run has no teacher; fix: the attribute `teacher` of the objective, or a key `teacher`"
+            )
+        return Step(self._teacher.model, self._given, seed=self.seed, clock=self.clock, frozen=True)
+
+    def twin(self, objective: nn.Module) -> nn.Module:
+        """The teacher's copy of an objective's own parts: a momentum head."""
+        if self._teacher is None or objective not in self._teacher.twins:
+            raise ValueError(f"{type(objective).__name__} has no twin; fix: its attribute `teacher`")
+        return self._teacher.twins[objective]
+
+    def share(self, count: Callable[[Step], Tensor]) -> Tensor | float:
+        """What a mean over the terms of this batch is multiplied with, so that the step has the mean over all of its terms.
+
+        With n batches in a step of the optimiser, and c_i terms in batch i, it is n c_i / sum c: the learner averages the
+        n losses. 1 where the batch is alone.
+
+        Args:
+            count: how many terms a batch has over all ranks, from presence, labels and lengths; no encoder need run.
+        """
+        if len(self._group) == 1:
+            return 1.0
+        return self._shares(lambda step: count(step)[None])[0][0]
+
+    def mean_of_means(self, means: Tensor, counts: Callable[[Step], Tensor]) -> Tensor:
+        """The mean over G groups of the mean over the terms of each, a group without a term left out; see `share`.
+
+        Args:
+            means: (G,) of this batch, anything where a group has no term.
+            counts: (G,) how many terms of each group a batch has over all ranks.
+        """
+        shares, groups = self._shares(counts)
+        return torch.where(shares > 0, shares * means, 0.0).sum() / groups.clamp(min=1)
+
+    def _shares(self, counts: Callable[[Step], Tensor]) -> tuple[Tensor, Tensor]:
+        """(G,) n c_i / sum c, 0 for a group without a term; and how many groups the step has."""
+        table = torch.stack([counts(step).double() for step in self.siblings])
+        total = table.sum(0)
+        return (len(table) * table[self._place] / total.clamp(min=1)).to(torch.float32), (total > 0).sum()
+
+    @cached_property
+    def siblings(self) -> tuple[Step, ...]:
+        """A step for each batch of this step of the optimiser, this one in its place."""
+        return tuple(
+            self if batch is self._given else Step(self.model, batch, seed=self.seed, clock=self.clock)
+            for batch in self._group
+        )
+
+    @property
+    def _place(self) -> int:
+        return next(place for place, batch in enumerate(self._group) if batch is self._given)
+
+    def of_all(self, modality: str) -> Encoded:
+        """Tokens, mask and pooled of a modality, of the studies of all ranks; every rank asks for it.
+
+        Shorter token sequences of a rank are filled up with masked ones. What is computed from it is computed by every
+        rank in full: see `losses.gather`.
+        """
+        mine = self.encoded.get(modality)
+        longest = global_max(0 if mine is None else mine.tokens.shape[1], self.present.device)
+        like = next(self.model.project[modality].parameters())
+        tokens = like.new_zeros(0, longest, self.model.dim) if mine is None else mine.tokens
+        mask = self.present.new_zeros(0, longest) if mine is None else mine.mask
+        missing = longest - tokens.shape[1]
+        tokens = nn.functional.pad(tokens, (0, 0, 0, missing))
+        mask = nn.functional.pad(mask, (0, missing))
+        wide = torch.promote_types(tokens.dtype, torch.float32)
+        return Encoded(
+            all_gather_rows(tokens.to(wide)), all_gather_rows(mask.long()).bool(), self.pooled_of_all(modality)
+        )
 
     def pooled_of_all(self, modality: str) -> Tensor:
         """(n_m of all ranks, D) pooled of a modality, float32 or better; every rank asks for it, also one without rows.
@@ -98,6 +253,9 @@ class Step:
         width = len(self.batch.modalities)
         subject, present, content, hashed = table.split([1, width, width, width], dim=1)
         return Studies(subject.squeeze(1), present.bool(), content, hashed.bool())
+
+    def _gradients(self) -> contextlib.AbstractContextManager[object]:
+        return torch.no_grad() if self.frozen else contextlib.nullcontext()
 
     def _content(self) -> tuple[Tensor, Tensor]:
         """(B, M) hashes, 0 where there is none, and (B, M) bool where there is one."""

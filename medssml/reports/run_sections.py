@@ -95,7 +95,7 @@ def learning(results: Results) -> Section | None:
 
 
 _PER_TASK = (
-    ("loss/", "Loss of each task", None),
+    ("supervised/loss/", "Loss of each task", None),
     ("probe_auroc/", "Linear probe, AUROC", 0.5),
     ("auroc/", "Validation AUROC", 0.5),
 )

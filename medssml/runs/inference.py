@@ -141,32 +141,3 @@ def weights_hash(checkpoint: str | Path) -> str:
     from medssml.files import sha256_of
 
     return sha256_of(model_folder(checkpoint) / WEIGHTS)[:16]
-
-
-def contrast_heads(checkpoint: str | Path) -> dict[str, Any]:
-    """modality -> the head that its contrast was learned behind; empty for a run without one, or without checkpoints.
-
-    The heads belong to the objective and not to the model: they are in the checkpoint of the pretraining.
-    """
-    import re
-
-    from medssml.objectives.contrast import ProjectionHead
-    from medssml.trainers.checkpoint import CheckpointError, load_last
-
-    folder = Path(checkpoint) / "checkpoints"
-    try:
-        state = load_last(folder) if folder.is_dir() else None
-    except CheckpointError:
-        return {}
-    weights = {} if state is None else state.get("learner", {}).get("weights", {})
-    found: dict[str, dict[str, Any]] = {}
-    for name, value in weights.items():
-        match = re.fullmatch(r"objectives\.(\d+)\.heads\.(\w+)\.((?:0|2)\.(?:weight|bias))", name)
-        if match and f"objectives.{match.group(1)}.scale.log" in weights:
-            found.setdefault(match.group(2), {})[match.group(3)] = value
-    heads = {}
-    for modality, part in found.items():
-        head = ProjectionHead(part["0.weight"].shape[1], part["2.weight"].shape[0])
-        head.load_state_dict(part)
-        heads[modality] = head.eval()
-    return heads

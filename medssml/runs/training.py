@@ -104,7 +104,10 @@ def train(
     )
     tracker = _tracker(folder, verb, config, data.manifest, facts) if track and first_rank() else None
     try:
-        outcome = fit(learner, loader, folder.path, settings, val=val, identity=identity, tracker=tracker)
+        outcome = fit(
+            learner, loader, folder.path, settings, val=val, studies=data.loader("train"), identity=identity,
+            tracker=tracker,
+        )  # fmt: skip
         if tracker is not None and outcome.status == "stopped":
             tracker.stopped()
     except BaseException:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from medssml.config import Configured, LeftOut, resolve
 from medssml.data.shard_dataset import ShardSettings
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
@@ -45,8 +46,15 @@ class PrivacySettings:
 
 
 @dataclass(frozen=True)
+class GivenTeacher:
+    """Another model that objectives may ask, as it is: the run folder or model folder `checkpoint`."""
+
+    checkpoint: str
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
-    """A pretraining: a model, what its inputs go through, what is learned, and how."""
+    """A pretraining: a model, what its inputs go through, what is learned, and how; with `teacher`, from another model."""
 
     model: MultimodalModel
     transforms: dict[str, Transform]
@@ -56,6 +64,7 @@ class PretrainConfig:
     data: DataSettings = field(default_factory=DataSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    teacher: GivenTeacher | None = None
     seed: int = 0
 
 
@@ -71,6 +80,7 @@ class Architecture:
     data: Any = None
     shards: Any = None
     privacy: Any = None
+    teacher: Any = None
     seed: Any = None
 
 
@@ -111,68 +121,50 @@ def with_precision(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "trainer": {**trainer, "precision": chosen}}
 
 
-def without_modalities(config: dict[str, Any], absent: Iterable[str]) -> dict[str, Any]:
-    """A resolved pretraining config for a manifest in which no training study has the modalities `absent`.
+def for_modalities(
+    config: dict[str, Any], left: Sequence[str], plugins: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """A resolved pretraining config for a manifest whose training studies have no modality but those of `left`.
 
-    Their encoders and transforms go, and what the objectives say about them; an objective that is about an absent
-    modality, or needs two where one is left, goes as a whole.
+    Each class says what of its arguments names modalities, and what it cannot do without (`Configured.restricted_to`).
+
+    Returns:
+        the config, and a line for each part that was left out or made smaller.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: nothing is left to encode, or to learn.
     """
-    gone = set(absent)
+    gone = [name for name in config["transforms"] if name not in left]
     if not gone:
-        return config
-    model = config["model"]["init_args"]
-    left = [name for name in model["encoders"] if name not in gone]
-    if not left:
-        raise ValueError(
-            f"no training study has any of {sorted(gone)}; fix: a manifest with files for the config's model"
-        )
-    fusion = model["fusion"]["init_args"]
-    if "modalities" in fusion:
-        fusion = {**fusion, "modalities": [name for name in fusion["modalities"] if name not in gone]}
-    model = {
-        **model,
-        "encoders": {name: model["encoders"][name] for name in left},
-        "fusion": {**model["fusion"], "init_args": fusion},
-    }
+        return config, []
+    try:
+        model = _restricted(config["model"], left, plugins)
+        fusion = _restricted(model["init_args"]["fusion"], left, plugins)
+    except LeftOut as error:
+        raise ValueError(f"the model {error}; fix: a manifest with files for it") from None
+    objectives, remarks = [], []
+    for node in config.get("objectives") or ():
+        name = node["class_path"].rpartition(".")[2]
+        try:
+            objectives.append(_restricted(node, left, plugins))
+        except LeftOut as error:
+            remarks.append(f"{name} is left out: it {error}")
+            continue
+        changed = [key for key, value in objectives[-1]["init_args"].items() if value != node["init_args"].get(key)]
+        remarks += [f"{name}: {key} is {objectives[-1]['init_args'][key]} without {', '.join(gone)}" for key in changed]
+    if config.get("objectives") and not objectives:
+        raise ValueError(f"nothing is left to learn: {'; '.join(remarks)}; fix: another config, or studies that have it")
     return {
         **config,
-        "model": {**config["model"], "init_args": model},
-        "transforms": {name: node for name, node in config["transforms"].items() if name not in gone},
-        "objectives": [kept for node in config.get("objectives") or () if (kept := _objective(node, gone, len(left)))],
-    }
+        "model": {**model, "init_args": {**model["init_args"], "fusion": fusion}},
+        "transforms": {name: node for name, node in config["transforms"].items() if name in left},
+        "objectives": objectives,
+    }, remarks
 
 
-#: Objectives that compare modalities: of one alone they learn nothing.
-_OF_SEVERAL = ("CrossModalContrast", "ModalityDropoutConsistency")
-#: Arguments that say how some modalities are treated; with none of them left, the objective is still about others.
-_DETAILS = ("batch_norm",)
-
-
-def _objective(node: dict[str, Any], gone: set[str], left: int) -> dict[str, Any] | None:
-    if left < 2 and node["class_path"].rpartition(".")[2] in _OF_SEVERAL:
-        return None
-    arguments = {name: _purged(value, gone) for name, value in (node.get("init_args") or {}).items()}
-    emptied = any(
-        not value and node["init_args"][name]
-        for name, value in arguments.items()
-        if _lists(value) and name not in _DETAILS
-    )
-    if emptied or arguments.get("modality") in gone:
-        return None
-    return {**node, "init_args": arguments}
-
-
-def _lists(value: Any) -> bool:
-    return isinstance(value, (list, tuple, dict))
-
-
-def _purged(value: Any, gone: set[str]) -> Any:
-    """`value` without what names an absent modality, alone or in a pair such as "ct+report"."""
-    if isinstance(value, dict):
-        return {name: inner for name, inner in value.items() if name not in gone}
-    if isinstance(value, (list, tuple)):
-        return [inner for inner in value if not (isinstance(inner, str) and gone & set(inner.split("+")))]
-    return value
+def _restricted(node: dict[str, Any], left: Sequence[str], plugins: Collection[str]) -> dict[str, Any]:
+    cls = resolve(str(node["class_path"]), plugins)
+    arguments = dict(node.get("init_args") or {})
+    if not issubclass(cls, Configured):
+        return node
+    return {**node, "init_args": cls.restricted_to(arguments, left)}

@@ -63,6 +63,7 @@ class Course(pl.Callback):
         precision: str,
         *,
         val: Iterable[Batch] | None,
+        studies: Iterable[Batch] | None,
         identity: dict[str, str],
         tracker: Tracker | None,
     ) -> None:
@@ -72,6 +73,7 @@ class Course(pl.Callback):
         self.per_epoch = per_epoch
         self.precision = precision
         self.val = val
+        self.studies = studies
         self.identity = identity
         self.tracker = tracker
         self.stop = StopRequest()
@@ -80,7 +82,7 @@ class Course(pl.Callback):
         self.over = False
         self.resumed = False
         self.best: dict[str, Any] = {"score": None, "step": 0, "since": 0}
-        self.best_weights: dict[str, Tensor] | None = None
+        self.best_weights: dict[str, dict[str, Tensor]] | None = None
         self.metrics: dict[str, float] = {}
         self.seconds = 0.0
         self._started = time.monotonic()
@@ -142,10 +144,11 @@ class Course(pl.Callback):
             return Outcome("stopped", code, self.learner.step, seconds, metrics=self.metrics)
         if self.best["score"] is not None:
             kept = checkpoint.load(self.folder / "checkpoints" / BEST)
-            self.learner.model.load_state_dict(kept["weights"])
+            self.learner.load_weights_to_keep(kept["weights"])
         elif self.learner.average is not None:
-            self.learner.model.load_state_dict(self.learner.average.module.state_dict())
-        self.learner.model.eval()
+            self.learner.load_weights_to_keep(self.learner.weights_to_keep())
+        self.learner.eval()
+        self.learner.model.keep(self.learner.kept())
         return Outcome("done", 0, self.learner.step, seconds, self.best["score"], self.metrics, skipped=not self._ran)
 
     # Lightning's hooks.
@@ -161,6 +164,12 @@ class Course(pl.Callback):
         if self._optimizer_state is not None:
             trainer.optimizers[0].load_state_dict(self._optimizer_state)
             self._optimizer_state = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """Before the first batch of an epoch the objectives may look at all training studies."""
+        if self.studies is not None and self.learner.batches % self.per_epoch == 0:
+            with trainer.precision_plugin.forward_context():
+                self.learner.begin_epoch(self.studies)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """After every batch; between two optimiser steps nothing else happens."""
@@ -216,16 +225,15 @@ class Course(pl.Callback):
 
     def _validate(self, trainer: pl.Trainer) -> None:
         with evaluating(self.learner), trainer.precision_plugin.forward_context():
-            metrics = self.learner.validate(self._val_batches())
+            metrics = self.learner.judge.validate(self.learner, self._val_batches())
         self._row({f"val/{name}": value for name, value in metrics.items()})
         self.metrics = {name: float(value) for name, value in metrics.items()}
-        score = trainer.strategy.broadcast(self.learner.score(metrics))
+        score = trainer.strategy.broadcast(self.learner.judge.score(metrics))
         if score is None:
             return
         if self.best["score"] is None or score > self.best["score"]:
             self.best = {"score": float(score), "step": self.learner.step, "since": 0}
-            weights = self.learner.validated.state_dict()
-            self.best_weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self.best_weights = self.learner.weights_to_keep()
         else:
             self.best = {**self.best, "since": self.best["since"] + 1}
         if self.settings.patience is not None and self.best["since"] >= self.settings.patience:

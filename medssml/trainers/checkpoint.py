@@ -23,7 +23,7 @@ __all__ = ["BEST", "LAST", "PREVIOUS", "CheckpointError", "NoSpaceError", "last_
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 #: Raised by one when old checkpoints can no longer be read.
-FORMAT = 1
+FORMAT = 2
 
 
 class NoSpaceError(OSError):

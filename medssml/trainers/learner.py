@@ -1,24 +1,30 @@
-"""What pretraining and fine-tuning share: the step, its randomness, the optimiser, and the guard against NaN."""
+"""What learns: a model and its objectives, the step, its randomness, the optimiser, the guard against NaN."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medssml.batch import Batch
 from medssml.losses.gather import take_part
 from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective
+from medssml.objectives.clock import Clock, Ramp, value_at
+from medssml.objectives.step import Step, Teacher
 from medssml.privacy import short_code
 from medssml.randomness import mix
-from medssml.trainers.optim import adamw, clip_gradients, lr_factor, parameter_groups, set_lr
+from medssml.trainers.judges import EmbeddingJudge, Judge
+from medssml.trainers.moving_average import MovingAverage
+from medssml.trainers.optim import clip_gradients, lr_factor, optimiser, parameter_groups, set_lr
 from medssml.trainers.settings import Optim
+from medssml.trainers.stream import Portion
 
 log = logging.getLogger(__name__)
 
@@ -35,28 +41,59 @@ def step_seed(seed: int, batch: int, rank: int = 0) -> int:
 
 
 class Learner(pl.LightningModule):
-    """A model that learns: subclasses say what the loss of a batch is and how a validation is scored.
+    """loss = sum over objectives of weight * objective(step); a term that a batch does not define is left out.
 
     The count of batches is the only clock. From it follow the step, the learning rate, the position in the data and the
     seed of dropout, so that a resumed run has nothing else to restore but tensors.
 
-    A parameter that a batch does not use keeps its value (its gradient is None, on every rank, and AdamW leaves it
-    alone): a batch without EEG does not move the EEG encoder.
+    A parameter that a batch does not use keeps its value (its gradient is None, on every rank, and the optimiser leaves
+    it alone): a batch without EEG does not move the EEG encoder.
 
     Args:
-        model: what learns, a MultimodalModel.
+        model: what learns.
+        objectives: what is asked of it, labels among them; a hybrid method is a list of two.
         optim: the settings of the optimiser.
-        seed: of dropout.
+        judge: scores the validations; by default by what the embedding holds.
+        frozen: parts of the model that stay in evaluation mode: no dropout, no new batch statistics.
+        given: another model that objectives may ask, as `Step.teacher`.
+        seed: of dropout and of the objectives' draws.
+
+    Raises:
+        ValueError: no objective, or teachers that contradict each other.
     """
 
-    def __init__(self, model: MultimodalModel, optim: Optim, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: MultimodalModel,
+        objectives: Sequence[Objective],
+        optim: Optim,
+        *,
+        judge: Judge | None = None,
+        frozen: Sequence[nn.Module] = (),
+        given: MultimodalModel | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
+        if not objectives:
+            raise ValueError("no objective; fix: list at least one under `objectives`")
         self.model: MultimodalModel = model
+        self.objectives = nn.ModuleList(objectives)
+        self.names = objective_names(objectives)
         self.optim = optim
+        self.judge: Judge = EmbeddingJudge() if judge is None else judge
+        self.frozen = list(frozen)
         self.seed = seed
-        self.average: AveragedModel | None = None
+        self.momentum = _momentum(objectives, given)
+        self.teacher: MovingAverage | None = (
+            None if self.momentum is None else MovingAverage(model, objectives, begin_after_first=False)
+        )
+        # Not registered: its weights are a run of their own, and no part of this one's checkpoints.
+        self.__dict__["given"] = None if given is None else given.eval().requires_grad_(False)
+        self.average: MovingAverage | None = None
+        self.decay = 0.0
         self.batches = 0
         self.accumulate = 1
+        self.per_epoch = 1
         self.total = 1
         self.bad_limit = 10
         self.bad_in_a_row = 0
@@ -64,20 +101,51 @@ class Learner(pl.LightningModule):
         self.numbers: dict[str, Tensor] = {}
         self._suspects: list[str] = []
         self._seen: list[str] = []
+        self._group: tuple[Batch, ...] = ()
+        self.train()
 
-    # What a subclass says.
+    def train(self, mode: bool = True) -> Learner:
+        """Train mode, in which frozen parts stay as in evaluation."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
-    def terms(self, batch: Batch) -> dict[str, Tensor]:
-        """The numbers of one batch: "loss", left out where nothing is defined, and whatever else history.csv shows."""
-        raise NotImplementedError
+    # The loss.
 
-    def validate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Metrics of the validation studies, by `self.validated`; gradients are off and the model is in eval mode."""
-        raise NotImplementedError
+    def terms(self, batch: Batch, group: Sequence[Batch] = ()) -> dict[str, Tensor]:
+        """The numbers of one batch: "loss", left out where nothing is defined, and "OBJECTIVE/..." for what each reports.
 
-    def score(self, metrics: dict[str, float]) -> float | None:
-        """What decides between checkpoints, higher is better; None where the metrics cannot decide."""
-        return None
+        Args:
+            group: all batches of this step of the optimiser.
+        """
+        step = Step(
+            self.model, batch, seed=self.seed, clock=self.clock, teacher=self._teacher(self.objectives), group=group
+        )
+        return self.sum_of(step, self.objectives)
+
+    def sum_of(self, step: Step, objectives: Iterable[nn.Module]) -> dict[str, Tensor]:
+        """See `terms`."""
+        numbers: dict[str, Tensor] = {}
+        losses = []
+        for name, objective in zip(self.names, objectives, strict=True):
+            found = objective(step)
+            if not found:
+                continue
+            losses.append(value_at(cast(Objective, objective).weight, step.clock) * found["loss"])
+            numbers |= {f"{name}/{key}": value.detach() for key, value in found.items()}
+        return {"loss": torch.stack(losses).sum(), **numbers} if losses else numbers
+
+    def validation_step_of(self, batch: Batch) -> Step:
+        """What the objectives are asked in a validation."""
+        teacher = self._teacher(self.validated_objectives)
+        return Step(self.validated, batch, seed=self.seed, clock=self.clock, teacher=teacher)
+
+    def _teacher(self, objectives: Iterable[nn.Module]) -> Teacher | None:
+        if self.teacher is not None:
+            return Teacher(self.teacher.model, self.teacher.copies(list(objectives)))
+        given = self.__dict__["given"]
+        return None if given is None else Teacher(given.to(self.device))
 
     # The clock.
 
@@ -87,21 +155,32 @@ class Learner(pl.LightningModule):
         return self.batches // self.accumulate
 
     @property
+    def clock(self) -> Clock:
+        """Where the run stands."""
+        return Clock(self.step, self.total, self.batches // self.per_epoch)
+
+    @property
     def validated(self) -> MultimodalModel:
         """The model that counts: the running mean of the weights where there is one."""
-        return self.model if self.average is None else cast(MultimodalModel, self.average.module)
+        return self.model if self.average is None else self.average.model
+
+    @property
+    def validated_objectives(self) -> list[Objective]:
+        """The objectives that go with it."""
+        return cast(list[Objective], list(self.objectives if self.average is None else self.average.objectives))
 
     def keep_average(self, decay: float) -> None:
         """Starts a running mean of the weights, w <- decay w + (1 - decay) new."""
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self.average.requires_grad_(False)
+        self.average = MovingAverage(self.model, list(self.objectives), begin_after_first=True)
+        self.decay = decay
 
     # Lightning's hooks.
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, a scalar."""
+    def training_step(self, portion: Portion, batch_idx: int) -> Tensor:
+        """The loss of one batch, a scalar; Lightning averages those of one step of the optimiser."""
+        batch = portion.batch
         torch.manual_seed(step_seed(self.seed, self.batches, self.global_rank))
-        self.numbers = self.terms(batch)
+        self.numbers = self.terms(batch, portion.group)
 
         loss = self.numbers.get("loss")
         if loss is None:
@@ -115,15 +194,20 @@ class Learner(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over what is trainable. The learning rate is set at every step, from the step."""
-        return adamw(parameter_groups(self, self.optim, encoders=getattr(self.model, "encoders", None)), self.optim)
+        """The optimiser over what is trainable. The learning rate is set at every step, from the step."""
+        return optimiser(parameter_groups(self, self.optim), self.optim)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
-        """One step at the learning rate of this step."""
+        """One step at the learning rate of this step, and what follows the weights."""
         set_lr(optimizer, lr_factor(self.step, self.total, self.optim))
         optimizer.step(closure=optimizer_closure)
-        if self.average is not None and self.bad_in_a_row == 0:
-            self.average.update_parameters(self.model)
+        if self.bad_in_a_row > 0:
+            return
+        if self.average is not None:
+            self.average.update(self.model, list(self.objectives), self.decay)
+        if self.teacher is not None and self.momentum is not None:
+            self.teacher.update(self.model, list(self.objectives), value_at(self.momentum, self.clock))
+        self._after_step()
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clips; where the gradients are not finite, drops them, which makes the step leave every weight as it is."""
@@ -138,9 +222,29 @@ class Learner(pl.LightningModule):
             self._report_bad()
         self._seen, self._suspects = [], []
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """The batch moves itself."""
-        return batch.to(device)
+    def transfer_batch_to_device(self, portion: Portion, device: torch.device, dataloader_idx: int) -> Portion:
+        """The batches of a step move together, once."""
+        if portion.place == 0 or not self._group:
+            self._group = tuple(batch.to(device) for batch in portion.group)
+        return Portion(portion.place, self._group)
+
+    # Hooks of the objectives, each with randomness that follows from the clock alone: a resumed run draws the same.
+
+    def begin_epoch(self, studies: Iterable[Batch]) -> None:
+        """Lets the objectives look at all training studies, before the first batch of an epoch."""
+        for place, objective in enumerate(self.objectives):
+            if getattr(type(objective), "begin_epoch", None) is not Objective.begin_epoch:
+                torch.manual_seed(step_seed(self.seed, self.batches, -1 - place))
+                batches = (batch.to(self.device) for batch in studies)
+                with evaluating(self):
+                    cast(Objective, objective).begin_epoch(self.clock, self.model, batches)
+
+    def _after_step(self) -> None:
+        for place, objective in enumerate(self.objectives):
+            if getattr(type(objective), "after_step", None) is not Objective.after_step:
+                torch.manual_seed(step_seed(self.seed, self.batches, -1001 - place))
+                with torch.no_grad():
+                    cast(Objective, objective).after_step(self.clock)
 
     # Details.
 
@@ -158,6 +262,29 @@ class Learner(pl.LightningModule):
                 f"is good; fix: look at the studies named in problems.csv, or lower optim.lr"
             )
 
+    def kept(self) -> dict[str, nn.Module]:
+        """Name -> part of an objective that is saved with the model: "space" of the first that has one, and so on."""
+        found: dict[str, nn.Module] = {}
+        for name, objective in zip(self.names, self.objectives, strict=True):
+            for part, module in cast(Objective, objective).kept().items():
+                found[part if part not in found else f"{name}/{part}"] = module
+        return found
+
+    def weights_to_keep(self) -> dict[str, dict[str, Tensor]]:
+        """The weights of the model that counts, and of each objective that goes with it, on the CPU."""
+        parts: dict[str, nn.Module] = {"model": self.validated}
+        parts |= dict(zip(self.names, self.validated_objectives, strict=True))
+        return {
+            name: {key: value.detach().cpu().clone() for key, value in part.state_dict().items()}
+            for name, part in parts.items()
+        }
+
+    def load_weights_to_keep(self, weights: dict[str, dict[str, Tensor]]) -> None:
+        """Puts `weights_to_keep` where they are trained."""
+        self.model.load_state_dict(weights["model"])
+        for name, objective in zip(self.names, self.objectives, strict=True):
+            objective.load_state_dict(weights[name])
+
     def learning_state(self) -> dict[str, Any]:
         """What a checkpoint holds of this learner, beside the optimiser."""
         return {"batches": self.batches, "bad_in_a_row": self.bad_in_a_row, "weights": self.state_dict()}
@@ -167,6 +294,30 @@ class Learner(pl.LightningModule):
         self.load_state_dict(state["weights"])
         self.batches = int(state["batches"])
         self.bad_in_a_row = int(state["bad_in_a_row"])
+
+
+def objective_names(objectives: Iterable[nn.Module]) -> list[str]:
+    """What history.csv calls each objective: its class name in snake case, numbered from the second of a kind on."""
+    names: list[str] = []
+    for objective in objectives:
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(objective).__name__).lower()
+        same = sum(1 for known in names if known == name or known.startswith(f"{name}_"))
+        names.append(name if same == 0 else f"{name}_{same + 1}")
+    return names
+
+
+def _momentum(objectives: Sequence[Objective], given: MultimodalModel | None) -> float | Ramp | None:
+    """The decay of the one teacher that follows the student; None where no objective asks for one."""
+    asked = {type(o).__name__: o.teacher for o in objectives if o.teacher is not None}
+    decays = [decay for decay in asked.values() if decay != "given"]
+    if "given" in asked.values() and given is None:
+        name = next(name for name, decay in asked.items() if decay == "given")
+        raise ValueError(f"{name} asks another model; fix: teacher: {{checkpoint: RUN}} in the config")
+    if decays and given is not None:
+        raise ValueError(f"{', '.join(asked)}: one teacher follows the student and one is given; fix: one of the two")
+    if any(decay != decays[0] for decay in decays):
+        raise ValueError(f"{', '.join(asked)} want teachers of different decay ({decays}); fix: give them the same")
+    return decays[0] if decays else None
 
 
 @contextlib.contextmanager

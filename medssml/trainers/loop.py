@@ -32,6 +32,7 @@ def fit(
     settings: TrainerSettings,
     *,
     val: Iterable[Batch] | None = None,
+    studies: Iterable[Batch] | None = None,
     identity: Mapping[str, str] | None = None,
     tracker: Tracker | None = None,
 ) -> Outcome:
@@ -45,6 +46,8 @@ def fit(
         folder: gets `checkpoints/` and `history.csv`.
         settings: how long and on what.
         val: batches of the validation studies; never of the test studies.
+        studies: all training studies in their order, without augmentation, for objectives that look at them before an
+            epoch (`Objective.begin_epoch`).
         identity: name -> text of what must not change between a run and its resumption (config, manifest, studies).
         tracker: gets what history.csv gets.
 
@@ -68,12 +71,15 @@ def fit(
     if per_epoch < 1:
         raise ValueError("no training batch: fewer training studies than a batch; fix: a smaller data.batch_size")
     learner.accumulate = settings.accumulate
+    learner.per_epoch = per_epoch
     learner.total = settings.total_steps(len(train))
     learner.bad_limit = settings.bad_steps
     if settings.ema is not None and learner.average is None:
         learner.keep_average(settings.ema)
 
-    course = Course(learner, folder, settings, per_epoch, precision, val=val, identity=known, tracker=tracker)
+    course = Course(
+        learner, folder, settings, per_epoch, precision, val=val, studies=studies, identity=known, tracker=tracker
+    )
     course.restore(state)
     log.info("precision %s on %s", precision, device)
     if not course.over:
@@ -107,7 +113,7 @@ def _train(learner: Learner, train: TrainLoader, course: Course, device: str) ->
         limit_val_batches=0,
     )
     last = learner.total * settings.accumulate
-    stream = Stream(train, first=learner.batches, last=last, per_epoch=course.per_epoch)
+    stream = Stream(train, first=learner.batches, last=last, per_epoch=course.per_epoch, accumulate=settings.accumulate)
     learner.train()
     with course.stop, warnings.catch_warnings():
         # Nothing that a user could act on: Lightning against torch, and frozen parts that are meant to be in eval mode.

@@ -1,12 +1,15 @@
-"""AdamW on parameter groups, and the learning rate as a closed form of the step."""
+"""The optimiser on parameter groups, and the learning rate as a closed form of the step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from medssml.schema import nearest
+from medssml.trainers.lars import LARS
 from medssml.trainers.settings import Optim
 
 #: Modules whose matrices weight decay shrinks. Everything else (norms, embeddings, tokens, temperatures) keeps its scale.
@@ -24,37 +27,34 @@ def decayed_parameters(module: nn.Module) -> set[int]:
     }
 
 
-def parameter_groups(module: nn.Module, optim: Optim, *, encoders: nn.ModuleDict | None = None) -> list[dict]:
-    """Groups for AdamW: with and without decay, one pair per learning rate; each holds its own `base_lr`.
+def parameter_groups(learner: nn.Module, optim: Optim) -> list[dict]:
+    """Groups for an optimiser: with and without decay, one pair per learning rate; each holds its own `base_lr`.
 
     Args:
-        module: whose trainable parameters are meant.
+        learner: with the part `model`, whose parameters are named from there on ("encoders.ct..."), and others such as
+            `objectives` ("objectives.0...").
         optim: the settings.
-        encoders: modality -> the part of `module` that learns at `optim.encoder_lr_scale`, or at its own scale.
 
     Raises:
-        ValueError: `optim.encoder_lr_scales` names a modality that is not there.
+        ValueError: a key of `optim.scales` begins no parameter's name.
     """
-    parts = {} if encoders is None else dict(encoders.items())
-    unknown = sorted(set(optim.encoder_lr_scales) - set(parts))
-    if unknown:
-        raise ValueError(
-            f"optim.encoder_lr_scales names {', '.join(unknown)}; the encoders are {', '.join(parts)}; fix: leave it out"
-        )
-    scales = {
-        id(parameter): optim.encoder_lr_scales.get(name, optim.encoder_lr_scale)
-        for name, encoder in parts.items()
-        for parameter in encoder.parameters()
-    }
-    decayed = decayed_parameters(module)
+    trainable = {name.removeprefix("model."): p for name, p in learner.named_parameters() if p.requires_grad}
+    everything = [name.removeprefix("model.") for name, _ in learner.named_parameters()]
+    for prefix in optim.scales:
+        if not any(_begins(name, prefix) for name in everything):
+            known = sorted({".".join(name.split(".")[:2]) for name in everything})
+            raise ValueError(f"optim.scales names {prefix}, which no parameter begins with{nearest(prefix, known)}")
+    decayed = decayed_parameters(learner)
     # A matrix that is also an embedding (tied weights of a language model) is an embedding.
-    embeddings = {id(p) for part in module.modules() if isinstance(part, nn.Embedding) for p in part.parameters()}
+    embeddings = {id(p) for part in learner.modules() if isinstance(part, nn.Embedding) for p in part.parameters()}
 
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            decays = id(parameter) in decayed and id(parameter) not in embeddings
-            groups.setdefault((scales.get(id(parameter), 1.0), decays), []).append(parameter)
+    for name, parameter in trainable.items():
+        scale = scale_of(name, optim.scales)
+        if scale == 0:
+            continue
+        decays = id(parameter) in decayed and id(parameter) not in embeddings
+        groups.setdefault((scale, decays), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -65,14 +65,30 @@ def parameter_groups(module: nn.Module, optim: Optim, *, encoders: nn.ModuleDict
     ]
 
 
-def adamw(groups: list[dict], optim: Optim) -> torch.optim.AdamW:
-    """AdamW, fused: on a CPU 6.6 times faster than the default.
+def scale_of(name: str, scales: Mapping[str, float]) -> float:
+    """The multiple of the learning rate of a parameter: that of the longest prefix of its name, 1 without any."""
+    found = [prefix for prefix in scales if _begins(name, prefix)]
+    return scales[max(found, key=len)] if found else 1.0
+
+
+def _begins(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
+
+
+def optimiser(groups: list[dict], optim: Optim) -> torch.optim.Optimizer:
+    """The optimiser that the settings name.
+
+    AdamW is fused: on a CPU 6.6 times faster than the default.
 
     Raises:
         ValueError: nothing is trainable.
     """
     if not groups:
         raise ValueError("no parameter is trainable; fix: freeze less, or give the model a task")
+    if optim.name == "sgd":
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, fused=True)
+    if optim.name == "lars":
+        return LARS(groups, lr=optim.lr, momentum=optim.momentum)
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=True)
 
 

@@ -8,9 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Optim:
-    """AdamW with warm-up, a schedule and clipping.
+    """An optimiser with warm-up, a schedule and clipping.
 
     Args:
+        name: "adamw", "sgd" with momentum, or "lars" for large batches.
         lr: learning rate after warm-up.
         weight_decay: for the weights of linear maps and convolutions only; never for biases, norms or embeddings.
         betas: AdamW's moments; 0.95 for the second as in masked autoencoders (He 2022).
@@ -19,10 +20,13 @@ class Optim:
         schedule: what follows warm-up; "cosine" and "linear" fall to `final` times `lr`.
         final: fraction of `lr` at the last step.
         clip_norm: gradients are scaled down to this norm; 0 switches it off.
-        encoder_lr_scale: learning rate of the encoders, as a multiple of `lr`.
-        encoder_lr_scales: modality -> the same for its encoder alone, where it differs.
+        momentum: of SGD and LARS.
+        scales: prefix of a parameter's name -> its learning rate as a multiple of `lr`, such as "encoders": 0.1 and
+            "encoders.report": 1.0. The longest prefix wins; 0 freezes. Names are those of the model; what an objective
+            has itself is "objectives.0" and so on.
     """
 
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
@@ -31,15 +35,16 @@ class Optim:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     final: float = 0.0
     clip_norm: float = 1.0
-    encoder_lr_scale: float = 1.0
-    encoder_lr_scales: dict[str, float] = field(default_factory=dict)
+    momentum: float = 0.9
+    scales: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
-        for name, scale in {"": self.encoder_lr_scale, **self.encoder_lr_scales}.items():
+        if self.name not in ("adamw", "sgd", "lars"):
+            raise ValueError(f"optim.name is {self.name!r}; accepted: adamw, sgd, lars")
+        for prefix, scale in self.scales.items():
             if not scale >= 0:
-                key = f"encoder_lr_scales.{name}" if name else "encoder_lr_scale"
-                raise ValueError(f"optim.{key} is {scale}; fix: 0 or a positive number")
+                raise ValueError(f"optim.scales.{prefix} is {scale}; fix: 0 or a positive number")
         if not self.lr > 0:
             raise ValueError(f"optim.lr is {self.lr}; fix: a number above 0")
         if not 0 <= self.warmup < 1:

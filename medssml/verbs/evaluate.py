@@ -89,7 +89,7 @@ def evaluate(
         results, predictions = _tasks(
             predictor.model, splits, cohort, names, manifest, truth, bootstrap, seed, probes, where
         )
-        retrieval, shown = _retrieval(checkpoint, splits.test, bootstrap, seed)
+        retrieval, shown = _retrieval(predictor.model, splits.test, bootstrap, seed)
     protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits)
     write_json(Path(out) / "metrics.json", {"tasks": results, "retrieval": retrieval, "protocol": protocol})
     write_json(Path(out) / "retrieval.json", shown)
@@ -167,16 +167,18 @@ def _with_subjects(predictions: pd.DataFrame, table: Manifest) -> pd.DataFrame:
 
 
 def _retrieval(
-    checkpoint: str, studies: EncodedStudies, bootstrap: int, seed: int
+    model: MultimodalModel, studies: EncodedStudies, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    from medssml.evaluation.retrieval import examples, retrieve_all, spaces_of
-    from medssml.runs.inference import contrast_heads
+    """The entry `retrieval` of metrics.json, and retrieval.json; both empty where no space was trained, or it is gone."""
+    from medssml.evaluation.retrieval import examples, retrieve_all, shared_space, spaces_of
 
-    heads = contrast_heads(checkpoint)
-    spaces = spaces_of(studies, heads)
+    shared = shared_space(model)
+    if shared is None:
+        reason = "no contrast between modalities was learned, or the model was fine-tuned since"
+        return {}, {"space": None, "reason": reason, "pairs": {}}
+    spaces = spaces_of(studies, shared)
     found = retrieve_all(studies, spaces, n=bootstrap, seed=seed)
-    space = "heads of the contrast" if heads else "projection to the fusion"
-    return found, {"space": space, "pairs": examples(studies, spaces, seed=seed)}
+    return found, {"space": "the space of the contrast", "pairs": examples(studies, spaces, seed=seed)}
 
 
 def _protocol(cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint: str, splits: Splits) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medssml.data.datamodule import StudyDataModule
     from medssml.manifest.manifest import Manifest
-    from medssml.trainers.finetune import FineTuner
+    from medssml.trainers.learner import Learner
 
 
 def finetune(
@@ -219,28 +219,28 @@ def _model_and_transforms(
     return MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
 
 
-def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> FineTuner:
+def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> Learner:
     import torch
 
     from medssml.model import Task
+    from medssml.objectives import Supervised
+    from medssml.objectives.study_loss import CrossEntropy
     from medssml.runs.training import settings_of
-    from medssml.trainers.finetune import FineTuner
+    from medssml.trainers.finetune import finetuner
 
     torch.manual_seed(int(config["seed"]))
     for task in config["tasks"]:
         model.add_task(task, Task(table.tasks[task].kind, table.tasks[task].n_classes, bool(config["evidence"])))
     weights = balanced_weights(table, config["tasks"]) if config["class_weights"] == "balanced" else None
-    return FineTuner(
+    supervised = Supervised(
         model,
         config["tasks"],
-        settings_of(config)[0],
-        freeze=config["freeze"],
+        loss=CrossEntropy(config["label_smoothing"]),
         modality_dropout=config["modality_dropout"],
         unimodal_weight=config["unimodal_weight"],
         class_weights=weights,
-        label_smoothing=config["label_smoothing"],
-        seed=int(config["seed"]),
     )
+    return finetuner(model, supervised, settings_of(config)[0], freeze=config["freeze"], seed=int(config["seed"]))
 
 
 def _run(
@@ -265,7 +265,7 @@ def _run(
     return training.conclude(outcome, data, folder)
 
 
-def _probe_first(learner: FineTuner, data: StudyDataModule, config: Mapping[str, Any]) -> None:
+def _probe_first(learner: Learner, data: StudyDataModule, config: Mapping[str, Any]) -> None:
     """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
     from medssml.evaluation.encoded_studies import encode_studies
     from medssml.runs import console

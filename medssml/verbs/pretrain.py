@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medssml.manifest.manifest import Manifest
-    from medssml.trainers.pretrain import Pretrainer
+    from medssml.trainers.learner import Learner
 
 
 def pretrain(
@@ -114,7 +114,7 @@ def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) ->
     """The config for the modalities that training studies have, and its transforms built; says what was left out."""
     from medssml.config import build
     from medssml.runs import console
-    from medssml.runs.training_config import without_modalities
+    from medssml.runs.training_config import for_modalities
     from medssml.transforms import Transform
 
     train = table.split("train")
@@ -122,7 +122,9 @@ def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) ->
     absent = [name for name in config["transforms"] if name not in having]
     if absent:
         console.warn(f"no training study has {', '.join(absent)}: left out of the model")
-    node = without_modalities(dict(config), absent)
+    node, left_out = for_modalities(dict(config), [name for name in config["transforms"] if name in having], plugins)
+    for remark in left_out:
+        console.warn(remark)
     return node, {
         name: build(part, Transform, plugins=plugins, at=f"transforms.{name}")
         for name, part in node["transforms"].items()
@@ -140,18 +142,20 @@ def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> A
     return build(node["model"], MultimodalModel, plugins=plugins, at="model")
 
 
-def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> Pretrainer:
+def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> Learner:
     from medssml.config import build
+    from medssml.model import MultimodalModel
     from medssml.objectives.base import Objective
     from medssml.runs.training import settings_of
-    from medssml.trainers.pretrain import Pretrainer
+    from medssml.trainers.learner import Learner
 
     model = built_model(node, int(config["seed"]), plugins)
     objectives = [
         build(part, Objective, plugins=plugins, at=f"objectives.{index}", model=model)
         for index, part in enumerate(node["objectives"])
     ]
-    return Pretrainer(model, objectives, settings_of(config)[0], seed=int(config["seed"]))
+    given = None if config["teacher"] is None else MultimodalModel.load(config["teacher"]["checkpoint"], plugins)
+    return Learner(model, objectives, settings_of(config)[0], given=given, seed=int(config["seed"]))
 
 
 def trainer_overrides(*, seed: int | None, **trainer: Any) -> list[str]:

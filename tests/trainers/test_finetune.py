@@ -11,11 +11,16 @@ from torch import Tensor
 
 from medssml.batch import Batch
 from medssml.model import Task
-from medssml.trainers.finetune import FineTuner, freeze_parts, hide_modalities, study_losses, task_metrics
-from medssml.trainers.optim import adamw, parameter_groups
+from medssml.objectives.study_loss import CrossEntropy
+from medssml.objectives.supervised import hide_modalities
+from medssml.trainers.freezing import freeze_parts
+from medssml.trainers.judges import task_metrics
+from medssml.trainers.learner import Learner
+from medssml.trainers.optim import optimiser, parameter_groups
 from medssml.trainers.settings import Optim
 
 from .toy import ToyLoader, toy_model
+from .toy import tuner as toy_tuner
 
 NAN = float("nan")
 
@@ -26,8 +31,12 @@ def batch_with(**targets: list[float]) -> Batch:
     return replace(batch, targets={task: torch.tensor(values) for task, values in targets.items()})
 
 
-def tuner(tasks: tuple[str, ...] = ("a", "b"), **options: object) -> FineTuner:
-    return FineTuner(toy_model(tasks=tasks, dropout=0.0), None, Optim(), **options)  # type: ignore[arg-type]
+def tuner(tasks: tuple[str, ...] = ("a", "b"), **options: object) -> Learner:
+    return toy_tuner(toy_model(tasks=tasks, dropout=0.0), None, Optim(), **options)  # type: ignore[arg-type]
+
+
+def study_losses(task: Task, logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    return CrossEntropy(label_smoothing)(task, logits, targets)
 
 
 def test_the_loss_is_the_mean_over_tasks_of_the_mean_over_labelled_studies() -> None:
@@ -37,7 +46,7 @@ def test_the_loss_is_the_mean_over_tasks_of_the_mean_over_labelled_studies() -> 
     logits = learner.model(batch)
     a = F.binary_cross_entropy_with_logits(logits["a"][[0, 1, 3]], torch.tensor([1.0, 0.0, 1.0]))
     b = F.binary_cross_entropy_with_logits(logits["b"][[2]], torch.tensor([0.0]))
-    torch.testing.assert_close(found["loss/a"], a.detach())
+    torch.testing.assert_close(found["supervised/loss/a"], a.detach())
     torch.testing.assert_close(found["loss"], (a + b) / 2)
 
 
@@ -61,7 +70,7 @@ def test_a_task_nobody_is_labelled_for_is_left_out_and_its_head_has_no_gradient(
     learner = tuner()
     found = learner.terms(batch_with(a=[1, 0, 1], b=[NAN, NAN, NAN]))
     found["loss"].backward()
-    assert "loss/b" not in found
+    assert "supervised/loss/b" not in found
     assert all(parameter.grad is None for parameter in learner.model.heads["b"].parameters())
     gradients = [p.grad for p in learner.model.parameters() if p.grad is not None]
     assert gradients and all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
@@ -98,10 +107,10 @@ def test_class_weights_and_smoothing_are_the_textbook_ones() -> None:
     torch.testing.assert_close(learner.terms(batch)["loss"], (each * torch.tensor([3.0, 1, 3])).sum() / 7)
 
 
-def after_a_step(learner: FineTuner) -> dict[str, bool]:
+def after_a_step(learner: Learner) -> dict[str, bool]:
     """Which parameters moved."""
     before = {name: value.detach().clone() for name, value in learner.model.named_parameters()}
-    optimizer = adamw(parameter_groups(learner, Optim(lr=0.1), encoders=learner.model.encoders), Optim(lr=0.1))
+    optimizer = optimiser(parameter_groups(learner, Optim(lr=0.1)), Optim(lr=0.1))
     loss: Tensor = learner.terms(batch_with(a=[1, 0, 1, 0, 1, 0], b=[1, 1, 0, 0, 1, 0]))["loss"]
     loss.backward()
     optimizer.step()
@@ -127,14 +136,14 @@ def test_what_is_frozen_does_not_move_and_everything_else_does(freeze: str | int
 
 
 def test_only_the_heads_of_the_chosen_tasks_learn() -> None:
-    learner = FineTuner(toy_model(tasks=("a", "b")), ["a"], Optim())
+    learner = toy_tuner(toy_model(tasks=("a", "b")), ["a"], Optim())
     assert not any(parameter.requires_grad for parameter in learner.model.heads["b"].parameters())
     with pytest.raises(ValueError, match="'c'"):
-        FineTuner(toy_model(), ["c"], Optim())
+        toy_tuner(toy_model(), ["c"], Optim())
 
 
 def test_frozen_encoders_have_no_dropout_while_the_rest_trains() -> None:
-    learner = FineTuner(toy_model(dropout=0.5), None, Optim(), freeze="encoders")
+    learner = toy_tuner(toy_model(dropout=0.5), None, Optim(), freeze="encoders")
     learner.train()
     assert learner.model.fusion.training and not learner.model.encoders["ct"].dropout.training
     batch = ToyLoader().batch(torch.arange(4))
@@ -178,12 +187,12 @@ def test_validation_needs_enough_labels_to_decide() -> None:
     logits = torch.arange(20.0) - 10
     targets = (logits > 0).float()
     metrics = task_metrics("a", Task("binary"), logits, targets)
-    assert metrics["auroc/a"] == 1.0 and metrics["loss/a"] > 0
+    assert metrics["auroc/a"] == 1.0 and metrics["supervised/loss/a"] > 0
     assert "auroc/a" not in task_metrics("a", Task("binary"), logits, torch.tensor([1.0] * 3 + [0.0] * 17))
     assert task_metrics("a", Task("binary"), logits[:5], targets[:5]) == {}
-    assert set(task_metrics("a", Task("regression"), logits, targets)) == {"loss/a", "mse/a"}
+    assert set(task_metrics("a", Task("regression"), logits, targets)) == {"supervised/loss/a", "mse/a"}
 
     learner = tuner(("a",))
-    assert learner.score({"auroc": 0.7, "loss": 0.1}) == 0.7
-    assert learner.score({"loss": 0.1}) == -0.1
-    assert learner.score({}) is None
+    assert learner.judge.score({"auroc": 0.7, "loss": 0.1}) == 0.7
+    assert learner.judge.score({"loss": 0.1}) == -0.1
+    assert learner.judge.score({}) is None

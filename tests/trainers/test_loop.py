@@ -14,15 +14,13 @@ from medssml.privacy import short_code
 from medssml.standardise import Standardise
 from medssml.trainers import checkpoint
 from medssml.trainers.checkpoint import CheckpointError
-from medssml.trainers.finetune import FineTuner
 from medssml.trainers.history import read
-from medssml.trainers.learner import NonFiniteError, step_seed
+from medssml.trainers.learner import Learner, NonFiniteError, objective_names, step_seed
 from medssml.trainers.loop import fit
 from medssml.trainers.optim import lr_factor
-from medssml.trainers.pretrain import Pretrainer, objective_names
 from medssml.trainers.settings import Optim, TrainerSettings
 
-from .toy import ToyLoader, toy_model, toy_run
+from .toy import ToyLoader, toy_model, toy_run, tuner
 
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -85,11 +83,11 @@ def test_the_model_that_is_kept_is_the_best_of_the_validations(tmp_path: Path) -
     scores = [row["val/auroc"] for row in read(tmp_path / "history.csv") if "val/auroc" in row]
     assert outcome.score == pytest.approx(max(scores), rel=1e-4)
     best = checkpoint.load(tmp_path / "checkpoints" / "best.ckpt")
-    assert all(torch.equal(best["weights"][name], value) for name, value in learner.model.state_dict().items())
+    assert all(torch.equal(best["weights"]["model"][name], value) for name, value in learner.model.state_dict().items())
 
 
 def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path) -> None:
-    learner = FineTuner(toy_model(), None, Optim(lr=1e-20))
+    learner = tuner(toy_model(), None, Optim(lr=1e-20))
     _, outcome = toy_run(tmp_path, learner=learner, max_epochs=50, ema=None, patience=3)
     scores = [row["val/auroc"] for row in read(tmp_path / "history.csv") if "val/auroc" in row]
     # No weight moves; the first scores still differ, as the statistics of the features follow the first batches.
@@ -104,7 +102,7 @@ def test_accumulation_is_the_step_of_the_larger_batch(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Standardise, "follow", lambda *_: None)
     weights = []
     for size, accumulate in ((16, 1), (8, 2)):
-        learner = FineTuner(toy_model(dropout=0.0), None, Optim(lr=0.01, clip_norm=0))
+        learner = tuner(toy_model(dropout=0.0), None, Optim(lr=0.01, clip_norm=0))
         loader = ToyLoader(size=size)
         settings = TrainerSettings(max_steps=3, accumulate=accumulate, device="cpu", precision="32")
         fit(learner, loader, tmp_path / str(size), settings)
@@ -113,7 +111,7 @@ def test_accumulation_is_the_step_of_the_larger_batch(tmp_path: Path, monkeypatc
 
 
 def test_the_running_mean_of_the_weights_is_the_closed_form(tmp_path: Path) -> None:
-    learner = FineTuner(toy_model(), None, Optim(lr=0.05))
+    learner = tuner(toy_model(), None, Optim(lr=0.05))
     head = learner.model.heads["sick"].linear
     seen = []
     step = learner.optimizer_step
@@ -147,7 +145,7 @@ class Poisoned(ToyLoader):
 def test_a_step_that_is_not_finite_is_skipped_and_its_studies_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    learner = FineTuner(toy_model(), None, Optim(lr=0.01))
+    learner = tuner(toy_model(), None, Optim(lr=0.01))
     named: list[str] = []
     learner.on_bad = named.extend
     moved = []
@@ -169,7 +167,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_studies_are_named(
 
 
 def test_after_ten_such_steps_the_run_ends_and_no_checkpoint_holds_nan(tmp_path: Path) -> None:
-    learner = FineTuner(toy_model(), None, Optim(lr=0.01))
+    learner = tuner(toy_model(), None, Optim(lr=0.01))
     settings = TrainerSettings(max_steps=40, save_every_steps=1, device="cpu", precision="32")
     with pytest.raises(NonFiniteError, match="10 steps in a row") as caught:
         fit(learner, Poisoned(2, 100), tmp_path, settings)
@@ -200,7 +198,7 @@ class Distance(Objective):
 def test_pretraining_sums_the_objectives_that_are_defined(tmp_path: Path) -> None:
     model = toy_model()
     objectives = [Distance(model, weight=2.0), Distance(model, weight=0.5)]
-    learner = Pretrainer(model, objectives, Optim()).eval()
+    learner = Learner(model, objectives, Optim()).eval()
     assert learner.names == ["distance", "distance_2"] == objective_names(objectives)
     batch = ToyLoader().batch(torch.arange(8))
     found = learner.terms(batch)
@@ -216,7 +214,7 @@ def test_a_batch_without_any_term_is_a_step_that_moves_nothing(tmp_path: Path) -
 
     model = toy_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    learner = Pretrainer(model, [Distance(model)], Optim(weight_decay=0.0))
+    learner = Learner(model, [Distance(model)], Optim(weight_decay=0.0))
     outcome = fit(learner, OnlyReports(), tmp_path, TrainerSettings(max_steps=3, device="cpu", precision="32"))
     assert outcome.status == "done"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -224,7 +222,7 @@ def test_a_batch_without_any_term_is_a_step_that_moves_nothing(tmp_path: Path) -
 
 def test_pretraining_watches_for_collapse_and_probes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = toy_model()
-    learner = Pretrainer(model, [Distance(model)], Optim(lr=0.01))
+    learner = Learner(model, [Distance(model)], Optim(lr=0.01))
     fit(
         learner,
         ToyLoader(),
@@ -237,7 +235,7 @@ def test_pretraining_watches_for_collapse_and_probes(tmp_path: Path, caplog: pyt
         assert f"val/{name}" in last
     torch.nn.init.zeros_(model.fusion.mlp[-1].weight)
     with caplog.at_level(logging.WARNING, "medssml"), torch.no_grad():
-        learner.eval().validate(ToyLoader(seed=9))
+        learner.judge.validate(learner.eval(), ToyLoader(seed=9))
     assert "collapsed" in caplog.text
 
 

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from medssml.trainers.optim import adamw, clip_gradients, lr_factor, parameter_groups, set_lr, warmup_steps
+from medssml.trainers.optim import (
+    clip_gradients,
+    lr_factor,
+    optimiser,
+    parameter_groups,
+    scale_of,
+    set_lr,
+    warmup_steps,
+)
 from medssml.trainers.settings import Optim, TrainerSettings
 
 
@@ -60,7 +68,7 @@ class Net(nn.Module):
 
 def test_only_matrices_of_maps_decay_and_encoders_have_their_own_rate() -> None:
     net = Net()
-    groups = parameter_groups(net, Optim(lr=0.1, weight_decay=0.3, encoder_lr_scale=0.5), encoders=net.encoders)
+    groups = parameter_groups(net, Optim(lr=0.1, weight_decay=0.3, scales={"encoders": 0.5}))
     names = {id(parameter): name for name, parameter in net.named_parameters()}
     decayed = {names[id(p)] for group in groups if group["weight_decay"] > 0 for p in group["params"]}
     assert decayed == {"encoders.ct.0.weight", "head.weight", "attention.in_proj_weight", "attention.out_proj.weight"}
@@ -68,38 +76,71 @@ def test_only_matrices_of_maps_decay_and_encoders_have_their_own_rate() -> None:
     assert slow == {name for name in names.values() if name.startswith("encoders")}
     assert sum(len(group["params"]) for group in groups) == len(names)
 
-    optimizer = adamw(groups, Optim(lr=0.1))
+    optimizer = optimiser(groups, Optim(lr=0.1))
     set_lr(optimizer, 0.5)
     assert {group["lr"] for group in optimizer.param_groups} == {0.025, 0.05}
 
 
-def test_an_encoder_may_have_a_rate_of_its_own() -> None:
+def test_the_longest_prefix_of_a_name_says_the_rate_and_0_freezes() -> None:
     net = Net()
     net.encoders["eeg"] = nn.Linear(2, 2)
-    optim = Optim(lr=0.1, encoder_lr_scale=0.5, encoder_lr_scales={"eeg": 0.2})
-    groups = parameter_groups(net, optim, encoders=net.encoders)
+    learner = nn.ModuleDict({"model": net})  # what a learner trains is named from its model on
+    optim = Optim(lr=0.1, scales={"encoders": 0.5, "encoders.eeg": 0.2, "encoders.eeg.bias": 0.0})
+    groups = parameter_groups(learner, optim)
     rate = {id(parameter): group["base_lr"] for group in groups for parameter in group["params"]}
-    assert [rate[id(p)] for p in net.encoders["eeg"].parameters()] == pytest.approx([0.02, 0.02])
+    assert rate[id(net.encoders["eeg"].weight)] == pytest.approx(0.02)
+    assert id(net.encoders["eeg"].bias) not in rate
     assert [rate[id(p)] for p in net.encoders["ct"].parameters()] == pytest.approx([0.05] * 4)
     assert rate[id(net.scale)] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("scales", [{"encoder_lr_scale": -1.0}, {"encoder_lr_scales": {"ct": -0.1}}])
-def test_a_negative_scale_is_refused(scales: dict) -> None:
-    with pytest.raises(ValueError, match=r"encoder_lr_scale.*is -"):
-        Optim(**scales)
+def test_a_prefix_is_a_whole_part_of_a_name() -> None:
+    assert scale_of("encoders.ct2.weight", {"encoders.ct": 0.5}) == 1.0
 
 
-def test_a_scale_for_a_modality_that_is_not_there_is_refused() -> None:
-    net = Net()
-    with pytest.raises(ValueError, match="names mri; the encoders are ct"):
-        parameter_groups(net, Optim(encoder_lr_scales={"mri": 1.0}), encoders=net.encoders)
+def test_a_negative_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optim.scales.encoders is -1.0; fix: 0 or a positive number"):
+        Optim(scales={"encoders": -1.0})
+
+
+def test_a_scale_for_a_part_that_is_not_there_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match="names encoders.cd, which no parameter begins with; did you mean 'encoders.ct'"
+    ):
+        parameter_groups(Net(), Optim(scales={"encoders.cd": 1.0}))
+
+
+def test_lars_is_the_formula_and_plain_momentum_without_decay() -> None:
+    weights, bias = nn.Parameter(torch.tensor([3.0, 4.0])), nn.Parameter(torch.tensor([1.0]))
+    groups = [
+        {"params": [weights], "base_lr": 0.5, "weight_decay": 0.1},
+        {"params": [bias], "base_lr": 0.5, "weight_decay": 0.0},
+    ]
+    made = optimiser(groups, Optim(name="lars", lr=0.5, momentum=0.9))
+    expected, velocity, plain, speed = weights.detach().clone(), torch.zeros(2), bias.detach().clone(), torch.zeros(1)
+    for _ in range(3):
+        weights.grad, bias.grad = torch.tensor([1.0, -2.0]), torch.tensor([0.5])
+        made.step()
+        direction = torch.tensor([1.0, -2.0]) + 0.1 * expected
+        velocity = 0.9 * velocity + 0.001 * expected.norm() / direction.norm() * direction
+        expected = expected - 0.5 * velocity
+        speed = 0.9 * speed + 0.5
+        plain = plain - 0.5 * speed
+    torch.testing.assert_close(weights.detach(), expected)
+    torch.testing.assert_close(bias.detach(), plain)
+
+
+def test_sgd_by_name() -> None:
+    made = optimiser(parameter_groups(Net(), Optim(name="sgd", momentum=0.8)), Optim(name="sgd", momentum=0.8))
+    assert isinstance(made, torch.optim.SGD) and made.param_groups[0]["momentum"] == 0.8
+    with pytest.raises(ValueError, match="accepted: adamw, sgd, lars"):
+        Optim(name="adam")  # type: ignore[arg-type]
 
 
 def test_nothing_trainable_is_an_error() -> None:
     net = Net().requires_grad_(False)
     with pytest.raises(ValueError, match="freeze less"):
-        adamw(parameter_groups(net, Optim()), Optim())
+        optimiser(parameter_groups(net, Optim()), Optim())
 
 
 def test_clipping_returns_the_norm_before_and_leaves_the_norm_after() -> None:

@@ -12,12 +12,12 @@ import torch
 import torch.distributed as dist
 
 from medssml.model import Task
-from medssml.trainers.finetune import FineTuner
 from medssml.trainers.history import read
+from medssml.trainers.learner import Learner
 from medssml.trainers.loop import fit
 from medssml.trainers.settings import Optim, TrainerSettings
 
-from .toy import ToyLoader, toy_model
+from .toy import ToyLoader, toy_model, tuner
 
 
 class RankLoader(ToyLoader):
@@ -29,12 +29,12 @@ class RankLoader(ToyLoader):
         return super().batch(rows, epoch)
 
 
-def learn(folder: Path, devices: int, evidence: bool) -> FineTuner:
+def learn(folder: Path, devices: int, evidence: bool) -> Learner:
     torch.set_num_threads(1)
     # Half of the labels are missing: the ranks hold different numbers of them, and now and then none.
     model = toy_model(tasks=(), dropout=0.0)
     model.add_task("sick", Task(evidence=evidence))
-    learner = FineTuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
+    learner = tuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
     settings = TrainerSettings(max_epochs=3, device="cpu", precision="32", devices=devices, save_every_steps=5)
     fit(learner, RankLoader(labels=0.4), folder, settings, val=ToyLoader(studies=44, seed=9))
     return learner

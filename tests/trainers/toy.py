@@ -16,7 +16,9 @@ from medssml.batch import Batch, Encoded
 from medssml.encoders.base import Encoder, refuse_keep
 from medssml.fusion import ConcatFusion
 from medssml.model import MultimodalModel, Task
-from medssml.trainers.finetune import FineTuner
+from medssml.objectives import Supervised
+from medssml.trainers.finetune import finetuner
+from medssml.trainers.learner import Learner
 from medssml.trainers.loop import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
 
@@ -43,6 +45,13 @@ def toy_model(seed: int = 0, tasks: tuple[str, ...] = ("sick",), dropout: float 
     torch.manual_seed(seed)
     encoders = {name: Dense(dropout=dropout) for name in MODALITIES}
     return MultimodalModel(encoders, ConcatFusion(MODALITIES, dim=8), {task: Task("binary", 2) for task in tasks})
+
+
+def tuner(
+    model: MultimodalModel, tasks: Any, optim: Optim, *, freeze: str | int = "none", seed: int = 0, **supervised: Any
+) -> Learner:
+    """A fine-tuning of the model."""
+    return finetuner(model, Supervised(model, tasks, **supervised), optim, freeze=freeze, seed=seed)
 
 
 class ToyLoader:
@@ -95,17 +104,17 @@ def toy_run(
     folder: Path,
     *,
     loader: ToyLoader | None = None,
-    learner: FineTuner | None = None,
+    learner: Learner | None = None,
     identity: Any = None,
     **settings: Any,
-) -> tuple[FineTuner, Outcome]:
+) -> tuple[Learner, Outcome]:
     """Four epochs of six batches with modality dropout, a running mean of the weights and validation."""
     torch.set_num_threads(1)
     options: dict[str, Any] = {"max_epochs": 4, "save_every_steps": 3, "ema": 0.9, "log_every": 2}
     options |= {"device": "cpu", "precision": "32"}
     if "max_steps" in settings:
         del options["max_epochs"]
-    learner = learner or FineTuner(toy_model(), None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
+    learner = learner or tuner(toy_model(), None, Optim(lr=0.01), modality_dropout=0.3, seed=3)
     outcome = fit(
         learner,
         loader or ToyLoader(),

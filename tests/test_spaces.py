@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from medssml.objectives.normalise import GatheredNorm, gathered_norms
 
 

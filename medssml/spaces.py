@@ -1,4 +1,4 @@
-"""Batch normalisation of what an objective sees, over the studies of all ranks."""
+"""Spaces that an objective trains beside the model: projections in which vectors meet, and the norms before them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from medssml.config import Configured
 
 
 class GatheredNorm(nn.BatchNorm1d):
@@ -47,3 +49,40 @@ def gathered_norms(dim: int, modalities: Iterable[str], wanted: bool | Sequence[
     if unknown:
         raise ValueError(f"batch_norm names {', '.join(unknown)}; fix: true, false, or some of {', '.join(known)}")
     return nn.ModuleDict({name: GatheredNorm(dim) if name in chosen else nn.Identity() for name in known})
+
+
+class ProjectionHead(nn.Sequential):
+    """Linear -> GELU -> linear, from D to the space of the contrast (Chen et al. 2020)."""
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
+
+
+class SharedSpace(Configured, nn.Module):
+    """The space in which modalities were made to meet: z = unit(head_m(norm_m(pooled of m))).
+
+    An objective that trains one keeps it with the model, so that retrieval and zero-shot classification look for
+    neighbours where they were trained to be (Radford et al. 2021), batch norm included.
+
+    Args:
+        width: D of the pooled vectors. dim: of the space.
+        modalities: that have a place in it.
+        batch_norm: of which modalities, or all or none, the vectors are normalised over all ranks first (`GatheredNorm`).
+    """
+
+    def __init__(
+        self, width: int, dim: int, modalities: Sequence[str], batch_norm: bool | Sequence[str] = True
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.dim = dim
+        self.norms = gathered_norms(width, self.modalities, batch_norm)
+        self.heads = nn.ModuleDict({name: ProjectionHead(width, dim) for name in self.modalities})
+
+    def forward(self, modality: str, pooled: Tensor) -> Tensor:
+        """(n, dim) unit vectors, float32 or better, of pooled (n, D), in training the rows of all ranks."""
+        projected = self.heads[modality](self.norms[modality](pooled))
+        return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
+
+
+__all__ = ["GatheredNorm", "ProjectionHead", "SharedSpace", "gathered_norms"]

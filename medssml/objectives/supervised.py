@@ -1,0 +1,161 @@
+"""Labels as an objective: what a study is labelled with, from all that it has and from each modality alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from medssml.batch import Fused
+from medssml.losses import global_sum
+from medssml.model import MultimodalModel, Task
+from medssml.objectives.base import Objective
+from medssml.objectives.clock import Ramp, ends, value_at
+from medssml.objectives.draws import uniform
+from medssml.objectives.step import Step
+from medssml.objectives.study_loss import CrossEntropy, StudyLoss
+
+
+class Supervised(Objective):
+    """loss = mean over the tasks that are labelled in the step of the mean over their labelled studies.
+
+    With `unimodal_weight` w, the same loss of each modality seen alone is added, w times their mean: a rich modality
+    that answers first leaves no gradient for a poor one, which then fails where it is all there is (the separate
+    decoders of mmFormer, Zhang et al. 2022). It costs fusion passes only.
+
+    Args:
+        model: has a head for every task.
+        tasks: which of its tasks to learn; None for all.
+        loss: of each study.
+        modality_dropout: each present modality of a study is hidden with this probability, never all of them (Neverova et
+            al. 2016); a number or a `Ramp`.
+        unimodal_weight: of the loss of each modality alone; 0 for none.
+        class_weights: task -> weight of each class in the loss.
+        weight: in the sum of objectives.
+
+    Raises:
+        ValueError: a task that the model does not have, or a probability or weight out of range.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        tasks: Sequence[str] | None = None,
+        *,
+        loss: StudyLoss | None = None,
+        modality_dropout: float | Ramp = 0.0,
+        unimodal_weight: float | Ramp = 0.0,
+        class_weights: Mapping[str, Sequence[float]] | None = None,
+        weight: float | Ramp = 1.0,
+    ) -> None:
+        super().__init__(model, weight=weight)
+        self.tasks: dict[str, Task] = chosen_tasks(model, tasks)
+        if not all(0 <= end < 1 for end in ends(modality_dropout)):
+            raise ValueError(f"modality_dropout is {modality_dropout}; fix: a probability from 0 to below 1")
+        if not all(end >= 0 for end in ends(unimodal_weight)):
+            raise ValueError(f"unimodal_weight is {unimodal_weight}; fix: 0 or a positive number")
+        self.loss = CrossEntropy() if loss is None else loss
+        self.modality_dropout = modality_dropout
+        self.unimodal_weight = unimodal_weight
+        self.class_weights = {name: torch.tensor(list(value)) for name, value in (class_weights or {}).items()}
+
+    def forward(self, step: Step) -> dict[str, Tensor] | None:
+        """The loss, "loss/TASK" for every task, "loss/MODALITY alone" for every modality that has a labelled study."""
+        # All that a study has, or what modality dropout leaves of it.
+        losses = self._task_losses(step, step.fuse(step.encoded, self._within(step)))
+        if not losses:
+            return None
+        loss = self._mean(step, losses)
+        logged = {f"loss/{task}": value.detach() for task, value in losses.items()}
+
+        # Each modality by itself; every rank asks for each.
+        factor = value_at(self.unimodal_weight, step.clock)
+        if factor > 0:
+            alone = {name: self._alone(step, name) for name in step.model.modalities}
+            found = {name: value for name, value in alone.items() if value is not None}
+            logged |= {f"loss/{name} alone": value.detach() for name, value in found.items()}
+            if found:
+                loss = loss + factor * torch.stack(list(found.values())).mean()
+        return {"loss": loss, **logged}
+
+    def _within(self, step: Step) -> Tensor | None:
+        rate = value_at(self.modality_dropout, step.clock)
+        if not self.training or rate == 0:
+            return None
+        return hide_modalities(step.present, step.batch.key, rate, step.seed)
+
+    def _alone(self, step: Step, modality: str) -> Tensor | None:
+        """The loss of the labelled studies that have a modality, answered from it alone."""
+        column = step.model.modalities.index(modality)
+        within = torch.zeros_like(step.present)
+        within[:, column] = step.present[:, column]
+        losses = self._task_losses(step, step.fuse(step.encoded, within), within[:, column])
+        return self._mean(step, losses, column) if losses else None
+
+    def _task_losses(self, step: Step, fused: Fused, asked: Tensor | None = None) -> dict[str, Tensor]:
+        """Task -> mean over the labelled studies of all ranks, of those that are `asked` (B,)."""
+        losses = {}
+        for name, task in self.tasks.items():
+            if name not in step.batch.targets:
+                continue
+            weight = self._weights(step, name, asked)
+            targets = step.batch.targets[name]
+            # `where` before the loss and not a product after it: 0 * NaN is NaN.
+            known = torch.where(torch.isfinite(targets), targets, 0.0)
+            each = self.loss(task, step.model.heads[name](fused).float(), known, step.batch.index)
+            total = global_sum(weight.sum())
+            loss = global_sum(torch.where(weight > 0, each * weight, 0.0).sum())
+            if total > 0:
+                losses[name] = loss / total
+        return losses
+
+    def _weights(self, step: Step, task: str, asked: Tensor | None = None) -> Tensor:
+        """(B,) weight of each study in the loss of a task, 0 where it is not labelled or not asked."""
+        targets = step.batch.targets[task]
+        labelled = torch.isfinite(targets) if asked is None else torch.isfinite(targets) & asked
+        if task not in self.class_weights:
+            return labelled.float()
+        weights = self.class_weights[task].to(targets.device)
+        return torch.where(labelled, weights[torch.where(labelled, targets, 0.0).long()], 0.0)
+
+    def _mean(self, step: Step, losses: dict[str, Tensor], column: int | None = None) -> Tensor:
+        """The mean over tasks; `column` is the modality that alone is seen."""
+        like = next(iter(losses.values()))
+        means = torch.stack([losses.get(task, torch.zeros_like(like)) for task in self.tasks])
+
+        def counts(other: Step) -> Tensor:
+            asked = None if column is None else other.present[:, column]
+            none = other.present.new_zeros((), dtype=torch.float32)
+            found = [self._weights(other, t, asked).sum() if t in other.batch.targets else none for t in self.tasks]
+            return global_sum(torch.stack(found))
+
+        return step.mean_of_means(means, counts)
+
+
+def hide_modalities(present: Tensor, key: Tensor, rate: float, seed: int = 0) -> Tensor:
+    """(B, M) bool, the part of `present` (B, M) that stays: each modality is hidden at `rate`, never the last one.
+
+    Drawn from each study's own key (B,), so that neither the batch nor the rank matters.
+    """
+    draw = uniform(key, present.shape[1], "modality dropout", seed=seed)
+    kept = present & (draw >= rate)
+    # Where all would go, the modality with the highest draw stays.
+    best = torch.where(present, draw, -1.0).argmax(dim=1, keepdim=True)
+    rescued = torch.zeros_like(present).scatter(1, best, True) & present
+    return torch.where(kept.any(dim=1, keepdim=True), kept, rescued)
+
+
+def chosen_tasks(model: MultimodalModel, tasks: Sequence[str] | None) -> dict[str, Task]:
+    """Name -> task, of those asked for, or of all.
+
+    Raises:
+        ValueError: one that the model does not have, or none.
+    """
+    wanted = list(model.tasks) if tasks is None else list(tasks)
+    missing = [task for task in wanted if task not in model.tasks]
+    if missing or not wanted:
+        raise ValueError(
+            f"tasks {missing or wanted} are not among the model's {list(model.tasks)}; fix: add_task first"
+        )
+    return {task: model.tasks[task] for task in wanted}

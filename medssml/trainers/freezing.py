@@ -1,0 +1,79 @@
+"""Which part of a model learns, and which stays as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from torch import nn
+
+from medssml.model import MultimodalModel
+
+
+def train_only(model: MultimodalModel, tasks: Collection[str], freeze: str | int = "none") -> list[nn.Module]:
+    """Makes the heads of `tasks` and what `freeze` leaves of the rest trainable; returns the parts that are frozen whole.
+
+    What pretraining kept with the model (the space of a contrast) belongs to encoders as they were: it goes, unless all but
+    the heads stay.
+
+    Args:
+        freeze: "none"; "encoders": projections, fusion and heads learn; "all_but_heads"; or n: the first n blocks of
+            every encoder, and what comes before them, stay as they are.
+
+    Raises:
+        ValueError: no such choice, or an encoder without that many blocks.
+    """
+    if freeze != "all_but_heads":
+        model.kept = nn.ModuleDict()
+    frozen = freeze_parts(model, freeze)
+    for name, head in model.heads.items():
+        head.requires_grad_(name in tasks)
+    return frozen
+
+
+def freeze_parts(model: MultimodalModel, freeze: str | int) -> list[nn.Module]:
+    """Makes part of `model` untrainable and returns that part.
+
+    Raises:
+        ValueError: no such choice, or an encoder without that many blocks.
+    """
+    model.requires_grad_(True)
+    if freeze == "none":
+        return []
+    if freeze == "encoders":
+        parts: list[nn.Module] = list(model.encoders.values())
+    elif freeze == "all_but_heads":
+        parts = [model.encoders, model.standardise, model.project, model.fusion, model.kept]
+    elif isinstance(freeze, int) or str(freeze).isdigit():
+        parts = [part for name, encoder in model.encoders.items() for part in _first_blocks(name, encoder, int(freeze))]
+    else:
+        raise ValueError(f"freeze is {freeze!r}; accepted: none, encoders, all_but_heads, or a number of first blocks")
+    for part in parts:
+        part.requires_grad_(False)
+    return parts
+
+
+def _first_blocks(name: str, encoder: nn.Module, count: int) -> list[nn.Module]:
+    """Freezes an encoder up to its block `count`, in the order in which its parameters were registered, which is that of
+    the forward pass; returns the modules that are frozen as a whole.
+
+    Blocks are the longest list of modules in it, or layer1, layer2, ... of a residual network.
+    """
+    lists = [list(module) for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    stages = [module for path, module in encoder.named_modules() if re.fullmatch(r"(.*\.)?layer\d+", path)]
+    blocks = max([*lists, stages], key=len)
+    if count > len(blocks):
+        raise ValueError(
+            f"freeze={count}, but the encoder of {name}, {type(encoder).__name__}, has {len(blocks)} blocks; "
+            f"fix: at most that many, or freeze=encoders"
+        )
+    if count == 0:
+        return []
+    order = list(encoder.parameters())
+    inside = {id(parameter) for parameter in blocks[count - 1].parameters()}
+    end = max(place for place, parameter in enumerate(order) if id(parameter) in inside)
+    frozen = {id(parameter) for parameter in order[: end + 1]}
+    for parameter in order[: end + 1]:
+        parameter.requires_grad_(False)
+    owned = ((module, [id(p) for p in module.parameters()]) for module in encoder.modules())
+    return [module for module, ids in owned if ids and frozen.issuperset(ids)]
