@@ -88,7 +88,7 @@ class MultimodalModel(Configured, nn.Module):
             return
         self.tasks[name] = wanted
         head = Head(self.dim, wanted.kind, wanted.n_classes, self.modalities if wanted.evidence else ())
-        self.heads[name] = head.to(next(self.fusion.parameters()).device)
+        self.heads[name] = head.to(next(self.project.parameters()).device)
         self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
 
     def keep(self, parts: Mapping[str, nn.Module]) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from medssml.objectives.normalise import GatheredNorm, gathered_norms
+
+from medssml.spaces import GatheredNorm, gathered_norms
 
 
 @pytest.fixture

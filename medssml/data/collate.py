@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ def collate(samples: Sequence[Sample], modalities: Sequence[str], tasks: Iterabl
     """The batch of `samples`, in their order.
 
     Args:
-        samples: dicts of `StudyDataset.item`; an absent modality is an absent key.
+        samples: dicts of `StudyDataset.item`; an absent modality is an absent key. `views` of a sample are its further
+            looks, each a dict of what differs from the first.
         modalities: names, the columns of `present`.
         tasks: names of the targets.
 
@@ -53,7 +54,15 @@ def collate(samples: Sequence[Sample], modalities: Sequence[str], tasks: Iterabl
             for task in tasks
         },
         content=content,
+        index=torch.tensor([sample.get("index", -1) for sample in samples], dtype=torch.int64),
+        views=tuple(collate(looks, modalities, tasks) for looks in _further_looks(samples)),
     )
+
+
+def _further_looks(samples: Sequence[Sample]) -> Iterator[list[Sample]]:
+    """The samples of the second look at each study, of the third, and so on."""
+    for looks in zip(*(sample.get("views", ()) for sample in samples), strict=True):
+        yield [{**sample, **look, "views": ()} for sample, look in zip(samples, looks, strict=True)]
 
 
 def _gather(rows: list[Inputs], modality: str) -> Inputs:

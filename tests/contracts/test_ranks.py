@@ -9,8 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from medssml.losses import all_gather_rows, global_sum, take_part
-from medssml.objectives import Step
-from tests.objectives.tiny import OBJECTIVES, batch_of, study, ten_studies, tiny_model
+from tests.examples import OBJECTIVES, step_of, study, ten_studies, tiny_model
 
 #: name -> (studies of rank 0, studies of rank 1)
 SPLITS = {
@@ -38,7 +37,7 @@ def build():
 def learn(model, objective, studies):
     """The loss, and the gradients as the trainer and DistributedDataParallel make them."""
     parameters = {**dict(model.named_parameters()), **dict(objective.named_parameters(prefix="objective"))}
-    answer = objective(Step(model, batch_of(studies, torch.float64)))
+    answer = objective(step_of(model, objective, studies, dtype=torch.float64))
     loss = take_part(parameters.values()) + (0.0 if answer is None else answer["loss"])
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     if dist.is_initialized():

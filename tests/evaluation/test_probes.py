@@ -22,6 +22,7 @@ from medssml.evaluation.probing import (
     validation_threshold,
 )
 from medssml.evaluation.retrieval import Space, examples, ranks, retrieve, retrieve_all, spaces_of, weighted_median
+from medssml.spaces import SharedSpace
 
 
 def data(n: int, width: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -147,9 +148,10 @@ def test_examples_name_studies_and_a_head_is_applied() -> None:
     shown = examples(studies, spaces, count=3)["ct->report"]
     assert len(shown) == 3 and shown[0]["top"][0]["study_id"] == shown[0]["query"] and shown[0]["top"][0]["hit"]
     assert len(shown[0]["top"]) == 3
-    flipped = spaces_of(studies, {"ct": lambda v: -v + 5})
-    assert (flipped["ct"].vectors == 5).all()
-    assert set(flipped) == {"ct"}  # the report never met anything in the space of the heads
+    space = SharedSpace(4, 3, ["ct", "eeg"])
+    met = spaces_of(studies, space)
+    np.testing.assert_allclose(met["ct"].vectors, space.eval()("ct", studies.encoded["ct"].pooled).detach(), rtol=1e-6)
+    assert set(met) == {"ct"}  # the report never met anything there, and nobody has an EEG
 
 
 def test_weighted_median_is_the_median_of_repeats() -> None:

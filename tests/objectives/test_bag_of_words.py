@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medssml.objectives import BagOfWords, Step
-from tests.objectives.tiny import VOCABULARY, batch_of, study, ten_studies, tiny_model
+from tests.examples import VOCABULARY, batch_of, study, ten_studies, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 
 from medssml.losses import info_nce
 from medssml.objectives import CrossModalContrast, Step
-from tests.objectives.tiny import batch_of, study, ten_studies, tiny_model
+from tests.examples import batch_of, study, ten_studies, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def test_agrees_with_the_pairs_taken_one_by_one(model):
     embedding = {}  # (study, modality) -> vector, each encoded alone
     for s in studies:
         for m, part in Step(model, batch_of([s])).encoded.items():
-            embedding[s["name"], m] = objective.heads[m](part.pooled)[0]
+            embedding[s["name"], m] = objective.space.heads[m](part.pooled)[0]
 
     total, terms = 0.0, 0
     for m, n in objective.pairs:
@@ -65,7 +65,7 @@ def test_gradient_reaches_the_paired_modalities_and_no_other(model):
     reached = {m for m in touched if any(p.grad.abs().sum() > 0 for p in model.encoders[m].parameters())}
     assert reached == {"ct", "report"}
     assert all(p.grad is None for p in model.fusion.parameters())
-    assert set(objective.heads) == {"ct", "report"}
+    assert set(objective.space.heads) == {"ct", "report"}
     model.zero_grad()
 
 

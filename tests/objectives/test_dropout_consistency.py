@@ -4,7 +4,7 @@ import torch
 from medssml.losses import info_nce
 from medssml.objectives import ModalityDropoutConsistency, Step
 from medssml.objectives.dropout_consistency import reduced_presence
-from tests.objectives.tiny import batch_of, study, ten_studies, tiny_model
+from tests.examples import batch_of, study, ten_studies, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from medssml.objectives import MaskedLanguageModelling, Step
-from tests.objectives.tiny import VOCABULARY, batch_of, study, ten_studies, tiny_model
+from tests.examples import VOCABULARY, batch_of, study, ten_studies, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 from medssml.losses import normalise_patches
 from medssml.objectives import MaskedReconstruction, Step
 from medssml.objectives.masking import draw_masking
-from tests.objectives.tiny import batch_of, study, ten_studies, tiny_model
+from tests.examples import batch_of, study, ten_studies, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,249 @@
+"""One example of every public class that a method is made of, and small studies to try it with.
+
+The contracts (tests/contracts) run over these: a new encoder, fusion operator or objective is a line here and nothing else.
+`tests/contracts/test_examples.py` tells who forgot it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from medssml.batch import Batch, Encoded, Inputs
+from medssml.encoders import EEGTransformer, ResNet, TableEncoder, TextEncoder, ViT
+from medssml.fusion import AdditiveFusion, ConcatFusion, Fusion, MaskedAttention
+from medssml.model import MultimodalModel, Task
+from medssml.objectives import (
+    BagOfWords,
+    CrossModalContrast,
+    MaskedLanguageModelling,
+    MaskedReconstruction,
+    ModalityDropoutConsistency,
+    Objective,
+    Step,
+    Supervised,
+)
+from medssml.objectives.clock import Clock
+from medssml.objectives.study_loss import CrossEntropy, StudyLoss
+from medssml.trainers.moving_average import MovingAverage
+
+MODALITIES = ("ct", "xray", "eeg", "report")
+VOCABULARY = 40
+Study = dict[str, Any]
+
+
+class EncoderExample(NamedTuple):
+    """make: the encoder. modality: whose inputs it takes, of `inputs_of`."""
+
+    make: Callable[[], nn.Module]
+    modality: str
+
+
+#: Label -> encoder; a class may have several.
+ENCODERS: dict[str, EncoderExample] = {
+    "ViT 3D": EncoderExample(lambda: ViT((8, 8, 8), 4, 24, 1, 2, skip_empty=True), "ct"),
+    "ViT 2D cls": EncoderExample(lambda: ViT((16, 16), 4, 24, 1, 2, pool="cls", positions="learned"), "xray"),
+    "ResNet 3D": EncoderExample(lambda: ResNet(3, 12, widths=(8, 8, 8, 8)), "ct"),
+    "ResNet 2D gem": EncoderExample(
+        lambda: ResNet(2, widths=(8, 8, 8, 8), coordinates=True, stem_pool=False, pool="gem"), "xray"
+    ),
+    "EEGTransformer": EncoderExample(
+        lambda: EEGTransformer(24, 1, 2, patch_samples=20, sfreq=100.0, channel_names=20), "eeg"
+    ),
+    "EEGTransformer attention": EncoderExample(
+        lambda: EEGTransformer(24, 1, 2, patch_samples=20, sfreq=100.0, channel_names=20, pool="attention"), "eeg"
+    ),
+    "TextEncoder": EncoderExample(lambda: TextEncoder(VOCABULARY, 24, 1, 2, max_length=32), "report"),
+    "TableEncoder": EncoderExample(lambda: TableEncoder(5, 16, 1, 2), "table"),
+}
+
+#: Label -> fusion of modalities, in a width.
+FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
+    "ConcatFusion": lambda names, dim: ConcatFusion(names, dim),
+    "AdditiveFusion": lambda names, dim: AdditiveFusion(names, dim, 1, 2),
+    "AdditiveFusion sum": lambda names, dim: AdditiveFusion(names, dim, 0, 2),
+    "MaskedAttention": lambda names, dim: MaskedAttention(names, dim, 2, 2),
+    "MaskedAttention all tokens": lambda names, dim: MaskedAttention(names, dim, 1, 2, tokens="all"),
+}
+
+#: Label -> objective of a `tiny_model`.
+OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
+    "contrast": lambda model: CrossModalContrast(model, dim=8),
+    "reconstruction": lambda model: MaskedReconstruction(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+    "words": lambda model: BagOfWords(model, modalities=["ct", "xray"], pairs=16),
+    "language": lambda model: MaskedLanguageModelling(model),
+    "consistency": lambda model: ModalityDropoutConsistency(model, dim=8),
+    "labels": lambda model: Supervised(model, unimodal_weight=0.5),
+}
+
+#: Label -> loss of each study.
+STUDY_LOSSES: dict[str, Callable[[], StudyLoss]] = {"cross-entropy": lambda: CrossEntropy(0.1)}
+
+#: Which modalities each of ten studies has: every pattern that matters, and one study without anything.
+PATTERNS = (
+    ("ct", "xray", "eeg", "report"),
+    ("ct", "report"),
+    ("eeg",),
+    ("ct", "eeg"),
+    ("report",),
+    ("xray", "report"),
+    ("ct", "xray", "report"),
+    ("ct", "xray"),
+    (),
+    ("xray", "eeg"),
+)
+
+
+def tiny_model(seed: int = 0, fusion: Callable[[Sequence[str], int], Fusion] | None = None) -> MultimodalModel:
+    """A model of four modalities that fits in a test, with a task of two and one of three classes."""
+    torch.manual_seed(seed)
+    encoders = {
+        "ct": ViT((8, 8, 8), 4, 24, 1, 2),
+        "xray": ViT((16, 16), 4, 24, 1, 2, skip_empty=True),
+        "eeg": EEGTransformer(24, 1, 2, patch_samples=20, sfreq=100.0, channel_names=20),
+        "report": TextEncoder(VOCABULARY, 24, 1, 2, max_length=32),
+    }
+    made = MaskedAttention(MODALITIES, 16, 1, 2) if fusion is None else fusion(MODALITIES, 16)
+    return MultimodalModel(encoders, made, {"finding": Task(), "grade": Task("multiclass", 3)})
+
+
+def study(number: int, modalities: Sequence[str], *, subject: int | None = None, epoch: int = 0) -> Study:
+    """One study; its content depends on `number` alone."""
+    g = torch.Generator().manual_seed(number)
+    xray = torch.rand(1, 16, 16, generator=g)
+    xray[..., : 4 * (number % 3)] = 0  # beside the field of view
+    channels, length, words = 2 + number % 3, 60 + 20 * (number % 4), 6 + number % 5
+    everything = {
+        "ct": torch.rand(1, 8, 8, 8, generator=g),
+        "xray": xray,
+        "eeg": (torch.randn(channels, length, generator=g) * 0.3, torch.randperm(19, generator=g)[:channels] + 1),
+        "report": torch.cat(
+            [torch.tensor([2]), torch.randint(6, VOCABULARY, (words,), generator=g), torch.tensor([3])]
+        ),
+        "table": torch.where(torch.rand(5, generator=g) < 0.3, torch.nan, torch.randn(5, generator=g)),
+    }
+    return {
+        "name": f"study-{number}",
+        "subject": 100 + (number if subject is None else subject),
+        "key": 1000 * epoch + number,
+        "index": number,
+        "inputs": {m: everything[m] for m in modalities},
+        "content": {m: 10 * number + MODALITIES.index(m) for m in modalities if m in MODALITIES},
+        "targets": {
+            "finding": float("nan") if number % 4 == 3 else float(number % 2),
+            "grade": float("nan") if number % 5 == 1 else float(number % 3),
+        },
+    }
+
+
+def ten_studies() -> list[Study]:
+    return [study(number, pattern) for number, pattern in enumerate(PATTERNS)]
+
+
+def batch_of(
+    studies: Sequence[Study],
+    dtype: torch.dtype = torch.float32,
+    modalities: Sequence[str] = MODALITIES,
+    views: int = 1,
+) -> Batch:
+    """The batch of `studies`; its further views are the same with noise, each drawn by itself."""
+    inputs = {}
+    for m in modalities:
+        values = [s["inputs"][m] for s in studies if m in s["inputs"]]
+        if values:
+            inputs[m] = _stack(m, values, dtype)
+    batch = Batch(
+        inputs=inputs,
+        present=torch.tensor([[m in s["inputs"] for m in modalities] for s in studies]).reshape(-1, len(modalities)),
+        modalities=tuple(modalities),
+        study_id=tuple(s["name"] for s in studies),
+        subject=torch.tensor([s["subject"] for s in studies], dtype=torch.int64),
+        key=torch.tensor([s["key"] for s in studies], dtype=torch.int64),
+        targets={
+            task: torch.tensor([s["targets"][task] for s in studies], dtype=dtype) for task in ("finding", "grade")
+        },
+        content={
+            m: torch.tensor([s["content"][m] for s in studies if m in s["content"]], dtype=torch.int64)
+            for m in inputs
+            if m in MODALITIES
+        },
+        index=torch.tensor([s["index"] for s in studies], dtype=torch.int64),
+    )
+    return replace(batch, views=tuple(_looked_at_again(batch, studies, view) for view in range(1, views)))
+
+
+def _looked_at_again(batch: Batch, studies: Sequence[Study], view: int) -> Batch:
+    inputs: dict[str, Inputs] = {}
+    for modality, value in batch.inputs.items():
+        numbers = [s["index"] for s in studies if modality in s["inputs"]]
+        if isinstance(value, Tensor):
+            noise = [
+                torch.randn(value.shape[1:], generator=torch.Generator().manual_seed(97 * view + n)) for n in numbers
+            ]
+            inputs[modality] = value + 0.1 * torch.stack(noise).to(value.dtype)
+        else:
+            inputs[modality] = dict(value)
+    return replace(batch, inputs=inputs, key=batch.key * 31 + view)
+
+
+def _stack(modality: str, values: list[Any], dtype: torch.dtype) -> Inputs:
+    if modality == "table":
+        rows = torch.stack(values).to(dtype)
+        return {"values": rows, "known": torch.isfinite(rows)}
+    if modality == "report":
+        ids = pad_sequence(values, batch_first=True)
+        mask = pad_sequence([torch.ones_like(v) for v in values], batch_first=True)
+        return {"input_ids": ids, "attention_mask": mask}
+    if modality != "eeg":
+        return torch.stack(values).to(dtype)
+    channels, samples = (max(v[0].shape[axis] for v in values) for axis in (0, 1))
+    signal = torch.zeros(len(values), channels, samples, dtype=dtype)
+    names = torch.zeros(len(values), channels, dtype=torch.int64)
+    for row, (trace, name) in enumerate(values):
+        signal[row, : trace.shape[0], : trace.shape[1]] = trace
+        names[row, : len(name)] = name
+    return {"signal": signal, "channels": names, "length": torch.tensor([v[0].shape[1] for v in values])}
+
+
+def step_of(
+    model: MultimodalModel,
+    objective: Objective,
+    studies: Sequence[Study],
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    change: Callable[[Batch], Batch] = lambda batch: batch,
+) -> Step:
+    """What a learner would ask `objective` with: as many views as it wants, and a teacher if it wants one.
+
+    Args:
+        change: of the batch, before it is asked about.
+    """
+    batch = change(batch_of(studies, dtype, views=objective.views))
+    return Step(model, batch, seed=seed, clock=Clock(3, 10, 1), teacher=teacher_of(model, objective))
+
+
+def teacher_of(model: MultimodalModel, objective: Objective) -> Any:
+    """The teacher of an objective that wants one: a copy of the model that is not quite the model."""
+    from medssml.objectives.step import Teacher
+
+    if objective.teacher is None:
+        return None
+    copy = MovingAverage(model, [objective], begin_after_first=False)
+    with torch.no_grad():
+        for place, parameter in enumerate(copy.model.parameters()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(place)).to(parameter.dtype)
+            parameter += 0.02 * noise
+    return Teacher(copy.model, copy.copies([objective]))
+
+
+def encoded_of(encoder: nn.Module, inputs: Mapping[str, Tensor] | Tensor) -> Encoded:
+    """What a model makes of an encoder's answer."""
+    from medssml.encoders.base import as_encoded
+
+    return as_encoded(encoder(inputs))
