@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from medssml.config import Configured
@@ -22,7 +21,6 @@ class Clock(NamedTuple):
         return min(1.0, self.step / max(1, self.total))
 
 
-@dataclass
 class Ramp(Configured):
     """A number that goes from `start` to `end` over the first part of a run and then stays: accepted where a number is.
 
@@ -32,16 +30,23 @@ class Ramp(Configured):
         shape: "linear", or "cosine", which leaves and arrives slowly (the momentum of Grill et al. 2020).
     """
 
-    start: float
-    end: float
-    until: float = 1.0
-    shape: Literal["linear", "cosine"] = "linear"
+    def __init__(
+        self, start: float, end: float, until: float = 1.0, shape: Literal["linear", "cosine"] = "linear"
+    ) -> None:
+        if not 0 < until <= 1:
+            raise ValueError(f"until is {until}; fix: a share of the run above 0 and at most 1")
+        if shape not in ("linear", "cosine"):
+            raise ValueError(f"shape is {shape!r}; accepted: linear, cosine")
+        self.start, self.end, self.until, self.shape = start, end, until, shape
 
-    def __post_init__(self) -> None:
-        if not 0 < self.until <= 1:
-            raise ValueError(f"until is {self.until}; fix: a share of the run above 0 and at most 1")
-        if self.shape not in ("linear", "cosine"):
-            raise ValueError(f"shape is {self.shape!r}; accepted: linear, cosine")
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ramp) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return f"Ramp({self.start}, {self.end}, {self.until}, {self.shape!r})"
 
     def at(self, clock: Clock) -> float:
         """The value now."""

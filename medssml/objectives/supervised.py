@@ -76,7 +76,7 @@ class Supervised(Objective):
             found = {name: value for name, value in alone.items() if value is not None}
             logged |= {f"loss/{name} alone": value.detach() for name, value in found.items()}
             if found:
-                loss = loss + factor * torch.stack(list(found.values())).mean()
+                loss = loss + factor * torch.stack(list(found.values())).sum() / self._answering(step, len(found))
         return {"loss": loss, **logged}
 
     def _within(self, step: Step) -> Tensor | None:
@@ -92,6 +92,16 @@ class Supervised(Objective):
         within[:, column] = step.present[:, column]
         losses = self._task_losses(step, step.fuse(step.encoded, within), within[:, column])
         return self._mean(step, losses, column) if losses else None
+
+    def _answering(self, step: Step, here: int) -> float:
+        """How many modalities have a labelled study in this step of the optimiser; `here` of them in this batch."""
+        if len(step.siblings) == 1:
+            return here
+        counts = [
+            self._counts(other, column) for column in range(len(step.model.modalities)) for other in step.siblings
+        ]
+        table = torch.stack(counts).sum(-1).reshape(len(step.model.modalities), -1).sum(1)
+        return float((table > 0).sum())
 
     def _task_losses(self, step: Step, fused: Fused, asked: Tensor | None = None) -> dict[str, Tensor]:
         """Task -> mean over the labelled studies of all ranks, of those that are `asked` (B,)."""
@@ -123,14 +133,14 @@ class Supervised(Objective):
         """The mean over tasks; `column` is the modality that alone is seen."""
         like = next(iter(losses.values()))
         means = torch.stack([losses.get(task, torch.zeros_like(like)) for task in self.tasks])
+        return step.mean_of_means(means, lambda other: self._counts(other, column))
 
-        def counts(other: Step) -> Tensor:
-            asked = None if column is None else other.present[:, column]
-            none = other.present.new_zeros((), dtype=torch.float32)
-            found = [self._weights(other, t, asked).sum() if t in other.batch.targets else none for t in self.tasks]
-            return global_sum(torch.stack(found))
-
-        return step.mean_of_means(means, counts)
+    def _counts(self, step: Step, column: int | None) -> Tensor:
+        """(tasks,) weight of the labelled studies of all ranks; of those that have the modality in `column`, or of all."""
+        asked = None if column is None else step.present[:, column]
+        none = step.present.new_zeros((), dtype=torch.float32)
+        found = [self._weights(step, t, asked).sum() if t in step.batch.targets else none for t in self.tasks]
+        return global_sum(torch.stack(found))
 
 
 def hide_modalities(present: Tensor, key: Tensor, rate: float, seed: int = 0) -> Tensor:

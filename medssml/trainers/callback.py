@@ -15,7 +15,7 @@ from torch import Tensor
 from medssml.batch import Batch
 from medssml.trainers import checkpoint
 from medssml.trainers.checkpoint import BEST, LAST
-from medssml.trainers.history import History, RunningMean
+from medssml.trainers.history import History, RunningMean, numbers_of_step
 from medssml.trainers.learner import Learner, evaluating
 from medssml.trainers.settings import TrainerSettings
 from medssml.trainers.signals import StopRequest
@@ -79,6 +79,7 @@ class Course(pl.Callback):
         self.stop = StopRequest()
         self.history = History(folder / "history.csv")
         self.means = RunningMean()
+        self.parts: list[dict[str, Tensor]] = []
         self.over = False
         self.resumed = False
         self.best: dict[str, Any] = {"score": None, "step": 0, "since": 0}
@@ -175,10 +176,12 @@ class Course(pl.Callback):
         """After every batch; between two optimiser steps nothing else happens."""
         learner = self.learner
         learner.batches += 1
-        self.means.add(learner.numbers)
+        self.parts.append(learner.numbers)
         learner.numbers = {}
         if learner.batches % self.settings.accumulate != 0:
             return
+        self.means.add(numbers_of_step(self.parts))
+        self.parts = []
 
         self.over = learner.step >= learner.total
         epoch = learner.batches // self.per_epoch

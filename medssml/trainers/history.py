@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -106,6 +106,19 @@ class RunningMean:
         """Goes on from a checkpoint."""
         self._sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in state["sums"].items()}
         self._counts = {name: int(count) for name, count in state["counts"].items()}
+
+
+def numbers_of_step(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The numbers of one step of the optimiser from those of its batches.
+
+    A loss is the batch's share of the step's, so that one without a term counts as 0; everything else is averaged over the
+    batches that have it.
+    """
+    out = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = torch.stack([part[name].detach().double().reshape(()) for part in parts if name in part])
+        out[name] = values.sum() / (len(parts) if name.rpartition("/")[2] == "loss" else len(values))
+    return out
 
 
 def read(path: Path) -> list[dict[str, float]]:

@@ -148,7 +148,7 @@ def test_examples_name_studies_and_a_head_is_applied() -> None:
     shown = examples(studies, spaces, count=3)["ct->report"]
     assert len(shown) == 3 and shown[0]["top"][0]["study_id"] == shown[0]["query"] and shown[0]["top"][0]["hit"]
     assert len(shown[0]["top"]) == 3
-    space = SharedSpace(4, 3, ["ct", "eeg"])
+    space = SharedSpace(studies.encoded["ct"].pooled.shape[1], 3, ["ct", "eeg"])
     met = spaces_of(studies, space)
     np.testing.assert_allclose(met["ct"].vectors, space.eval()("ct", studies.encoded["ct"].pooled).detach(), rtol=1e-6)
     assert set(met) == {"ct"}  # the report never met anything there, and nobody has an EEG

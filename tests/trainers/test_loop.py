@@ -11,7 +11,6 @@ import torch
 
 from medssml.objectives import Objective, Step
 from medssml.privacy import short_code
-from medssml.standardise import Standardise
 from medssml.trainers import checkpoint
 from medssml.trainers.checkpoint import CheckpointError
 from medssml.trainers.history import read
@@ -94,20 +93,6 @@ def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path) -> 
     assert outcome.status == "done" and len(scores) == scores.index(max(scores)) + 1 + 3 < 50
     assert outcome.step == len(scores) * 6
     assert toy_run(tmp_path, max_epochs=50, ema=None, patience=3)[1].skipped
-
-
-def test_accumulation_is_the_step_of_the_larger_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two half batches average to the whole one where each has the same number of labels; only the first statistics
-    # follow every batch, so they stay as they are here.
-    monkeypatch.setattr(Standardise, "follow", lambda *_: None)
-    weights = []
-    for size, accumulate in ((16, 1), (8, 2)):
-        learner = tuner(toy_model(dropout=0.0), None, Optim(lr=0.01, clip_norm=0))
-        loader = ToyLoader(size=size)
-        settings = TrainerSettings(max_steps=3, accumulate=accumulate, device="cpu", precision="32")
-        fit(learner, loader, tmp_path / str(size), settings)
-        weights.append(torch.cat([p.detach().flatten() for p in learner.model.parameters()]))
-    torch.testing.assert_close(weights[0], weights[1], atol=1e-5, rtol=1e-4)
 
 
 def test_the_running_mean_of_the_weights_is_the_closed_form(tmp_path: Path) -> None:
