@@ -17,8 +17,9 @@ noise is above the first even in electrocerebral silence, artefacts stay below t
 _IMPOSSIBLE_UV = 3e5
 """uV within 1 s that no amplifier takes in: a file that states volts and holds microvolts."""
 
-_ENOUGH = 0.25
-"""Share of channels and seconds in the plausible range by which a unit that is not stated is believed to be uV."""
+_TYPICAL_UV, _ENOUGH = (2.0, 200.0), 0.03
+"""The spread of most EEG, and the share of channels and seconds that have it by which a unit that is not stated is uV: one
+electrode of nineteen, or half a minute before a quarter of an hour of disconnected inputs."""
 
 
 def spreads_uv(signal: NDArray[np.float32], sfreq: float) -> NDArray[np.float64]:
@@ -36,7 +37,7 @@ def unit_factors(spreads: NDArray[np.float64], stated: Sequence[bool]) -> tuple[
     """(C,) what brings each channel to uV, and the lines that say so.
 
     A stated unit is believed, unless no amplifier could have recorded it. One that is not stated is uV, unless hardly a
-    second of any channel is plausible, and a power of 1000 makes it so.
+    second of any channel is like an EEG, and a power of 1000 makes the most of them so.
 
     Args:
         spreads: (C, W) as `spreads_uv` gives them. stated: (C,) whether the file states a unit.
@@ -49,7 +50,7 @@ def unit_factors(spreads: NDArray[np.float64], stated: Sequence[bool]) -> tuple[
             continue
         cells = spreads[rows]
         middle = float(np.median(cells))
-        fits = float(((cells >= PLAUSIBLE_UV[0]) & (cells <= PLAUSIBLE_UV[1])).mean())
+        fits = float(((cells >= _TYPICAL_UV[0]) & (cells <= _TYPICAL_UV[1])).mean())
         if (
             fits >= _ENOUGH
             or PLAUSIBLE_UV[0] <= middle <= PLAUSIBLE_UV[1]

@@ -174,6 +174,6 @@ def _timeline(eeg: Mapping[str, Any], rate: float, seconds: float) -> Timeline:
     timeline = placed(annotations, breaks, seconds)
     if lost:
         timeline = timeline._replace(
-            notes=(*timeline.notes, Flag(f"{lost} events without a time left out", "left_out"))
+            notes=(*timeline.notes, Flag(f"left out, without a time: {lost} of the events", "left_out"))
         )
     return timeline

@@ -25,7 +25,7 @@ def mixed(good: float, bad: float, share: float) -> np.ndarray:
 @pytest.mark.parametrize("stated", [True, False])
 @pytest.mark.parametrize("bad", [0.08, 5000.0])
 def test_inputs_that_are_not_connected_do_not_decide_the_unit(stated, bad):
-    for spreads in (mixed(22, bad, 0.625), mixed(22, bad, 0.6).reshape(10, 16).T):
+    for spreads in (mixed(22, bad, 0.625), mixed(22, bad, 0.9), mixed(22, bad, 0.9).reshape(10, 16).T):
         factors, notes = unit_factors(spreads, [stated] * 16)
         assert (factors == 1).all() and notes == []
     (note,) = note_spreads(mixed(22, bad, 0.625), NAMES)

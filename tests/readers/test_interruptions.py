@@ -78,7 +78,7 @@ def test_boundaries_of_eeglab(tmp_path):
         dtype=[("type", object), ("latency", object), ("duration", object)],
     )
     read = read_eeg(eeglab(tmp_path / "a.set", waves().astype(np.float32), event=events))
-    assert joined(read, 2.0, " (30 s lost)") and "1 events without a time" in " ".join(read.notes)
+    assert joined(read, 2.0, " (30 s lost)") and "without a time: 1 of the events" in " ".join(read.notes)
     assert read.annotations[-1] == (3.0, 0.5, "stim")
 
 
