@@ -6,7 +6,7 @@ Nothing else of the file is decoded: no name, date, institution or free text abo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssml.readers.dicom_file import CONVERT, is_dicom, read_dataset
-from medssml.readers.dicom_numbers import number, number_if_any, whole
+from medssml.readers.dicom_numbers import number, number_if_any, whole, words
 from medssml.readers.errors import ReadError, declared_bytes, human, reading, require_file
 from medssml.readers.stored_bits import Spare, outside, own_bits, spare_bits
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TECHNICAL_TAGS",
     "Pixels",
+    "bit_range",
     "frame_shape",
     "is_dicom",
     "pixel_digest",
@@ -145,8 +146,7 @@ def stored_values(path: str | Path) -> Pixels:
         else:
             values = _native(dataset, path)
         allocated = values.dtype.itemsize * 8
-        stored = whole(dataset, "BitsStored", allocated, path)
-        high = whole(dataset, "HighBit", stored - 1, path)
+        stored, high = bit_range(dataset, allocated, path)
         overlay = any(tag in dataset for tag in _OVERLAY_BITS)
         padding = number_if_any(dataset, "PixelPaddingValue", np.nan)
         padded = outside(values, stored, high, int(padding) if np.isfinite(padding) else None)
@@ -172,17 +172,15 @@ def pixel_digest(path: str | Path) -> str:
 
 def frame_shape(dataset: FileDataset, path: Path) -> tuple[int, int, int, int]:
     """(F, H, W, S) frames, rows, columns, samples per pixel."""
-    tags = (("NumberOfFrames", 1), ("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1))
-    frames, rows, columns, samples = (whole(dataset, tag, default, path) for tag, default in tags)
-    return frames, rows, columns, samples
+    tags = ("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel")
+    frames, rows, columns, samples = (whole(dataset, tag, 0, path) for tag in tags)
+    return frames or 1, rows, columns, samples or 1
 
 
-def words(dataset: Any, tag: str) -> list[str]:
-    """The values of a tag in capitals, without blanks around them; [] where it is absent or empty."""
-    value = dataset.get(tag)
-    parts = [value] if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else list(value)
-    found = ["" if part is None else str(part).strip(" \0").upper() for part in parts]
-    return [part for part in found if part]
+def bit_range(dataset: FileDataset, allocated: int, path: Path) -> tuple[int, int]:
+    """Bits of the image in `allocated` ones, and the highest of them; 0 counts as not stated."""
+    stored = whole(dataset, "BitsStored", 0, path) or allocated
+    return stored, whole(dataset, "HighBit", 0, path) or stored - 1
 
 
 def _drop_patient(dataset: FileDataset) -> str:
@@ -203,8 +201,7 @@ def _check_image(dataset: FileDataset, path: Path, remaining: int) -> None:
     allocated = whole(dataset, "BitsAllocated", 0, path)
     if allocated not in (8, 16, 32):
         raise ReadError(path, f"has {allocated} bits allocated, expected 8, 16 or 32", "export gray values")
-    stored = whole(dataset, "BitsStored", allocated, path)
-    high = whole(dataset, "HighBit", stored - 1, path)
+    stored, high = bit_range(dataset, allocated, path)
     if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
         reason = f"contradicts itself: {stored} bits stored up to bit {high}, {allocated} allocated"
         raise ReadError(path, reason, "export the image again", code="damaged")

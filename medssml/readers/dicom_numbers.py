@@ -1,4 +1,4 @@
-"""Numbers of DICOM elements, whatever their representation; what is none is told with its tag and its text."""
+"""Numbers and words of DICOM elements, whatever their representation; what is no number is told with its tag and its text."""
 
 from __future__ import annotations
 
@@ -18,70 +18,11 @@ _UNSTATED = "US or SS"
 _REEXPORT = "export the file again"
 
 
-def numbers(dataset: Any, tag: str, count: int, path: Path) -> NDArray[np.float64] | None:
-    """(count,) numbers of a tag, or None where it is absent or empty.
+def values_of(dataset: Any, tag: str) -> list[Any]:
+    """The values of a tag, as numbers or as stripped text; [] where it is absent or empty.
 
-    Raises:
-        ReadError: the tag holds another number of values, words, or values that are not finite.
+    Text is not handed to the library: of a number that is none it names no tag, and of other odd values it warns.
     """
-    parts = _parts(dataset, tag)
-    if not parts:
-        return None
-    found = _floats(parts)
-    if found is None:
-        raise ReadError(path, f"{tag} holds {_quoted(parts)}, expected {count} numbers", _fix(parts))
-    if len(found) != count or not np.isfinite(found).all():
-        raise ReadError(path, f"{tag} holds {len(found)} values, expected {count} finite ones", _REEXPORT)
-    return np.array(found, np.float64)
-
-
-def every_number(dataset: Any, tag: str, path: Path) -> list[float]:
-    """All numbers of a tag, [] where it is absent or empty.
-
-    Raises:
-        ReadError: words, or a value that is not finite.
-    """
-    parts = _parts(dataset, tag)
-    found = _floats(parts)
-    if found is None or not np.isfinite(found).all():
-        raise ReadError(path, f"{tag} holds {_quoted(parts)}, expected finite numbers", _fix(parts))
-    return found
-
-
-def number(dataset: Any, tag: str, default: float, path: Path) -> float:
-    """The first number of a tag, `default` where it is absent or empty.
-
-    Raises:
-        ReadError: as `every_number`.
-    """
-    found = every_number(dataset, tag, path)
-    return found[0] if found else default
-
-
-def number_if_any(dataset: Any, tag: str, default: float) -> float:
-    """The first number of a tag that is not needed: `default` where there is none that can be read."""
-    found = _floats(_parts(dataset, tag))
-    return found[0] if found and np.isfinite(found[0]) else default
-
-
-def whole(dataset: Any, tag: str, default: int, path: Path) -> int:
-    """The whole number of a tag, `default` where it is absent or empty.
-
-    Raises:
-        ReadError: words, several values, or a fraction.
-    """
-    parts = _parts(dataset, tag)
-    if not parts:
-        return default
-    found = _floats(parts)
-    if found is None or len(found) != 1 or not float(found[0]).is_integer():
-        raise ReadError(path, f"{tag} holds {_quoted(parts)}, expected a whole number", _fix(parts))
-    return int(found[0])
-
-
-def _parts(dataset: Any, tag: str) -> list[Any]:
-    """The values of a tag, as numbers or as stripped text. Numbers in text are not handed to the library: where they are
-    none, it names no tag."""
     from pydicom.errors import BytesLengthException
 
     raw = dataset.get_item(tag_of(tag))
@@ -103,6 +44,73 @@ def _parts(dataset: Any, tag: str) -> list[Any]:
     values = list(value) if isinstance(value, Iterable) else [value]
     stripped = [part.strip(" \0") if isinstance(part, str) else part for part in values]
     return [] if all(part is None or part == "" for part in stripped) else stripped
+
+
+def words(dataset: Any, tag: str) -> list[str]:
+    """The values of a tag as text in capitals, without blanks around them; [] where it is absent or empty."""
+    found = ["" if part is None else str(part).strip(" \0").upper() for part in values_of(dataset, tag)]
+    return [part for part in found if part]
+
+
+def numbers(dataset: Any, tag: str, count: int, path: Path) -> NDArray[np.float64] | None:
+    """(count,) numbers of a tag, or None where it is absent or empty.
+
+    Raises:
+        ReadError: the tag holds another number of values, words, or values that are not finite.
+    """
+    parts = values_of(dataset, tag)
+    if not parts:
+        return None
+    found = _floats(parts)
+    if found is None:
+        raise ReadError(path, f"{tag} holds {_quoted(parts)}, expected {count} numbers", _fix(parts))
+    if len(found) != count or not np.isfinite(found).all():
+        raise ReadError(path, f"{tag} holds {len(found)} values, expected {count} finite ones", _REEXPORT)
+    return np.array(found, np.float64)
+
+
+def every_number(dataset: Any, tag: str, path: Path) -> list[float]:
+    """All numbers of a tag, [] where it is absent or empty.
+
+    Raises:
+        ReadError: words, or a value that is not finite.
+    """
+    parts = values_of(dataset, tag)
+    found = _floats(parts)
+    if found is None or not np.isfinite(found).all():
+        raise ReadError(path, f"{tag} holds {_quoted(parts)}, expected finite numbers", _fix(parts))
+    return found
+
+
+def number(dataset: Any, tag: str, default: float, path: Path) -> float:
+    """The first number of a tag, `default` where it is absent or empty.
+
+    Raises:
+        ReadError: as `every_number`.
+    """
+    found = every_number(dataset, tag, path)
+    return found[0] if found else default
+
+
+def number_if_any(dataset: Any, tag: str, default: float) -> float:
+    """The first number of a tag that is not needed: `default` where there is none that can be read."""
+    found = _floats(values_of(dataset, tag))
+    return found[0] if found and np.isfinite(found[0]) else default
+
+
+def whole(dataset: Any, tag: str, default: int, path: Path) -> int:
+    """The whole number of a tag, `default` where it is absent or empty.
+
+    Raises:
+        ReadError: words, several values, or a fraction.
+    """
+    parts = values_of(dataset, tag)
+    if not parts:
+        return default
+    found = _floats(parts)
+    if found is None or len(found) != 1 or not float(found[0]).is_integer():
+        raise ReadError(path, f"{tag} holds {_quoted(parts)}, expected a whole number", _fix(parts))
+    return int(found[0])
 
 
 @cache

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.dicom import words
-from medssml.readers.dicom_numbers import every_number, number, whole
+from medssml.readers.dicom import bit_range, words
+from medssml.readers.dicom_numbers import every_number, number
 from medssml.readers.errors import Flag, ReadError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _modality(
     slope, intercept = number(dataset, "RescaleSlope", 1.0, path), number(dataset, "RescaleIntercept", 0.0, path)
     if slope == 0:
         raise ReadError(path, "has RescaleSlope 0", _REEXPORT)
-    bits = whole(dataset, "BitsStored", stored.dtype.itemsize * 8, path)
+    bits, _ = bit_range(dataset, stored.dtype.itemsize * 8, path)
     low = -(1 << (bits - 1)) if stored.dtype.kind == "i" else 0
     ends = sorted((low * slope + intercept, (low + (1 << bits) - 1) * slope + intercept))
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept), ends[0], ends[1]

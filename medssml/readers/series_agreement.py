@@ -111,7 +111,7 @@ def _differences(headers: Sequence[Header], rescales: Sequence[Rescale]) -> list
     for tag in _SHARED:
         groups: dict[str, list[Path]] = {}
         for header in headers:
-            stated = "\\".join(words(header.dataset, tag)) if tag in header.dataset else ""
+            stated = "\\".join(map(_plain, words(header.dataset, tag)))
             groups.setdefault(stated[:32] or "none", []).append(header.path)
         if len(groups) > 1:
             found.append(f"{tag} differs within the series: {_groups(groups)}")
@@ -122,6 +122,14 @@ def _differences(headers: Sequence[Header], rescales: Sequence[Rescale]) -> list
     if 1 < len(offsets) <= len(rescales) / 2:
         found.append(f"RescaleIntercept differs within the series: {_groups(offsets)}")
     return [Flag(text) for text in found]
+
+
+def _plain(text: str) -> str:
+    """A number in its shortest form, so that 120 and 120.0 are the same; any other text as it is."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def _groups(groups: dict[str, list[Path]]) -> str:

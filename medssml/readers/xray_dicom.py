@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.readers.dicom import frame_shape, read_header, stored_values, words
+from medssml.readers.dicom import bit_range, frame_shape, read_header, stored_values, words
 from medssml.readers.dicom_file import lost_header
 from medssml.readers.dicom_numbers import number, number_if_any, numbers, whole
 from medssml.readers.errors import Flag, ReadError
@@ -33,7 +33,7 @@ def dicom_header(path: Path) -> XrayHeader:
     dataset, _ = read_header(path)
     _check_radiograph(dataset, path)
     _, rows, columns, _ = frame_shape(dataset, path)
-    bits = whole(dataset, "BitsStored", whole(dataset, "BitsAllocated", 0, path), path)
+    bits, _ = bit_range(dataset, whole(dataset, "BitsAllocated", 0, path), path)
     notes: list[str] = []
     spacing = _spacing(dataset, path, notes)
     return XrayHeader((rows, columns), bits, (*_stated(dataset, path), *notes), spacing, view_of(dataset))
@@ -49,7 +49,7 @@ def dicom_radiograph(path: Path) -> Radiograph:
     _check_radiograph(header, path)
     dataset, frames, spare, outside = stored_values(path)
     notes: list[str] = []
-    bits = whole(dataset, "BitsStored", frames.dtype.itemsize * 8, path)
+    bits, _ = bit_range(dataset, frames.dtype.itemsize * 8, path)
     photometric = "".join(words(dataset, "PhotometricInterpretation")[:1]) or "MONOCHROME2"
     if photometric == "PALETTE COLOR":
         array = colour_gray(palette(frames[0], dataset, notes), notes, "palette")

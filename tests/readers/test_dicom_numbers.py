@@ -88,6 +88,11 @@ def test_a_number_that_is_not_needed_stops_nothing(tmp_path):
     np.testing.assert_allclose(read.array, expected(12), atol=1e-6)
 
 
+@pytest.mark.parametrize("tags", [{"NumberOfFrames": 0}, {"SamplesPerPixel": 0}, {"HighBit": 0}])
+def test_0_counts_as_not_stated(tmp_path, tags):
+    np.testing.assert_allclose(read_xray(dicom(tmp_path / "a.dcm", picture(12), **tags)).array, expected(12), atol=1e-6)
+
+
 def test_a_window_in_words_names_its_tag(tmp_path):
     path = dicom(tmp_path / "a.dcm", picture(12), WindowCenter=2048, WindowWidth=4096)
     rewrite(path, "WindowCenter", b"2048,5")

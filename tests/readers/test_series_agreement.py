@@ -202,3 +202,15 @@ def test_a_type_in_words_of_its_own_is_flagged(tmp_path):
     (note,) = ct_header(series(tmp_path / "a", change=lambda index: {"RescaleType": "ct values"})).notes
     assert note == "RescaleType CT VALUES (no term of the standard) in 9 of 9 files" and isinstance(note, Flag)
     assert ct_header(series(tmp_path / "b", change=lambda index: {"RescaleType": "Hounsfield Units"})).notes == ()
+
+
+def test_numbers_are_compared_as_numbers_and_words_in_their_place_stop_nothing(tmp_path):
+    def change(index):
+        return {"KVP": "120.0" if index % 2 else "120"}
+
+    folder = series(tmp_path / "s", change=change)
+    assert ct_header(folder).notes == ()
+    data = (folder / "003.dcm").read_bytes()
+    (folder / "003.dcm").write_bytes(data.replace(b"DS\x06\x00120.0 ", b"DS\x06\x00120,0 "))
+    (note,) = ct_header(folder).notes
+    assert note == "KVP differs within the series: 120 in 8 files, 120,0 in 1 (003.dcm)"
