@@ -45,11 +45,14 @@ def set_source(path: Path) -> Source:
     data = eeg.get("data")
     notes: list[str] = []
     if isinstance(data, str):
-        records, notes = _samples_beside(path, data, count, points)
+        records = _samples_beside(path, data, count, points, notes)
         runs = [Run(4 * row, 1, "<f4", 1.0) for row in range(count)]
-        stored = None
+        stored, present = None, records.number
     else:
         stored = _samples_inside(data, count, points, path)
+        present = stored.shape[1]
+    if present != points:
+        notes.append(Flag(f"the header states {points:,} samples, {present:,} are there: all are read", "reread"))
 
     def read(wanted: Sequence[int], first: int, last: int) -> NDArray[np.float32]:
         if stored is None:
@@ -57,9 +60,9 @@ def set_source(path: Path) -> Source:
         return stored[list(wanted), first:last].astype(np.float32)
 
     def timeline() -> Timeline:
-        return _timeline(eeg, rate, points / rate)
+        return _timeline(eeg, rate, present / rate)
 
-    return Source(channels, points / rate, read, timeline, notes=tuple(notes))
+    return Source(channels, present / rate, read, timeline, notes=tuple(notes))
 
 
 def _structure(path: Path) -> Mapping[str, Any]:
@@ -108,15 +111,15 @@ def _channels(eeg: Mapping[str, Any], count: int, rate: float, path: Path) -> tu
         raise ReadError(path, reason, "add the channels' names in EEGLAB and save it again", code="content")
     common = eeg.get("ref")
     channels = []
-    for place in places:
+    for number, place in enumerate(places, start=1):
+        label = place.get("labels")
+        name = str(label) if isinstance(label, str | int | float) else f"without a name ({number})"
         kind = str(place.get("type", "")).strip().lower() if isinstance(place.get("type"), str) else ""
         own = place.get("ref")
         against = own if isinstance(own, str) and own.strip() else common if isinstance(common, str) else ""
         excluded = f"of type {kind.upper()}" if kind in _OTHER else ""
         reference = reference_name("average" if against.strip().lower() == "averef" else against)
-        channels.append(
-            Channel(str(place.get("labels", "")), rate, UV_BY_FORMAT, reference=reference, excluded=excluded)
-        )
+        channels.append(Channel(name, rate, UV_BY_FORMAT, reference=reference, excluded=excluded))
     return tuple(channels)
 
 
@@ -124,15 +127,14 @@ def _samples_inside(data: Any, count: int, points: int, path: Path) -> NDArray[A
     array = np.atleast_2d(np.asarray(data))
     if array.shape == (points, count) and count == 1:
         array = array.T
-    if array.shape != (count, points) or array.dtype.kind not in "fiu":
+    if array.ndim != 2 or len(array) != count or not array.size or array.dtype.kind not in "fiu":
         shape = " x ".join(map(str, array.shape))
         raise ReadError(path, f"holds {shape} samples, {count} x {points} expected", _AGAIN, code="damaged")
     return array
 
 
-def _samples_beside(path: Path, name: str, count: int, points: int) -> tuple[Records, list[str]]:
+def _samples_beside(path: Path, name: str, count: int, points: int, notes: list[str]) -> Records:
     """The .fdt of a recording: that which it names, or that which bears its own name, as after both were renamed."""
-    notes: list[str] = []
     file = path.parent / name.strip()
     if "\0" in name or file.resolve().parent != path.resolve().parent:
         reason = "keeps its samples in a file outside its folder"
@@ -152,9 +154,9 @@ def _samples_beside(path: Path, name: str, count: int, points: int) -> tuple[Rec
     if size < needed:
         reason = f"is truncated: {size:,} bytes, {needed:,} expected for {count} channels and {points:,} samples"
         raise ReadError(file, reason, "copy the file again", code="truncated")
-    if size > needed:
-        notes.append(Flag(f"{size - needed:,} bytes after the last sample ignored", "left_out"))
-    return Records(file, 0, points, 4 * count), notes
+    if rest := size % (4 * count):
+        notes.append(Flag(f"{rest:,} bytes after the last sample ignored", "left_out"))
+    return Records(file, 0, size // (4 * count), 4 * count)
 
 
 def _timeline(eeg: Mapping[str, Any], rate: float, seconds: float) -> Timeline:

@@ -164,5 +164,5 @@ def _walk(file: BinaryIO, size: int, path: Path) -> None:
             raise ReadError(path, reason, _COPY, code="damaged")
         position = following if following != _NEXT_FOLLOWS else end
     if not blocks & _RAW_BLOCKS and (other := [name for block, name in _OTHER_BLOCKS.items() if block in blocks]):
-        fix = "save the raw recording (raw.save), before it is cut into epochs"
+        fix = "save the raw recording (raw.save) before it is cut into epochs, or name its file"
         raise ReadError(path, f"holds {' and '.join(other)}, no continuous recording", fix, code="content")

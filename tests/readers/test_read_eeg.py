@@ -116,7 +116,10 @@ def test_set_round_trip(tmp_path):
         ),
         ({"chanlocs": []}, r"names 0 channels \(EEG.chanlocs\) of 3; fix: add the channels' names"),
         ({"srate": []}, "has no number in EEG.srate"),
-        ({"pnts": 500.0}, "holds 3 x 400 samples, 3 x 500 expected"),
+        (
+            {"nbchan": 2.0, "chanlocs": np.array([("Cz",), ("Pz",)], [("labels", object)])},
+            "holds 3 x 400 samples, 2 x 400",
+        ),
     ],
 )
 def test_a_set_that_is_no_recording_says_what_it_is(tmp_path, changes, message):
@@ -136,6 +139,12 @@ def test_a_set_with_odd_fields_and_one_with_its_samples_beside_it(tmp_path):
     renamed = read_eeg(eeglab(tmp_path / "b.set", "old name.fdt"))
     np.testing.assert_array_equal(renamed.signal, inside.signal)
     assert inside.notes == beside.notes == () and "b.fdt taken" in renamed.notes[0]
+    for name, data in (("a.set", waves()), ("b.set", "b.fdt")):  # a count that is too low costs nothing
+        more = read_eeg(eeglab(tmp_path / name, data, pnts=300.0))
+        assert more.signal.shape == (3, 400) and "states 300 samples, 400 are there" in more.notes[0]
+    unnamed = np.array([("Fp1",), ([],), ("T3",)], [("labels", object)])
+    assert read_eeg(eeglab(tmp_path / "a.set", waves(), chanlocs=unnamed)).left_out[0][0] == "without a name (2)"
+    eeglab(tmp_path / "b.set", "b.fdt")
     (tmp_path / "b.fdt").write_bytes((tmp_path / "b.fdt").read_bytes()[:-4])
     with pytest.raises(ReadError, match=r"b\.fdt: is truncated: 4,796 bytes, 4,800 expected"):
         read_eeg(tmp_path / "b.set")
