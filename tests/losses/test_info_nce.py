@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from medssml.losses import info_nce
+from medssml.losses import info_nce, same
 
 
 def naive(a, b, scale, match=None, exclude=None):
@@ -104,6 +104,28 @@ def test_an_excluded_pair_has_no_gradient():
     assert a.grad.abs().sum() == 0
 
 
+def test_a_row_that_alone_has_no_negative_is_no_term():
+    a, b = rows(3), rows(3, seed=1)
+    exclude = torch.zeros(3, 3, dtype=torch.bool)
+    exclude[1] = True
+    total, terms = naive(a, b, 4.0, None, exclude)
+    got = info_nce(a, b, scale=4.0, exclude=exclude)
+    assert got.terms.item() == terms == 2.5 and got.total.item() == pytest.approx(total)
+
+
+def test_the_share_that_is_right_counts_the_nearest_and_no_tie():
+    a, b = torch.eye(3), torch.tensor([[1.0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])
+    got = info_nce(a, b)
+    assert got.correct == 1
+    assert info_nce(torch.ones(2, 3), torch.ones(2, 3)).correct == 0, "two equal candidates: not found"
+
+
+def test_the_temperature_is_that_of_the_paper_and_entries_are_compared_each_with_each():
+    a, b = rows(4), rows(4, seed=1)
+    torch.testing.assert_close(info_nce(a, b).total, info_nce(a, b, scale=1 / 0.07).total)
+    assert same(torch.tensor([1, 2]), torch.tensor([2, 2, 1])).tolist() == [[False, False, True], [True, True, False]]
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_nothing_to_contrast_is_no_term(n):
     a = rows(n).requires_grad_()
@@ -126,3 +148,5 @@ def test_shapes_that_do_not_fit_are_refused():
         info_nce(rows(2), rows(3))
     with pytest.raises(ValueError, match=r"exclude has shape \(2, 2\)"):
         info_nce(rows(3), rows(3), exclude=torch.zeros(2, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"match has shape \(3, 2\), expected \(3, 3\)"):
+        info_nce(rows(3), rows(3), match=torch.zeros(3, 2, dtype=torch.bool))
