@@ -48,7 +48,7 @@ CONTAINED = {
     "mne": ("readers/fif.py",),
     "jsonargparse": ("cli.py",),
     "nibabel": ("readers/", "phantom/", "importers/rad_chest_ct.py"),
-    "pydicom": ("readers/", "phantom/", "importers/identity.py", "importers/dicom_tree.py", "verbs/doctor.py"),
+    "pydicom": ("readers/", "phantom/", "importers/dicom_copies.py", "importers/dicom_tree.py", "verbs/doctor.py"),
     "edfio": ("phantom/",),
     "matplotlib": ("reports/", "verbs/"),
     "pickle": (),

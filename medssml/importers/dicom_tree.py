@@ -10,21 +10,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medssml.importers.account import LayoutError
+from medssml.importers.account import Aside, LayoutError
+from medssml.importers.dicom_copies import Copies
 from medssml.importers.identity import Identity, identity
 from medssml.importers.outputs import own_folder
 from medssml.importers.reports import join_reports
 from medssml.importers.study import File, Layout, Options, Studies, Study, radiograph, view_of
 from medssml.importers.tree import Tree
-from medssml.readers.dicom import is_dicom, read_header
+from medssml.readers import ct_header
+from medssml.readers.dicom import is_dicom, read_header, words
 from medssml.readers.errors import ReadError
+from medssml.readers.image_tags import RADIOGRAPHS, is_raw, modality_of, other_part
+from medssml.readers.image_tags import view_of as stated_view
+from medssml.readers.nifti import Given
 from medssml.readers.report import report_header
+from medssml.readers.series_files import no_slice
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -34,10 +40,21 @@ _OTHER = re.compile(
 )
 #: Endings that readers take for DICOM without looking.
 _NAMED = (".dcm", ".dicom", ".ima")
-_RADIOGRAPHS = ("CR", "DX", "RG")
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+#: Views in the words of the readers -> of datasets.
+_VIEWS = {"PA": "PA", "AP": "AP", "LATERAL": "lateral", "OBLIQUE": "other"}
+#: So many files of one folder, each a series of its own, are one scan whose UIDs were made anew.
+_SCATTERED = 8
+_ANEW = "one of many CT files, each with a SeriesInstanceUID of its own: an export made them anew; fix: map UIDs consistently"
 #: The reader of one series looks into the header of every file in the folder, about a second for a thousand.
 _MOST_FILES = 5_000
+#: Behind every series that can be read.
+_UNREADABLE = 1e9
+#: Images that are asked what they state where none was of a study.
+_LOOKED_AT = 200
+_NEEDED: dict[str, Callable[[Identity], str]] = {
+    "Modality": lambda w: w.modality,
+    "StudyInstanceUID": lambda w: w.study,
+}
 _MIXED = f"shares its folder with a file that is no image, or over {_MOST_FILES:,} slices; fix: --write-into"
 
 
@@ -53,10 +70,11 @@ class _Series:
 
 @dataclass
 class _Scan:
-    """What a tree holds. series: CT series by (patient's digest, uid). refused: files that no reader of
-    images takes; reports: the structured reports among them."""
+    """What a tree holds. series: CT series by (patient's digest, uid). images: DICOM files with an image. refused: files
+    that no reader of images takes; reports: the structured reports among them."""
 
     series: dict[tuple[str, str], _Series] = field(default_factory=dict)
+    images: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)
 
@@ -65,14 +83,12 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     """One study per StudyInstanceUID; the longest axial CT series is `ct`, the best frontal radiograph is `xray`."""
     scan = _Scan()
     studies = Studies()
-    known: dict[str, str] = {}
+    copies = Copies(tree)
     for path, dataset, digest in _headers(tree, scan):
-        uid = str(dataset.get("SOPInstanceUID") or path)
-        if uid in known:
-            tree.account.file(path, f"a copy of {known[uid]}")
-            continue
-        known[uid] = path
-        if str(dataset.get("Modality")) == "CT":
+        original = copies.original(path, dataset, digest)
+        if original:
+            tree.account.file(path, Aside(f"a copy of {original}"))
+        elif modality_of(dataset) == "CT":
             key = (digest, str(dataset.get("SeriesInstanceUID") or Path(path).parent))
             series = scan.series.setdefault(key, _Series("CT", dataset))
             series.files.append(path)
@@ -80,11 +96,29 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
         else:
             _add_radiograph(tree, studies, path, dataset)
     _add_series(tree, studies, scan, options)
+    _choose_readable(tree, studies)
     _add_reports(tree, studies, scan)
-    if not studies and not scan.series:
-        raise LayoutError(tree.root, "holds no CT slice and no radiograph", "give a folder of DICOM files")
+    if not studies:
+        _refuse(tree, scan)
     join_reports(tree, studies, options)
     return studies.values()
+
+
+def _refuse(tree: Tree, scan: _Scan) -> None:
+    """Where no image is of a study.
+
+    Raises:
+        LayoutError: what none of the images states, or that there are none; series that no study can use have reasons of
+            their own.
+    """
+    some = [identity(tree.root / path) for path in scan.images[:_LOOKED_AT]]
+    blank = [tag for tag, of in _NEEDED.items() if some and not any(of(who) for who in some)]
+    if blank:
+        count = f"{len(scan.images):,} DICOM image{'s' * (len(scan.images) > 1)}"
+        reason = f"holds {count}, none of which states its {' or its '.join(blank)}"
+        raise LayoutError(tree.root, reason, "make a table with one row per image, and medssml import csv")
+    if not scan.series:
+        raise LayoutError(tree.root, "holds no CT slice and no radiograph", "give a folder of DICOM files")
 
 
 # Headers
@@ -99,9 +133,9 @@ def _headers(tree: Tree, scan: _Scan) -> Iterator[tuple[str, FileDataset, str]]:
         if _OTHER.search(path) or path.rpartition("/")[2].upper() == "DICOMDIR":
             continue
         if not _looks_dicom(file):
-            if file.suffix.lower() in _NAMED:
-                scan.refused.append(path)
-            tree.account.file(path, "no DICOM file")
+            named = file.suffix.lower() in _NAMED
+            scan.refused += [path] if named else []
+            tree.account.file(path, "no DICOM file" if named else Aside("no DICOM file"))
             continue
         try:
             dataset, digest = read_header(file, patient=True)
@@ -112,10 +146,7 @@ def _headers(tree: Tree, scan: _Scan) -> Iterator[tuple[str, FileDataset, str]]:
             else:
                 tree.account.file(path, error.reason)
             continue
-        except Exception as error:  # pydicom raises whatever a broken byte makes it raise
-            scan.refused.append(path)
-            tree.account.file(path, f"its header cannot be read ({type(error).__name__})")
-            continue
+        scan.images.append(path)
         reason = _unfit(dataset)
         if reason:
             tree.account.file(path, reason)
@@ -133,21 +164,18 @@ def _looks_dicom(file: Path) -> bool:
 def _is_report(file: Path) -> bool:
     try:
         return identity(file).report
-    except Exception:  # as above: not even the few tags can be read
+    except ReadError:
         return False
 
 
 def _unfit(dataset: FileDataset) -> str:
     """Why the image is neither a CT slice nor a radiograph; the words are those of the reader of CT series."""
-    modality = str(dataset.get("Modality") or "")
-    if str(dataset.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
-        return "secondary capture"
-    if modality not in ("CT", *_RADIOGRAPHS):
-        return f"modality {modality[:16] or 'unknown'}"
-    kind = dataset.get("ImageType") or []
-    if "LOCALIZER" in [str(part).upper() for part in ([kind] if isinstance(kind, str) else kind)]:
-        return "localizer"
-    return ""
+    modality = modality_of(dataset)
+    if not modality:
+        return "states no Modality"
+    if modality in RADIOGRAPHS:
+        return ""
+    return Aside(no_slice(dataset))
 
 
 # Studies
@@ -178,8 +206,16 @@ def _add_radiograph(tree: Tree, studies: Studies, path: str, dataset: FileDatase
     study = _study(tree, studies, who, path)
     if study is None:
         return
-    file = radiograph(path, view_of(str(dataset.get("ViewPosition") or "")))
-    study.add("xray", file._replace(rank=file.rank + (10 if who.raw else 0)))
+    file = radiograph(path, _view(dataset))
+    study.add("xray", file._replace(rank=file.rank + (10 if other_part(dataset) else 0)))
+
+
+def _view(dataset: FileDataset) -> str:
+    """The view as the reader of radiographs sees it; one of its own, which is no column, for what is not to be looked at."""
+    if is_raw(dataset):
+        return "raw"
+    seen = stated_view(dataset)
+    return _VIEWS[seen] if seen else view_of(" ".join(words(dataset, "ViewPosition")))
 
 
 def _add_reports(tree: Tree, studies: Studies, scan: _Scan) -> None:
@@ -189,7 +225,7 @@ def _add_reports(tree: Tree, studies: Studies, scan: _Scan) -> None:
         if study is None:
             continue
         if study.report:
-            tree.account.file(path, "the study has a report already")
+            tree.account.file(path, Aside("the study has a report already"))
             continue
         try:
             report_header(tree.root / path)
@@ -201,12 +237,15 @@ def _add_reports(tree: Tree, studies: Studies, scan: _Scan) -> None:
 
 def _add_series(tree: Tree, studies: Studies, scan: _Scan, options: Options) -> None:
     owners = _owners(scan)
-    for series in scan.series.values():
-        who = identity(tree.root / series.files[0])
-        short = series.frames < options.min_slices
-        if short:
-            _leave_out(tree, series, f"a series of fewer than {options.min_slices} slices (--min-slices)")
+    singles = Counter(_place_of(key, series) for key, series in scan.series.items())
+    for key, series in scan.series.items():
+        if singles[_place_of(key, series)] >= _SCATTERED and series.frames == 1:
+            _leave_out(tree, series, _ANEW)
             continue
+        if series.frames < options.min_slices:
+            _leave_out(tree, series, Aside(f"a series of fewer than {options.min_slices} slices (--min-slices)"))
+            continue
+        who = identity(tree.root / series.files[0])
         study = _study(tree, studies, who, series.files[0])
         if study is None:
             _leave_out(tree, series, "its study is of another patient in an earlier file")
@@ -221,6 +260,29 @@ def _add_series(tree: Tree, studies: Studies, scan: _Scan, options: Options) -> 
             continue
         name = f"series{who.series_number}"
         study.add("ct", File(place, _rank(series), "", None, name, tuple(series.files), uid))
+
+
+def _place_of(key: tuple[str, str], series: _Series) -> tuple[str, str] | None:
+    """(patient's digest, folder) of a series that is one slice; None of others."""
+    return (key[0], series.files[0].rpartition("/")[0]) if series.frames == 1 else None
+
+
+def _choose_readable(tree: Tree, studies: Studies) -> None:
+    """Of several CT series of a study the best one that the reader takes comes first, from its headers."""
+    passed_over: Counter[str] = Counter()
+    for study in studies.values():
+        files = sorted(study.files.get("ct", []), key=lambda file: file.rank)
+        for place, file in enumerate(files[:-1]):
+            try:
+                ct_header(tree.root / file.path, Given(series=file.series or None))
+                break
+            except ReadError as error:
+                files[place] = file._replace(rank=file.rank + _UNREADABLE)
+                passed_over[error.reason.partition(" (")[0]] += 1
+        if files:
+            study.files["ct"] = files
+    for reason, count in passed_over.items():
+        tree.account.note(f"{count:,} CT series passed over for the next best of the study: {reason}")
 
 
 def _leave_out(tree: Tree, series: _Series, reason: str) -> None:

@@ -5,22 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-_TAGS = ["PatientID", "StudyInstanceUID", "AccessionNumber", "SeriesNumber", "PatientSex", "PresentationIntentType"]
-_TAGS += ["Modality", "SOPClassUID"]
+from medssml.readers.dicom_file import read_dataset
+from medssml.readers.errors import reading
+
+_TAGS = ("PatientID", "StudyInstanceUID", "AccessionNumber", "SeriesNumber", "PatientSex", "Modality", "SOPClassUID")
 #: Basic text, enhanced and comprehensive structured reports: those in words, not doses nor marks of a detector.
 _REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{number}" for number in (11, 22, 33, 34))
 
 
 class Identity(NamedTuple):
-    """patient: PatientID, "" where blank. study: StudyInstanceUID. sex: M, F or "". raw: meant for processing only.
-    report: a structured report in words."""
+    """patient: PatientID, "" where blank. study: StudyInstanceUID. sex: M, F or "". modality: "" where not
+    stated. report: a structured report in words."""
 
     patient: str
     study: str
     accession: str
     series_number: int
     sex: str
-    raw: bool
+    modality: str
     report: bool
 
 
@@ -28,11 +30,10 @@ def identity(path: Path) -> Identity:
     """The identity of one file; neither name nor date nor free text is read.
 
     Raises:
-        pydicom.errors.InvalidDicomError, OSError: the file cannot be read.
+        ReadError: the file cannot be read.
     """
-    import pydicom
-
-    dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_TAGS))
+    with reading(path, "DICOM file"):
+        dataset, _ = read_dataset(path, _TAGS)
 
     def text(tag: str) -> str:
         return str(dataset.get(tag) or "").strip(" \0")
@@ -45,6 +46,6 @@ def identity(path: Path) -> Identity:
         accession=text("AccessionNumber"),
         series_number=int(number) if number.lstrip("-").isdigit() else 0,
         sex=sex if sex in ("M", "F") else "",
-        raw=text("PresentationIntentType").upper() == "FOR PROCESSING",
+        modality=text("Modality"),
         report=text("Modality") == "SR" and text("SOPClassUID") in _REPORTS,
     )

@@ -93,7 +93,8 @@ def import_layout(
     check_apart(root, out, account)
     report = write_report(account.lines(), beside(out))
     if manifest is None:
-        raise LayoutError(root, _nothing(account, layout), f"expected {layout.expects}; every row is in {report}")
+        reason, fix = _nothing(account, layout)
+        raise LayoutError(root, reason, f"{fix}; every row is in {report}")
     lost = losses(found, [row.study for row in rows], account, options.max_lost)
     refuse_losses(lost, root, report, options.max_lost)
     official = "split" in manifest.table and manifest.official_split
@@ -134,11 +135,12 @@ def _refused(error: LayoutError, tree: Tree, layout: Layout, out: Path) -> Layou
     )
 
 
-def _nothing(account: Account, layout: Layout) -> str:
-    """Why nothing is left: the most telling reason, one with a fix before one without."""
+def _nothing(account: Account, layout: Layout) -> tuple[str, str]:
+    """Why nothing is left, and the fix: the most telling reason, one with a fix before one without."""
     reasons = sorted(account.reasons(), key=lambda reason: ("fix:" not in reason[0], reason[0] == UNMATCHED))
-    first = f": {reasons[0][1]:,} x {reasons[0][0]}" if reasons else ""
-    return f"no study of {layout.title} can be imported{first}"
+    why, _, fix = reasons[0][0].partition("; fix: ") if reasons else ("", "", "")
+    first = f": {reasons[0][1]:,} x {why}" if why else ""
+    return f"no study of {layout.title} can be imported{first}", fix or f"expected {layout.expects}"
 
 
 def _base(root: Path, out: Path) -> tuple[Path, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from medssml.importers import LayoutError
+from medssml.importers import LayoutError, LostError
 from medssml.readers import read_ct, read_report
 from medssml.readers.nifti import Given
 from tests.importers.trees import code, dicom_slice, put, run
@@ -203,3 +203,121 @@ def test_a_folder_of_one_series_is_its_own_root(tmp_path: Path) -> None:
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match="holds no CT slice and no radiograph"):
         run("dicom", put(tmp_path / "x", {"a.txt": "x"}))
+
+
+def coded(meaning: str) -> list[Dataset]:
+    return [code("R-0", meaning)]
+
+
+def test_one_sop_instance_uid_for_all_is_no_copy(tmp_path: Path) -> None:
+    """Of people: told apart by patient. Of one patient: by position, and by the pixels."""
+    root = tmp_path / "anonymised"
+    for person in range(3):
+        study = {"PatientID": f"P{person}", "StudyInstanceUID": f"1.2.9.{person}", "SOPInstanceUID": "1.2.3.4"}
+        radiograph(root / f"p{person}" / "1.dcm", f"1.2.9.{person}.1", ViewPosition="PA", **study)
+    for index in range(9):
+        dicom_slice(root / "ct" / f"{index}.dcm", index=index, SOPInstanceUID="1.2.3.4")
+    same = {"StudyInstanceUID": "1.2.60", "ViewPosition": "PA", "PatientID": "P9", "SOPInstanceUID": "1.2.3.4"}
+    radiograph(root / "twice" / "a.dcm", "1.2.60.1", **same)
+    radiograph(root / "twice" / "b.dcm", "1.2.60.1", **same)
+    radiograph(root / "twice" / "c.dcm", "1.2.60.1", **same, shape=(10, 8))
+    made = run("dicom", root, max_lost=0.0)
+    assert {row["subject_id"] for row in made.rows.values()} == {"P0", "P1", "P2", "P9", "MRN7"}
+    assert made.rows["1.2.40"]["ct"] == "ct" and read_ct(root / "ct").array.shape == (10, 8, 9)
+    assert made.why(file="twice/b.dcm") == "a copy of twice/a.dcm" and made.why(file="twice/c.dcm") == ""
+    assert any("one SOPInstanceUID" in note for note in made.done.notes)
+
+
+def test_the_view_is_what_the_reader_sees(tmp_path: Path) -> None:
+    root = tmp_path / "views"
+    study = {"StudyInstanceUID": "1.2.50"}
+    radiograph(root / "1.dcm", "1.2.50.1", ViewCodeSequence=coded("left lateral"), **study)
+    radiograph(root / "2.dcm", "1.2.50.2", ViewCodeSequence=coded("postero-anterior"), **study)
+    radiograph(
+        root / "3.dcm", "1.2.51.1", ViewCodeSequence=coded("left lateral"), StudyInstanceUID="1.2.51", PatientID="B"
+    )
+    radiograph(root / "4.dcm", "1.2.52.1", ViewPosition="RAO", StudyInstanceUID="1.2.52", PatientID="C")
+    made = run("dicom", root)
+    assert (made.rows["1.2.50"]["xray"], made.rows["1.2.50"]["xray_lateral"]) == ("2.dcm", "1.dcm")
+    assert (made.rows["1.2.51"]["xray"], made.rows["1.2.51"]["xray_lateral"]) == ("", "3.dcm")
+    assert "1.2.52" not in made.rows, "an oblique view is no frontal one"
+
+
+def test_raw_images_and_other_parts_of_the_body_are_no_first_choice(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    study = {"StudyInstanceUID": "1.2.50", "ViewPosition": "PA"}
+    radiograph(root / "1.dcm", "1.2.50.1", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1.1", **study)
+    radiograph(root / "2.dcm", "1.2.50.2", BodyPartExamined="HAND", **study)
+    radiograph(root / "3.dcm", "1.2.50.3", BodyPartExamined="CHEST", StudyInstanceUID="1.2.50", ViewPosition="AP")
+    row = run("dicom", root).rows["1.2.50"]
+    assert row["xray"] == "3.dcm" and set(row["other_files"].split(";")) == {"1.dcm", "2.dcm"}
+
+
+def test_the_longest_series_is_passed_over_where_the_reader_refuses_it(tmp_path: Path) -> None:
+    root = tmp_path / "heart"
+    series(root / "plain", 2, slices=9)
+    for phase in range(3):
+        for index in range(8):
+            uid = f"1.2.40.3.{phase}.{index}"
+            dicom_slice(
+                root / "cardiac" / f"{phase}{index}", index=index, SeriesInstanceUID="1.2.40.3", SeriesNumber=3,
+                SOPInstanceUID=uid, RescaleIntercept=-1024 + phase,
+            )  # fmt: skip
+    made = run("dicom", root)
+    assert (made.rows["1.2.40"]["ct"], made.rows["1.2.40"]["other_files"]) == ("plain", "cardiac")
+    assert any("1 CT series passed over" in note and "8 positions" in note for note in made.done.notes)
+    for file in (root / "plain").iterdir():
+        file.unlink()
+    assert run("dicom", root).rows["1.2.40"]["ct"] == "cardiac", "the check says why it cannot be read"
+
+
+@pytest.mark.parametrize("slices", [8, 1])
+def test_a_series_uid_for_every_slice(tmp_path: Path, slices: int) -> None:
+    root = tmp_path / "anew"
+    for index in range(30):
+        dicom_slice(
+            root / "ct" / f"{index}.dcm",
+            index=index,
+            SeriesInstanceUID=f"1.2.40.{index}",
+            SOPInstanceUID=f"1.2.{index}",
+        )
+    with pytest.raises(
+        LayoutError, match="30 x one of many CT files, each with a SeriesInstanceUID of its own.*; fix: map UIDs"
+    ):
+        run("dicom", root, min_slices=slices)
+    series(root / "sound", 99, StudyInstanceUID="1.2.99")
+    with pytest.raises(LostError, match="30 of 39 files .30 x one of many CT files"):
+        run("dicom", root, min_slices=slices, max_lost=0.1)
+
+
+def test_images_that_state_neither_modality_nor_study(tmp_path: Path) -> None:
+    root = tmp_path / "bare"
+    blank = dict.fromkeys(("Modality", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber"))
+    for number in range(4):
+        radiograph(root / f"{number}.dicom", f"1.2.{number}", **blank)
+    with pytest.raises(LayoutError) as caught:
+        run("dicom", root)
+    said = str(caught.value)
+    assert "holds 4 DICOM images, none of which states its Modality or its StudyInstanceUID" in said
+    assert "fix: make a table with one row per image, and medssml import csv" in said
+    assert (tmp_path / "out" / "import_report.csv").read_text().count("no StudyInstanceUID") == 4
+    unknown = tmp_path / "unknown"
+    radiograph(unknown / "a.dcm", "1.2.7", Modality=None, SOPClassUID="1.2.3")
+    with pytest.raises(
+        LayoutError, match=r"holds 1 DICOM image, none of which states its Modality \(1 x states no Modality"
+    ):
+        run("dicom", unknown)
+
+
+def test_a_modality_that_the_class_of_the_file_states(tmp_path: Path) -> None:
+    radiograph(tmp_path / "cr" / "a.dcm", "1.2.7", Modality=None, ViewPosition="PA")
+    assert run("dicom", tmp_path / "cr").rows["1.2.40"]["xray"] == "a.dcm"
+
+
+def test_files_without_the_first_bytes_of_a_dicom_file(tmp_path: Path) -> None:
+    root = tmp_path / "sent"
+    series(root / "ct", 1)
+    for file in (root / "ct").iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    made = run("dicom", root, max_lost=0.0)
+    assert made.rows["1.2.40"]["ct"] == "ct" and made.rows["1.2.40"]["subject_id"] == "MRN7"
