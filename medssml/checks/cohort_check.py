@@ -17,8 +17,10 @@ from medssml.checks.budget import Budget, Overrun, run_each
 from medssml.checks.duplicates import Cell, Copy, copies
 from medssml.checks.inspection import Inspection, Job, inspect, inspect_text
 from medssml.checks.limits import Limits
+from medssml.manifest.identity_columns import identity_columns
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import ACTIONS, Finding, Problem
+from medssml.manifest.subject_ids import odd_ids
 from medssml.readers import modality_kind
 
 #: Endings of files that a modality's column holds.
@@ -76,9 +78,9 @@ def examine(
     sound = {cell: job for cell, job in cells.items() if not _broken(inspected[job])}
     alike = copies(manifest, list(sound), {cell: inspected[job] for cell, job in sound.items()}, limits)
     problems += [_problem(manifest, copy.cell, copy.finding) for copy in alike if copy.finding is not None]
-    problems += _inline_texts(manifest, limits) + _several_studies(manifest)
+    problems += _inline_texts(manifest, limits) + _several_studies(manifest) + _odd_ids(manifest)
     if whole:
-        problems += _without_modality(manifest) + _unused_columns(manifest)
+        problems += _without_modality(manifest) + _unused_columns(manifest) + _identity_columns(manifest)
     problems.sort(key=lambda p: (p.row, ACTIONS.index(p.action), p.column, p.code))
     jobs = {(cell.position, cell.modality): job for cell, job in cells.items()}
     return Examined(problems, {place: inspected[job] for place, job in jobs.items()}, jobs, alike)
@@ -150,6 +152,24 @@ def _inline_texts(manifest: Manifest, limits: Limits) -> list[Problem]:
         Problem(manifest.row_number(position), str(manifest.study_ids[position]), "report_text", "", *finding)
         for position, text in enumerate(texts)
         for finding in (inspect_text(text, limits) if text else ())
+    ]
+
+
+def _odd_ids(manifest: Manifest) -> list[Problem]:
+    """Ids that may not say who is who."""
+    studies = dict(zip(map(int, manifest.table.index), manifest.study_ids, strict=True))
+    return [
+        Problem(odd.row, str(studies.get(odd.row, "")), odd.column, "", odd.code, odd.text, odd.fix)
+        for odd in odd_ids(manifest.table)
+    ]
+
+
+def _identity_columns(manifest: Manifest) -> list[Problem]:
+    """Columns that say who somebody is."""
+    texts = ("report_text", *manifest.modalities)
+    return [
+        Problem(0, "", found.column, "", "identifiers", found.text, found.fix)
+        for found in identity_columns(manifest.table, texts)
     ]
 
 

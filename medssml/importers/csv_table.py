@@ -13,6 +13,7 @@ from medssml.importers.account import LayoutError
 from medssml.importers.columns import Classes, Guess, classes_of, guess_columns, sample_of
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Studies, Study, radiograph, sections, view_of
 from medssml.importers.tree import Row, Tree, slashed
+from medssml.manifest.identity_columns import identity_of
 from medssml.readers.errors import ReadError
 from medssml.readers.near_names import near_name
 from medssml.readers.table import parse_table
@@ -43,6 +44,12 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
     guesses = [guess for guess in guesses if guess.ours != "split" or _is_split(tree, guess, rows)]
     for guess in guesses:
         tree.account.note(f"{guess.ours} <- {guess.source!r} ({guess.because})")
+        carries = identity_of(guess.source, sample[guess.source]) if guess.ours in ("subject_id", "study_id") else None
+        if carries is not None:
+            fix = "put a pseudonym in its place, or give --hash-ids where results leave the site"
+            tree.account.note(
+                f"{guess.ours} holds {carries.kind}, as the {carries.because} of {guess.source!r} say; fix: {fix}"
+            )
     subject = next((guess.source for guess in guesses if guess.ours == "subject_id"), None)
     if subject is None:
         known = ", ".join(column for column, _ in rows[0].items())

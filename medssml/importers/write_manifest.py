@@ -16,7 +16,9 @@ from medssml.importers.outputs import beside, check_apart, check_outputs, write_
 from medssml.importers.study import OFFICIAL, File, Layout, Options, Study
 from medssml.importers.tree import Tree
 from medssml.manifest.columns import MODALITIES, REQUIRED, near_miss
+from medssml.manifest.identity_columns import identity_columns
 from medssml.manifest.manifest import Manifest, ManifestError
+from medssml.manifest.subject_ids import odd_ids, told
 from medssml.randomness import hash64
 
 _FIRST = (*REQUIRED, "split", "official_split", "ct", "xray", "xray_lateral", "eeg", "report", "report_text")
@@ -100,6 +102,7 @@ def import_layout(
     official = "split" in manifest.table and manifest.official_split
     table = manifest.table if official else manifest.table.drop(columns="split", errors="ignore")
     replace(manifest, table=table).write(out)
+    _note_identity(manifest, account)
     if base != out.parent:
         account.note(f"the manifest's paths are relative to {base}: give --data-root {base} wherever it is used")
     if not official:
@@ -116,6 +119,14 @@ def import_layout(
         notes=tuple(account.notes),
         outside=allow_outside,
     )
+
+
+def _note_identity(manifest: Manifest, account: Account) -> None:
+    """Says what is odd about the ids, and which columns carry identity."""
+    for line in told(odd_ids(manifest.table)):
+        account.note(line)
+    for column in identity_columns(manifest.table, (*_FIRST[len(REQUIRED) :], *manifest.modalities)):
+        account.note(f"column {column.column!r} {column.text}; fix: {column.fix}")
 
 
 def _refused(error: LayoutError, tree: Tree, layout: Layout, out: Path) -> LayoutError:

@@ -75,7 +75,13 @@ CODES: dict[str, Code] = {
     "length": Code("flagged", "outside the usual range"),
     "identifiers": Code(
         "flagged",
-        "a report has spans that look like dates, names, phone numbers or ids; how many, never what ([privacy](privacy.md))",
+        "a report has spans that look like dates, names, phone numbers or ids; how many, never what; or a column carries "
+        "names, dates of birth, record numbers, addresses ([privacy](privacy.md))",
+    ),
+    "spelling": Code("flagged", "ids that may be one in two spellings: zeros, capitals, signs, `.0`; with both rows"),
+    "rounded_ids": Code("flagged", "long ids that end as numbers do which a spreadsheet or floats have rounded"),
+    "one_subject": Code(
+        "flagged", "all studies, or most of many, or those of a word such as ANONYMOUS, are of one subject"
     ),
     "no_modality": Code("flagged", "a row without any file or text"),
     "no_reader": Code("flagged", "a modality that is not named after ct, xray, eeg or report"),

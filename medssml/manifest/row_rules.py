@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pandas as pd
 
 from medssml.manifest.splits import SPLITS, assign_splits
+from medssml.manifest.subject_ids import float_twins, id_mangled
 from medssml.readers.errors import ReadError
 from medssml.readers.table import parse_table
 
@@ -20,8 +20,6 @@ RowProblem = tuple[int | None, str | None, str]
 INLINE_VALUE = "table_"
 #: What spreadsheets and statistics programs write into an empty cell; ids are never read this way.
 EMPTY = frozenset({"", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"})
-#: An id that a spreadsheet has turned into a number or an error.
-_MANGLED = re.compile(r"^\d(\.\d+)?E\+\d+$|^#(N/A|NAME\?|REF!|VALUE!|NUM!)$")
 
 
 def cleaned(table: pd.DataFrame, modalities: tuple[str, ...]) -> pd.DataFrame:
@@ -39,16 +37,16 @@ def cleaned(table: pd.DataFrame, modalities: tuple[str, ...]) -> pd.DataFrame:
 
 
 def id_problems(table: pd.DataFrame) -> list[RowProblem]:
-    """Ids that are empty, mangled or twice there; rows with both a report file and a report text."""
+    """Ids that are empty, mangled or twice there, also as 7 and 7.0; rows with both a report file and a report text."""
     problems: list[RowProblem] = []
     for column in ("subject_id", "study_id"):
         for row, cell in table[column].items():
             if not cell:
                 problems.append((int(str(row)), column, "is empty; fix: give every row an id"))
-            elif _MANGLED.match(cell):
-                problems.append(
-                    (int(str(row)), column, f"{cell!r} was mangled by a spreadsheet; fix: format ids as text")
-                )
+            elif id_mangled(cell):
+                reason = f"{cell!r} was mangled by a spreadsheet or rounded, several people may have it; fix: format ids as text"
+                problems.append((int(str(row)), column, reason))
+        problems += [(row, column, reason) for row, reason in float_twins(table[column])]
     ids = table["study_id"]
     first = {study: row for row, study in reversed(list(ids.items()))}
     for row, study in ids[ids.duplicated() & (ids != "")].items():

@@ -73,7 +73,8 @@ def _told(found: Path, folder: Path, missing: list[str], parts: list[str]) -> st
             writer = ", as macOS writes it" if form == "NFD" else ""
             return f"the name on disk is in another Unicode form ({form}{writer}): {shown!r} is there"
     if unquote(asked) == there:
-        return f"%20 stands for a blank, and so on: {shown!r} is there" if "%20" in asked else f"%: {shown!r} is there"
+        code = "%20 stands for a blank" if "%20" in asked else "% and two digits stand for another sign"
+        return f"{code}: {shown!r} is there"
     if asked.casefold() == there.casefold():
         return f"{shown!r} differs in capitals"
     return f"{shown!r} is there"
