@@ -1,9 +1,9 @@
 """Config is the constructor: class names and constructor arguments, and nothing else.
 
 `describe` turns an object into a node ``{"class_path": "ViT", "init_args": {...}}``, `build` turns the node back into
-an object. Names resolve inside medssml; a class from elsewhere needs its package named in `plugins`, so a config that
-somebody mails around can run no code of its own. `load_config` reads a file, checks every key and value against the
-constructors that it names, and fills in their defaults.
+an object. Names resolve inside medssml, and to those of MONAI's classes that `medssml.monai_names` lists; a class from
+elsewhere needs its package named in `plugins`, so a config that somebody mails around can run no code of its own.
+`load_config` reads a file, checks every key and value against the constructors that it names, and fills in their defaults.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from medssml import yaml_lines
-from medssml.schema import ConfigError, Fitter, nearest
+from medssml.monai_names import ALLOWED
+from medssml.schema import ConfigError, Fitter, is_monai, nearest
 from medssml.yaml_lines import Key, Lines, YamlError
 
 __all__ = ["ConfigError", "Configured", "LeftOut", "build", "describe", "load_config", "resolve"]
@@ -75,6 +76,11 @@ class Configured:
 
         cls.__init__ = remember  # type: ignore[method-assign, assignment]
 
+    def described(self) -> Any:
+        """The node that `build` makes it of."""
+        arguments = {k: describe(v) for k, v in self._arguments.items() if k not in self._handed_in}
+        return {"class_path": _class_path(type(self)), "init_args": arguments}
+
 
 def describe(value: Any) -> Any:
     """The node of `value`: what `build` needs to make it again. Plain numbers, texts, lists and dicts stay themselves.
@@ -83,8 +89,7 @@ def describe(value: Any) -> Any:
         TypeError: `value` holds something that no config can name.
     """
     if isinstance(value, Configured):
-        arguments = {k: describe(v) for k, v in value._arguments.items() if k not in value._handed_in}
-        return {"class_path": _class_path(type(value)), "init_args": arguments}
+        return value.described()
     if "_node" in getattr(value, "__dict__", {}):
         return value._node
     if isinstance(value, Mapping):
@@ -95,7 +100,8 @@ def describe(value: Any) -> Any:
         return value
     if hasattr(value, "__fspath__"):
         return str(value)
-    raise TypeError(f"a {type(value).__name__} cannot be written to a config; fix: derive its class from Configured")
+    fix = "derive its class from Configured, or make it by medssml.config.build of a node"
+    raise TypeError(f"a {type(value).__name__} cannot be written to a config; fix: {fix}")
 
 
 def _class_path(cls: type) -> str:
@@ -125,11 +131,23 @@ def resolve(class_path: str, plugins: Collection[str] = ()) -> type:
             raise KeyError(f"no class {class_path!r} in medssml{hint}")
         return getattr(importlib.import_module(known[name]), name)
     if not any(package == plugin or package.startswith(plugin + ".") for plugin in plugins):
+        if package.split(".")[0] == "monai":
+            return _of_monai(package, name)
         raise KeyError(f"class {class_path!r} is not part of medssml; fix: allow its package with --plugin {package}")
     try:
         return getattr(importlib.import_module(package), name)
     except (ImportError, AttributeError) as error:
         raise KeyError(f"class {class_path!r} cannot be imported: {error}") from error
+
+
+def _of_monai(package: str, name: str) -> type:
+    """A class of MONAI that a config may name without a plugin."""
+    allowed = ALLOWED.get(package, frozenset())
+    if name not in allowed:
+        known = allowed or [f"{home}.NAME" for home in ALLOWED]
+        why = "only classes that map arrays to arrays, and networks, may stand in a config"
+        raise KeyError(f"class '{package}.{name}' of MONAI: {why}{nearest(name, known)}")
+    return getattr(importlib.import_module(package), name)  # type: ignore[no-any-return]
 
 
 def build(
@@ -155,6 +173,7 @@ def build(
             raise TypeError(f"class_path {node['class_path']!r} is no {expected.__name__}")
         arguments = {k: build(v, plugins=plugins, at=f"{inside}{k}") for k, v in (node.get("init_args") or {}).items()}
         check_arguments(cls, arguments)
+        _fetches_nothing(cls, arguments)
         built = _constructed(cls, {**handed_in, **arguments}, at)
         if not isinstance(built, Configured) and hasattr(built, "__dict__"):
             # A class of the user's own need not know of medssml; `describe` finds here what it was built from.
@@ -172,10 +191,20 @@ def _constructed(cls: type, arguments: Mapping[str, Any], at: str) -> Any:
         return cls(**arguments)
     except ConfigError:
         raise
-    except ValueError as error:
+    except Exception as error:
+        # What a constructor of ours raises besides is a fault of ours; MONAI's refuse values in many ways.
+        if not isinstance(error, ValueError) and not is_monai(cls):
+            raise
         reason = str(error.args[0] if error.args else error)
         fix = "" if "fix:" in reason else "; fix: change one of these values"
         raise ConfigError(f"{f'key {at!r}, ' if at else ''}{cls.__name__}: {reason}{fix}") from error
+
+
+def _fetches_nothing(cls: type, arguments: Mapping[str, Any]) -> None:
+    """Refuses a network of MONAI that would fetch weights."""
+    parameters = inspect.signature(cls).parameters if is_monai(cls) else {}
+    if "pretrained" in parameters and arguments.get("pretrained", parameters["pretrained"].default):
+        raise ConfigError(f"{cls.__name__} would fetch weights from the network; fix: pretrained: false")
 
 
 def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
@@ -185,8 +214,9 @@ def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
         TypeError: with the nearest right name.
     """
     parameters = inspect.signature(cls).parameters
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for name in arguments:
-        if name not in parameters:
+        if name not in parameters and not open_ended:
             raise TypeError(f"{cls.__name__} has no argument {name!r}{nearest(name, parameters)}")
 
 

@@ -251,12 +251,14 @@ def row_count(inputs: Inputs) -> int:
 
 
 def _saved_transform(transform: Any, folder: Path) -> Any:
-    """The node of a transform; a tokenizer goes into the folder, so that the node names no place outside it."""
-    node = describe(transform)
-    if hasattr(transform, "save_tokenizer"):
-        transform.save_tokenizer(folder / TOKENIZER)
-        node["init_args"]["tokenizer"] = TOKENIZER
-    return node
+    """The nodes of a road; a tokenizer goes into the folder, so that its node names no place outside it."""
+    described = describe(transform)
+    steps = getattr(transform, "steps", [transform])
+    for step, node in zip(steps, described if isinstance(described, list) else [described], strict=True):
+        if hasattr(step, "save_tokenizer"):
+            step.save_tokenizer(folder / TOKENIZER)
+            node["init_args"]["tokenizer"] = TOKENIZER
+    return described
 
 
 def model_card(model: MultimodalModel, sections: Mapping[str, str]) -> str:

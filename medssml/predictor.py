@@ -12,10 +12,8 @@ from torch import Tensor
 
 from medssml.batch import Batch
 from medssml.checkpoint import CheckpointError, model_folder, read_config
-from medssml.config import build
 from medssml.data.collate import collate
 from medssml.model import TOKENIZER, MultimodalModel
-from medssml.transforms.base import Transform
 
 #: One study: modality -> path, or the text of a report.
 Study = Mapping[str, "str | os.PathLike[str]"]
@@ -136,18 +134,26 @@ def load_transforms(folder: str | Path, plugins: Collection[str] = ()) -> dict[s
     Raises:
         CheckpointError: a transform cannot be built.
     """
+    from medssml.transforms.road import built_road
+
     folder = model_folder(folder)
     transforms = {}
-    for name, node in read_config(folder).get("transforms", {}).items():
-        arguments = dict(node.get("init_args") or {})
-        if arguments.get("tokenizer") == TOKENIZER:
-            arguments["tokenizer"] = str(folder / TOKENIZER)
+    for name, part in read_config(folder).get("transforms", {}).items():
+        nodes = [_with_tokenizer(node, folder) for node in (part if isinstance(part, list) else [part])]
         try:
-            transforms[name] = build({**node, "init_args": arguments}, Transform, plugins=plugins)
+            transforms[name] = built_road(name, nodes if isinstance(part, list) else nodes[0], plugins)
         except (KeyError, TypeError, ValueError) as error:
             reason = error.args[0] if error.args else error
             raise CheckpointError(f"the transform of {name} in {folder} cannot be built: {reason}") from error
     return transforms
+
+
+def _with_tokenizer(node: Any, folder: Path) -> Any:
+    """The node of a step, its tokenizer the one that was saved in the folder."""
+    arguments = dict(node.get("init_args") or {})
+    if arguments.get("tokenizer") != TOKENIZER:
+        return node
+    return {**node, "init_args": {**arguments, "tokenizer": str(folder / TOKENIZER)}}
 
 
 def load(path: str | Path, plugins: Collection[str] = (), device: str = "cpu") -> Predictor:

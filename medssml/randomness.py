@@ -7,10 +7,6 @@ stopped continues as if it had not been, and two ranks draw what one would.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _WORD = (1 << 64) - 1
 
@@ -40,8 +36,6 @@ def study_key(seed: int, epoch: int, study_id: str, draw: int = 0) -> int:
     return mix(seed, epoch, hash64(study_id), draw)
 
 
-def generator(key: int, name: str) -> np.random.Generator:
-    """The generator of what `name` says, such as one modality's augmentation."""
-    import numpy as np
-
-    return np.random.default_rng([key, hash64(name)])
+def draw_seed(key: int, name: str, view: int = 0) -> int:
+    """Seed of what `name` says, such as one modality's augmentation, in one look at a study; `view` numbers the looks."""
+    return mix(key, hash64(name), view) if view else mix(key, hash64(name))

@@ -58,6 +58,12 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be written to a config")
 
 
+def is_monai(cls: type) -> bool:
+    """Whether a class is MONAI's own. Its annotations are wider than a config can hold, and its defaults are its own: of
+    such a class only the names of the arguments are checked here, the values by its constructor."""
+    return cls.__module__.split(".")[0] == "monai"
+
+
 def hints_of(target: Any) -> dict[str, Any]:
     """Annotations of a dataclass, a class's constructor or a function; empty where they cannot be resolved."""
     try:
@@ -182,7 +188,10 @@ class Fitter:
                 return self.fit(value, option, key)
             except ConfigError as error:
                 refused.append(error)
-        # A node or a section has more to say than that it is of the wrong type.
+        # A node, a section or a list of nodes has more to say than that it is of the wrong type.
+        if isinstance(value, (list, tuple)) and any(isinstance(inner, Mapping) for inner in value):
+            lists = [e for o, e in zip(options, refused, strict=True) if (typing.get_origin(o) or o) in _LISTS]
+            raise lists[0] if lists else self._wrong(value, hint, key)
         raise refused[0] if isinstance(value, Mapping) else self._wrong(value, hint, key)
 
     def _mapping(self, value: Any, hint: Any, key: Key) -> dict[str, Any]:
@@ -246,7 +255,8 @@ class Fitter:
         return {"class_path": value["class_path"], "init_args": self._arguments(cls, arguments, (*key, "init_args"))}
 
     def _arguments(self, cls: type, value: Mapping[str, Any], key: Key) -> dict[str, Any]:
-        hints, handed_in = hints_of(cls), getattr(cls, "_handed_in", ())
+        foreign = is_monai(cls)
+        hints, handed_in = {} if foreign else hints_of(cls), getattr(cls, "_handed_in", ())
         schema, defaults, open_ended = {}, {}, False
         for name, parameter in inspect.signature(cls).parameters.items():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -258,7 +268,7 @@ class Fitter:
         if open_ended:
             schema.update({name: Any for name in value if name not in schema})
         out = self.section(value, schema, defaults, cls.__name__, key)
-        return {k: plain(v) for k, v in out.items() if k in value or _is_plain(v)}
+        return {k: plain(v) for k, v in out.items() if k in value or (not foreign and _is_plain(v))}
 
     def _anything(self, value: Any, key: Key) -> Any:
         if isinstance(value, Mapping):

@@ -36,19 +36,22 @@ from medssml.data.shard_writer import write_shards  # noqa: E402
 from medssml.manifest.manifest import Manifest  # noqa: E402
 from medssml.store.cache import Cache  # noqa: E402
 from medssml.store.shards import Storage  # noqa: E402
-from medssml.transforms import CTTransform  # noqa: E402
+from medssml.transforms import Transform  # noqa: E402
 
 BATCH = 8
 
 
-class NoiseTransform(CTTransform):
+class NoiseTransform(Transform):
     """A CT whose prepared volume of 136 x 136 x 136 is noise and is looked at once: no reader or augmentation is measured."""
 
     def prepare(self, source: Path | str, given: Any = None) -> dict[str, np.ndarray]:  # type: ignore[override]
         rng = np.random.default_rng(int(Path(source).read_text()))
         return {"hu": rng.integers(-1000, 400, (136, 136, 136), dtype=np.int16)}
 
-    def __call__(self, prepared: dict[str, np.ndarray], rng: np.random.Generator | None = None) -> torch.Tensor:
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, prepared: dict[str, np.ndarray], seed: int | None = None) -> torch.Tensor:
         return torch.from_numpy(prepared["hu"].max(axis=(1, 2)))
 
 

@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
+from monai.networks.nets import UNet
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from medssml.batch import Batch, Encoded, Inputs
-from medssml.encoders import EEGTransformer, ResNet, TableEncoder, TextEncoder, ViT
+from medssml.encoders import EEGTransformer, NetworkEncoder, ResNet, TableEncoder, TextEncoder, ViT
 from medssml.fusion import AdditiveFusion, ConcatFusion, Fusion, MaskedAttention
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import (
@@ -59,6 +60,9 @@ ENCODERS: dict[str, EncoderExample] = {
         lambda: EEGTransformer(24, 1, 2, patch_samples=20, sfreq=100.0, channel_names=20, pool="attention"), "eeg"
     ),
     "TextEncoder": EncoderExample(lambda: TextEncoder(VOCABULARY, 24, 1, 2, max_length=32), "report"),
+    "NetworkEncoder": EncoderExample(
+        lambda: NetworkEncoder(UNet(2, 1, 6, (4, 8), (2,), norm="batch"), (16, 16)), "xray"
+    ),
     "TableEncoder": EncoderExample(lambda: TableEncoder(5, 16, 1, 2), "table"),
 }
 

@@ -30,9 +30,11 @@ class Bytes:
             raise ValueError("it says that it is bad")
         return {"values": np.frombuffer(raw[:4].ljust(4), dtype=np.uint8)}
 
-    def __call__(self, prepared: dict[str, np.ndarray], rng: np.random.Generator | None = None) -> torch.Tensor:
+    def __call__(self, prepared: dict[str, np.ndarray], seed: int | None = None) -> torch.Tensor:
         values = prepared["values"].astype(np.float32) * self.scale
-        return torch.from_numpy(values if rng is None else values + rng.standard_normal(4, dtype=np.float32))
+        if seed is None:
+            return torch.from_numpy(values)
+        return torch.from_numpy(values + np.random.default_rng(seed).standard_normal(4, dtype=np.float32))
 
     def fit_training(self, prepared: Iterable[dict[str, np.ndarray]], subjects: Sequence[str] | None = None) -> None:
         self.seen = [bytes(entry["values"]) for entry in prepared]

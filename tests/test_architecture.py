@@ -22,7 +22,7 @@ PACKAGE = ROOT / "medssml"
 #: The first line is language and foundation: what a config and a message are made of.
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"yaml_lines", "files", "foreign_text", "randomness"}),
-    frozenset({"schema"}),
+    frozenset({"schema", "monai_names"}),
     frozenset({"config"}),
     frozenset({"batch", "readers", "losses", "layers", "checkpoint", "privacy", "statistics"}),
     frozenset({"manifest", "transforms", "encoders", "fusion", "spaces", "standardise"}),

@@ -94,7 +94,7 @@ def with_runs(workplace: Path) -> Path:
     manifest = Manifest.read(workplace / "cohort" / "manifest.csv")
     report = ReportTransform(vocab_size=256, max_length=64)
     texts = [p.read_text("utf-8") for p in sorted((workplace / "cohort").rglob("*.txt"))]
-    report.fit(texts or ["No acute findings."])
+    report.vocabulary.fit(texts or ["No acute findings."])
     transforms = {
         "ct": CTTransform(spacing=(8, 8, 8), size=(32, 32, 32)),
         "xray": XrayTransform(size=32),
@@ -165,14 +165,14 @@ def test_every_shipped_config_is_accepted_and_builds(path: Path) -> None:
     from medssml.model import MultimodalModel
     from medssml.objectives import Objective
     from medssml.runs.training_config import FinetuneConfig, PretrainConfig
-    from medssml.transforms import Transform
+    from medssml.transforms.road import Road, built_road
 
     if "finetune" in str(path.relative_to(ROOT / "configs")):
         load_config(path, FinetuneConfig)
         return
     config = load_config(path, PretrainConfig)
     model = build(config["model"], MultimodalModel)
-    assert all(isinstance(build(node, Transform), Transform) for node in config["transforms"].values())
+    assert all(isinstance(built_road(name, part), Road) for name, part in config["transforms"].items())
     assert set(config["transforms"]) == set(model.modalities)
     for node in config["objectives"]:
         assert isinstance(build(node, Objective, model=model), Objective)

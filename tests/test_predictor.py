@@ -22,9 +22,9 @@ TEXT = "FINDINGS: The lungs are clear. IMPRESSION: No acute findings."
 def run(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     report = ReportTransform(vocab_size=64, max_length=32)
-    report.fit([TEXT, "Large pleural effusion on the left.", "The heart is enlarged. No effusion."] * 3)
+    report.vocabulary.fit([TEXT, "Large pleural effusion on the left.", "The heart is enlarged. No effusion."] * 3)
     transforms = {"xray": XrayTransform(32), "report": report}
-    encoders = {"xray": ViT((32, 32), 16, 24, 1, 2), "report": TextEncoder(report.vocab_size, 24, 1, 2, 32)}
+    encoders = {"xray": ViT((32, 32), 16, 24, 1, 2), "report": TextEncoder(report.vocabulary.vocab_size, 24, 1, 2, 32)}
     tasks = {
         "finding": {"kind": "binary"},
         "grade": {"kind": "multiclass", "n_classes": 3},
@@ -91,7 +91,7 @@ def test_what_cannot_be_predicted_is_told(run, image, tmp_path):
 
 def test_the_tokenizer_travels_with_the_model(run, tmp_path):
     config = json.loads((run / "model" / "config.json").read_text())
-    assert config["transforms"]["report"]["init_args"]["tokenizer"] == "tokenizer"
+    assert config["transforms"]["report"][-1]["init_args"]["tokenizer"] == "tokenizer"
     assert (run / "model" / "tokenizer" / "tokenizer.json").is_file()
     moved = tmp_path / "elsewhere"
     run_model = run / "model"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medssml.randomness import generator, hash64, mix, study_key
+from medssml.randomness import draw_seed, hash64, mix, study_key
 
 
 def test_the_numbers_are_those_of_every_other_process() -> None:
@@ -45,11 +45,10 @@ def test_a_study_key_knows_seed_epoch_study_and_appearance(other: tuple[int, int
     assert study_key(*other) != study_key(0, 1, "a")
 
 
-def test_a_generator_belongs_to_key_and_name() -> None:
-    first = generator(5, "ct").random(4)
-    assert np.array_equal(first, generator(5, "ct").random(4))
-    assert not np.array_equal(first, generator(5, "eeg").random(4))
-    assert not np.array_equal(first, generator(6, "ct").random(4))
+def test_a_draw_belongs_to_key_name_and_view() -> None:
+    seeds = [draw_seed(5, "ct"), draw_seed(5, "eeg"), draw_seed(6, "ct"), draw_seed(5, "ct", 1), draw_seed(5, "ct", 2)]
+    assert len(set(seeds)) == 5 and all(0 <= seed < 2**63 for seed in seeds)
+    assert draw_seed(5, "ct", 0) == draw_seed(5, "ct")
 
 
 def test_a_hash_knows_its_seed() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
@@ -15,7 +14,7 @@ from medssml.data.collate import Sample
 from medssml.data.epoch_order import Window
 from medssml.manifest.columns import in_order
 from medssml.manifest.manifest import Manifest
-from medssml.randomness import generator, hash64, study_key
+from medssml.randomness import draw_seed, hash64, study_key
 from medssml.store.cache import Arrays, Cache, Entry
 from medssml.store.engines import Recipe
 
@@ -24,14 +23,14 @@ Plan = list[tuple[int, int, int]]
 
 
 class Transform(Protocol):
-    """What a dataset asks of a transform; `medssml.transforms` has them, a class of your own will do.
+    """What a dataset asks of a transform: a `medssml.transforms.Road` of MONAI's, or a class of your own.
 
     One that reads a CT is also handed what the table gives for a blank header: `prepare(source, given)`.
     """
 
     def prepare(self, source: Path | str) -> Arrays: ...
 
-    def __call__(self, prepared: Arrays, rng: np.random.Generator | None = None) -> Inputs: ...
+    def __call__(self, prepared: Arrays, seed: int | None = None) -> Inputs: ...
 
     def spec(self) -> dict[str, Any]: ...
 
@@ -73,7 +72,7 @@ class StudyDataset(Dataset[Sample]):
         self.reading: torch.Tensor | None = None
         #: Which studies are fetched together; None where each has files of its own.
         self.window: Window | None = None
-        self.recipes = {m: Recipe(m, self.transforms[m], self.transforms[m].spec()) for m in self.modalities}
+        self.recipes = {m: Recipe(m, _reads(self.transforms[m]), self.transforms[m].spec()) for m in self.modalities}
         self.given = {m: manifest.given(m) for m in self.modalities}
         self._keys: dict[tuple[int, str], str] = {}
         self._present = {
@@ -114,10 +113,13 @@ class StudyDataset(Dataset[Sample]):
         self._announce(index)
         for modality in self.present(index):
             entry = self.prepared(index, modality)
-            rng = generator(key, modality) if self.train else None
-            sample[modality] = self.transforms[modality](entry.arrays, rng)
+            sample[modality] = self._look(entry, modality, key)
             sample["content"][modality] = entry.content
         return sample
+
+    def _look(self, entry: Entry, modality: str, key: int, view: int = 0) -> Inputs:
+        """One look at what was prepared: of training, drawn by the study's key and the number of the view."""
+        return self.transforms[modality](entry.arrays, draw_seed(key, modality, view) if self.train else None)
 
     def key(self, index: int, modality: str) -> str:
         """Name of the cache entry of one modality of a study.
@@ -195,6 +197,11 @@ class StudyDataset(Dataset[Sample]):
         worker = get_worker_info()
         if self.reading is not None and worker is not None:
             self.reading[worker.id] = index
+
+
+def _reads(transform: Transform) -> Any:
+    """The part that reads files, where it can be had alone: what goes to the processes that prepare them."""
+    return getattr(transform, "preparation", transform)
 
 
 def reason_of(error: BaseException) -> str:

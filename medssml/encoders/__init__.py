@@ -10,17 +10,29 @@ if TYPE_CHECKING:
     from medssml.encoders.cnn import ResNet
     from medssml.encoders.eeg import EEGTransformer
     from medssml.encoders.heads import Head
+    from medssml.encoders.network import NetworkEncoder
     from medssml.encoders.table import TableEncoder
     from medssml.encoders.text import TextEncoder
     from medssml.encoders.vit import ViT
 
-__all__ = ["EEGTransformer", "Encoder", "Head", "MaskableEncoder", "ResNet", "TableEncoder", "TextEncoder", "ViT"]
+__all__ = [
+    "EEGTransformer",
+    "Encoder",
+    "Head",
+    "MaskableEncoder",
+    "NetworkEncoder",
+    "ResNet",
+    "TableEncoder",
+    "TextEncoder",
+    "ViT",
+]
 
 _HOME = {
     "EEGTransformer": "eeg",
     "Encoder": "base",
     "Head": "heads",
     "MaskableEncoder": "base",
+    "NetworkEncoder": "network",
     "ResNet": "cnn",
     "TableEncoder": "table",
     "TextEncoder": "text",

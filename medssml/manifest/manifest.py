@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -238,6 +239,36 @@ class Manifest:
         """What a transform prepares: the file, or the inline text of a report or a table; None where absent."""
         path = self.path_of(position, modality)
         return self._inline(position, modality) if path is None else path
+
+    def to_datalist(self, *modalities: str) -> list[dict[str, Any]]:
+        """The studies as MONAI's list of dicts, for `monai.data.Dataset` and the loaders of `medssml.transforms`.
+
+        Args:
+            modalities: names; none = all of the manifest.
+
+        Returns:
+            per study: study_id and subject_id, as they are called in whatever is written; each modality that it has, a `Path`
+            for a file and a str for a text; `<modality>_given` where the table completes a header; `label_<task>` where known.
+
+        Raises:
+            KeyError: no such modality. ManifestError: a path leaves the root.
+        """
+        names = modalities or self.modalities
+        sources = {name: self._sources(name) for name in names}
+        given = {name: self.given(name) for name in names}
+        entries: list[dict[str, Any]] = []
+        for row, (study, subject) in enumerate(zip(self.study_codes, self.subject_codes, strict=True)):
+            entry: dict[str, Any] = {"study_id": str(study), "subject_id": str(subject)}
+            for name in names:
+                if sources[name][row] is not None:
+                    entry[name] = sources[name][row]
+                    entry |= {f"{name}_given": given[name][row]} if given[name][row] is not None else {}
+            known = {task: float(values[row]) for task, values in self.targets.items() if not np.isnan(values[row])}
+            entries.append({**entry, **{f"label_{task}": value for task, value in known.items()}})
+        return entries
+
+    def _sources(self, modality: str) -> list[Source | None]:
+        return [self._inline(row, modality) if path is None else path for row, path in enumerate(self.paths(modality))]
 
     def _inline(self, position: int, modality: str) -> str | None:
         """The text of a report, or the values of a table as the text of one, that stand in the row itself."""

@@ -56,13 +56,34 @@ def read_ct(path: str | Path, given: Given | None = None) -> Volume:
     path = _existing(path)
     with reading(path, "CT"):
         native, affine, notes = (_dicom_volume if _is_dicom(path) else _nifti_volume)(path, given)
-        turn = to_ras(affine, _triple(native.shape))
-        array, spacing = turn.apply(native), spacing_of(turn.affine)
-        odd: list[str] = []
-        reason = not_hounsfield(native, spacing[np.argsort(turn.axes)], odd)
-        if reason:
-            raise ReadError(path, reason, _UNITS_FIX, code="units")
-        return Volume(array, spacing, turn.affine, (*notes, *_oblique(turn.affine), *odd))
+        return volume_of(native, affine, notes, path)
+
+
+def volume_of(native: NDArray[Any], affine: NDArray[np.float64], notes: tuple[str, ...], path: Path) -> Volume:
+    """Voxels (I, J, K) in HU with their affine (voxel -> RAS mm), turned to RAS+ axes.
+
+    Raises:
+        ReadError: they cannot be HU.
+    """
+    turn = to_ras(affine, _triple(native.shape))
+    array, spacing = turn.apply(native), spacing_of(turn.affine)
+    odd: list[str] = []
+    reason = not_hounsfield(native, spacing[np.argsort(turn.axes)], odd)
+    if reason:
+        raise ReadError(path, reason, _UNITS_FIX, code="units")
+    return Volume(array, spacing, turn.affine, (*notes, *_oblique(turn.affine), *odd))
+
+
+def require_finite(raw: NDArray[Any], path: Path) -> None:
+    """Refuses voxels that are NaN or infinite.
+
+    Raises:
+        ReadError: with their number.
+    """
+    broken = raw.size - int(np.count_nonzero(np.isfinite(raw))) if raw.dtype.kind == "f" else 0
+    if broken:
+        reason = f"{broken:,} of {raw.size:,} voxels are NaN or infinite"
+        raise ReadError(path, reason, "write air (-1000) where nothing was measured", code="content")
 
 
 def ct_header(path: str | Path, given: Given | None = None) -> CTHeader:
@@ -120,11 +141,7 @@ def _nifti_volume(path: Path, given: Given | None) -> tuple[NDArray[Any], NDArra
     _no_series(path, given)
     layout = nifti_layout(path, given)
     raw = nifti_voxels(layout)
-    if raw.dtype.kind == "f":
-        broken = raw.size - int(np.count_nonzero(np.isfinite(raw)))
-        if broken:
-            reason = f"{broken:,} of {raw.size:,} voxels are NaN or infinite"
-            raise ReadError(path, reason, "write air (-1000) where nothing was measured", code="content")
+    require_finite(raw, path)
     values = to_hounsfield(raw, layout.slope, layout.intercept)
     if values.dtype.kind == "f" and not np.isfinite([values.min(), values.max()]).all():
         stored = f"stored values {raw.min():g} to {raw.max():g} with scl_slope {layout.slope:g}"

@@ -57,7 +57,7 @@ class PretrainConfig:
     """A pretraining: a model, what its inputs go through, what is learned, and how; with `teacher`, from another model."""
 
     model: MultimodalModel
-    transforms: dict[str, Transform]
+    transforms: dict[str, list[Any] | Transform]
     objectives: list[Objective]
     optim: Optim = field(default_factory=Optim)
     trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=100))
@@ -73,7 +73,7 @@ class Architecture:
     """What a model trained from scratch takes from a pretraining config; the other keys are not looked at."""
 
     model: MultimodalModel
-    transforms: dict[str, Transform]
+    transforms: dict[str, list[Any] | Transform]
     objectives: Any = None
     optim: Any = None
     trainer: Any = None

@@ -1,7 +1,8 @@
-"""From a file to the tensor that an encoder reads, in two steps: what is worth storing, and what changes every time.
+"""What a transform is made of: the part that reads a file once, and what a dataset asks of the whole.
 
-`prepare` is deterministic and slow: read, bring to fixed physical units, keep a little more than is needed. The cache
-stores what it returns. `__call__` is fast: crop, augment, scale. Plain tensors leave it, never MONAI's MetaTensor.
+`Preparation` reads: deterministic, slow, plain arrays out, which the cache stores. It knows nothing of MONAI, so that the
+processes that prepare files start fast. A `Transform` is a modality's whole road; `medssml.transforms.road.Road` makes one of
+MONAI's dictionary transforms, a class of your own may be another.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Source = Path | str
 NOTES = "notes"
 
 
-class Transform(Configured):
-    """One modality's road from a file to a tensor.
+class Preparation:
+    """What is read from a file, once.
 
     Subclasses name in `libraries` the packages whose version changes what `prepare` returns, and raise `revision` when
     their own code does.
@@ -35,33 +36,46 @@ class Transform(Configured):
 
     libraries: tuple[str, ...] = ("numpy",)
     revision: int = 1
+    #: Whether a string is the text itself, and not the name of a file.
+    takes_text: bool = False
 
-    def prepare(self, source: Source) -> Prepared:
+    def prepare(self, source: Source, given: Any = None) -> Prepared:
         """What of `source` is worth storing; no randomness.
+
+        Args:
+            source: a file; a string is the text itself where `takes_text`.
+            given: what the table says of the file beside its name, or None.
 
         Raises:
             medssml.readers.errors.ReadError: the file cannot be used, with the reason.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how a file is prepared")
 
-    def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> Inputs:
-        """One study's tensors, without the batch axis; `rng` draws the augmentation, None = none."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how a tensor is made")
-
     def settings(self) -> dict[str, Any]:
-        """The arguments that `prepare` depends on."""
+        """The arguments that the arrays depend on."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its stored arrays depend on")
 
-    def spec(self) -> dict[str, Any]:
-        """All that `prepare` depends on besides the file: class, revision, arguments, versions of libraries."""
-        versions = {name: library_version(name) for name in self.libraries}
+    def spec(self, name: str | None = None) -> dict[str, Any]:
+        """All that the arrays depend on besides the file: class, revision, arguments, versions of libraries.
+
+        Args:
+            name: of the class as a config knows it.
+        """
         spec = {
-            "class": type(self).__name__,
+            "class": name or type(self).__name__,
             "revision": self.revision,
             "settings": self.settings(),
-            "versions": versions,
+            "versions": {name: library_version(name) for name in self.libraries},
         }
         return json.loads(json.dumps(spec))
+
+
+class Transform(Configured, Preparation):
+    """One modality's road from a file to a tensor."""
+
+    def __call__(self, prepared: Prepared, seed: int | None = None) -> Inputs:
+        """One study's tensors, without the batch axis; `seed` draws the augmentation, None = none, as in evaluation."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how a tensor is made")
 
     def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> list[str]:
         """Learns what must be learned from the training split, such as a vocabulary. Nothing by default.

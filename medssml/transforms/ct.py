@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from medssml.readers.ct import read_ct
+from medssml.readers.ct import Volume, read_ct
 from medssml.readers.nifti import Given
-from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
+from medssml.transforms.base import NOTES, Preparation, Prepared, Source, at_least, notes_array
 
-#: HU where nothing was measured; below it nothing is stored.
+#: HU where nothing was measured; nothing in a scan is below it.
 OUTSIDE = -1024
 
 
-class CTTransform(Transform):
-    """A centred crop of fixed physical size in RAS+ axes, windowed to [0, 1].
+Affine = NDArray[np.float64]
+
+
+class Field(NamedTuple):
+    """hu: (X, Y, Z) int16. affine: (4, 4) voxel -> RAS mm. notes: what was fixed or is odd."""
+
+    hu: NDArray[np.int16]
+    affine: Affine
+    notes: tuple[str, ...]
+
+
+class CTField(Preparation):
+    """A centred field of fixed physical size in RAS+ axes, read in one step: inflate, crop, one separable resampling.
 
     Args:
         spacing: mm between voxels along X, Y, Z.
-        size: voxels along X, Y, Z: the crop measures `spacing * size` mm.
-        window: HU that become 0 and 1.
-        margin: voxels stored on every side for random shifts.
-        flip_axes: axes that training may mirror: 0 left-right, 1 front-back, 2 head-feet. None for a chest, whose heart
-            is on the left; all for a nodule, which knows no sides.
-        rotate90: training may turn by quarter turns about Z. As `flip_axes`: for nodules.
-        noise: most HU of added Gaussian noise in training.
-        jitter: most HU that training shifts all values by, and the same share of the window in contrast.
+        size: voxels along X, Y, Z: the field measures `spacing * size` mm.
+        outside: HU of what the scan does not cover, or holds nothing of: -1024 or below.
+        reader: what reads the file, in place of `medssml.readers.ct.read_ct`. Its name is part of `settings`.
     """
 
     libraries = ("numpy", "nibabel", "pydicom")
@@ -38,27 +42,28 @@ class CTTransform(Transform):
 
     def __init__(
         self,
-        spacing: Sequence[float] = (2.0, 2.0, 2.0),
-        size: Sequence[int] = (128, 128, 128),
-        window: Sequence[float] = (-1000.0, 400.0),
-        margin: int = 4,
-        flip_axes: Sequence[int] = (),
-        rotate90: bool = False,
-        noise: float = 20.0,
-        jitter: float = 20.0,
+        spacing: Sequence[float],
+        size: Sequence[int],
+        outside: int = OUTSIDE,
+        reader: Callable[[Source], Volume] | None = None,
+        reader_name: str | None = None,
     ) -> None:
-        self.spacing = tuple(float(mm) for mm in spacing)
-        self.size = tuple(int(n) for n in size)
-        self.low, self.high = (float(hu) for hu in window)
-        self.margin, self.rotate90, self.noise, self.jitter = int(margin), rotate90, noise, jitter
-        self.flip_axes = tuple(int(axis) for axis in flip_axes)
-        _check(self)
+        self.spacing, self.size = tuple(float(mm) for mm in spacing), tuple(int(n) for n in size)
+        self.outside, self.reader, self.reader_name = int(outside), reader, reader_name
+        if len(self.spacing) != 3 or len(self.size) != 3:
+            raise ValueError(f"spacing {self.spacing} and size {self.size} need three numbers each: X, Y, Z")
+        for name, values in (("spacing", self.spacing), ("size", self.size)):
+            for value in values:
+                at_least(name, value, 1 if name == "size" else 0.01)
+        if not np.iinfo(np.int16).min <= self.outside <= OUTSIDE:
+            raise ValueError(f"outside is {self.outside} HU, expected {np.iinfo(np.int16).min} to {OUTSIDE}")
 
     def settings(self) -> dict[str, Any]:
-        return {"spacing": self.spacing, "size": self.size, "margin": self.margin}
+        settings: dict[str, Any] = {"spacing": self.spacing, "size": self.size, "outside": self.outside}
+        return settings if self.reader_name is None else {**settings, "reader": self.reader_name}
 
     def prepare(self, source: Source, given: Given | None = None) -> Prepared:
-        """{"hu": (X, Y, Z) int16 HU with `margin` on every side, "notes"}; -1024 outside the scan.
+        """{"hu": (X, Y, Z) int16 HU, "notes"}.
 
         Args:
             source: a file, or a folder with one DICOM series.
@@ -67,65 +72,29 @@ class CTTransform(Transform):
         Raises:
             ReadError: the volume cannot be used.
         """
-        volume = read_ct(source, given)
-        shape = tuple(n + 2 * self.margin for n in self.size)
-        array, affine, centre = crop_to_field(volume.array, volume.affine, self.spacing, shape)
+        field = self.field(source, given)
+        return {"hu": field.hu, NOTES: notes_array(field.notes)}
+
+    def field(self, source: Source, given: Given | None = None) -> Field:
+        """The same with its geometry."""
+        volume = read_ct(source, given) if self.reader is None else self.reader(source)
+        array, affine, centre = crop_to_field(volume.array, volume.affine, self.spacing, self.size)
         array, affine = thin(array, affine, self.spacing)
-        hu, inside = resample(array, affine, centre, self.spacing, shape)
+        hu, inside = resample(array, affine, centre, self.spacing, self.size)
+        if self.outside != OUTSIDE:
+            hu[hu == OUTSIDE] = self.outside
         notes = list(volume.notes)
         if inside < 0.999:
-            notes.append(f"the scan fills {inside:.0%} of the crop; the rest is air at {OUTSIDE} HU")
-        return {"hu": hu, NOTES: notes_array(notes)}
-
-    def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> Tensor:
-        """(1, X, Y, Z) float32 in [0, 1]; 0 below the window and outside the scan."""
-        stored = prepared["hu"]
-        shift = [0, 0, 0] if rng is None or self.margin == 0 else rng.integers(-self.margin, self.margin + 1, 3)
-        start = [self.margin + int(step) for step in shift]
-        crop = stored[tuple(slice(a, a + n) for a, n in zip(start, self.size, strict=True))]
-        if rng is not None:
-            crop = self._turn(crop, rng)
-        scaled = (crop.astype(np.float32) - self.low) / (self.high - self.low)
-        if rng is not None:
-            scaled = self._disturb(scaled, crop == OUTSIDE, rng)
-        return torch.from_numpy(np.ascontiguousarray(np.clip(scaled, 0.0, 1.0, dtype=np.float32)))[None]
-
-    def _turn(self, crop: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int16]:
-        if self.rotate90:
-            crop = np.rot90(crop, k=int(rng.integers(4)), axes=(0, 1))
-        chosen = tuple(axis for axis in self.flip_axes if rng.random() < 0.5)
-        return np.flip(crop, chosen) if chosen else crop
-
-    def _disturb(
-        self, scaled: NDArray[np.float32], outside: NDArray[np.bool_], rng: np.random.Generator
-    ) -> NDArray[np.float32]:
-        """Noise and a small change of brightness and contrast; what lies outside the scan stays 0. HU are absolute,
-        so the changes are those between scanners and no more."""
-        width = self.high - self.low
-        gain, shift = 1 + rng.uniform(-1, 1) * self.jitter / width, rng.uniform(-1, 1) * self.jitter / width
-        sigma = rng.uniform(0, 1) * self.noise / width
-        noise = rng.standard_normal(scaled.shape, dtype=np.float32) * np.float32(sigma)
-        return np.where(outside, np.float32(0), scaled * np.float32(gain) + np.float32(shift) + noise)
+            notes.append(f"the scan fills {inside:.0%} of the field; the rest is air at {self.outside} HU")
+        return Field(hu, grid_affine(affine, centre, self.spacing, self.size), tuple(notes))
 
 
-def _check(transform: CTTransform) -> None:
-    if len(transform.spacing) != 3 or len(transform.size) != 3:
-        raise ValueError(f"spacing {transform.spacing} and size {transform.size} need three numbers each: X, Y, Z")
-    for name, values in (("spacing", transform.spacing), ("size", transform.size)):
-        for value in values:
-            at_least(name, value, 1 if name == "size" else 0.01)
-    at_least("margin", transform.margin, 0)
-    if not OUTSIDE <= transform.low < transform.high:
-        raise ValueError(f"window is ({transform.low}, {transform.high}) HU, expected {OUTSIDE} <= low < high")
-    if any(axis not in (0, 1, 2) for axis in transform.flip_axes):
-        raise ValueError(
-            f"flip_axes is {transform.flip_axes}, expected some of 0 (left-right), 1 (front-back), 2 (head-feet)"
-        )
-    if transform.rotate90 and transform.size[0] != transform.size[1]:
-        raise ValueError(f"rotate90 needs a crop as wide as deep, size is {transform.size}")
-
-
-Affine = NDArray[np.float64]
+def grid_affine(affine: Affine, centre: NDArray[np.float64], spacing: Sequence[float], shape: Sequence[int]) -> Affine:
+    """(4, 4) voxel -> RAS mm of a grid of `shape` voxels of `spacing` mm about `centre`, along the axes of `affine`."""
+    grid = np.eye(4)
+    grid[:3, :3] = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) * np.array(spacing)
+    grid[:3, 3] = centre - grid[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return grid
 
 
 def crop_to_field(

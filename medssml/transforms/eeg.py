@@ -1,4 +1,4 @@
-"""EEG: band-passed, re-referenced, at one sampling rate; windows of it in units of 100 uV, with the channels' names."""
+"""EEG: band-passed, re-referenced, at one sampling rate, with the channels' names."""
 
 from __future__ import annotations
 
@@ -8,40 +8,29 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from medssml.readers.channels import EARS, channel_number
 from medssml.readers.eeg import eeg_header, read_eeg
 from medssml.readers.errors import ReadError
-from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
+from medssml.transforms.base import NOTES, Preparation, Prepared, Source, at_least, notes_array
 
 #: uV per step of the stored int16: a twentieth of an amplifier's own noise, with a range of 3.2 mV.
 STEP_UV = 0.1
-#: uV per unit that leaves the transform, as LaBraM has it.
-UNIT_UV = 100.0
 #: s of mirrored signal beyond each end: the filter's memory.
 _PAD_S = 8.0
 
 
-class EEGTransform(Transform):
-    """Windows of a recording, any subset of the named 10-10 channels or of their bipolar derivations.
+class EEGSignal(Preparation):
+    """A recording at one rate, of any subset of the named 10-10 channels or of their bipolar derivations.
 
     Args:
-        sfreq: Hz of what leaves the transform.
-        window_s: s of the random window that training sees.
-        eval_window_s: s of the central window that evaluation sees; None = the whole that is stored.
+        sfreq: Hz of what is stored.
         bandpass: Hz, edges of the pass band; None = no filter below the new Nyquist frequency.
         notch: Hz of the mains and its harmonics; None = none.
         average_reference: subtract the mean over scalp electrodes; a bipolar recording, and one whose channels have several
             references, stays as it is.
         max_s: s that are stored, the middle of the recording.
-        max_channels: most channels of one study; training draws, evaluation takes the first.
-        clip_uv: uV beyond which values are cut.
-        channel_dropout: share of channels that training leaves out.
-        amplitude: most that training scales the signal by, up or down, as a share.
-        noise_uv: most uV of white noise that training adds.
     """
 
     libraries = ("numpy", "scipy", "mne")
@@ -50,34 +39,15 @@ class EEGTransform(Transform):
     def __init__(
         self,
         sfreq: float = 100.0,
-        window_s: float = 10.0,
-        eval_window_s: float | None = 60.0,
         bandpass: Sequence[float] | None = (0.5, 45.0),
         notch: float | None = None,
         average_reference: bool = True,
         max_s: float = 600.0,
-        max_channels: int | None = None,
-        clip_uv: float = 500.0,
-        channel_dropout: float = 0.1,
-        amplitude: float = 0.2,
-        noise_uv: float = 2.0,
     ) -> None:
-        self.sfreq, self.window_s, self.max_s, self.clip_uv = (
-            float(sfreq),
-            float(window_s),
-            float(max_s),
-            float(clip_uv),
-        )
-        self.eval_window_s = None if eval_window_s is None else float(eval_window_s)
+        at_least("sfreq", sfreq, 1)
+        self.sfreq, self.max_s = float(sfreq), float(max_s)
         self.bandpass = None if bandpass is None else (float(bandpass[0]), float(bandpass[1]))
-        self.notch, self.average_reference, self.max_channels = notch, average_reference, max_channels
-        self.channel_dropout, self.amplitude, self.noise_uv = float(channel_dropout), float(amplitude), float(noise_uv)
-        at_least("window_s * sfreq", self.window_s * self.sfreq, 1)
-        at_least("clip_uv", self.clip_uv, 1)
-        if max_channels is not None:
-            at_least("max_channels", max_channels, 1)
-        if not 0 <= self.channel_dropout < 1:
-            raise ValueError(f"channel_dropout is {channel_dropout}, expected 0 to less than 1")
+        self.notch, self.average_reference = notch, average_reference
         if self.bandpass is not None and not 0 <= self.bandpass[0] < self.bandpass[1] <= self.sfreq / 2:
             raise ValueError(
                 f"bandpass {self.bandpass} Hz does not fit a rate of {self.sfreq} Hz; keep it in 0 to {self.sfreq / 2}"
@@ -87,7 +57,7 @@ class EEGTransform(Transform):
         names = ("sfreq", "bandpass", "notch", "average_reference", "max_s")
         return {name: getattr(self, name) for name in names}
 
-    def prepare(self, source: Source) -> Prepared:
+    def prepare(self, source: Source, given: Any = None) -> Prepared:
         """{"signal": (C, T) int16 in 0.1 uV, "channels": (C,) int64 `channel_number`, ascending, "notes"}.
 
         Raises:
@@ -113,37 +83,6 @@ class EEGTransform(Transform):
         )
         stored = np.clip(np.rint(signal / STEP_UV), -32767, 32767).astype(np.int16)
         return {"signal": stored, "channels": names[order], NOTES: notes_array(notes)}
-
-    def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """{"signal": (C, T) float32 in 100 uV, "channels": (C,) int64, "length": () int64 samples that are real}."""
-        stored, channels = prepared["signal"], prepared["channels"]
-        rows = self._rows(len(channels), rng)
-        window = stored[:, self._window(stored.shape[1], rng)][rows].astype(np.float32) * np.float32(STEP_UV)
-        if rng is not None:
-            gain = np.float32(1 + rng.uniform(-1, 1) * self.amplitude)
-            sigma = np.float32(rng.uniform(0, 1) * self.noise_uv)
-            window = window * gain + rng.standard_normal(window.shape, dtype=np.float32) * sigma
-        window = np.clip(window, -self.clip_uv, self.clip_uv) / np.float32(UNIT_UV)
-        return {
-            "signal": torch.from_numpy(np.ascontiguousarray(window, dtype=np.float32)),
-            "channels": torch.from_numpy(channels[rows].astype(np.int64)),
-            "length": torch.tensor(window.shape[1], dtype=torch.int64),
-        }
-
-    def _window(self, samples: int, rng: np.random.Generator | None) -> slice:
-        seconds = self.window_s if rng is not None else self.eval_window_s
-        wanted = samples if seconds is None else min(samples, round(seconds * self.sfreq))
-        spare = samples - wanted
-        start = spare // 2 if rng is None else int(rng.integers(spare + 1))
-        return slice(start, start + wanted)
-
-    def _rows(self, count: int, rng: np.random.Generator | None) -> NDArray[np.int64]:
-        """Channels that are kept, ascending: a channel left out is absent, not zero."""
-        most = count if self.max_channels is None else min(count, self.max_channels)
-        if rng is None:
-            return np.arange(most)
-        kept = max(1, most - int(rng.binomial(most, self.channel_dropout)))
-        return np.sort(rng.permutation(count)[:kept])
 
 
 def reference(signal: NDArray[Any], channels: Sequence[str], references: Sequence[str] = ()) -> NDArray[Any]:

@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from medssml.files import write_text
 from medssml.readers.report import parse_report, read_report
 from medssml.readers.sections import chosen_sections
-from medssml.readers.sentences import sentences
-from medssml.transforms.base import NOTES, Prepared, Source, Transform, at_least, notes_array
+from medssml.transforms.base import NOTES, Preparation, Prepared, Source, at_least, notes_array
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,52 +28,25 @@ _NAMES = {
 }
 
 
-class ReportTransform(Transform):
-    """Token ids of a report, between [CLS] and [SEP], cut at `max_length`.
+class ReportText(Preparation):
+    """The text of a report, or of some of its sections.
 
     Args:
-        tokenizer: a local Hugging Face folder; None = a lower-case vocabulary that `fit` learns.
-        vocab_size: most tokens that `fit` learns.
-        max_length: most tokens of a report, [CLS] and [SEP] included.
-        sections: keep only these sections, in this order, such as ["findings", "impression"], and text under headings
+        sections: keep only these, in this order, such as ["findings", "impression"], and text under headings
             that are none of the five, where the report has any of them; None = the whole text.
-        drop_sentences: share of the sentences that training leaves out.
-        shuffle_sentences: share of the reports whose sentences training puts in another order.
-        min_subjects: a word in the reports of fewer subjects is never learned as a whole: it may be a name.
     """
 
     libraries = ("numpy",)
-    #: A string is the text itself.
     takes_text = True
 
-    def __init__(
-        self,
-        tokenizer: str | Path | None = None,
-        vocab_size: int = 4096,
-        max_length: int = 192,
-        sections: Sequence[str] | None = None,
-        drop_sentences: float = 0.1,
-        shuffle_sentences: float = 0.1,
-        min_subjects: int = 5,
-    ) -> None:
-        at_least("vocab_size", vocab_size, 64)
-        at_least("max_length", max_length, 4)
-        at_least("min_subjects", min_subjects, 1)
-        self.limit, self.max_length = int(vocab_size), int(max_length)
+    def __init__(self, sections: Sequence[str] | None = None) -> None:
         self.sections = None if sections is None else tuple(sections)
-        self.min_subjects = int(min_subjects)
-        self.drop_sentences, self.shuffle_sentences = float(drop_sentences), float(shuffle_sentences)
-        self._tokenizer: Tokenizer | None = None
-        self._names = dict(_NAMES)
-        if tokenizer is not None:
-            self._tokenizer, self._names = load_tokenizer(Path(tokenizer))
-            self._limit_length()
 
     def settings(self) -> dict[str, Any]:
         # The text is stored, not the ids: a new vocabulary does not prepare the reports again.
         return {"sections": self.sections}
 
-    def prepare(self, source: Source) -> Prepared:
+    def prepare(self, source: Source, given: Any = None) -> Prepared:
         """{"text": (L,) uint8, UTF-8, "notes"}. A `Path` is a file, a string is the text itself and never opened.
 
         Raises:
@@ -87,21 +57,41 @@ class ReportTransform(Transform):
         stored = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
         return {"text": stored, NOTES: notes_array([*report.notes, *notes])}
 
-    def __call__(self, prepared: Prepared, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """{"input_ids": (L,) int64, "attention_mask": (L,) int64, all ones}."""
-        text = text_of(prepared)
-        if rng is not None:
-            text = self._edit(text, rng)
-        ids = torch.tensor(self.tokenizer.encode(text).ids, dtype=torch.int64)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    def _edit(self, text: str, rng: np.random.Generator) -> str:
-        whole = sentences(text)
-        keep = rng.random(len(whole)) >= self.drop_sentences
-        chosen = [s for s, kept in zip(whole, keep, strict=True) if kept] or whole
-        if rng.random() < self.shuffle_sentences:
-            chosen = [chosen[i] for i in rng.permutation(len(chosen))]
-        return "\n".join(chosen)
+class Vocabulary:
+    """Text <-> token ids, between [CLS] and [SEP], cut at `max_length`.
+
+    Args:
+        tokenizer: a local Hugging Face folder; None = a lower-case vocabulary that `fit` learns.
+        vocab_size: most tokens that `fit` learns.
+        max_length: most tokens of a report, [CLS] and [SEP] included.
+        min_subjects: a word in the reports of fewer subjects is never learned as a whole: it may be a name.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str | Path | None = None,
+        vocab_size: int = 4096,
+        max_length: int = 192,
+        min_subjects: int = 5,
+    ) -> None:
+        at_least("vocab_size", vocab_size, 64)
+        at_least("max_length", max_length, 4)
+        at_least("min_subjects", min_subjects, 1)
+        self.limit, self.max_length, self.min_subjects = int(vocab_size), int(max_length), int(min_subjects)
+        self._tokenizer: Tokenizer | None = None
+        self._names = dict(_NAMES)
+        if tokenizer is not None:
+            self._tokenizer, self._names = load_tokenizer(Path(tokenizer))
+            self._limit_length()
+
+    def encode(self, text: str) -> list[int]:
+        """(L,) ids of a text.
+
+        Raises:
+            ValueError: nothing was learned yet.
+        """
+        return list(self.tokenizer.encode(text).ids)
 
     def fit(self, texts: Iterable[str], subjects: Sequence[str] | None = None) -> None:
         """Learns the vocabulary from `texts`, reports of the training split and no others.
@@ -117,11 +107,11 @@ class ReportTransform(Transform):
         self._names = dict(_NAMES)
         self._limit_length()
 
-    def fit_training(self, prepared: Iterable[Prepared], subjects: Sequence[str] | None = None) -> list[str]:
-        """Learns the vocabulary, unless there is one already; says how many reports are cut at `max_length`."""
+    def learn(self, texts: Iterable[str], subjects: Sequence[str] | None = None) -> list[str]:
+        """As `fit`, unless there is a vocabulary already; says how many reports are cut at `max_length`."""
         if self._tokenizer is not None:
             return []
-        texts = [text_of(entry) for entry in prepared]
+        texts = list(texts)
         self.fit(texts, subjects)
         return self._said_of_cut(texts)
 
@@ -189,7 +179,7 @@ class ReportTransform(Transform):
         return self.tokenizer.decode([int(i) for i in ids])
 
     def save_tokenizer(self, folder: str | Path) -> Path:
-        """Writes a Hugging Face folder, which `AutoTokenizer` and `ReportTransform(folder)` read."""
+        """Writes a Hugging Face folder, which `AutoTokenizer` and `Vocabulary(folder)` read."""
         folder = Path(folder)
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": self.max_length, **self._names}
         write_text(folder / "tokenizer.json", self.tokenizer.to_str(pretty=False))
@@ -198,7 +188,7 @@ class ReportTransform(Transform):
 
 
 def text_of(prepared: Prepared) -> str:
-    """The text that `ReportTransform.prepare` stored."""
+    """The text that `ReportText.prepare` stored."""
     return bytes(prepared["text"]).decode("utf-8")
 
 

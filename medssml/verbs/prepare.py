@@ -146,12 +146,12 @@ def _transforms(
             raise ValueError("--set changes a config, and --checkpoint has its transforms fixed; fix: leave out one")
         return load_transforms(checkpoint, plugins)
 
-    from medssml.config import build, load_config
+    from medssml.config import load_config
     from medssml.runs.training_config import PretrainConfig
-    from medssml.transforms import Transform
+    from medssml.transforms.road import built_road
 
     nodes = load_config(config, PretrainConfig, overrides, plugins)["transforms"]
-    return {name: build(node, Transform, plugins=plugins, at=f"transforms.{name}") for name, node in nodes.items()}
+    return {name: built_road(name, part, plugins, f"transforms.{name}") for name, part in nodes.items()}
 
 
 @contextmanager

@@ -112,10 +112,9 @@ def _rehearse(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins
 
 def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config for the modalities that training studies have, and its transforms built; says what was left out."""
-    from medssml.config import build
     from medssml.runs import console
     from medssml.runs.training_config import for_modalities
-    from medssml.transforms import Transform
+    from medssml.transforms.road import built_road
 
     train = table.split("train")
     having = {name for column, name in enumerate(train.modalities) if train.present[:, column].any()}
@@ -126,8 +125,7 @@ def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) ->
     for remark in left_out:
         console.warn(remark)
     return node, {
-        name: build(part, Transform, plugins=plugins, at=f"transforms.{name}")
-        for name, part in node["transforms"].items()
+        name: built_road(name, part, plugins, f"transforms.{name}") for name, part in node["transforms"].items()
     }
 
 

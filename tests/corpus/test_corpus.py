@@ -91,12 +91,12 @@ def built(path: Path) -> Any:
     from medssml.model import MultimodalModel
     from medssml.objectives.base import Objective
     from medssml.runs.training_config import PretrainConfig
-    from medssml.transforms import Transform
+    from medssml.transforms.road import built_road
 
     resolved = load_config(path, PretrainConfig)
     model = build(resolved["model"], MultimodalModel, at="model")
     for name, node in resolved["transforms"].items():
-        build(node, Transform, at=f"transforms.{name}")
+        built_road(name, node, at=f"transforms.{name}")
     for index, node in enumerate(resolved["objectives"]):
         build(node, Objective, at=f"objectives.{index}", model=model)
     return resolved

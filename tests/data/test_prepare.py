@@ -168,13 +168,13 @@ def test_what_a_transform_says_goes_with_its_modality(dataset: StudyDataset, tra
 
 
 def test_the_vocabulary_never_sees_the_test_split(tmp_path: Path) -> None:
-    from medssml.transforms.report import ReportTransform
+    from medssml.transforms import ReportTransform
 
     words = {"train": "opacity", "val": "cardiomegaly", "test": "pneumothorax"}
     rows = [f"{split}{i},{split}{i},{split},{word} {word}" for split, word in words.items() for i in range(9)]
     (tmp_path / "m.csv").write_text("subject_id,study_id,split,report_text\n" + "\n".join(rows) + "\n")
     report = ReportTransform()
     fit_training(StudyDataset(Manifest.read(tmp_path / "m.csv"), {"report": report}, Cache(None)))
-    vocabulary = report.tokenizer.get_vocab()
+    vocabulary = report.vocabulary.tokenizer.get_vocab()
     assert "\u2581opacity" in vocabulary
     assert not any(piece in token for token in vocabulary for piece in ("pneu", "thorax", "cardio", "x"))

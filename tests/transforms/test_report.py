@@ -6,13 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from medssml.config import describe
 from medssml.readers.errors import ReadError
-from medssml.transforms import ReportTransform
+from medssml.transforms import RandSentencesd, ReportTransform
 from medssml.transforms.report import text_of
 
 TEXTS = [
@@ -24,31 +23,38 @@ TEXTS = [
 @pytest.fixture
 def fitted() -> ReportTransform:
     transform = ReportTransform()
-    transform.fit(TEXTS)
+    transform.vocabulary.fit(TEXTS)
     return transform
 
 
 def test_ids_between_cls_and_sep_in_lower_case(fitted: ReportTransform) -> None:
     out = fitted(fitted.prepare("Heart size is NORMAL."))
     assert type(out["input_ids"]) is torch.Tensor and out["input_ids"].dtype == torch.int64
-    vocabulary = fitted.tokenizer.get_vocab()
+    vocabulary = fitted.vocabulary.tokenizer.get_vocab()
     assert out["input_ids"][0] == vocabulary["[CLS]"] and out["input_ids"][-1] == vocabulary["[SEP]"]
     assert out["attention_mask"].tolist() == [1] * len(out["input_ids"])
-    assert fitted.decode(out["input_ids"]) == "heart size is normal."
-    assert (fitted.pad_id, fitted.mask_id, fitted.special_ids) == (0, 4, (0, 1, 2, 3, 4, 5))
-    assert fitted.vocab_size == len(vocabulary) < 300
+    assert fitted.vocabulary.decode(out["input_ids"]) == "heart size is normal."
+    assert (fitted.vocabulary.pad_id, fitted.vocabulary.mask_id, fitted.vocabulary.special_ids) == (
+        0,
+        4,
+        (0, 1, 2, 3, 4, 5),
+    )
+    assert fitted.vocabulary.vocab_size == len(vocabulary) < 300
 
 
 def test_a_deidentification_mark_is_one_token(fitted: ReportTransform) -> None:
     ids = fitted(fitted.prepare("Heart XXXX normal."))["input_ids"]
-    assert fitted.tokenizer.token_to_id("[DEID]") in ids and fitted.tokenizer.token_to_id("[UNK]") not in ids
+    assert (
+        fitted.vocabulary.tokenizer.token_to_id("[DEID]") in ids
+        and fitted.vocabulary.tokenizer.token_to_id("[UNK]") not in ids
+    )
 
 
 def test_long_reports_are_cut_and_the_vocabulary_is_bounded() -> None:
     transform = ReportTransform(max_length=8, vocab_size=70)
-    transform.fit(TEXTS)
+    transform.vocabulary.fit(TEXTS)
     assert len(transform(transform.prepare(TEXTS[0]))["input_ids"]) == 8
-    assert transform.vocab_size <= 70
+    assert transform.vocabulary.vocab_size <= 70
 
 
 def test_sections(fitted: ReportTransform) -> None:
@@ -68,10 +74,10 @@ def test_a_text_is_never_opened_as_a_file(tmp_path: Path, fitted: ReportTransfor
 
 def test_augmentation_is_keyed_and_keeps_sentences_whole(fitted: ReportTransform) -> None:
     busy = ReportTransform(drop_sentences=0.4, shuffle_sentences=0.5)
-    busy.fit(TEXTS)
+    busy.vocabulary.fit(TEXTS)
     prepared = busy.prepare(TEXTS[0])
-    draws = [busy.decode(busy(prepared, np.random.default_rng(seed))["input_ids"]) for seed in range(30)]
-    assert draws[3] == busy.decode(busy(prepared, np.random.default_rng(3))["input_ids"])
+    draws = [busy.vocabulary.decode(busy(prepared, seed)["input_ids"]) for seed in range(30)]
+    assert draws[3] == busy.vocabulary.decode(busy(prepared, 3)["input_ids"])
     assert len(set(draws)) > 5 and all(draws)
     assert any("no pleural effusion" not in draw for draw in draws)
     assert not any("pleural effusion" in draw and "no pleural effusion" not in draw for draw in draws)
@@ -89,8 +95,8 @@ def test_a_wrapped_line_parts_no_negation_from_what_it_negates() -> None:
         "no acute process",
         "no sign of: - edema - clips",
     )
-    busy = ReportTransform(drop_sentences=0.4, shuffle_sentences=0.5)
-    draws = {busy._edit(text, np.random.default_rng(seed)).lower() for seed in range(400)}
+    busy = RandSentencesd(drop=0.4, shuffle=0.5)
+    draws = {busy.set_random_state(seed)({"report": text})["report"].lower() for seed in range(400)}
     assert len(draws) > 50
     for negated in whole:
         finding = negated.split()[-1]
@@ -115,7 +121,7 @@ def test_before_fit_it_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="fit"):
         transform(transform.prepare("Text."))
     with pytest.raises(ValueError, match="no report"):
-        transform.fit([" "])
+        transform.vocabulary.fit([" "])
     with pytest.raises(ValueError, match="no folder"):
         ReportTransform("/nowhere/at/all")
 
@@ -132,25 +138,30 @@ def test_how_many_reports_are_cut_is_said() -> None:
 
 
 def test_the_folder_gives_the_same_ids(tmp_path: Path, fitted: ReportTransform) -> None:
-    fitted.save_tokenizer(tmp_path / "tokenizer")
+    fitted.vocabulary.save_tokenizer(tmp_path / "tokenizer")
     again = ReportTransform(tmp_path / "tokenizer")
     prepared = fitted.prepare(TEXTS[1])
     assert torch.equal(again(prepared)["input_ids"], fitted(prepared)["input_ids"])
-    assert (again.pad_id, again.mask_id, again.special_ids, again.vocab_size) == (
+    assert (
+        again.vocabulary.pad_id,
+        again.vocabulary.mask_id,
+        again.vocabulary.special_ids,
+        again.vocabulary.vocab_size,
+    ) == (
         0,
         4,
-        fitted.special_ids,
-        fitted.vocab_size,
+        fitted.vocabulary.special_ids,
+        fitted.vocabulary.vocab_size,
     )
     again.fit_training([again.prepare("entirely other words")])
-    assert again.vocab_size == fitted.vocab_size
-    assert describe(again)["init_args"] == {"tokenizer": str(tmp_path / "tokenizer")}
+    assert again.vocabulary.vocab_size == fitted.vocabulary.vocab_size
+    assert describe(again)[-1]["init_args"]["tokenizer"] == str(tmp_path / "tokenizer")
 
 
 def test_hugging_face_reads_the_folder(tmp_path: Path, fitted: ReportTransform) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    fitted.save_tokenizer(tmp_path)
+    fitted.vocabulary.save_tokenizer(tmp_path)
     loaded = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     assert loaded.pad_token_id == 0 and loaded.mask_token == "[MASK]"
     assert (
@@ -170,13 +181,14 @@ def test_a_folder_with_other_special_tokens(tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "<pad>", "mask_token": {"content": "<mask>"}}')
     transform = ReportTransform(tmp_path)
-    assert (transform.pad_id, transform.mask_id) == (1, 3)
+    assert (transform.vocabulary.pad_id, transform.vocabulary.mask_id) == (1, 3)
 
 
 def test_the_vocabulary_does_not_depend_on_the_order_or_the_run(tmp_path: Path) -> None:
     script = (
         "import sys; from medssml.transforms import ReportTransform; t = ReportTransform(vocab_size=120);"
-        f"texts = {TEXTS!r}; t.fit(texts[::int(sys.argv[1])]); print(sorted(t.tokenizer.get_vocab().items()))"
+        f"texts = {TEXTS!r}; v = t.vocabulary; v.fit(texts[::int(sys.argv[1])]);"
+        "print(sorted(v.tokenizer.get_vocab().items()))"
     )
     outs = {
         subprocess.run([sys.executable, "-c", script, step], capture_output=True, text=True, check=True).stdout
@@ -193,8 +205,11 @@ def test_a_word_of_few_subjects_is_not_learned() -> None:
     def pieces(least: int) -> set[str]:
         transform = ReportTransform(min_subjects=least)
         transform.fit_training([transform.prepare(text) for text in texts], subjects)
-        assert transform.decode(transform(transform.prepare("Zwetschge is seen."))["input_ids"]) == "zwetschge is seen."
-        return {token.lstrip("\u2581") for token in transform.tokenizer.get_vocab()}
+        assert (
+            transform.vocabulary.decode(transform(transform.prepare("Zwetschge is seen."))["input_ids"])
+            == "zwetschge is seen."
+        )
+        return {token.lstrip("\u2581") for token in transform.vocabulary.tokenizer.get_vocab()}
 
     assert {"zwetschge", "kern", "seen", "heart"} <= pieces(2)
     rare = pieces(3)
@@ -205,5 +220,5 @@ def test_a_word_of_few_subjects_is_not_learned() -> None:
 def test_what_all_subjects_say_is_learned_as_without_the_rule() -> None:
     plain, ruled = ReportTransform(min_subjects=1), ReportTransform(min_subjects=3)
     for transform in (plain, ruled):
-        transform.fit(TEXTS)
-    assert plain.tokenizer.to_str() == ruled.tokenizer.to_str()
+        transform.vocabulary.fit(TEXTS)
+    assert plain.vocabulary.tokenizer.to_str() == ruled.vocabulary.tokenizer.to_str()

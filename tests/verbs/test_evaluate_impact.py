@@ -51,7 +51,7 @@ class NumberTransform(Transform):
     def prepare(self, source):
         return {"number": np.array([float(source.read_text())], dtype=np.float32)}
 
-    def __call__(self, prepared, rng=None):
+    def __call__(self, prepared, seed=None):
         return torch.tensor(float(prepared["number"][0]))
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from medssml import cli
-from medssml.transforms import CTTransform
+from medssml.transforms.ct import CTField
 
 CONFIG = Path(__file__).parents[2] / "configs" / "smoke" / "pretrain.yaml"
 
@@ -91,15 +91,15 @@ def test_a_signal_stops_it_and_the_same_command_continues(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    prepare = CTTransform.prepare
+    prepare = CTField.prepare
 
-    def interrupted(self: CTTransform, source: Path) -> dict:
+    def interrupted(self: CTField, source: Path, given: object = None) -> dict:
         made.append(source)
         if len(made) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return prepare(self, source)
 
-    monkeypatch.setattr(CTTransform, "prepare", interrupted)
+    monkeypatch.setattr(CTField, "prepare", interrupted)
     before = signal.getsignal(signal.SIGTERM)
     assert run(capsys, "--workers", "0")[0] == 75
     assert signal.getsignal(signal.SIGTERM) == before

@@ -69,8 +69,8 @@ def test_the_tokenizer_has_seen_training_reports_only(
         config=SMOKE / "pretrain.yaml", manifest=folder / "manifest.csv", out=tmp_path / "run", cache=cache, track=False,
         overrides=["trainer.max_steps=1", "trainer.validate_every=0"],
     )  # fmt: skip
-    ours = load_transforms(pretrained)["report"].tokenizer.get_vocab()
-    assert load_transforms(run)["report"].tokenizer.get_vocab() == ours
+    ours = load_transforms(pretrained)["report"].steps[-1].vocabulary.tokenizer.get_vocab()
+    assert load_transforms(run)["report"].steps[-1].vocabulary.tokenizer.get_vocab() == ours
 
 
 def test_a_run_that_is_done_returns_at_once_and_another_config_is_refused(

@@ -143,8 +143,8 @@ def test_refusals(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "fix: give --manifest or --shards" in told()
     assert "fix: give --manifest or --shards" in told(*shards, "--manifest", str(place / "cohort" / "manifest.csv"))
     assert "no prepared shards in" in told("--shards", str(place / "nowhere"))
-    other = told(*shards, "--set", "transforms.xray.init_args.size=64")
-    assert "transforms.xray prepares with stored = 80, the shards in" in other and "written with 60; fix: " in other
+    other = told(*shards, "--set", "transforms.xray.0.size=64")
+    assert "transforms.xray prepares with size = 64, the shards in" in other and "written with 60; fix: " in other
     assert "shards.gib is 1e-06" in told("--shards", f"file://{place / 'shards'}", "--set", "shards.gib=1e-6")
     assert "shards.window is 0; fix" in told(*shards, "--set", "shards.window=0")
     capsys.readouterr()

@@ -87,7 +87,7 @@ def test_from_the_manifest_to_a_prediction(place: Path) -> None:
 
     model = medssml.load(str(place / "tuned"))
     train = table.loc[table["split"] == "train", "table_crp"].astype(float)
-    np.testing.assert_allclose(model.transforms["table"].scale[0][0], train.mean())
+    np.testing.assert_allclose(model.transforms["table"].steps[-1].scale["crp"][0], train.mean())
     study = table.loc[measured.index[0]]
     values = f'{{"crp": {study.table_crp}, "ldh": {study.table_ldh if isinstance(study.table_ldh, str) else "null"}}}'
     alone = model.predict({"table": values}, task="ill")["ill"]
