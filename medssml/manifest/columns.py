@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from medssml.manifest.refusal import ManifestError, refuse
 from medssml.manifest.row_rules import INLINE_VALUE
+from medssml.manifest.saved_text import plain_name
 from medssml.manifest.stated_header import given_columns
-from medssml.manifest.table_text import ManifestError, refuse
 
 REQUIRED = ("subject_id", "study_id")
 MODALITIES = ("ct", "xray", "eeg", "report", "table")
@@ -54,6 +56,34 @@ def check_columns(path: Path, columns: list[str], declared: Sequence[str] | None
             problems.append((1, name, f"unknown column; did you mean {miss!r}? fix: rename it"))
     if problems:
         raise ManifestError(path, problems)
+
+
+def known_names(path: Path, columns: Sequence[str], notes: list[str]) -> list[str]:
+    """The names of the columns, those that are known but for capitals and blanks as they are documented.
+
+    Raises:
+        ManifestError: two columns that are one but for capitals and blanks.
+    """
+    known = {*REQUIRED, *MODALITIES, *given_columns(MODALITIES), "split", "report_text"}
+    names = [_known_name(name, known) for name in columns]
+    read = [(old, new) for old, new in zip(columns, names, strict=True) if old != new]
+    for old, new in read:
+        if names.count(new) > 1:
+            others = ", ".join(repr(name) for name, same in zip(columns, names, strict=True) if same == new)
+            raise refuse(path, 1, old, f"{others} are the one column {new!r}; fix: remove or rename one")
+    if read:
+        notes.append("columns read by their known names: " + ", ".join(f"{old!r} as {new}" for old, new in read))
+    return names
+
+
+def _known_name(name: str, known: Iterable[str]) -> str:
+    plain = plain_name(name)
+    if plain in known:
+        return plain
+    for prefix in ("label_", "group_", INLINE_VALUE):
+        if plain.startswith(prefix) and len(plain) > len(prefix) and not name.startswith(prefix):
+            return prefix + re.sub(r"\s+", "_", name.strip()[len(prefix) :])
+    return name
 
 
 def near_miss(name: str, known: Iterable[str]) -> str | None:

@@ -88,6 +88,7 @@ CODES: dict[str, Code] = {
     "unused": Code("flagged", "a column that holds file names and is no modality's"),
     "non_finite": Code("flagged", "loss or gradient of a batch with this study was not finite", "training"),
     "fixed": Code("fixed", "what a reader put right without a choice"),
+    "saved": Code("fixed", "how a table was saved: encoding, separator, names of columns in capitals or with blanks"),
     "template": Code(
         "note", "a short report that is another subject's in another split", "both, nearly the same: deep"
     ),

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from medssml.files import write_csv
 from medssml.manifest.columns import check_columns, inline_columns, modality_columns
 from medssml.manifest.labels import Label, parse_labels
+from medssml.manifest.refusal import ManifestError, refuse
 from medssml.manifest.row_rules import (
     INLINE_VALUE,
     cleaned,
@@ -29,7 +30,7 @@ from medssml.manifest.row_rules import (
 )
 from medssml.manifest.splits import SPLITS
 from medssml.manifest.stated_header import given_of, given_problems
-from medssml.manifest.table_text import ManifestError, read_table, refuse
+from medssml.manifest.table_text import read_table
 from medssml.privacy import Pseudonyms
 from medssml.readers.nifti import Given
 
@@ -51,6 +52,7 @@ class Manifest:
         official_split: False where the file had none and a hash of the subject decided.
         allow_outside: paths may leave `root`.
         ids: what studies and subjects are called in whatever is written.
+        saved: what was unlike a table in UTF-8 with commas and the known names of columns, one line each.
     """
 
     table: pd.DataFrame
@@ -61,6 +63,7 @@ class Manifest:
     official_split: bool = True
     allow_outside: bool = False
     ids: Pseudonyms = Pseudonyms()
+    saved: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -95,8 +98,10 @@ class Manifest:
                 path, None, None, f"cannot be read ({error.strerror}); fix: give the path of a table"
             ) from error
         root = Path(data_root) if data_root is not None else path.parent
-        table = read_table(path, content)
+        saved: list[str] = []
+        table = read_table(path, content, saved)
         read = cls._checked(path, table, root, modalities, allow_outside, tasks, split_seed, content)
+        read = replace(read, saved=tuple(saved))
         return read if ids is None else replace(read, ids=ids)
 
     @classmethod

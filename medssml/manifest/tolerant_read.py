@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from medssml.manifest.levels import fix_of
 from medssml.manifest.manifest import Manifest, ManifestError
 from medssml.manifest.problems import Problem
 from medssml.manifest.table_text import read_table
@@ -39,15 +40,22 @@ def read_studies(
     path = Path(path)
     try:
         manifest = Manifest.read(path, data_root, modalities, allow_outside)
-        return Studies(manifest, [], manifest.rows)
+        return Studies(manifest, _told(manifest.saved), manifest.rows)
     except ManifestError as error:
         refusals = error.problems
+    saved: list[str] = []
     try:
-        table = read_table(path, path.read_bytes())
+        table = read_table(path, path.read_bytes(), saved)
     except (ManifestError, OSError):
         return Studies(None, [_refusal(*problem) for problem in refusals], 0)
     root = Path(data_root) if data_root is not None else path.parent
-    return _sound_rows(table, refusals, root, modalities, allow_outside)
+    studies = _sound_rows(table, refusals, root, modalities, allow_outside)
+    return studies._replace(problems=_told(saved) + studies.problems)
+
+
+def _told(saved: Iterable[str]) -> list[Problem]:
+    """How the table was saved, as lines of its own."""
+    return [Problem(0, "", "", "", "saved", line, fix_of("saved")) for line in saved]
 
 
 def _sound_rows(

@@ -65,6 +65,7 @@ def read_studies(
     from medssml.manifest.columns import inline_columns
     from medssml.manifest.manifest import Manifest
     from medssml.manifest.table_text import read_table
+    from medssml.runs.source import say_saved
 
     path = Path(manifest)
     columns = set(read_table(path, path.read_bytes()).columns)
@@ -73,7 +74,9 @@ def read_studies(
         raise ValueError(f"{path.name} has none of the columns {list(predictor.modalities)} that this model reads")
     # The kind of a task is what the model was trained for, whatever the cells of this table look like.
     kinds = {name: task.kind for name, task in predictor.model.tasks.items() if f"label_{name}" in columns}
-    return Manifest.read(path, data_root, own, allow_outside, tasks=kinds, ids=ids)
+    studies = Manifest.read(path, data_root, own, allow_outside, tasks=kinds, ids=ids)
+    say_saved(studies, path)
+    return studies
 
 
 def open_studies(

@@ -32,11 +32,21 @@ def source(
     if shards is None:
         from medssml.manifest.manifest import Manifest
 
-        return Manifest.read(Path(str(manifest)), data_root, modalities, allow_outside, ids=ids), cache
+        studies = Manifest.read(Path(str(manifest)), data_root, modalities, allow_outside, ids=ids)
+        say_saved(studies, Path(str(manifest)))
+        return studies, cache
     from medssml.data.shard_dataset import Shards, ShardSettings
 
     opened = Shards(shards, cache / "shards", ShardSettings(**config["shards"]))
     return opened.index.manifest(modalities, ids), opened
+
+
+def say_saved(studies: Manifest, path: Path) -> None:
+    """Says how a table was saved, where that is not in UTF-8 with commas and the known names."""
+    from medssml.runs import console
+
+    for line in studies.saved:
+        console.say(f"{path.name}: {line}")
 
 
 def one_of(manifest: Path | None, shards: str | None) -> None:

@@ -80,6 +80,7 @@ def prepare(
     from medssml.data.prepare import prepare_all
     from medssml.manifest.manifest import Manifest
     from medssml.manifest.problems import write_problems
+    from medssml.runs.source import say_saved
     from medssml.store.cache import Cache
 
     if workers < 0:
@@ -90,6 +91,7 @@ def prepare(
         raise ValueError(f"--timeout-s is {timeout_s:g}; fix: more than 0")
     transforms = _transforms(config, checkpoint, overrides, plugins)
     table = Manifest.read(manifest, data_root, list(transforms), allow_outside)
+    say_saved(table, manifest)
     dataset = StudyDataset(table, transforms, Cache(cache))
     files = sum(len(dataset.present(index)) for index in range(len(dataset)))
     progress, started = Progress("files"), time.monotonic()

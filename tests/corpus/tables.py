@@ -50,10 +50,15 @@ REFUSED: list[tuple[str, Maker, str]] = [
     ("folder", lambda f: f, "cannot be read"),
     ("empty", table(""), "file is empty"),
     ("blank lines", table("\n\n\n"), "file is empty"),
-    ("semicolons", table((HEAD + ROWS).replace(",", ";")), "row 1: .*semicolons"),
-    ("tabs", table((HEAD + ROWS).replace(",", "\t")), "row 1: .*tabs"),
-    ("utf-16", table((HEAD + ROWS).encode("utf-16")), "row 1: .*UTF-16"),
-    ("latin-1", table((HEAD + ROWS + "ä,3,,,,\n").encode("latin-1")), "row 4: line 4 holds the byte 0xe4"),
+    ("utf-16 cut", table((HEAD + ROWS).encode("utf-16")[:-1]), "row 1: .*damaged UTF-16"),
+    ("two encodings", table((HEAD + "ä,3,,,,\n").encode() + "ö,4,,,,\n".encode("latin-1")), "row 3: line 3 .*two encodings"),
+    ("mac roman", table((HEAD + "ä ö ü,3,,,,\n").encode("mac_roman")), "row 2: line 2 holds the byte 0x8a.*which code"),
+    ("cyrillic", table((HEAD + "\u0436\u0438\u0437\u043d\u044c,3,,,,\n").encode("cp1251")), "row 2: line 2 .*which code"),
+    ("workbook", table(b"PK\x03\x04" + bytes(range(200))), "workbook"),
+    ("semicolons in a row", table((HEAD + ROWS).replace(",", ";") + "c;3;train;;;0;7\n"), "row 4: line 4 has 7 cells.*semicolon"),
+    ("decimal commas", table("subject_id;study_id;label_age\na;1;63,5\n"), "row 2, column 'label_age': '63,5'"),
+    ("one name twice", table("subject_id,study_id,ct,CT\na,1,,\n"), "column 'CT': 'ct', 'CT' are the one column 'ct'"),
+    ("one id twice", table("Subject ID,subject_id,study_id\na,b,1\n"), "are the one column 'subject_id'"),
     ("binary", table(bytes(range(256)) * 9), "binary"),
     ("late zero byte", table(HEAD + ROWS * 900 + "c,\0,,,,\n"), "NUL|line|binary"),
     ("png", table(b"\x89PNG\r\n\x1a\n" + bytes(99)), "binary|not UTF-8"),
@@ -67,7 +72,7 @@ REFUSED: list[tuple[str, Maker, str]] = [
     ("header alone of numbers", table("1,2,3\n4,5,6\n"), "no such column"),
     ("column twice", table("subject_id,study_id,ct,ct\na,1,,\n"), "column 'ct': the table has this column twice"),
     *[(f"near miss {name}", _near(name), f"column '{name}': .*did you mean '{right}'") for name, right in (
-        ("repot", "report"), ("xrays", "xray"), ("CT", "ct"), ("lable_x", "label_x"), ("Split", "split"), ("egg", "eeg"),
+        ("repot", "report"), ("xrays", "xray"), ("lable_x", "label_x"), ("Splitt", "split"), ("egg", "eeg"),
         ("gruop_sex", "group_sex"),
     )],
     ("study twice", table("subject_id,study_id\na,1\nb,1\n"), "row 3, column 'study_id': study '1' is already in row 2"),
@@ -121,9 +126,32 @@ ACCEPTED: list[tuple[str, Maker, Callable[[Any], None]]] = [
     ("inside and out again", table("subject_id,study_id,ct\na,1,b/../a.nii\n"), _is(ct=["b/../a.nii"])),
     ("text of lines", table('subject_id,study_id,report_text\na,1,"No,\nnothing"\n'), _is(report_text=["No,\nnothing"])),
     ("parquet", _parquet(**COLUMNS), usual),
+    ("rows below", table(HEAD + ROWS + ",,,,,\n,,,,,\n"), usual),
+    ("a quote before a formula", table("subject_id,study_id\n'=1+1,'-x\n"), _is(subject_id=["=1+1"], study_id=["-x"])),
+]  # fmt: skip
+SEMI, WORDS = (HEAD + ROWS).replace(",", ";"), "Subject ID,STUDY_ID,Split,CT,Report,Label Sick\n"
+LATIN = (HEAD + ROWS).replace("a,", "\u00e4,").replace("b,", "\u00df,")
+latin = _is(subject_id=["\u00e4", "\u00df"], study_id=["1", "2"])
+#: name, maker, what the manifest says of it, oracle.
+SAVED: list[tuple[str, Maker, str, Callable[[Any], None]]] = [
+    ("semicolons", table(SEMI), "separated by semicolons", usual),
+    ("semicolons with their directive", table("sep=;\r\n" + SEMI.replace("\n", "\r\n")), "'sep=;' before the header", usual),
+    ("tabs", table((HEAD + ROWS).replace(",", "\t"), "m.tsv"), "separated by tabs", usual),
+    ("quoted commas among semicolons", table(SEMI + 'c;3;train;"d,e.nii";;\n'), "semicolons", _is(subject_id=["a", "b", "c"])),
+    ("utf-16", table((HEAD + ROWS).encode("utf-16")), "UTF-16", usual),
+    ("utf-16 of the other order", table(b"\xfe\xff" + (HEAD + ROWS).encode("utf-16-be")), "UTF-16", usual),
+    ("utf-16 without a mark", table((HEAD + ROWS).encode("utf-16-le")), "UTF-16", usual),
+    ("utf-16 with tabs", table((HEAD + ROWS).replace(",", "\t").encode("utf-16")), "separated by tabs", usual),
+    ("latin-1", table(LATIN.encode("latin-1")), "Windows-1252", latin),
+    ("windows-1252",
+     table((LATIN + "\u00fc,3,val,\u00d6-\u20ac,,\n").encode("cp1252")), "5 letters", _is(ct=["a.nii", "", "\u00d6-\u20ac"])),
+    ("capitals and blanks", table(WORDS + ROWS), "'Subject ID' as subject_id", usual),
+    ("capitals of a label", table(WORDS + ROWS), "'Label Sick' as label_Sick", _is(label_Sick=["0", "1"])),
+    ("empty columns", table((HEAD + ROWS).replace("\n", ",,\n")), "2 columns without a name", usual),
 ]  # fmt: skip
 
 
 def cases() -> list[Case]:
     found = [Case("manifest", name, "refused", make, says) for name, make, says in REFUSED]
+    found += [Case("manifest", name, "fixed", make, says, oracle) for name, make, says, oracle in SAVED]
     return found + [Case("manifest", name, "accepted", make, "", oracle) for name, make, oracle in ACCEPTED]

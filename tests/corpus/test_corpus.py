@@ -82,6 +82,7 @@ def test_a_manifest_has_its_verdict(case: Case, tmp_path: Path) -> None:
     manifest = judged(case, case.make(tmp_path), Manifest.read, ManifestError)
     assert (manifest is None) == (case.verdict == "refused")
     if manifest is not None and case.oracle is not None:
+        assert bool(manifest.saved) == (case.verdict == "fixed") and re.search(case.says, " | ".join(manifest.saved))
         case.oracle(manifest)
 
 
