@@ -65,7 +65,7 @@ COLON = ":：﹕︰∶꞉"
 _LETTERS = r"[^\W\d_]"
 _NAMED = re.compile(rf"(?P<name>{_LETTERS}[^{COLON}\n]{{0,59}}?)\s*[{COLON}](?P<rest>.*)", re.DOTALL)
 _DASHED = re.compile(rf"(?P<name>{_LETTERS}[\w /]{{3,58}}?)(?:\s+[-–—=>|]+\s+|\s*[–—]\s*|-(?=[A-Z][a-z]))(?P<rest>.*)")
-_BARE = re.compile(r"(?P<name>[A-ZÁÉÍÓÚÑÄÖÜ]{6,20})(?:[.;]\s*|\s+)(?P<rest>[A-ZÁÉÍÓÚÑÄÖÜ0-9].*)")
+_BARE = re.compile(r"(?P<name>[A-ZÁÉÍÓÚÑÄÖÜ]{6,20})(?:;\s*(?=\S)|(?:\.\s*|\s+)(?=[A-ZÁÉÍÓÚÑÄÖÜ0-9]))(?P<rest>.*)")
 _HASHED = re.compile(r"#{1,6}(?P<space>\s*)(?P<name>[^#].*?)\s*#*$")
 _BOLD = re.compile(r"(?P<mark>\*\*|__)(?P<name>[^*_\n]{2,60})(?P=mark)(?P<after>.*)$")
 _NUMBERED = re.compile(r"(?:[-*•]|\(?(?:\d{1,2}|[ivxIVX]{1,4}|[A-Za-z])[.)])\s+(?=\S)")
@@ -86,7 +86,7 @@ def section_named(name: str) -> str:
     >>> [section_named(n) for n in ("Befund", "IMPRESSION(S)", "Impression and recommendations", "CT CHEST FINDINGS", "LUNGS")]
     ['findings', 'impression', 'impression', 'findings', '']
     """
-    plain = re.sub(r"\((?:s|es|n)\)", "", name.lower())
+    plain = re.sub(r"\((?:s|es|n)\)", "", _unspaced(name).lower())
     plain = " ".join(re.sub(r"\([^)]*\)|[#*]+\s*\d*", " ", plain).split()).strip(" .,-")
     if plain in _CANONICAL:
         return _CANONICAL[plain]
@@ -99,6 +99,16 @@ def section_named(name: str) -> str:
         return ""
     strong = {_STRONG[word] for word in words if word in _STRONG}
     return next((section for section in _PRECEDENCE if section in strong), "")
+
+
+def _unspaced(name: str) -> str:
+    """F I N D I N G S as FINDINGS."""
+    return name.replace(" ", "") if re.fullmatch(r"(?:[^\W\d_] ){3,}[^\W\d_]", name) else name
+
+
+def is_exact(heading: Heading) -> bool:
+    """Whether the heading is a known name, and not one with further words."""
+    return heading.name in _CANONICAL
 
 
 def strong_section(name: str) -> str:
@@ -114,7 +124,7 @@ def heading_of(line: str) -> Heading | None:
     >>> heading_of("**Findings:** clear"), heading_of("IMPRESSION - normal").section, heading_of("Heart: normal")
     (Heading(name='findings', section='findings', rest='clear', capitals=False), 'impression', None)
     """
-    line = line.strip()
+    line = line.strip().strip("|").strip()  # a row of a Markdown table, too
     hashed = _HASHED.match(line)
     if hashed:
         name = hashed.group("name").strip(f" {COLON}*_")
@@ -130,12 +140,18 @@ def heading_of(line: str) -> Heading | None:
     numbered = _NUMBERED.match(line)
     if numbered:
         found = _plain(line[numbered.end() :])
-        return found if found is not None and found.section and found.capitals else None
+        named = found is not None and (found.capitals or found.name in _STRONG)
+        return found if found is not None and found.section and named else None
     return _plain(line) or _framed(line)
 
 
 def _heading(name: str, section: str, rest: str = "") -> Heading:
-    return Heading(name.lower(), section, rest.strip(), name.isupper())
+    return Heading(_unspaced(name).lower(), section, rest.strip(), _bare(name).isupper())
+
+
+def _bare(name: str) -> str:
+    """Without what is in brackets: FINDINGS (compared with 2019)."""
+    return re.sub(r"\([^)]*\)|\[[^\]]*\]", "", name)
 
 
 def _plain(line: str) -> Heading | None:
@@ -172,6 +188,7 @@ def _framed(line: str) -> Heading | None:
 
 def _is_prose(name: str) -> bool:
     """A known word within small letters is no heading by itself: "The findings are as follows:"."""
+    name = _bare(name).strip()
     return (
         not name.isupper() and bool(_PROSE & set(re.findall(r"\w+", name.lower()))) and name.lower() not in _CANONICAL
     )

@@ -100,6 +100,10 @@ def hl7_text(text: str, path: Path) -> tuple[str, list[str]]:
             path, _nothing(reports.values(), other), "export the text of the report as well", code="content"
         )
     body, notes = next(iter(found.values()))
+    withdrawn = sum(report.withdrawn for report in reports.values() if not report.lines and not report.forms)
+    withdrawn += sum(len(report.lines) for report in reports.values() if report.cancelled)
+    if withdrawn:
+        notes = [*notes, Flag(f"{withdrawn} observations of a report that was withdrawn are left out")]
     if other:
         kinds = ", ".join(f"{kind} x {count}" for kind, count in sorted(other.items()))
         notes = [*notes, Flag(f"messages that are no report are left out: {kinds}")]
@@ -181,7 +185,7 @@ def _fields(rows: list[str], marks: Marks) -> tuple[str, list[str], Marks]:
 
 def _observe(report: _Report, cells: list[str], marks: Marks, path: Path) -> None:
     """Adds one OBX."""
-    kind, status = cells[2].strip(), cells[11].strip()[:1]
+    kind, status = cells[2].strip(), cells[11].strip()[:1].upper()
     if cells[5].strip() in ("", '""'):
         return
     if status in _WITHDRAWN:
@@ -191,7 +195,7 @@ def _observe(report: _Report, cells: list[str], marks: Marks, path: Path) -> Non
         report.lines.append(_Line(_part_named(cells[3], marks), (cells[1], cells[3], cells[4]), status, text))
     elif kind == "ED" and (form := _encapsulated(cells[5], marks, path)) is not None:
         report.forms.append(form)
-    elif kind in ("ED", "RP"):
+    else:
         report.lost[kind] += 1
 
 

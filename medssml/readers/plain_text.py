@@ -24,9 +24,8 @@ _RULES = frozenset("_=-*~#.\u00b7\u2013\u2014\u2500\u2501\u2550\u2022+")
 #: A path may hold \n as the start of a name: C:\new, \\server\notes.
 _PATH = r"(?<![A-Za-z])[A-Za-z]:\\[^\s\"]+|(?<!\S)\\\\[\w.$-]+\\[^\s\"]+"
 _WRITTEN = re.compile(
-    rf"(?P<path>{_PATH})|(?P<end>(?:\\r)?\\n|\\r(?![a-z])|\\u000[aAdD]|\\x0[aAdD]|&#(?:x0?[aAdD]|1[03]);|_x000[aAdD]_|<br ?/?>)"
-    r"|(?P<tab>\\t)(?![a-z]{3})",
-    re.IGNORECASE,
+    rf"(?P<path>{_PATH})|(?P<end>(?:\\{{1,3}}r)?\\{{1,3}}n|\\{{1,3}}r(?![a-z])|\\u000[aAdD]|\\x0[aAdD]|&#(?:[xX]0*[aAdD]|0*1[03]);"
+    r"|_x000[aAdD]_|<[bB][rR] ?/?>)|(?P<tab>\\{1,3}t)(?![a-z]{3})"
 )
 
 

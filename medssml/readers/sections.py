@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from medssml.readers.errors import Flag
-from medssml.readers.headings import FRONT, SECTIONS, Heading, binds, heading_of, inline_headings
+from medssml.readers.headings import FRONT, SECTIONS, Heading, binds, heading_of, inline_headings, is_exact
 
 __all__ = ["SECTIONS", "Part", "chosen_sections", "parts_of", "split_sections"]
 
@@ -31,7 +31,7 @@ _ENDS = (".", ":", ";", "!", "?")
 class Part(NamedTuple):
     """A stretch of a report. name: one of `SECTIONS`, another heading in small letters, or "" for what has none.
 
-    text: without the heading. heading: as it is written, "" where there is none or the name says it.
+    text: without the heading. heading: what is written where the name does not say it, "" elsewhere.
     """
 
     name: str
@@ -65,7 +65,8 @@ def chosen_sections(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
     found = {name: body for name, body in found.items() if body}
     if not found:
         return text, [Flag(f"has none of the sections {', '.join(wanted)}: the whole text is taken")]
-    missing = [name for name in wanted if name not in found and name in ("findings", "impression")]
+    said = {name for name in SECTIONS for part in parts if name in part.heading}  # FINDINGS/IMPRESSION is both
+    missing = [name for name in wanted if name in ("findings", "impression") and name not in {*found, *said}]
     others = [part for part in parts if part.name not in (*SECTIONS, *wanted)]
     about = [part for part in others if _ABOUT.search(part.name)]
     rest = [part for part in others if part not in about and (part.name or missing)]
@@ -88,10 +89,11 @@ def _named(parts: Sequence[Part]) -> str:
 
 
 def _unheaded(parts: Sequence[Part]) -> list[Part]:
-    """The paragraphs after the first of the last section before the findings would come: findings without a heading."""
+    """What follows the first paragraph, or the first line that ends like one, of the last section before the findings would
+    come: they may have no heading."""
     front = [part for part in parts if part.name in FRONT]
-    paragraphs = front[-1].text.split("\n\n", 1) if front else []
-    return [Part("", paragraphs[1], "")] if len(paragraphs) > 1 else []
+    paragraphs = re.split(r"\n\n|(?<=[.!?])\n", front[-1].text, maxsplit=1) if front else []
+    return [Part("", paragraphs[1].strip(), "")] if len(paragraphs) > 1 else []
 
 
 def parts_of(text: str) -> list[Part]:
@@ -104,23 +106,30 @@ def parts_of(text: str) -> list[Part]:
 
     def close(name: str, shown: str) -> None:
         nonlocal current, heading, body
-        parts.append(Part(current, "\n".join(body).strip(), heading))
+        parts.append(Part(current, "\n".join(body).strip().lstrip(":").strip(), heading))
         current, heading, body = name, shown, []
 
     for place, line in enumerate(lines):
         head = heads.get(place)
         if head is not None and _begins(head, current):
-            close(head.section or head.name, "" if head.section else head.name.upper())
+            close(head.section or head.name, _shown(head))
             line = head.rest
         start = 0
         for begin, end, inline in inline_headings(line):
             if _begins_inline(inline, current, at_line, capitals):
                 body.append(line[start:begin].strip())
-                close(inline.section or inline.name, "" if inline.section else inline.name.upper())
+                close(inline.section or inline.name, _shown(inline))
                 start = end
         body.append(line[start:].strip())
     close("", "")
     return [part for part in parts if part.text or part.name]
+
+
+def _shown(head: Heading) -> str:
+    """A heading as it may be written again; of one that names two sections, its words."""
+    if not head.section:
+        return head.name.upper()
+    return head.name if sum(name in head.name for name in SECTIONS) > 1 else ""
 
 
 def _heads(lines: list[str]) -> dict[int, Heading]:
@@ -138,7 +147,7 @@ def _heads(lines: list[str]) -> dict[int, Heading]:
 def _begins(head: Heading, current: str) -> bool:
     """Whether a heading at the start of a line ends the section that it stands in."""
     if head.section:
-        return True
+        return is_exact(head) or head.section not in FRONT or current not in ("findings", "impression")
     if current in ("findings", "impression"):
         return bool(_ABOUT.search(head.name))
     return not (current in FRONT and _OF_TECHNIQUE.search(head.name))

@@ -13,7 +13,7 @@ from medssml.readers.headings import heading_of
 
 #: What no line and no sentence ends in: the word that it governs comes after.
 _DANGLING = re.compile(
-    r"(?:[,;(/&+\-–—]|\b(?:no|not|non|without|never|neither|nor|denies|denied|absence|absent|free|negative|rules?|ruled|out|"
+    r"(?:[,;(/&+\-–—]|\b(?:no|not|non|without|never|neither|nor|denies|denied|"
     r"a|an|the|of|for|in|on|at|to|by|with|from|into|than|as|and|or|but|is|are|was|were|be|been|has|have|had|any|new|acute|"
     r"evidence|versus|vs|keine?|keine[nrms]|nicht|ohne|weder|noch|der|die|das|den|dem|des|eine?|eine[nrms]|und|oder|vo[nm]|für|im|"
     r"am|zu|zu[rm]|mit|bei|auf|nachweis|anhalt|hinweis|sin|ni|ningun[ao]?|ningún|nunca|tampoco|el|la|los|las|una?|del?|en|con|por|"
@@ -21,7 +21,7 @@ _DANGLING = re.compile(
     re.IGNORECASE,
 )
 _NEGATION = (
-    r"(?:no|not|none|nor|negative|without|absent|absence|denies|free|excluded|kein\w*|nicht|ohne|negativ\w*|ausgeschlossen|sin|"
+    r"(?:no|not|none|nor|negative|without|absent|absence|denies|free|excluded|ruled?|resolved|resolution|kein\w*|nicht|ohne|negativ\w*|ausgeschlossen|sin|"
     r"ni|ningun\w*|ningún|ausen\w*)"
 )
 #: "There is no evidence of:" governs the list, or the sentences, that follow.
@@ -118,7 +118,7 @@ def _ends(before: _Line, line: _Line, small: bool, capitals: bool, listed: bool,
     if governed:
         return stopped and not line.item and (items or line.apart) and _begins(line.text, small)
     if line.item:
-        return stopped or listed
+        return (stopped or listed) and not _answers(_ITEM.sub("", line.text, count=1))
     if line.heads and not capitals:
         return True
     return stopped and _begins(line.text, small) and not _answers(line.text)

@@ -35,6 +35,8 @@ from medssml.readers.sentences import sentences
         ("Sin evidencia de\nneumotórax. Corazón normal.", ["Sin evidencia de neumotórax.", "Corazón normal."]),
         ("Nodule of 9 mm. No effusion.", ["Nodule of 9 mm.", "No effusion."]),
         ("Pneumothorax:\nNo\nNodule:\nYes", ["Pneumothorax: No Nodule: Yes"]),
+        ("1. Pneumothorax\n   - absent\n2. Nodule\n   - seen", ["1. Pneumothorax - absent", "2. Nodule - seen"]),
+        ("Ruled out:\n- fracture\n- bleed", ["Ruled out: - fracture - bleed"]),
         ("", []),
     ],
 )  # fmt: skip
