@@ -7,7 +7,7 @@ import gzip
 import io
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal
 from medssml.files import original
 from medssml.importers.account import Account, Aside, LayoutError
 from medssml.importers.same_name import in_annotations, in_derived, looks_like_labels, pixels, same_bytes
+from medssml.readers.encodings import utf8_or_latin
 
 _TEXT_LIMIT = 16 * 1024**2
 _ZIP_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
@@ -272,7 +273,8 @@ def table_rows(file: Path, name: str, account: Account, required: Sequence[str] 
         LayoutError: a required column is missing, or the file is no table.
     """
     account.read(name)
-    lines = _cells(file)
+    strange: Counter[str] = Counter()
+    lines = _cells(file, strange)
     header = next(lines, None)
     if header is None:
         raise LayoutError(file, "is empty", "download it again")
@@ -295,6 +297,10 @@ def table_rows(file: Path, name: str, account: Account, required: Sequence[str] 
         else:
             unread += sum(bool(cells[place].strip()) for place in nameless)
             yield Row(id, number, columns, cells)
+    if strange:
+        account.note(
+            f"{name}: {strange.total():,} cells are not UTF-8; read as Windows-1252, or with the wrong bytes alone"
+        )
     if unread:
         where = ", ".join(str(place + 1) for place in nameless[:10])
         account.note(f"{name}: column {where} has no name; its {unread:,} cells are left out")
@@ -333,11 +339,12 @@ def _decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+        return utf8_or_latin(data)
 
 
-def _cells(path: Path) -> Iterator[list[str]]:
-    """The cells of each line of a .csv or .tsv, gzipped or not; the separator is read off the header."""
+def _cells(path: Path, strange: Counter[str]) -> Iterator[list[str]]:
+    """The cells of each line of a .csv or .tsv, gzipped or not; the separator is read off the header. Those that were not
+    UTF-8 are added to `strange`."""
     csv.field_size_limit(_TEXT_LIMIT)
     try:
         with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as raw:
@@ -349,13 +356,14 @@ def _cells(path: Path) -> Iterator[list[str]]:
                 first = head.decode(encoding, errors="replace").split("\n", 1)[0]
                 mark = max(",\t;", key=first.count)
                 for line in csv.reader(text, delimiter=mark):
-                    yield [original(_mended(cell)) for cell in line]
+                    yield [original(_mended(cell, strange)) for cell in line]
     except (EOFError, gzip.BadGzipFile, csv.Error, UnicodeError) as error:
         raise LayoutError(path, f"cannot be read as a table ({error})", "download it again") from error
 
 
-def _mended(cell: str) -> str:
-    """A cell whose bytes were not UTF-8, read as Windows-1252."""
+def _mended(cell: str, strange: Counter[str]) -> str:
+    """A cell whose bytes were not UTF-8, read with the least loss, and counted in `strange`."""
     if cell.isascii() or not any("\udc80" <= c <= "\udcff" for c in cell):
         return cell
-    return cell.encode("utf-8", "surrogateescape").decode("cp1252", errors="replace")
+    strange["cells"] += 1
+    return utf8_or_latin(cell.encode("utf-8", "surrogateescape"))

@@ -57,6 +57,17 @@ def decode(data: bytes, path: Path) -> tuple[str, list[str]]:
     return text, notes + more
 
 
+def utf8_or_latin(data: bytes) -> str:
+    """A cell of a table that is no UTF-8: with its wrong bytes one by one, or as Windows-1252, whichever loses less.
+
+    >>> utf8_or_latin("größer".encode() + b" \\x96 x"), utf8_or_latin("größer".encode("latin-1"))
+    ('größer – x', 'größer')
+    """
+    mixed, latin = _mixed_utf8(data), data.decode("cp1252", errors="replace")
+    unlikely = sum(ord(letter) > 127 and letter not in _LIKELY for letter in latin)
+    return mixed.text if (mixed.letters or mixed.cut) and mixed.lost < unlikely else latin
+
+
 def _utf8(data: bytes, code: str, path: Path) -> tuple[str, list[str]]:
     try:
         return _mended(data.decode(code))

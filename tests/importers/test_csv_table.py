@@ -81,6 +81,17 @@ def test_a_column_name_twice_is_refused_and_one_without_a_name_is_said(tmp_path:
     assert any("column 1, 5, 6 has no name; its 2 cells are left out" in note for note in made.done.notes)
 
 
+def test_a_cell_with_one_wrong_byte_loses_no_more(tmp_path: Path) -> None:
+    text = "Herzgröße normal und kein Pleuraerguß, Ödem möglich"
+    rows = ["patient,study,report", f'1,a,"{text} – x"', f'2,b,"{text}"', f'3,c,"{text}"']
+    parts = [row.encode() for row in rows]
+    parts[1] = parts[1].replace("–".encode(), b"\x96")
+    parts[2] = rows[2].encode("latin-1")
+    made = run("csv", put(tmp_path / "bytes", {"t.csv": b"\n".join(parts)}) / "t.csv")
+    assert [row["report_text"] for row in made.rows.values()] == [f"{text} – x", text, text]
+    assert any("t.csv: 2 cells are not UTF-8" in note for note in made.done.notes)
+
+
 def test_rows_of_one_study_are_one_study(tmp_path: Path) -> None:
     table = "patient_id;study;image;view;split\n1;s1;a.png;Lateral;train\n1;s1;b.png;PA;train\n2;s2;c.png;AP;test\n"
     table += "3;s1;c.png;AP;val\n"
