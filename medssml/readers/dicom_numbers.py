@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.foreign_text import one_line
 from medssml.readers.errors import ReadError
 
 #: Representations in bytes of their own; the numbers of all others are text, whichever of them a writer took.
@@ -47,8 +48,8 @@ def values_of(dataset: Any, tag: str) -> list[Any]:
 
 
 def words(dataset: Any, tag: str) -> list[str]:
-    """The values of a tag as text in capitals, without blanks around them; [] where it is absent or empty."""
-    found = ["" if part is None else str(part).strip(" \0").upper() for part in values_of(dataset, tag)]
+    """The values of a tag as printable text in capitals, without blanks around them; [] where it is absent or empty."""
+    found = ["" if part is None else one_line(str(part).strip(" \0").upper()) for part in values_of(dataset, tag)]
     return [part for part in found if part]
 
 
@@ -139,7 +140,7 @@ def _floats(parts: list[Any]) -> list[float] | None:
 
 def _quoted(parts: list[Any]) -> str:
     text = "\\".join(str(part) for part in parts)
-    return repr(text if len(text) <= 48 else f"{text[:48]}...").replace("\\\\", "\\")
+    return repr(one_line(text, 48)).replace("\\\\", "\\")
 
 
 def _fix(parts: list[Any]) -> str:

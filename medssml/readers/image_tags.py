@@ -5,8 +5,10 @@ A reader refuses or flags by it, and an importer chooses by it: both ask here.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from medssml.foreign_text import one_line
 from medssml.readers.dicom import words
 from medssml.readers.errors import Flag
 
@@ -23,6 +25,8 @@ _MODALITY_OF_CLASS = {
     "20": "NM", "128": "PT", "6.1": "US", "3.1": "US",
 }  # fmt: skip
 _RAW_CLASSES = ("1.1.1", "1.2.1", "1.3.1")
+#: What a modality may be written with: anything else is damage, and not quoted.
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 SECONDARY_CAPTURE = f"{_STORAGE}7"
 """Class of images that were captured or converted: what their values mean, they do not say."""
 
@@ -63,7 +67,7 @@ def modality_of(dataset: FileDataset) -> str:
     """Modality, else what the SOP class says; "" where neither is stated."""
     stated = words(dataset, "Modality")
     if stated:
-        return stated[0][:16]
+        return stated[0] if _CODE.fullmatch(stated[0]) else "unreadable"
     return class_modality(dataset)
 
 
@@ -92,8 +96,8 @@ def is_raw(dataset: FileDataset) -> bool:
 
 def body_part(dataset: FileDataset) -> str:
     """The part of the body that the image states, in capitals: BodyPartExamined, else the code; "" where neither says."""
-    stated = " ".join(words(dataset, "BodyPartExamined"))
-    return (stated or _meaning(dataset, "AnatomicRegionSequence").upper())[:32]
+    stated = " ".join(words(dataset, "BodyPartExamined")) or _meaning(dataset, "AnatomicRegionSequence").upper()
+    return one_line(stated, 32)
 
 
 def other_part(dataset: FileDataset) -> str:

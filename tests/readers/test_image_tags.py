@@ -148,3 +148,11 @@ def test_a_digest_of_pixels_is_that_of_the_image_whatever_its_uids_and_packing(t
 def test_a_class_that_is_for_another_modality_is_flagged(tmp_path):
     (note,) = read_xray(dicom(tmp_path / "a.dcm", picture(12), SOPClassUID=f"{STORAGE}1.2")).notes
     assert note == "states modality DX, and its SOP class is for MG" and isinstance(note, Flag)
+
+
+def test_what_a_damaged_tag_holds_is_not_quoted(tmp_path):
+    path = dicom(tmp_path / "a.dcm", picture(12), Modality="SECRETNAME")
+    path.write_bytes(path.read_bytes().replace(b"SECRETNAME", b"Sec^\n\x1bName"))
+    with pytest.raises(ReadError) as caught:
+        read_xray(path)
+    assert str(caught.value).endswith("has modality unreadable, not a radiograph; fix: name the CR, DX or RG file")
