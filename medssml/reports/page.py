@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 #: The sections in order: anchor, title, the files that it needs, and what makes it.
 SECTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[Results], Section | None]], ...] = (
-    ("brief", "In brief", ("metrics.json",), task_sections.in_brief),
+    ("brief", "In brief", ("gain.json", "impact.json", "metrics.json"), task_sections.in_brief),
     ("studies", "Studies", ("presence.json",), run_sections.studies),
     ("learning", "Learning", ("history.csv",), run_sections.learning),
     ("embedding", "Embedding map", ("embedding_map.csv",), run_sections.embedding),

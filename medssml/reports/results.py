@@ -16,8 +16,8 @@ from medssml.files import read_rows
 
 log = logging.getLogger(__name__)
 
-#: Folders that hold no result files, or too many files to look through.
-NOT_HERE = {"checkpoints", "model", "mlartifacts", "cache", "figures"}
+#: Folders that hold no result files, too many to look through, or those of what a run is compared with.
+NOT_HERE = {"checkpoints", "model", "mlartifacts", "cache", "figures", "scratch"}
 DEPTH = 3
 
 #: What may be found, and the verb that writes it.
@@ -27,6 +27,7 @@ WRITTEN_BY = {
     "embedding_map.csv": "evaluate",
     "retrieval.json": "evaluate",
     "metrics.json": "evaluate",
+    "gain.json": "demo",
     "impact.json": "impact",
     "impact.csv": "impact",
     "problems.csv": "check, pretrain and finetune",

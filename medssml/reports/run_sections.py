@@ -190,9 +190,11 @@ def colourings_of(points: list[CsvRow]) -> list[Colouring]:
 def retrieval(results: Results) -> Section | None:
     """Retrieval between modalities, and examples that were drawn at random."""
     blocks: list[Block] = []
-    for metrics in results.of("metrics.json").values():
-        if metrics.get("retrieval"):
-            blocks.append(_retrieval_table(metrics["retrieval"]))
+    evaluations = {folder: m for folder, m in results.of("metrics.json").items() if m.get("retrieval")}
+    for folder, metrics in evaluations.items():
+        if len(evaluations) > 1:
+            blocks.append(Heading(folder or "this run"))
+        blocks.append(_retrieval_table(metrics["retrieval"]))
     for examples in results.of("retrieval.json").values():
         examples = examples.get("pairs", examples)
         parts = [_example_table(name, cases) for name, cases in examples.items() if cases and isinstance(cases, list)]

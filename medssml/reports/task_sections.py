@@ -10,6 +10,7 @@ from medssml.reports.blocks import Block, Facts, Fold, Heading, Plot, Row, Secti
 from medssml.reports.result_figures import Measured
 from medssml.reports.results import Results, estimate, number, numbers
 from medssml.reports.run_sections import modalities_of
+from medssml.reports.verdict import verdicts
 
 #: The metric that a task is judged by: the first of these that it has, and what guessing gives.
 JUDGED_BY = {"auroc": 0.5, "r2": 0.0, "balanced_accuracy": 0.5, "accuracy": None}
@@ -73,7 +74,7 @@ def in_brief(results: Results) -> Section | None:
     kept = [i for i in range(len(columns)) if i < 2 or any(row[i] != "–" for row in rows)]
     table = Table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], left=2)
     lead = "Estimates with 95 % intervals, on test studies: as they are, and those that have the most modalities."
-    return Section("brief", "In brief", lead, [table])
+    return Section("brief", "In brief", lead, [*(Text(said) for said in verdicts(results)), table])
 
 
 def _in_brief(

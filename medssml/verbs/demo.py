@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,8 +18,10 @@ from medssml.runs import console
 STATE = "demo.json"
 #: Simulated studies have no patients: the demo needs no key, and its results go by the ids of its cohort.
 PLAIN = "privacy.strict=false"
+#: Folder of the model without pretraining.
+SCRATCH = "scratch"
 #: Folders inside the run that only the demo writes.
-OWN = ("cohort", "pretrain", "cache")
+OWN = ("cohort", "pretrain", "cache", SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,6 @@ class Scale:
     labels: float
     tasks: tuple[str, ...]
     resamples: int
-    overrides: tuple[str, ...] = ()
 
 
 class Station(NamedTuple):
@@ -46,20 +49,15 @@ class Station(NamedTuple):
     arguments: dict[str, Any]
 
 
-FULL = Scale(
-    400,
-    "pretrain/phantom.yaml",
-    "finetune/default.yaml",
-    0.5,
-    ("malignant", "deterioration"),
-    1000,
-    ("trainer.max_epochs=12", "trainer.validate_every=4"),
-)
+TASKS = ("malignant", "effusion", "cardiomegaly", "seizure", "deterioration")
+FULL = Scale(1000, "pretrain/small.yaml", "finetune/small.yaml", 0.1, TASKS, 1000)
 QUICK = Scale(64, "smoke/pretrain.yaml", "smoke/finetune.yaml", 1.0, ("malignant",), 200)
+#: A model without pretraining has nothing to keep: it learns at one rate, from heads at random.
+RAW = ("optim.scales={}", "probe_first=false")
 
 
 def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: bool = False) -> Path | int:
-    """Simulates a cohort, checks it, pretrains, fine-tunes, evaluates, splits the predictions among the modalities, reports.
+    """Simulates a cohort, pretrains, fine-tunes on few labels with and without pretraining, evaluates, splits, reports.
 
     The cohort's true causes are known, so the report shows how far the model is from the best that is possible. What an
     earlier demo in the same folder has done is reused.
@@ -82,6 +80,18 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
     code = _tell(story, scale, seed)
     if code:
         return code
+    _conclude(story, scale)
+    return folder
+
+
+def _conclude(story: Story, scale: Scale) -> None:
+    """What was learned and what not, what it took, and what to do next."""
+    from medssml.reports.results import read_results
+    from medssml.reports.verdict import verdicts
+
+    console.say("")
+    for said in verdicts(read_results(story.folder)):
+        console.say(said)
     console.say("")
     if story.seconds:
         peak = (
@@ -90,8 +100,28 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
         console.say(f"this took {console.duration(story.seconds)} and {peak:.1f} GiB of memory at most")
     else:
         console.say("everything was done before; --fresh starts over")
-    console.say(f"open {folder / 'report.html'} in a browser")
-    return folder
+    console.say(f"open {story.folder / 'report.html'} in a browser; then, for example:")
+    for command in next_commands(story.folder, scale):
+        console.say(f"  {command}")
+
+
+def next_commands(run: Path, scale: Scale) -> list[str]:
+    """Three commands that work as they stand, from the folder in which the demo was run."""
+    medssml = "medssml" if shutil.which("medssml") else os.path.relpath(Path(sys.executable).parent / "medssml")
+    studies = f"--manifest {run / 'cohort' / 'manifest.csv'} --cache {run / 'cache'}"
+    more = run.with_name(f"{run.name}-more")
+    finetune = f"finetune --checkpoint {run / 'pretrain'} {studies} --config {_near(config_file(scale.finetune))}"
+    pretrain = f"pretrain --config {_near(config_file(scale.pretrain))} {studies} --out {more / 'pretrain'}"
+    return [
+        f"{medssml} predict --checkpoint {run} {studies} --subset ct+report --out {more / 'predictions.csv'}",
+        f"{medssml} {finetune} --task {scale.tasks[0]} --labels 1.0 --out {more / 'all-labels'}",
+        f"{medssml} {pretrain} --set optim.lr=1e-3 --dry-run",
+    ]
+
+
+def _near(path: Path) -> str:
+    """A path as seen from here, where that is shorter."""
+    return min(os.path.relpath(path), str(path), key=len)
 
 
 def _tell(story: Story, scale: Scale, seed: int) -> int:
@@ -105,66 +135,69 @@ def _tell(story: Story, scale: Scale, seed: int) -> int:
 
 
 def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
-    """From nothing to a model of every task."""
+    """From nothing to two models of every task: one from the pretrained weights, one from scratch."""
     from medssml.verbs.check import check
     from medssml.verbs.finetune import finetune
     from medssml.verbs.phantom import phantom
     from medssml.verbs.pretrain import pretrain
 
-    cohort = run / "cohort"
+    cohort, pretrained, recipe = run / "cohort", run / "pretrain", config_file(scale.pretrain)
+    simulated = {"out": cohort, "studies": scale.studies, "seed": seed, "preset": "small"}
+    checked = {"manifest": cohort / "manifest.csv", "problems": cohort / "problems.csv"}
     shared = {"manifest": cohort / "manifest.csv", "cache": run / "cache", "seed": seed}
-    pretraining = {
-        "config": config_file(scale.pretrain),
-        "out": run / "pretrain",
-        "overrides": [*scale.overrides, PLAIN],
-    }
-    tuning = {
-        "checkpoint": str(run / "pretrain"),
-        "task": ["all"],
-        "labels": scale.labels,
-        "out": run,
-        "overrides": [PLAIN],
-    }
+    learning = shared | {"config": recipe, "out": pretrained, "overrides": [PLAIN]}
+    tuning = shared | {"task": ["all"], "labels": scale.labels, "config": config_file(scale.finetune)}
+    kept = {"checkpoint": str(pretrained), "out": run, "overrides": [PLAIN]}
+    raw = {"checkpoint": "none", "architecture": recipe, "out": run / SCRATCH, "overrides": [*RAW, PLAIN]}
+    few = f"on {scale.labels:.0%} of the labels"
     return [
-        Station(
-            "cohort",
-            f"simulate {scale.studies} studies",
-            phantom,
-            {"out": cohort, "studies": scale.studies, "seed": seed},
-        ),
-        Station(
-            "check", "check every file", check, {"manifest": shared["manifest"], "problems": cohort / "problems.csv"}
-        ),
-        Station("pretrain", "pretrain without labels", pretrain, shared | pretraining),
-        Station(
-            "finetune",
-            f"fine-tune on {scale.labels:.0%} of the labels",
-            finetune,
-            shared | tuning | {"config": config_file(scale.finetune)},
-        ),
+        Station("cohort", f"simulate {scale.studies} studies", phantom, simulated),
+        Station("check", "check every file", check, checked),
+        Station("pretrain", "pretrain without labels", pretrain, learning),
+        Station("finetune", f"fine-tune the pretrained model {few}", finetune, tuning | kept),
+        Station("scratch", f"train the same model from scratch {few}", finetune, tuning | raw),
     ]
 
 
 def _judging(run: Path, scale: Scale) -> list[Station]:
-    """What the model can do, what each modality does in it, and a page about both."""
+    """What the models can do, what each modality does in the pretrained one, and a page about it."""
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.impact import impact
     from medssml.verbs.report import report
 
-    shared = {"checkpoint": str(run), "manifest": run / "cohort" / "manifest.csv", "cache": run / "cache"}
-    shared |= {"bootstrap": scale.resamples}
+    shared = {"manifest": run / "cohort" / "manifest.csv", "cache": run / "cache", "bootstrap": scale.resamples}
+    pretrained = shared | {"checkpoint": str(run / "pretrain"), "out": run / "pretrain"}
+    kept = shared | {"checkpoint": str(run), "out": run}
+    raw = shared | {"checkpoint": str(run / SCRATCH), "out": run / SCRATCH}
     # The page shows one task's impact in full, that of the run folder itself; the others lie beside it.
     places = [run, *(run / "impact" / task for task in scale.tasks[1:])]
     return [
-        Station("evaluate", "evaluate every missing pattern", evaluate, shared | {"out": run}),
+        Station("retrieve", "find reports by their images", evaluate, pretrained | {"probes": False}),
+        Station("evaluate", "evaluate every missing pattern", evaluate, kept | {"probes": False}),
+        Station("evaluate-scratch", "the same without pretraining", evaluate, raw | {"probes": False}),
+        Station("gain", "what pretraining is worth", _measure_gain, {"run": run, "resamples": scale.resamples}),
         *(
-            Station(
-                f"impact-{task}", f"impact of each modality on {task}", impact, shared | {"task": task, "out": place}
-            )
+            Station(f"impact-{task}", f"impact of each modality on {task}", impact, kept | {"task": task, "out": place})
             for task, place in zip(scale.tasks, places, strict=True)
         ),
         Station("report", "write the report", report, {"run": run}),
     ]
+
+
+def _measure_gain(*, run: Path, resamples: int) -> None:
+    """gain.json: the fine-tuned model beside the one from scratch, on the same test studies."""
+    import pandas as pd
+
+    from medssml.evaluation.bayes import read_truth
+    from medssml.evaluation.gain import gains
+    from medssml.files import write_json
+
+    pretrained, scratch = (
+        pd.read_csv(folder / "predictions.csv", dtype={"study_id": str, "subset": str, "subject": str})
+        for folder in (run, run / SCRATCH)
+    )
+    truth = read_truth(run / "cohort" / "truth.csv")
+    write_json(run / "gain.json", {"tasks": gains(pretrained, scratch, truth, n=resamples)})
 
 
 def config_file(name: str) -> Path:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
+import shlex
 import socket
 from pathlib import Path
 
 import pytest
 
+from medssml import cli
 from medssml.reports import SECTIONS
 from medssml.verbs import demo as module
 
 #: Who and where: none of it may be in what is shared.
 PERSON = "ada-lovelace"
+SCALE = dataclasses.replace(module.QUICK, studies=30, tasks=("malignant", "effusion"), resamples=50)
 
 pytestmark = pytest.mark.slow
 
@@ -26,8 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for variable in ("USER", "LOGNAME", "USERNAME"):
             patch.setenv(variable, PERSON)
         patch.setattr(socket, "gethostname", lambda: PERSON)
-        tasks = ("malignant", "effusion")
-        patch.setattr(module, "QUICK", dataclasses.replace(module.QUICK, studies=30, tasks=tasks, resamples=50))
+        patch.setattr(module, "QUICK", SCALE)
         assert module.demo(out=folder, quick=True) == folder
     return folder
 
@@ -61,7 +64,7 @@ def test_no_path_login_host_subject_or_study_is_in_what_is_shared(run: Path) -> 
         run / "report.html",
         run / "impact.html",
     ]
-    assert len([path for path in shared if path.name == "mlflow.db"]) == 2
+    assert len([path for path in shared if path.name == "mlflow.db"]) == 3
     for path in shared:
         content = path.read_bytes()
         found = [word for word in forbidden if word.encode() in content]
@@ -71,9 +74,25 @@ def test_no_path_login_host_subject_or_study_is_in_what_is_shared(run: Path) -> 
 def test_a_second_demo_does_nothing_again(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasks = ("malignant", "effusion")
-    monkeypatch.setattr(module, "QUICK", dataclasses.replace(module.QUICK, studies=30, tasks=tasks, resamples=50))
+    monkeypatch.setattr(module, "QUICK", SCALE)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != module.STATE}
     assert module.demo(out=run, quick=True) == run
-    assert "everything was done before" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "everything was done before" in said
+    assert all(f"  {command}\n" in said for command in module.next_commands(run, SCALE))
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_the_page_begins_with_what_was_learned_and_what_not(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gain = json.loads((run / "gain.json").read_text(encoding="utf-8"))["tasks"]
+    page = (run / "report.html").read_text(encoding="utf-8")
+    first = page[page.index('id="brief"') : page.index('id="studies"')]
+    for task, found in gain.items():
+        assert f"{task}: " in first and f"{found['bayes']:.3f} is the best possible" in first
+    assert "scratch)" not in page, "what it is compared with is no part of the page"
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_next_commands_work_as_printed(run: Path, number: int) -> None:
+    command = module.next_commands(run, SCALE)[number]
+    assert cli.main(shlex.split(command)[1:]) == 0
