@@ -34,6 +34,31 @@ def test_agrees_with_the_pairs_taken_one_by_one(model):
     torch.testing.assert_close(objective(Step(model, batch_of(studies)))["loss"], total / terms, rtol=1e-5, atol=1e-6)
 
 
+class Moved(Step):
+    """Embeddings of another scale and place, the same for all studies of a modality."""
+
+    def pooled_of_all(self, modality):
+        return 3 * super().pooled_of_all(modality) + torch.arange(self.model.dim)
+
+
+@pytest.mark.parametrize("batch_norm", [True, ["ct", "report"], False])
+def test_what_all_studies_of_a_modality_share_says_nothing_once_it_is_normalised(model, batch_norm):
+    torch.manual_seed(0)
+    objective = CrossModalContrast(model, dim=8, pairs=["ct+report"], batch_norm=batch_norm)
+    batch = batch_of(ten_studies())
+    plain, moved = (float(objective(kind(model, batch))["loss"].detach()) for kind in (Step, Moved))
+    assert (moved == pytest.approx(plain, rel=1e-2)) == bool(batch_norm)
+
+
+def test_the_norm_is_there_unless_it_is_turned_off(model):
+    torch.manual_seed(0)
+    default = CrossModalContrast(model, dim=8)
+    torch.manual_seed(0)
+    normed = CrossModalContrast(model, dim=8, batch_norm=True)
+    batch = batch_of(ten_studies())
+    torch.testing.assert_close(default(Step(model, batch))["loss"], normed(Step(model, batch))["loss"])
+
+
 def test_two_studies_of_one_subject_are_no_negatives(model):
     objective = CrossModalContrast(model, dim=8)
     both = ("ct", "report")

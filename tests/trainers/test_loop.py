@@ -151,6 +151,23 @@ def test_a_step_that_is_not_finite_is_skipped_and_its_studies_are_named(
     assert all(bool(torch.isfinite(value).all()) for value in learner.model.state_dict().values())
 
 
+def test_a_skipped_step_is_no_step_of_the_running_mean(tmp_path: Path) -> None:
+    learner = tuner(toy_model(), None, Optim(lr=0.05))
+    head = learner.model.heads["sick"].linear
+    good: list[torch.Tensor] = []
+    step = learner.optimizer_step
+
+    def watch(*args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        step(*args, **kwargs)
+        if learner.bad_in_a_row == 0:
+            good.append(head.weight.detach().clone())
+
+    learner.optimizer_step = watch  # type: ignore[method-assign]
+    fit(learner, Poisoned(2, 5), tmp_path, TrainerSettings(max_steps=6, ema=0.9, device="cpu", precision="32"))
+    assert len(good) == 3
+    torch.testing.assert_close(head.weight.detach(), 0.9 * (0.9 * good[0] + 0.1 * good[1]) + 0.1 * good[2])
+
+
 def test_after_ten_such_steps_the_run_ends_and_no_checkpoint_holds_nan(tmp_path: Path) -> None:
     learner = tuner(toy_model(), None, Optim(lr=0.01))
     settings = TrainerSettings(max_steps=40, save_every_steps=1, device="cpu", precision="32")
@@ -222,6 +239,17 @@ def test_pretraining_watches_for_collapse_and_probes(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.WARNING, "medssml"), torch.no_grad():
         learner.judge.validate(learner.eval(), ToyLoader(seed=9))
     assert "collapsed" in caplog.text
+
+
+def test_a_mean_of_the_validation_counts_studies_and_not_batches() -> None:
+    model = toy_model()
+    learner = Learner(model, [Distance(model)], Optim()).eval()
+    batches = [ToyLoader().batch(torch.arange(0, 7)), ToyLoader().batch(torch.arange(7, 9))]
+    with torch.no_grad():
+        first, second = (float(learner.terms(batch)["loss"]) for batch in batches)
+        found = learner.judge.validate(learner, batches)
+    assert abs(first - second) > 1e-3
+    assert found["loss"] == pytest.approx((7 * first + 2 * second) / 9)
 
 
 def test_the_seed_of_a_step_is_its_own() -> None:
