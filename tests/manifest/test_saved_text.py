@@ -37,7 +37,8 @@ def test_a_refused_row_does_not_hide_it(tmp_path: Path) -> None:
     ("name", "known"),
     [
         ("Subject-ID", "subject_id"), ("X Ray", None), ("XRAY", "xray"), ("ct.spacing", "ct_spacing"),
-        ("Label Sick", "label_Sick"),        ("GROUP_sex", "group_sex"), ("Table CRP", "table_CRP"), ("Age", None), ("label_A b", None),
+        ("Label Sick", "label_Sick"),        ("GROUP_sex", "group_sex"), ("Table CRP", "table_CRP"), ("Age", None),
+        ("label_A b", None),
     ],
 )  # fmt: skip
 def test_known_names_but_for_capitals_and_blanks(name: str, known: str | None) -> None:
