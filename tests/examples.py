@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from monai.networks.nets import UNet
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from medssml.batch import Batch, Encoded, Inputs
+from medssml.config import build
 from medssml.encoders import EEGTransformer, NetworkEncoder, ResNet, TableEncoder, TextEncoder, ViT
 from medssml.fusion import AdditiveFusion, ConcatFusion, Fusion, MaskedAttention
 from medssml.model import MultimodalModel, Task
@@ -36,6 +36,15 @@ from medssml.trainers.moving_average import MovingAverage
 MODALITIES = ("ct", "xray", "eeg", "report")
 VOCABULARY = 40
 Study = dict[str, Any]
+
+
+#: A network of MONAI, with batch norms, as a config names it.
+UNET = {
+    "class_path": "monai.networks.nets.UNet",
+    "init_args": {
+        "spatial_dims": 2, "in_channels": 1, "out_channels": 6, "channels": [4, 8], "strides": [2], "norm": "batch"
+    },
+}  # fmt: skip
 
 
 class EncoderExample(NamedTuple):
