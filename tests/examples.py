@@ -69,9 +69,7 @@ ENCODERS: dict[str, EncoderExample] = {
         lambda: EEGTransformer(24, 1, 2, patch_samples=20, sfreq=100.0, channel_names=20, pool="attention"), "eeg"
     ),
     "TextEncoder": EncoderExample(lambda: TextEncoder(VOCABULARY, 24, 1, 2, max_length=32), "report"),
-    "NetworkEncoder": EncoderExample(
-        lambda: NetworkEncoder(UNet(2, 1, 6, (4, 8), (2,), norm="batch"), (16, 16)), "xray"
-    ),
+    "NetworkEncoder": EncoderExample(lambda: NetworkEncoder(build(UNET), (16, 16)), "xray"),
     "TableEncoder": EncoderExample(lambda: TableEncoder(5, 16, 1, 2), "table"),
 }
 
