@@ -76,7 +76,8 @@ def edf_source(path: Path) -> Source:
         return read_records(records, [signals[row][1] for row in wanted], first, last)
 
     def timeline() -> Timeline:
-        clock = RecordClock(stamps(records, clocks), header.duration, max(header.samples) / header.duration, count)
+        fastest, continuous = max(header.samples) / header.duration, not header.discontinuous
+        clock = RecordClock(stamps(records, clocks), header.duration, fastest, count, continuous=continuous)
         found = clock.timeline()
         return found if status is None else found._replace(breaks=(*found.breaks, *_restarts(records, status, header)))
 

@@ -65,9 +65,11 @@ class RecordClock:
 
     Args:
         stamps: one per record, or none. duration: s of a record. rate: Hz of the fastest channel. count: records.
+        continuous: whether the header says so; then a clock that contradicts it at most records, or runs back, tells of no
+            interruption.
     """
 
-    def __init__(self, stamps: Iterator[Stamp], duration: float, rate: float, count: int) -> None:
+    def __init__(self, stamps: Iterator[Stamp], duration: float, rate: float, count: int, *, continuous: bool) -> None:
         said = list(stamps)
         self.events = [event for stamp in said for event in stamp.events]
         self.duration, self.count = duration, count
@@ -79,6 +81,11 @@ class RecordClock:
             at = at if own is None else own
             self.onsets[record] = at
             at += duration
+        steps = np.diff(self.onsets)
+        other = np.abs(steps - duration) > self.tolerance
+        self.wrong = continuous and bool((steps <= 0).any() or other.sum() > 0.5 * count)
+        if self.wrong and (steps <= 0).any():
+            self.onsets = self.onsets[0] + duration * np.arange(count)
 
     def timeline(self) -> Timeline:
         """Events and interruptions in the time of the joined signal; what lies within a gap is left out, and counted."""
@@ -86,6 +93,7 @@ class RecordClock:
         breaks = [
             Break((int(record) + 1) * self.duration, float(steps[record]) if steps[record] > 0 else None)
             for record in np.flatnonzero(np.abs(steps) > self.tolerance)
+            if not self.wrong
         ]
         found = [event for event in map(self._joined, self.events) if event is not None]
         timeline = placed(found, breaks, self.count * self.duration)
@@ -93,6 +101,11 @@ class RecordClock:
             line = Flag(
                 f"{lost} of {len(self.events)} annotations lie in an interruption or outside the recording: left out",
                 "left_out",
+            )
+            timeline = timeline._replace(notes=(line, *timeline.notes))
+        if self.wrong:
+            line = Flag(
+                f"records state other times than one every {self.duration:g} s, as the header does: no interruption is taken"
             )
             timeline = timeline._replace(notes=(line, *timeline.notes))
         return timeline
