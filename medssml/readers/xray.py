@@ -82,9 +82,10 @@ def xray_header(path: str | Path) -> XrayHeader:
             _check_file(path, kind, deep=False)
             with _open_picture(path) as image:
                 _check_picture(image, path)
-                turned = _orientation(image) >= 5
+                notes: list[str] = []
+                turned = _orientation(image, notes) >= 5
                 width, height = (image.height, image.width) if turned else image.size
-                return XrayHeader((height, width), 16 if image.mode.startswith("I") else 8, (), None)
+                return XrayHeader((height, width), 16 if image.mode.startswith("I") else 8, tuple(notes), None)
         from medssml.readers.xray_dicom import dicom_header
 
         return dicom_header(path)
@@ -142,8 +143,6 @@ def _open_picture(path: Path) -> Image:
 
 
 def _read_picture(path: Path) -> Radiograph:
-    from PIL import ImageOps
-
     notes: list[str] = []
     kind = _picture_kind(path)
     _check_file(path, kind, deep=True)
@@ -151,16 +150,31 @@ def _read_picture(path: Path) -> Radiograph:
         notes.append(Flag("16-bit colour or alpha is read with 8 bits a channel", "cut"))
     with _open_picture(path) as image:
         _check_picture(image, path)
-        if _orientation(image) > 1:
-            notes.append(f"turned upright (EXIF orientation {_orientation(image)})")
-        upright = ImageOps.exif_transpose(image)
-        values, bits = _gray(upright, notes)
+        values, bits = _gray(_upright(image, _orientation(image, notes), notes), notes)
     scaled = values.astype(np.float32) / np.float32((1 << bits) - 1)
     return Radiograph(scaled, bits, tuple(notes), None)
 
 
-def _orientation(image: Image) -> int:
-    return int(image.getexif().get(0x0112) or 1)
+def _orientation(image: Image, notes: list[str]) -> int:
+    """1 to 8 by EXIF; 1 where there is none, and, flagged, where there is none that can be read."""
+    try:
+        stated: Any = image.getexif().get(0x0112) or 1
+    except Exception:  # Pillow raises whatever a broken byte makes it raise, and the picture does not need it
+        stated = None
+    if stated not in range(1, 9):
+        notes.append(Flag("its EXIF orientation cannot be read: taken as upright", "assumed"))
+        return 1
+    return int(stated)
+
+
+def _upright(image: Image, orientation: int, notes: list[str]) -> Image:
+    from PIL.Image import Transpose
+
+    if orientation == 1:
+        return image
+    notes.append(f"turned upright (EXIF orientation {orientation})")
+    turns = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+    return image.transpose(Transpose[turns[orientation - 2]])
 
 
 def _check_picture(image: Image, path: Path) -> None:

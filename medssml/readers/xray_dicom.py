@@ -117,6 +117,8 @@ def _stated(dataset: FileDataset, path: Path) -> list[str]:
         found.append(f"states that it shows {part}")
     if what := derivation(dataset):
         found.append(f"derived: {what}")
+    if words(dataset, "RescaleType") in (["OD"], ["HU"]):
+        found.append(f"states RescaleType {words(dataset, 'RescaleType')[0]}: the values are no gray")
     if words(dataset, "FluoroscopyFlag") == ["YES"]:
         found.append("states that it is a fluoroscopic image")
     # most files do not say, and then nobody knows

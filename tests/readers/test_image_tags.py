@@ -99,6 +99,8 @@ def test_another_part_of_the_body_is_flagged(tmp_path, tags, part):
         ({"PixelIntensityRelationship": "LIN"}, "PixelIntensityRelationship LIN: the values are those of a detector"),
         ({"PixelIntensityRelationship": "LIN", "PresentationIntentType": "FOR PRESENTATION"}, ""),
         ({"PixelIntensityRelationship": "LOG", "PixelIntensityRelationshipSign": -1}, ""),
+        ({"RescaleType": "OD"}, "states RescaleType OD: the values are no gray"),
+        ({"RescaleType": "US"}, ""),
         ({"FluoroscopyFlag": "YES"}, "fluoroscopic"),
         ({"DerivationCodeSequence": code("Subtraction", "113062")}, "derived: a difference of images"),
         ({"DerivationCodeSequence": code("Lossy", "113040")}, ""),
