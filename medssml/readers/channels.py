@@ -28,14 +28,14 @@ _CANONICAL = {name.upper(): name for name in CHANNELS if name}
 _CANONICAL |= {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _COMMON = "REF|REFERENCE|COM|COMMON"
 _MEANS = "AVG|AVE|AVR|AV|AR|CAR|AVERAGE"
-_EARLOBES = r"LE|LER|LINKED(?: ?EARS?)?|EARS|A1A2|\(?A1 ?\+ ?A2\)?(?:/2)?"
+_EARLOBES = r"LE|LER|LINKED(?: ?EARS?)?|EARS?|AA|A1A2|\(?A1 ?\+ ?A2\)?(?:/2)?"
 _MASTOIDS = r"LM|LINKED ?MASTOIDS|MASTOIDS|M1M2|\(?M1 ?\+ ?M2\)?(?:/2)?"
-_SINGLE = "A1|A2|M1|M2|CLE|CS2|G[0-9]+|REF[0-9]+|V-?REF|NOSE"
+_SINGLE = "A1|A2|M1|M2|CLE|CS2|G[0-9]+|REF[0-9]+|V-?REF|NOSE|0V|BN|ORG"
 _REFERENCES = "|".join((_COMMON, _MEANS, _EARLOBES, _MASTOIDS, _SINGLE))
 _PREFIX = re.compile(r"^(?:EEG|POL)[ _:.-]*", re.IGNORECASE)
 EARS = frozenset({"A1", "A2"})
 """Electrodes that lie on no scalp: references are tied to them, and no mean over electrodes takes them in."""
-_AGAINST = re.compile(rf"[ _-]*(?:[-_/:]|\s)\s*\(?(?P<reference>{_REFERENCES})\)?$", re.IGNORECASE)
+_AGAINST = re.compile(rf"[ _-]*(?:[-_/:]|\s)\s*\(?(?P<reference>{_REFERENCES})\)?(?:-[0-9]+)?$", re.IGNORECASE)
 _GLUED = re.compile(r"(?<=[0-9Zz])(?P<reference>[AM][12])$", re.IGNORECASE)
 _BIPOLAR = re.compile(r"^([A-Z]{1,3}[0-9]{0,2})\s*[-_]\s*([A-Z]{1,3}[0-9]{0,2})(?:-[0-9]+)?$", re.IGNORECASE)
 

@@ -39,6 +39,7 @@ def test_a_unit_that_is_not_stated(text):
     {
         "Fp1-Ref1": ("Fp1", "REF1"), "Cz-Vref": ("Cz", "VREF"), "Pz-AVERAGE": ("Pz", "AVG"), "C3-linked ears": ("C3", "LE"),
         "C3-(A1+A2)/2": ("C3", "LE"), "C4-A1+A2": ("C4", "LE"), "EEG C3-M2": ("C3", "M2"), "C4M1": ("C4", "M1"),
+        "C3-A2-0": ("C3", "A2"), "Fp1-0V": ("Fp1", "0V"), "Fp1-AA": ("Fp1", "LE"),
         "Fz (M1+M2)": ("Fz", "LM"), "EEG Fz-LE": ("Fz", "LE"), "EEG Fz-REF": ("Fz", ""), "Fz": ("Fz", ""), "M1M2": None,
         "O2-A1": ("O2", "A1"), "A2A1": None, "Fp1-Cz": None, "EMG-Ref1": None,
     }.items(),
