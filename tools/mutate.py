@@ -54,10 +54,12 @@ def main() -> int:
             print(f"no mutant of medssml.{part}; fix: a package of only_mutate in pyproject.toml")
             return 2
         tried[part] = (len(own), chosen(own, given.sample, given.seed))
-        open_ones = [name for name in tried[part][1] if given.again or known[name] not in KILLED]
-        if open_ones:
-            command = [MUTMUT, "run", "--max-children", str(given.children), *open_ones]
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    open_ones = [name for _, names in tried.values() for name in names if given.again or known[name] not in KILLED]
+    if open_ones:
+        command = [MUTMUT, "run", "--max-children", str(given.children), *open_ones]
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode != 0:
+            print("mutmut failed; fix: run the tests, then rm -r mutants and start again")
+            return 1
 
     found = results()
     for part, (total, names) in tried.items():
