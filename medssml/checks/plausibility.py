@@ -78,13 +78,18 @@ def implausible(kind: str, read: Any, limits: Limits) -> list[Finding]:
         low, high = getattr(limits, key)
         if not low <= value <= high:
             look = LOOKS[key]
-            text = f"{look.what}: {_told(look, value)}, expected {_told(look, low)} to {_told(look, high)}"
+            text = f"{look.what}: {_told(look, value)}, expected {_number(look, low)} to {_told(look, high)}"
             found.append(Finding("implausible", text, f"look at the file, or widen the limit {key}"))
     return found
 
 
 def _told(look: Look, value: float) -> str:
-    return f"{100 * value:.3g} %" if look.share else f"{value:.4g} {look.unit}".strip()
+    return f"{_number(look, value)} {'%' if look.share else look.unit}".strip()
+
+
+def _number(look: Look, value: float) -> str:
+    shown = 100 * value if look.share else value
+    return f"{shown:,.0f}" if abs(shown) >= 1000 else f"{shown:.3g}"
 
 
 def _sample(array: NDArray[Any]) -> NDArray[Any]:
@@ -105,7 +110,7 @@ def _of_volume(read: Any) -> dict[str, float]:
     air = float(np.count_nonzero(values < _AIR_HU)) / values.size
     found = np.unique(values[(values > _LEAST_HU) & (values < _MOST_HU)])
     step = {"ct_step_hu": float(np.median(np.diff(found)))} if found.size > 1 else {}
-    return {"ct_air_share": air, "ct_tissue_share": 1.0 - air - bone["ct_bone_share"], **bone, **step}
+    return {"ct_air_share": air, "ct_tissue_share": max(0.0, 1.0 - air - bone["ct_bone_share"]), **bone, **step}
 
 
 def _of_radiograph(values: NDArray[Any]) -> dict[str, float]:

@@ -134,7 +134,7 @@ def _least_loss(data: bytes, path: Path) -> tuple[str, list[str]]:
         return _said(mixed)
     note = f"not UTF-8: read as {_BYTE_CODES[best]}"
     if share < 0.5:
-        return text, [Flag(f"{note}, which leaves {1 - share:.0%} of the special characters unlikely")]
+        return text, [Flag(f"{note}, which leaves {1 - share:.0%} of the special characters unlikely", "reread")]
     return text, [note]
 
 
@@ -174,7 +174,7 @@ def _said(mixed: _Mixed) -> tuple[str, list[str]]:
         what += f"; {mixed.lost:,} letters are lost"
     if mixed.cut:
         what += "; the last letter is cut in half and left out"
-    return text, [Flag(what), *notes]
+    return text, [Flag(what, "reread"), *notes]
 
 
 def _mended(text: str) -> tuple[str, list[str]]:
@@ -197,7 +197,7 @@ def _mended(text: str) -> tuple[str, list[str]]:
     left = len(_MOJIBAKE.findall(mended))
     if left:
         return mended, [Flag(f"{left} of {found} pairs of characters look like text encoded twice; left as they are")]
-    return mended, ["was encoded twice as UTF-8: turned back"]
+    return mended, [Flag(f"was encoded twice as UTF-8: {found} pairs of characters turned back", "reread")]
 
 
 def _as_bytes(text: str) -> bytes:

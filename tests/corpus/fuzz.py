@@ -85,10 +85,12 @@ class Summary:
 def seeds(folder: Path) -> list[Seed]:
     """Every input of the fault corpus that a reader accepts, written below `folder`."""
     from medssml.readers import READERS, ReadError
-    from tests.corpus import eeg, radiographs, texts, values, volumes
+    from tests.corpus import eeg, kinds, radiographs, texts, values, volumes
 
     found = []
-    for number, case in enumerate(case for part in (volumes, radiographs, eeg, texts, values) for case in part.cases()):
+    for number, case in enumerate(
+        case for part in (volumes, radiographs, eeg, texts, values, kinds) for case in part.cases()
+    ):
         place = folder / f"{number:04d}"
         place.mkdir()
         path = case.make(place)

@@ -15,7 +15,7 @@ import pytest
 
 from medssml.manifest.levels import LEVELS, level_of
 from medssml.readers import READERS, ReadError
-from tests.corpus import eeg, radiographs, settings, stores, tables, texts, values, volumes
+from tests.corpus import eeg, kinds, radiographs, settings, stores, tables, texts, values, volumes
 from tests.corpus.case import Case
 
 LIMIT_S = 5.0
@@ -50,6 +50,22 @@ def test_a_file_has_its_verdict(case: Case, tmp_path: Path) -> None:
             case.oracle(result)
     assert time.perf_counter() - start < LIMIT_S
     assert not list(tmp_path.rglob("CODE_RAN"))
+
+
+@pytest.mark.parametrize("case", kinds.cases(), ids=identifier)
+def test_a_kind_of_fault_is_told_at_its_level(case: Case, tmp_path: Path) -> None:
+    from medssml.checks.inspection import Job, inspect
+    from medssml.checks.limits import Limits
+
+    path = case.make(tmp_path)
+    start = time.perf_counter()
+    found = inspect(Job(path, case.family), deep=True, limits=Limits()).findings
+    assert time.perf_counter() - start < LIMIT_S
+    found = [finding for finding in found if finding.code not in ("size", "length", "rate", "spacing")]
+    said = " | ".join(f"{finding.code}: {finding.problem}" for finding in found)
+    gravest = next((level for level in LEVELS if level in {finding.action for finding in found}), "accepted")
+    assert gravest.replace("quarantined", "refused") == case.verdict, said
+    assert re.search(case.says, said), said
 
 
 TABLES, CONFIGS, STORES = tables.cases(), settings.cases(), stores.cases()
@@ -149,7 +165,7 @@ def test_a_store_has_its_verdict(case: Case, tmp_path: Path) -> None:
 
 
 def test_names_are_unique_and_the_corpus_is_large() -> None:
-    every = [*READABLE, *TABLES, *CONFIGS, *STORES]
+    every = [*READABLE, *kinds.cases(), *TABLES, *CONFIGS, *STORES]
     counts = Counter(identifier(case) for case in every)
     assert [name for name, count in counts.items() if count > 1] == []
     verdicts = Counter(case.verdict for case in every)

@@ -41,7 +41,7 @@ def test_what_can_be_put_right_is_no_flag() -> None:
     assert decode(BYTES + b"\0" * 9, Path("a")) == (TEXT, ["zero bytes at the end removed"])
     twice = BYTES.decode("cp1252") + " → Á"
     text, notes = decode(twice.encode(), Path("a"))
-    assert text == TEXT + " → Á" and notes == ["was encoded twice as UTF-8: turned back"]
+    assert text == TEXT + " → Á" and "pairs of characters turned back" in notes[0] and isinstance(notes[0], Flag)
     assert decode("ÁÉ".encode().decode("latin-1").encode(), Path("a"))[0] == "ÁÉ"
     assert decode("São NÃO".encode(), Path("a")) == ("São NÃO", [])
 
