@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tests.corpus.case import Case, cut, equals, flip, patch, put
 from tests.readers.test_read_ct import SERIES_FAULTS, SHAPE, nifti, phantom, ras_affine, series, slice_dataset
@@ -117,6 +117,8 @@ NIFTI: list[tuple[str, Callable[[Path], Path], str]] = [
     ("offset and padding", values(lambda v: np.where(v < -990, -3024, v + 2000).astype(np.int16), LARGE), "above 700"),
     ("rescaled twice", values(lambda v: (v - 1024).astype(np.int16), LARGE), "rescaled twice"),
     ("slope 10", values(lambda v: (v * 10).astype(np.int16), LARGE), "below -1100"),
+    ("wrapped", values(lambda v: v.astype(np.uint16)), "wrapped into unsigned 16 bits"),
+    ("overflow", values(lambda v: v.astype(np.float64) * 1e300), "overflow"),
     ("unit range", values(lambda v: ((v + 1000) / 2000).astype(np.float32)), "not HU"),
 ]
 DICOM: list[tuple[str, Callable[[Path], Path], str]] = [
@@ -149,7 +151,53 @@ DICOM: list[tuple[str, Callable[[Path], Path], str]] = [
     ("video", lambda f: _compressed(f, "1.2.840.10008.1.2.4.102"), "not supported"),
     ("deflated", lambda f: _compressed(f, "1.2.840.10008.1.2.1.99"), "is deflated and damaged"),
     ("link outside", lambda f: _link(f), "leaves its folder"),
+    ("cut before its mark", lambda f: cut(series(f / "s", lambda i: f"IM{i:04d}") / "IM0004", 90).parent, "named as the slices"),
+    ("phases", lambda f: _phases(f), "every one of 9 positions occurs twice: several phases"),
+    ("spacing in words", lambda f: _words(f), "PixelSpacing holds '1,1.0,8', expected 2 numbers"),
+    ("rescale in some", lambda f: _some(f), "2 of 9 files state no rescale"),
+    ("another quantity", lambda f: _tags(f, RescaleType="Z_EFF"), "does not hold HU"),
 ]  # fmt: skip
+
+
+def _phases(folder: Path) -> Path:
+    path = series(folder / "s")
+    for index in range(SHAPE[2]):
+        dataset = slice_dataset(index, SOPInstanceUID=f"9.9.{index}")
+        dataset.PixelData = bytes(reversed(dataset.PixelData))
+        dataset.save_as(path / f"second{index}.dcm")
+    return path
+
+
+def _words(folder: Path) -> Path:
+    path = series(folder / "s")
+    data = (path / "004.dcm").read_bytes()
+    return put(path / "004.dcm", data.replace(b"1.1\\0.8", b"1,1\\0,8")).parent
+
+
+def _some(folder: Path) -> Path:
+    path = series(folder / "s")
+    for index in (3, 5):
+        dataset = slice_dataset(index)
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+        dataset.save_as(path / f"{index:03d}.dcm")
+    return path
+
+
+def _bare(folder: Path) -> Path:
+    path = series(folder / "s")
+    for file in path.iterdir():
+        file.write_bytes(file.read_bytes()[132:])
+    return path
+
+
+def _deflated(folder: Path) -> Path:
+    path = folder / "s"
+    path.mkdir()
+    for index in range(SHAPE[2]):
+        dataset = slice_dataset(index)
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.save_as(path / f"{index:03d}.dcm")
+    return path
 
 
 def _folder(path: Path) -> Path:
@@ -243,6 +291,9 @@ PUT_RIGHT: list[tuple[str, str, Callable[[Path], Path], str]] = [
     ("magnetic", "note", lambda f: _extra(series(f / "s"), Modality="MR"), "modality MR"),
     ("readme", "note", lambda f: put(series(f / "s") / "readme.txt", "hello").parent, "not DICOM"),
     ("dicomdir", "note", lambda f: put(series(f / "s") / "DICOMDIR", bytes(128) + b"DICM").parent, "DICOMDIR"),
+    ("no preamble", "fixed", _bare, "without the preamble"),
+    ("unused qform", "flagged", header((252, struct.pack("<h", 1)), (256, struct.pack("<3f", 3, 4, 0))), "sform is used"),
+    ("slope nan", "flagged", header((112, struct.pack("<2f", np.nan, 0))), "scl_slope is nan"),
     ("trailing bytes", "flagged", lambda f: put(nifti(f / "a.nii"), (f / "a.nii").read_bytes() + b"\0" * 9), "9 bytes after"),
     ("oblique", "note", _turned, "oblique"),
     ("overlay unsaid", "flagged", lambda f: series(f / "s", change=_overlaid), "bits above the 12"),
@@ -256,6 +307,7 @@ CONTROLS: list[tuple[str, Callable[[Path], Path]]] = [
     ("dicom without suffix", lambda f: series(f / "s", lambda i: f"IM{i:05d}")),
     ("dicom in subfolders", lambda f: _nested(f)),
     ("dicom implicit", _implicit),
+    ("dicom deflated", _deflated),
 ]
 
 
