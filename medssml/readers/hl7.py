@@ -20,7 +20,7 @@ from medssml.readers.forms import Form, form_of, one_text
 from medssml.readers.headings import heading_of, strong_section
 
 _START = re.compile(r"[\s\x0b\x1c]*(?:MSH|FHS|BHS)[^\w\s]")
-_LATER = re.compile(r"(?:^|[\r\n\x0b])[ \t]*MSH([^\w\s])[^\w\s]{3,5}\1")
+_LATER = re.compile(r"(?<!\w)(?:MSH|FHS|BHS)([^\w\s])[^\w\s]{3,5}\1")
 _FRAGMENT = re.compile(r"\s*(?:PID|PV1|EVN|ORC|OBR|OBX|TXA)\|[^\r\n]*\|")
 _HEADER = re.compile(r"[ \t]*(?:MSH|FHS|BHS)([^\w\s])([^\w\s]*)")
 _MOST_FIELDS = 26
@@ -84,7 +84,9 @@ def hl7_text(text: str, path: Path) -> tuple[str, list[str]]:
     Raises:
         ReadError: reports of several patients, orders or messages; no text; withdrawn; a message without its header.
     """
-    reports, other = _reports(text, path)
+    start = _LATER.search(text)
+    before = text[: start.start()].strip() if start and not _START.match(text) else ""
+    reports, other = _reports(text[start.start() :] if start and before else text, path)
     found: dict[tuple[str, str], tuple[str, list[str]]] = {}
     patients = set()
     for (_, patient, _), report in reports.items():
@@ -102,6 +104,8 @@ def hl7_text(text: str, path: Path) -> tuple[str, list[str]]:
     body, notes = next(iter(found.values()))
     withdrawn = sum(report.withdrawn for report in reports.values() if not report.lines and not report.forms)
     withdrawn += sum(len(report.lines) for report in reports.values() if report.cancelled)
+    if before:
+        notes = [*notes, Flag(f"{len(before):,} letters before the message are left out")]
     if withdrawn:
         notes = [*notes, Flag(f"{withdrawn} observations of a report that was withdrawn are left out")]
     if other:
@@ -213,7 +217,8 @@ def _encapsulated(value: str, marks: Marks, path: Path) -> Form | None:
     """The text of an ED: source, type, subtype, encoding, data; None where it is no text."""
     parts = [*value.split(marks.component, 4), *[""] * 5]
     encoding, data = parts[3].strip().upper(), unescaped(parts[4], marks)
-    mime = _MIME.get(parts[2].strip().upper(), _MIME.get(parts[1].strip().upper(), "application/octet-stream"))
+    stated = (parts[2].strip() or parts[1].strip()).upper()
+    mime = _MIME.get(stated, "application/octet-stream")
     try:
         if encoding == "BASE64":
             raw = base64.b64decode("".join(data.split()), validate=True)

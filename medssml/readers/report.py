@@ -25,6 +25,7 @@ _NO_TEXT = {b"%PDF": "PDF", b"PK\x03\x04": "a zip or Word file", b"\x89PNG": "PN
 _NO_TEXT |= {b"\xd0\xcf\x11\xe0": "an old Word file", b"\xff\xd8\xff": "JPEG"}
 _HTML = re.compile(r"<(?:html|head|body|div|p|span|b|strong|i|u|font|pre|table|h[1-6]|br|ul|ol)(?:\s[^<>]*)?/?>")
 _TAG = re.compile(r"\s*<[A-Za-z_][\w.:-]*(?:\s+[\w.:-]+\s*=\s*(?:\"[^\"<]*\"|'[^'<]*'))*\s*/?>")
+_MANY_TAGS = 20
 #: What tells a text with HL7 escapes in it from one with a Windows path.
 _HL7_BREAK = re.compile(r"\\(?:\.[A-Za-z]{2}[+-]?\d{0,3}|X0[ADad])\\")
 _FILE_NAME = re.compile(r"[^\n]{1,1024}\.(txt|text|rpt|rep|md|rtf|html?|xml|json|ndjson|hl7|dcm)$", re.IGNORECASE)
@@ -112,8 +113,10 @@ def _unwrapped(text: str, path: Path) -> tuple[str, list[str]]:
         return rtf_text(text.encode("cp1252", "replace").decode("latin-1")), []
     if start.startswith("<!doctype html") or _HTML.match(start):
         return html_text(text), []
-    # A text may begin with <Final report>: a tag has no words in it, and an element ends.
-    if start.startswith(("<?xml", "<!doctype")) or (_TAG.match(text) and "</" in text):
+    # A text may begin with <Final report>: a tag has no words in it, and an element ends, or has many within.
+    if start.startswith(("<?xml", "<!doctype")) or (
+        _TAG.match(text) and ("</" in text or text.count("<") > _MANY_TAGS)
+    ):
         return xml_text(text, path), []
     if is_json(text):
         return one_fhir_report(text, path)

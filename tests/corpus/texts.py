@@ -46,6 +46,12 @@ def _sr(*content: Any, modality: str = "SR") -> Callable[[Path], Path]:
     return lambda folder: structured(folder / "a.dcm", list(content), modality)
 
 
+def _message(number: int, status: str = "F") -> str:
+    """HL7 with lines within its text."""
+    header = f"MSH|^~\\&|A|B|C|D|2024||ORU^R01|{number}|P|2.5\rPID|1||{number}||Secret^Name\rOBR|1||A{number}|CT\r"
+    return f"{header}OBX|1|TX|R||{TEXT.replace('&', chr(92) + 'T' + chr(92))}||||||{status}\r"
+
+
 SAID = item("CONTAINER", "Findings", [item("TEXT", "Finding", FINDINGS)])
 CONCLUDED = item("CONTAINER", "Impressions", [item("TEXT", "Impression", IMPRESSION)])
 REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
@@ -66,7 +72,7 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("control bytes", file("a.txt", b"\x01\x02\xff\x03" * 20), "control bytes"),
     ("half a UTF-16", file("a.txt", b"\xff\xfea"), "cannot be decoded as utf-16-le"),
     ("bad UTF-32", file("a.txt", b"\xff\xfe\0\0\xff\xff\xff\xff"), "cannot be decoded as utf-32"),
-    ("bad UTF-8 after a mark", file("a.txt", b"\xef\xbb\xbf\xff\xfe"), "cannot be decoded as utf-8|holds no text"),
+    ("bad UTF-8 after a mark", file("a.txt", b"\xef\xbb\xbf\xff\xfe"), "holds no text"),
     ("xml cut", file("a.xml", openi()[:-40]), "not well-formed"),
     ("xml of another kind", file("a.xml", "<?xml version='1.0'?><svg/>"), "another layout"),
     ("xml without text", file("a.xml", "<?xml version='1.0'?><a><AbstractText/></a>"), "holds no text"),
@@ -90,6 +96,9 @@ REFUSED: list[tuple[str, Callable[[Path], Path], str]] = [
     ("fhir odd fields", file("a.json", diagnostic_report(presentedForm="x", result=3, text=[], contained={})), "has no text"),
     ("ndjson bad line", file("a.ndjson", json.dumps(FHIR["plain"]) + "\n{"), "line 2 is not valid"),
     ("hl7 without text", file("a.hl7", "MSH|^~\\&|A\rPID|1||7||Secret^Name\r"), "without a text observation"),
+    ("hl7 two patients", file("a.hl7", _message(1) + _message(2)), "holds 2 reports of 2 patients"),
+    ("hl7 withdrawn", file("a.hl7", _message(1, "W")), "withdrawn"),
+    ("hl7 in part", file("a.hl7", _message(1).partition("\r")[2]), "without its header"),
     ("sr without content", _sr(modality="SR"), "without text|no content"),
     ("sr of a CT", _sr(SAID, modality="CT"), "modality CT"),
     ("sr cut", lambda f: cut(_sr(SAID)(f), 150), "decoded|without a report|no transfer syntax"),
@@ -100,8 +109,16 @@ PUT_RIGHT: list[tuple[str, str, Callable[[Path], Path], str]] = [
     ("utf-16", "fixed", file("a.txt", TEXT.encode("utf-16")), "UTF-16"),
     ("utf-16 without a mark", "fixed", file("a.txt", TEXT.encode("utf-16-be")), "without a mark"),
     ("utf-8 with a mark", "fixed", file("a.txt", TEXT.encode("utf-8-sig")), "byte-order"),
-    ("encoded twice", "flagged", file("a.txt", TEXT.encode().decode("cp1252")), "encoded twice"),
+    ("encoded twice", "fixed", file("a.txt", TEXT.encode().decode("cp1252")), "encoded twice"),
     ("hl7 breaks", "fixed", file("a.txt", TEXT.replace("\n", "\\.br\\")), "HL7"),
+    (
+        "one bad byte",
+        "flagged",
+        file("a.txt", TEXT.encode().replace(b"effusion", b"\xffeffusion")),
+        "1 letters are lost",
+    ),
+    ("terminal escapes", "flagged", file("a.txt", f"\x1b[1m{TEXT}\x1b[0m"), "2 terminal escapes"),
+    ("written-out line ends", "flagged", file("a.txt", TEXT.replace("\n", "\\n")), "1 line ends"),
     ("xml latin-1", "fixed", file("a.xml", openi("iso-8859-1").encode("latin-1")), "iso8859-1"),
 ]
 CONTROLS: list[tuple[str, Callable[[Path], Path]]] = [
@@ -112,12 +129,16 @@ CONTROLS: list[tuple[str, Callable[[Path], Path]]] = [
     ("xml", file("a.xml", openi())),
     ("rtf", file("a.rtf", RTF)),
     ("sr", _sr(SAID, CONCLUDED)),
+    ("hl7", file("a.hl7", _message(1))),
     *[(f"fhir {name}", file("a.json", content)) for name, content in FHIR.items()],
 ]
 
 
 def same(report: Any) -> None:
-    assert report.sections == {"findings": FINDINGS, "impression": IMPRESSION}
+    assert {name: body.replace("\ufffd", "") for name, body in report.sections.items()} == {
+        "findings": FINDINGS,
+        "impression": IMPRESSION,
+    }
 
 
 def cases() -> list[Case]:

@@ -88,8 +88,9 @@ def test_batches_and_other_messages_are_passed_over(tmp_path: Path) -> None:
     )
     again = read(tmp_path, message("Sent twice."), message("Sent twice."))
     assert again.text == "Sent twice."
-    logged = read(tmp_path, "2024-01-01 received:\r", message("Clear."))
-    assert logged.text == "Clear."
+    for said in ("2024-01-01 received:\r", "2024-01-01 received: "):
+        logged = read(tmp_path, said, message("Clear."))
+        assert logged.text == "Clear." and logged.notes == ("20 letters before the message are left out",)
     document = read(tmp_path, header("MDM^T02"), patient(), "TXA|1|RAD|TX\r", line("A document."))
     assert document.text == "A document."
 
@@ -136,6 +137,8 @@ def test_encapsulated_text_is_read_once(tmp_path: Path) -> None:
     assert both.text == TEXT and both.notes == ()
     other = read(tmp_path, start, line("See the attachment."), encapsulated(rtf, "RTF"))
     assert other.text == "See the attachment.\n" + TEXT and "say different things" in other.notes[0]
+    document = read(tmp_path, start, line("Clear."), encapsulated(b"<ClinicalDocument/>", "XML"))
+    assert document.text == "Clear." and document.notes == ("left out beside the text: ED x 1",)
     pdf = read(tmp_path, start, line("Clear."), encapsulated(b"%PDF-1.4", "PDF"))
     assert pdf.text == "Clear." and pdf.notes == ("left out beside the text: ED x 1",)
 
