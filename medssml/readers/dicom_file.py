@@ -7,11 +7,13 @@ deflated file hides its true size: what its own header does not account for is n
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from medssml.foreign_text import collecting
 from medssml.readers.dicom_numbers import tag_of
 from medssml.readers.errors import Flag, ReadError, declared_bytes, human
 
@@ -29,6 +31,8 @@ _CHUNK = 1 << 18
 _UNDEFINED = b"\xff\xff\xff\xff"
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 _SHORT = tuple(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+#: Declared explicit and written implicit, as some vendors do, or the other way round: the elements themselves tell.
+_HARMLESS = re.compile("Expected (ex|im)plicit VR, but found (ex|im)plicit VR")
 CONVERT = "convert it to an uncompressed syntax (dcmconv, gdcmconv --raw)"
 
 
@@ -74,7 +78,9 @@ def read_dataset(path: Path, tags: Sequence[Any], *, pixels: bool = False) -> tu
             # the library knows the mark behind a preamble alone
             marked = first == len(_MARK)
             stream: IO[bytes] = io.BytesIO(bytes(_HEAD - first) + file.read()) if marked else file
-            dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+            with collecting() as heard:
+                dataset = pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+                heard[:] = [line for line in heard if not _HARMLESS.search(line)]
             at = stream.tell()
             if syntax is None:
                 _guess_syntax(dataset, stream, path)

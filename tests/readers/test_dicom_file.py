@@ -4,6 +4,7 @@ import io
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom import dcmwrite
 from pydicom.encaps import encapsulate
@@ -117,3 +118,15 @@ def test_a_deflated_file_is_not_inflated_beyond_what_its_header_declares(tmp_pat
     path.write_bytes(meta + packer.compress(data[end:] + bytes(100 << 20)) + packer.flush())
     with pytest.raises(ReadError, match="holds more than the 108 bytes of pixels that its header declares"):
         xray_header(path)
+
+
+def test_a_syntax_that_the_elements_contradict_is_read_by_the_elements_and_nobody_is_warned(tmp_path):
+    from medssml.foreign_text import collecting
+
+    path = dicom(tmp_path / "a.dcm", picture(12))
+    explicit = path.read_bytes()
+    implicit = bare(pydicom.dcmread(path), ImplicitVRLittleEndian)
+    path.write_bytes(explicit[: header_length(explicit)] + implicit)
+    with collecting() as heard:
+        np.testing.assert_allclose(read_xray(path).array, expected(12), atol=1e-6)
+    assert heard == [] and read_xray(path).notes == ()
