@@ -33,11 +33,11 @@ _LIBRARIES = (
     "pydicom", "nibabel", "nibabel.global", "mne", "PIL", "monai", "ignite", "torch", "lightning", "lightning.pytorch",
     "lightning.fabric", "mlflow", "alembic",
 )  # fmt: skip
-#: Lines of one file that are kept: some libraries warn of every element.
-_MOST = 8
+#: Lines of one file, and of all files of an import, that are kept: some libraries warn of every element.
+_MOST, _MOST_OF_ALL = 8, 1000
 _DATED = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 
-_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+_heard: ContextVar[Heard | None] = ContextVar("heard", default=None)
 
 
 def printable(text: str) -> str:
@@ -51,20 +51,42 @@ def one_line(text: str, most: int = 400) -> str:
     return printable(line if len(line) <= most else f"{line[:most]} ...")
 
 
+class Heard(list[str]):
+    """Lines of libraries, each once. name_files: with the file that was read before each."""
+
+    def __init__(self, name_files: bool) -> None:
+        super().__init__()
+        self.name_files, self.file = name_files, ""
+
+    def keep(self, library: str, text: str) -> None:
+        """Adds a line, unless it is there, or there are enough."""
+        line = f"{self.file}: {library}: {text}" if self.name_files and self.file else f"{library}: {text}"
+        if line not in self and len(self) < (_MOST_OF_ALL if self.name_files else _MOST):
+            self.append(line)
+
+
 @contextmanager
-def collecting() -> Iterator[list[str]]:
+def collecting(file: str = "", *, name_files: bool = False) -> Iterator[Heard]:
     """Inside, warnings and log lines of libraries go into the list, "pydicom: ..." each once, and not to the console.
 
     Within another such block the list is that of the outer one: who asked first tells.
+
+    Args:
+        file: what is read inside.
+        name_files: put the names of the files that blocks within this one give before their lines.
     """
     outer = _heard.get()
     if outer is not None:
-        yield outer
+        before, outer.file = outer.file, file or outer.file
+        try:
+            yield outer
+        finally:
+            outer.file = before
         return
-    lines: list[str] = []
+    lines = Heard(name_files)
     token = _heard.set(lines)
     try:
-        with _listening(lambda library, text: _keep(lines, f"{library}: {text}")):
+        with _listening(lines.keep):
             yield lines
     finally:
         _heard.reset(token)
@@ -112,11 +134,6 @@ def _both(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[...
         second(*said, **more)
 
     return call
-
-
-def _keep(lines: list[str], line: str) -> None:
-    if line not in lines and len(lines) < _MOST:
-        lines.append(line)
 
 
 class LogLine(logging.Formatter):

@@ -55,6 +55,36 @@ def test_what_libraries_say_is_collected_and_not_shown(tmp_path: Path, capsys: p
     assert logging.getLogger("pydicom").handlers != heard and warnings.showwarning.__module__ == "warnings"
 
 
+def test_lines_of_many_files_have_their_names(tmp_path: Path) -> None:
+    with collecting(name_files=True) as heard:
+        for file in ("a.dcm", "b.dcm"):
+            with collecting(file):
+                logging.getLogger("pydicom").warning("odd")
+        logging.getLogger("pydicom").warning("odd")
+    assert heard == ["a.dcm: pydicom: odd", "b.dcm: pydicom: odd", "pydicom: odd"]
+
+
+def test_an_import_tells_what_libraries_say_for_the_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medssml.cli import main
+    from medssml.readers import dicom
+    from tests.readers.test_read_ct import series
+
+    (tmp_path / "in").mkdir()
+    series(tmp_path / "in" / "s", change=lambda index: {"StudyInstanceUID": "1.2.3", "PatientID": "p"})
+    real = dicom.read_dataset
+
+    def loud(path: Path, *rest: object, **more: object) -> object:
+        logging.getLogger("pydicom").warning("says of a tag")
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(dicom, "read_dataset", loud)
+    assert main(["import", "dicom", str(tmp_path / "in"), "--out", str(tmp_path / "m.csv")]) == 0
+    lines = [line for line in "".join(capfd.readouterr()).splitlines() if "says of" in line]
+    assert lines[0] == "said by a library: 000.dcm: pydicom: says of a tag" and len(lines) > 1
+
+
 def test_the_log_of_a_run_has_what_libraries_say_and_the_console_has_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,7 @@ CODES: dict[str, Code] = {
     "joined": Code("flagged", "parts were joined over a gap"),
     "cut": Code("flagged", "bits or bytes that are in use were cut off"),
     "left_out": Code("flagged", "channels, slices or other parts were left out by judgement"),
-    "odd": Code("flagged", "what a reader noticed and left as it is"),
+    "odd": Code("flagged", "what a reader noticed and no other code says"),
     "implausible": Code(
         "flagged", "what was read looks unlike its kind: the figure and its limit", "deep (reports: both)"
     ),

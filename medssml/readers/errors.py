@@ -77,7 +77,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
     The one broad `except` of the readers: decoders raise whatever a broken byte makes them raise.
     """
     try:
-        with collecting():
+        with collecting(path.name):
             yield
     except ReadError:
         raise

@@ -78,7 +78,7 @@ def _seen(text: str, terminal: int, notes: list[str]) -> str:
             kinds["control characters"] += letter != "\u00ad"
         else:
             kept.append(letter)
-    notes += [Flag(f"{count:,} {kind} are taken out") for kind, count in kinds.items() if count]
+    notes += [Flag(f"{count:,} {kind} are taken out", "left_out") for kind, count in kinds.items() if count]
     return "".join(kept)
 
 
@@ -95,7 +95,7 @@ def _written_out(text: str, notes: list[str]) -> str:
 
     text = _WRITTEN.sub(end, text)
     if count:
-        notes.append(Flag(f"{count:,} line ends are written out (\\n, <br>): read as line ends"))
+        notes.append(Flag(f"{count:,} line ends are written out (\\n, <br>): read as line ends", "reread"))
     return text
 
 

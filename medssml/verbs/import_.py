@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from medssml.foreign_text import collecting
 from medssml.runs import console
 
 if TYPE_CHECKING:
     from medssml.importers.write_manifest import Imported
+
+_LINES_SHOWN = 10
 
 
 def import_(
@@ -71,10 +74,15 @@ def import_(
     options = Options(
         rows, uncertain, unmentioned, val_fraction, columns, reports, write_into, min_slices, lab_days, max_lost
     )
-    done = import_layout(
-        layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside, progress=_progress
-    )
+    with collecting(name_files=True) as heard:
+        done = import_layout(
+            layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside, progress=_progress
+        )
     _show(done)
+    for line in heard[:_LINES_SHOWN]:
+        console.say(f"said by a library: {line}")
+    if len(heard) > _LINES_SHOWN:
+        console.say(f"and {len(heard) - _LINES_SHOWN:,} more of these; medssml check lists them by file")
     return {
         "manifest": str(done.manifest),
         "report": str(done.report),
