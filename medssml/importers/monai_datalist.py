@@ -2,7 +2,8 @@
 
     {"training": [{"image": "images/a.nii.gz", "label": 1, "subject_id": "p1"}], "test": [{"image": "images/b.nii.gz"}]}
 
-Keys that are modalities become their columns; `--column ct=image` names others. A number under any other key is a label, a
+Keys that are modalities become their columns; `image` becomes that of its file's ending, and `--column ct=scan` names others. A
+number under any other key is a label, a
 text that is no file is a text. Without `subject_id` every entry is a subject of its own, and the note says so: two entries of
 one patient must share it. `Manifest.to_datalist` gives such entries.
 """
@@ -20,6 +21,11 @@ from medssml.importers.study import OFFICIAL, File, Layout, Options, Studies, St
 from medssml.importers.tree import Tree, slashed
 
 _FILES = ("ct", "xray", "eeg", "report")
+_ENDINGS = (
+    ((".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"), "ct"),
+    ((".png", ".jpg", ".jpeg"), "xray"),
+    ((".edf", ".bdf", ".fif", ".set"), "eeg"),
+)
 #: What MONAI's applications write beside the lists.
 _ABOUT = frozenset(
     {"name", "description", "licence", "license", "reference", "modality", "labels", "release", "tensorImageSize"}
@@ -43,7 +49,7 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
             number += 1
             row = tree.account.row(name, number)
             entry = entry if isinstance(entry, dict) else {"image": entry}
-            named = {ours.get(str(key), str(key)): value for key, value in entry.items()}
+            named = {ours.get(str(key), _column(str(key), value)): value for key, value in entry.items()}
             subject, own = _ids(named, number)
             alone += "subject_id" not in named
             study = studies.of(subject, own)
@@ -84,6 +90,13 @@ def _lists(tree: Tree, name: str) -> dict[str, list[Any]]:
     if not lists or not all(isinstance(value, list) for value in lists.values()):
         raise LayoutError(tree.root / name, "has no list under training, validation or test", fix)
     return lists
+
+
+def _column(key: str, value: Any) -> str:
+    """The modality of MONAI's usual key, by the ending of its file; any other key is itself."""
+    if key != "image" or not isinstance(value, str):
+        return key
+    return next((modality for endings, modality in _ENDINGS if value.lower().endswith(endings)), key)
 
 
 def _ids(entry: Mapping[str, Any], number: int) -> tuple[str, str]:
