@@ -29,7 +29,8 @@ class Scale:
     """How large the story is.
 
     studies: of the simulated cohort. pretrain, finetune: configs. labels: share of the labelled training subjects that
-    fine-tuning sees. tasks: whose modality impact is worked out. resamples: of the bootstrap.
+    fine-tuning sees. tasks: whose modality impact is worked out. resamples: of the bootstrap. raw: how training from scratch
+    differs from fine-tuning, as it has nothing to keep: all of the model learns at one rate, from heads at random.
     """
 
     studies: int
@@ -38,6 +39,7 @@ class Scale:
     labels: float
     tasks: tuple[str, ...]
     resamples: int
+    raw: tuple[str, ...] = ("optim.scales={}", "probe_first=false")
 
 
 class Station(NamedTuple):
@@ -50,10 +52,10 @@ class Station(NamedTuple):
 
 
 TASKS = ("malignant", "effusion", "cardiomegaly", "seizure", "deterioration")
-FULL = Scale(1000, "pretrain/small.yaml", "finetune/small.yaml", 0.1, TASKS, 1000)
+#: From scratch the demo's model gets a higher rate and more steps: at those of fine-tuning it would learn nothing.
+RAW = ("optim.lr=1e-3", "optim.scales={}", "probe_first=false", "trainer.max_steps=100")
+FULL = Scale(1000, "pretrain/small.yaml", "finetune/small.yaml", 0.2, TASKS, 1000, RAW)
 QUICK = Scale(64, "smoke/pretrain.yaml", "smoke/finetune.yaml", 1.0, ("malignant",), 200)
-#: A model without pretraining has nothing to keep: it learns at one rate, from heads at random.
-RAW = ("optim.scales={}", "probe_first=false")
 
 
 def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: bool = False) -> Path | int:
@@ -148,7 +150,7 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
     learning = shared | {"config": recipe, "out": pretrained, "overrides": [PLAIN]}
     tuning = shared | {"task": ["all"], "labels": scale.labels, "config": config_file(scale.finetune)}
     kept = {"checkpoint": str(pretrained), "out": run, "overrides": [PLAIN]}
-    raw = {"checkpoint": "none", "architecture": recipe, "out": run / SCRATCH, "overrides": [*RAW, PLAIN]}
+    raw = {"checkpoint": "none", "architecture": recipe, "out": run / SCRATCH, "overrides": [*scale.raw, PLAIN]}
     few = f"on {scale.labels:.0%} of the labels"
     return [
         Station("cohort", f"simulate {scale.studies} studies", phantom, simulated),
