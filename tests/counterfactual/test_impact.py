@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from medssml.counterfactual.answers import Intervention
 from medssml.counterfactual.decompose import emap
-from medssml.counterfactual.impact import Impact, measure_impact
+from medssml.counterfactual.impact import Impact, _sign_flips, measure_impact
+from medssml.counterfactual.interventions import BASELINES, EMPTIES
 from medssml.counterfactual.oracles import GATES, TASK, check_gate, formula_model, noise_coverage, number_batch
 from medssml.counterfactual.summary import Resampling, holm, mean_interval
 from medssml.evaluation.encoded_studies import encode_studies, subset_name, subsets
@@ -246,3 +247,83 @@ def test_all_coalitions_of_300_studies_are_quick() -> None:
     start = time.process_time()
     measure_impact([model], [studies], TASK, bootstrap=200, sweep=(), intervention=Intervention(draws=5))
     assert time.process_time() - start < 5
+
+
+def test_the_head_says_how_it_was_measured() -> None:
+    x, y = simulated(40)
+    how = Intervention(draws=3, seed=5)
+    result = run(x, y, WEIGHTS, WEIGHTS, intervention=how, sweep=(), seed=7).result
+    head = {key: result[key] for key in ("task", "kind", "baseline", "empty", "n_studies", "n_subjects", "n_models")}
+    assert head == {
+        "task": TASK, "kind": "binary", "baseline": "absent", "empty": "mean", "n_studies": 40, "n_subjects": 40, "n_models": 2,
+    }  # fmt: skip
+    assert result["baseline_words"] == BASELINES["absent"] and result["empty_words"] == EMPTIES["mean"]
+    assert result["bootstrap"] == {
+        "resamples": 200, "seed": 7, "level": 0.95, "unit": "subjects and models", "donors": 3,
+    }  # fmt: skip
+    assert result["n_reference"] == 40 and list(result["baselines"]["shapley"]) == ["absent"]
+    other = run(x, y, WEIGHTS, intervention=Intervention("joint", draws=2), sweep=(), references=[np.zeros(9)]).result
+    assert (other["baseline"], other["empty"], other["n_reference"]) == ("joint", "joint", 9)
+    assert other["empty_words"] == BASELINES["joint"] == other["baseline_words"]
+    assert other["bootstrap"]["unit"] == "subjects"
+    model = run(x, y, WEIGHTS, intervention=Intervention(empty="model"), sweep=()).result
+    assert (model["empty"], model["empty_words"]) == ("model", EMPTIES["model"])
+
+
+def test_means_over_all_studies_and_over_the_complete_ones(page: Impact) -> None:
+    x, _ = simulated()
+    p = torch.sigmoid(torch.nan_to_num(x) @ WEIGHTS).numpy()
+    complete = (~x.isnan()).all(dim=1).numpy()
+    whole = "ct+xray+eeg"
+    assert page.result["coalitions"][whole] == pytest.approx(p.mean(), rel=1e-5)
+    assert page.result["coalitions_complete"][whole] == pytest.approx(p[complete].mean(), rel=1e-5)
+    assert page.result["complete"]["n"] == complete.sum()
+    for name, entry in page.result["complete"]["modalities"].items():
+        assert entry["shapley"]["n"] == complete.sum() and set(entry) == {
+            f"{q}{end}" for q in ("shapley", "necessity", "sufficiency", "swap") for end in ("", "_abs")
+        }
+        own = page.rows[
+            (page.rows.modality == name) & page.rows.study_id.isin({f"s{i}" for i in np.flatnonzero(complete)})
+        ]
+        assert entry["necessity"]["estimate"] == pytest.approx(own.necessity.mean())
+    for column, name in enumerate(MODALITIES):
+        share = float((~x[:, column].isnan()).float().mean())
+        assert page.result["modalities"][name]["coverage"] == pytest.approx(share)
+
+
+def test_a_sign_that_depends_on_the_baseline_is_counted() -> None:
+    phis = {
+        "absent": np.array([[[0.5, 0.2], [0.3, np.nan], [0.005, 0.1], [-0.2, 0.1]]]),
+        "joint": np.array([[[-0.4, 0.1], [0.2, np.nan], [-0.5, 0.3], [-0.3, 0.2]]]),
+    }
+    assert _sign_flips(phis, ("a", "b", "c")[:2]) == {
+        "a": {"studies": 0.25, "mean": True}, "b": {"studies": 0.0, "mean": False},
+    }  # fmt: skip
+    assert _sign_flips({"absent": np.full((1, 2, 1), np.nan)}, ("a",)) == {}
+    # Models are averaged before signs are compared.
+    two = {"absent": np.array([[[0.5]], [[-0.9]]]), "joint": np.array([[[-0.2]], [[-0.2]]])}
+    assert _sign_flips(two, ("a",)) == {"a": {"studies": 0.0, "mean": False}}
+
+
+def test_a_further_baseline_has_its_own_donors_and_few_of_them() -> None:
+    x, y = simulated(60)
+    found = run(x, y, WEIGHTS, sweep=("absent", "marginal"), intervention=Intervention(draws=2, seed=3)).result[
+        "baselines"
+    ]
+    assert list(found["shapley"]) == ["absent", "marginal"]
+    alone = run(x, y, WEIGHTS, sweep=(), intervention=Intervention("marginal", draws=2, seed=3)).result["modalities"]
+    for name in MODALITIES:
+        assert found["shapley"]["marginal"][name] == alone[name]["shapley"]
+    many = run(x, y, WEIGHTS, sweep=("marginal",), intervention=Intervention(draws=30, seed=3)).result["baselines"]
+    five = run(x, y, WEIGHTS, sweep=(), intervention=Intervention("marginal", draws=5, seed=3)).result["modalities"]
+    assert many["shapley"]["marginal"]["ct"] == five["ct"]["shapley"]
+
+
+def test_groups_are_those_given_the_label_and_the_pattern() -> None:
+    x, y = simulated(80)
+    y[:10] = float("nan")
+    found = run(x, y, WEIGHTS, sweep=()).result["subgroups"]
+    assert set(found) == {"label", "present"} and set(found["label"]) == {"0", "1"}
+    assert sum(group["n"] for group in found["label"].values()) == 70
+    pattern = "+".join(m for m, there in zip(MODALITIES, ~x[0].isnan(), strict=True) if there)
+    assert pattern in found["present"]
