@@ -39,7 +39,7 @@ def run(x: torch.Tensor, y: torch.Tensor, *weights: torch.Tensor, **options: obj
     return measure_impact(models, encoded, TASK, bootstrap=200, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page() -> Impact:
     x, y = simulated()
     groups = {"group_sex": np.array((["F", "M", ""] * 100), dtype=object)}
@@ -221,6 +221,18 @@ def test_without_a_known_truth_nothing_is_compared(page: Impact) -> None:
 @pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
 def test_gates(gate) -> None:  # type: ignore[no-untyped-def]
     assert [check for check in check_gate(gate) if not check.agrees] == []
+
+
+def test_the_self_test_names_what_it_compares_and_tells_a_difference() -> None:
+    checks = check_gate(GATES[1])
+    assert [check.quantity for check in checks] == [
+        "phi x1", "phi x2", "interaction", "share, abs of mean", "share, mean of abs", "EMAP accuracy",
+    ]  # fmt: skip
+    assert {check.oracle for check in checks} == {"XOR"}
+    assert [check.expected for check in checks] == [0.25, 0.25, 0.5, 1.0, 1.0, 0.5]
+    assert [check.found for check in checks] == pytest.approx([0.25, 0.25, 0.5, 1.0, 1.0, 0.5], abs=1e-6)
+    wrong = GATES[1]._replace(phi=(0.25 + 2e-6, 0.25), emap_accuracy=1.0)
+    assert [check.agrees for check in check_gate(wrong)] == [False, True, True, True, True, False]
 
 
 def test_pure_noise_has_an_interval_that_holds_zero() -> None:

@@ -46,6 +46,7 @@ def test_the_curve_has_a_point_for_every_bin() -> None:
         {"expected": pytest.approx(0.7), "observed": 1.0, "n": 3},
     ]
     assert len(curve(np.zeros(40), np.arange(40) / 40)) == 10
+    assert [row["n"] for row in curve([0.0, 1, 1], [0.1, 0.5, 0.9])] == [1, 1, 1], "a bin of one study counts"
     assert all(type(row["n"]) is int and type(row["expected"]) is float for row in found)
 
 
@@ -116,6 +117,8 @@ def test_certain_answers_are_kept_a_little_from_certain() -> None:
 def test_a_prediction_that_parts_the_classes_has_no_slope(scores: list[float], separated: bool) -> None:
     y = np.array([0, 0, 0, 1, 1, 1.0])
     assert np.isnan(slope(y, np.array(scores), ONCE)[0]) == separated
+    both = calibration._logistic(y, np.array(scores), ONCE)
+    assert [np.isnan(part[0]) for part in both] == [separated] * 2 and both[0].dtype == float
     # Of what was not drawn, nothing counts.
     x = np.array([*scores, 0.95, 0.05])
     weights = np.array([[1.0] * 6 + [0, 0]])
