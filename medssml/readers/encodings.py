@@ -107,7 +107,7 @@ def _marked(data: bytes, code: str, path: Path) -> tuple[str, list[str]]:
     spare = len(data) % width
     if not spare or len(data) < 2 * width:
         return _strict(data, code, path), []
-    return _strict(data[:-spare], code, path), [Flag("is cut within the last character, which is left out")]
+    return _strict(data[:-spare], code, path), [Flag("is cut within the last character, which is left out", "left_out")]
 
 
 def _utf16(data: bytes, path: Path) -> str:

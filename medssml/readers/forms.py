@@ -72,12 +72,15 @@ def one_text(forms: Sequence[Form]) -> tuple[str, list[str]]:
         if more or fewer:
             what = f"{more.total():,} words more and {fewer.total():,} fewer"
             notes.append(
-                Flag(f"a second form of the text has {what}; of the two the better readable or longer is read")
+                Flag(
+                    f"a second form of the text has {what}; of the two the better readable or longer is read",
+                    "left_out",
+                )
             )
         if _share(form.text, kept[place]) < _EXCERPT:
             kept[place] = form.text
     if len(kept) > 1:
-        notes.append(Flag(f"{len(kept)} forms of the text say different things: all of them are read"))
+        notes.append(Flag(f"{len(kept)} forms of the text say different things: all of them are read", "joined"))
     return "\n".join(kept), notes
 
 

@@ -105,12 +105,12 @@ def hl7_text(text: str, path: Path) -> tuple[str, list[str]]:
     withdrawn = sum(report.withdrawn for report in reports.values() if not report.lines and not report.forms)
     withdrawn += sum(len(report.lines) for report in reports.values() if report.cancelled)
     if before:
-        notes = [*notes, Flag(f"{len(before):,} letters before the message are left out")]
+        notes = [*notes, Flag(f"{len(before):,} letters before the message are left out", "left_out")]
     if withdrawn:
-        notes = [*notes, Flag(f"{withdrawn} observations of a report that was withdrawn are left out")]
+        notes = [*notes, Flag(f"{withdrawn} observations of a report that was withdrawn are left out", "left_out")]
     if other:
         kinds = ", ".join(f"{kind} x {count}" for kind, count in sorted(other.items()))
-        notes = [*notes, Flag(f"messages that are no report are left out: {kinds}")]
+        notes = [*notes, Flag(f"messages that are no report are left out: {kinds}", "left_out")]
     return body, notes
 
 
@@ -252,11 +252,11 @@ def _text_of(report: _Report) -> tuple[str, list[str]]:
     text, forms = one_text([own_form or Form(0, text), *report.forms])
     notes += forms
     if report.withdrawn:
-        notes.append(Flag(f"{report.withdrawn} observations that were withdrawn (OBX-11) are left out"))
+        notes.append(Flag(f"{report.withdrawn} observations that were withdrawn (OBX-11) are left out", "left_out"))
     unread = [f"{kind} x {count}" for kind, count in sorted(report.lost.items())]
     unread += [f"comments (NTE) x {report.comments}"] if report.comments else []
     if unread:
-        notes.append(Flag(f"left out beside the text: {', '.join(unread)}"))
+        notes.append(Flag(f"left out beside the text: {', '.join(unread)}", "left_out"))
     early = sum(_RANK.get(line.status, 1) == 0 for line in lines)
     if early:
         notes.append(Flag(f"{early} of {len(lines)} observations are preliminary"))
@@ -283,7 +283,7 @@ def _corrected(lines: list[_Line]) -> tuple[list[_Line], list[str]]:
                 unclear += len(shared)
     notes: list[str] = []
     if replaced:
-        notes.append(Flag(f"{len(replaced)} of {len(lines)} observations are replaced by their correction"))
+        notes.append(Flag(f"{len(replaced)} of {len(lines)} observations are replaced by their correction", "left_out"))
     if unclear:
         notes.append(Flag(f"{unclear} observations of one number are corrections and what they correct: all are read"))
     return [line for place, line in enumerate(lines) if place not in replaced], notes

@@ -47,7 +47,7 @@ def plain_text(text: str) -> tuple[str, list[str]]:
         rules += "_" in line and unruled != line
         lines.append(unruled)
     if rules:
-        notes.append(Flag(f"{rules} lines of underscores are taken for rules, not for removed words"))
+        notes.append(Flag(f"{rules} lines of underscores are taken for rules, not for removed words", "reread"))
     text = _DEID_MARK.sub(DEID, "\n".join(lines))
     return re.sub(r"\n{3,}", "\n\n", text).strip(), notes
 

@@ -78,7 +78,7 @@ def chosen_sections(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
     if rest:
         notes.append(Flag(f"text that is in no section is kept: {_named(rest)}"))
     if about:
-        notes.append(Flag(f"left out with the sections that were not chosen: {_named(about)}"))
+        notes.append(Flag(f"left out with the sections that were not chosen: {_named(about)}", "left_out"))
     kept = [f"{part.heading}: {part.text}" if part.heading else part.text for part in rest]
     return "\n".join([*found.values(), *kept]), list(notes)
 

@@ -109,7 +109,7 @@ PUT_RIGHT: list[tuple[str, str, Callable[[Path], Path], str]] = [
     ("utf-16", "fixed", file("a.txt", TEXT.encode("utf-16")), "UTF-16"),
     ("utf-16 without a mark", "fixed", file("a.txt", TEXT.encode("utf-16-be")), "without a mark"),
     ("utf-8 with a mark", "fixed", file("a.txt", TEXT.encode("utf-8-sig")), "byte-order"),
-    ("encoded twice", "fixed", file("a.txt", TEXT.encode().decode("cp1252")), "encoded twice"),
+    ("encoded twice", "flagged", file("a.txt", TEXT.encode().decode("cp1252")), "encoded twice"),
     ("hl7 breaks", "fixed", file("a.txt", TEXT.replace("\n", "\\.br\\")), "HL7"),
     (
         "one bad byte",
