@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from medssml.importers.account import Aside, LayoutError
+from medssml.importers.account import UNMATCHED, Aside, LayoutError
 from medssml.importers.columns import classes_of
 from medssml.importers.inheritance import Sidecars
 from medssml.importers.study import File, Layout, Options, Studies, Study, slug
@@ -95,9 +95,11 @@ def _add_participants(tree: Tree, studies: Studies, options: Options) -> None:
     of_subject: dict[str, list[Study]] = {}
     for study in studies.values():
         of_subject.setdefault(study.subject_id, []).append(study)
+    named = {row.id: f"sub-{row['participant_id'].removeprefix('sub-')}" for row in rows}
     for row in rows:
-        name = row["participant_id"]
-        for study in of_subject.get(name if name.startswith("sub-") else f"sub-{name}", []):
+        if named[row.id] not in of_subject and not of_subject.keys().isdisjoint(named.values()):
+            tree.account.leave_out(row.id, Aside(UNMATCHED))
+        for study in of_subject.get(named[row.id], []):
             study.rows.append((row.id, "columns"))
             _describe(study, row, wanted, numbers)
 

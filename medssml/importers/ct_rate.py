@@ -127,7 +127,11 @@ def _study(studies: Studies, volume: str) -> Study:
 
 def _known(tree: Tree, studies: Studies, kind: str, without: str) -> Iterator[tuple[Row, str, Study]]:
     """(row, name of the volume, study) of the rows of the tables of a kind whose study is on disk."""
-    tables = tree.tables(rf".*(train|valid|validation).*_{kind}.*\.csv")
+    tables = []
+    for split in ("train", "valid(?:ation)?"):
+        tables += tree.tables(rf"(?:.*_)?{split}_(?:predicted_)?{kind}\.csv") or tree.tables(
+            rf".*{split}.*_{kind}.*\.csv"
+        )
     for table in tree.wanted(f"CT-RATE's tables *_{kind}.csv", tables, without):
         for row in tree.rows(table, ("VolumeName",)):
             match = _VOLUME.match(row["VolumeName"])

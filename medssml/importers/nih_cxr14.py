@@ -51,7 +51,7 @@ def _add_splits(tree: Tree, studies: Studies) -> None:
         ("train_val_list.txt", "train", r"(^|/)[^/]*train[^/]*list[^/]*\.txt$"),
         ("test_list.txt", "test", r"(^|/)(?![^/]*train)[^/]*test[^/]*list[^/]*\.txt$"),
     ):
-        lists = [path for path, _ in tree.matching(pattern)]
+        lists = sorted((path for path, _ in tree.matching(pattern)), key=lambda path: not path.endswith(name))  # noqa: B023
         for path in tree.wanted(f"ChestX-ray14's list {name}", lists, "the official split is not used, or not whole")[
             :1
         ]:

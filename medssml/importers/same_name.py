@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zlib
 from pathlib import Path
@@ -18,7 +19,7 @@ _ANNOTATIONS = re.compile(
 )
 #: Folders of copies that were made of others: wanted where nothing else is there.
 _DERIVED = re.compile(
-    r"resampled?|resized?|small(er)?|downsampled?|cropp?(ed|s)?|thumb(nail)?s?|preproc\w*|processed|normali[sz]ed|augment\w*|"
+    r"resampled?|resized?|masked|mm|iso(tropic)?|small(er)?|downsampled?|cropp?(ed|s)?|thumb(nail)?s?|preproc\w*|processed|normali[sz]ed|augment\w*|"
     r"derived|derivatives|enhanced|registered|copy|copies|backup|bak|old|tmp|temp|filtered|clean(ed)?|\d{2,4}x\d{2,4}|previews?"
 )
 _HEAD = 1 << 20
@@ -79,7 +80,7 @@ def pixels(file: Path) -> int:
 
 
 def looks_like_labels(file: Path) -> bool:
-    """Whether a picture or a NIfTI file holds a few whole numbers and no image: a mask, a map of organs.
+    """Whether a picture or a NIfTI file holds a few whole numbers and no image: a mask, a map of organs, or of probabilities.
 
     CT in HU or as stored is never taken for one: it has values below 0 or above 255. Nor is it windowed to 8 bits: it uses all.
     """
@@ -102,8 +103,11 @@ def _volume_of_labels(file: Path) -> bool:
         stream.read(layout.offset)
         data = stream.read(min(layout.nbytes, _LOOKED_AT))
     values = np.frombuffer(data, layout.dtype, len(data) // layout.dtype.itemsize)
-    if not values.size or not 0 <= float(values.min()) <= float(values.max()) <= _LARGEST_LABEL:
+    low, high = (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
+    if not 0 <= low <= high <= _LARGEST_LABEL:
         return False
+    if high <= 1:  # a mask, or how probable one is
+        return True
     some = values[:: max(1, values.size // 1_000_000)]
     return len(np.unique(some)) <= _MOST_ORGANS and bool((some == np.round(some)).all())
 

@@ -97,7 +97,7 @@ def import_layout(
     if manifest is None:
         reason, fix = _nothing(account, layout)
         raise LayoutError(root, reason, f"{fix}; every row is in {report}")
-    lost = losses(found, [row.study for row in rows], account, options.max_lost)
+    lost = losses(found, list({id(row.study): row.study for row in rows}.values()), account, options.max_lost)
     refuse_losses(lost, root, report, options.max_lost)
     official = "split" in manifest.table and manifest.official_split
     table = manifest.table if official else manifest.table.drop(columns="split", errors="ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,7 +32,7 @@ def import_(
     min_slices: int = 8,
     table: Sequence[str] = (),
     lab_days: float = 7.0,
-    max_lost: float = 0.1,
+    max_lost: float | None = None,
     allow_outside: bool = False,
 ) -> dict[str, object]:
     """The manifest of what lies under a folder, and import_report.csv beside it: what became of every source row.
@@ -52,7 +53,8 @@ def import_(
         min_slices: a CT series of fewer slices is a localizer.
         table: columns of numbers such as laboratory values, which become table_<name>; the same as --column table_crp=CRP.
         lab_days: for fhir and its reports, most days that a laboratory value may be older than the report.
-        max_lost: share of the rows of a table, or of the files, that may be lost; 1 accepts any loss, whole tables too.
+        max_lost: share of the rows of a table, or of the files, that may be lost, default 0.1; 1 accepts any loss, whole tables
+            too.
         allow_outside: accept links that leave the root.
 
     Returns:
@@ -68,12 +70,12 @@ def import_(
 
     if not lab_days > 0:
         raise ValueError(f"--lab-days is {lab_days:g}; fix: more than 0")
-    if not 0 <= max_lost <= 1:
+    if max_lost is not None and not 0 <= max_lost <= 1:
         raise ValueError(f"--max-lost is {max_lost:g}; fix: a share, 0 to 1")
     columns = _values(table, slug) | _columns(column)
-    options = Options(
-        rows, uncertain, unmentioned, val_fraction, columns, reports, write_into, min_slices, lab_days, max_lost
-    )
+    options = Options(rows, uncertain, unmentioned, val_fraction, columns, reports, write_into, min_slices, lab_days)
+    if max_lost is not None:
+        options = replace(options, max_lost=max_lost)
     with collecting(name_files=True) as heard:
         done = import_layout(
             layout_named(name), Path(root), Path(out), options, allow_outside=allow_outside, progress=_progress

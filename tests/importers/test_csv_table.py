@@ -188,3 +188,30 @@ def test_the_flag_names_the_columns(tmp_path: Path) -> None:
 def test_words_of_a_label(cells: list[str], numbers: dict[str, str] | None) -> None:
     classes = classes_of("label_x", cells)
     assert (None if classes is None else classes.numbers) == numbers
+
+
+def test_a_column_that_begins_late_is_seen(tmp_path: Path) -> None:
+    """A table made of several sources, one after the other: the first 600 rows have no recording."""
+    rows = "".join(f"s{n},t{n},a.png,\n" for n in range(600)) + "".join(f"e{n},u{n},,b.edf\n" for n in range(3))
+    root = put(tmp_path / "t", {"t.csv": "subject,study,image,recording\n" + rows, "a.png": b"1", "b.edf": b"1"})
+    made = run("csv", root, max_lost=0.0)
+    assert len(made.rows) == 603 and made.rows["u2"]["eeg"] == "b.edf"
+
+
+def test_a_row_is_left_out_for_what_became_of_its_file(tmp_path: Path) -> None:
+    table = "subject,study,image\n1,a,a.png\n2,b,a.PNG\n3,c,/srv/old/data/a.png\n4,d,b/c.png\n"
+    made = run("csv", put(tmp_path / "t", {"t.csv": table, "a.png": b"1"}))
+    assert made.why(source="t.csv", row=2) == "" and list(made.rows) == ["a"]
+    reasons = [
+        line["reason"] for line in made.lines if line["source"] == "t.csv" and line["study_id"] and line["reason"]
+    ]
+    assert reasons == [
+        "xray: no such file; 'a.png' differs in capitals" if "'a.png'" in reasons[0] else reasons[0],
+        reasons[1],
+        "xray: no such file; there is no folder 'b'",
+    ]
+    assert (
+        "differs in capitals" in reasons[0]
+        and "no such file on this machine" in reasons[1]
+        and "a.png' is there" in reasons[1]
+    )

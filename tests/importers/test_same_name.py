@@ -98,7 +98,8 @@ def test_a_folder_that_all_share_says_nothing(tmp_path: Path) -> None:
         (np.random.default_rng(0).integers(-1000, 1000, (12, 12, 8)).astype(np.int16), False),
         (np.random.default_rng(0).integers(0, 4000, (12, 12, 8)).astype(np.int16), False),
         (np.random.default_rng(0).integers(0, 256, (12, 12, 8)).astype(np.uint8), False),
-        (np.random.default_rng(0).random((12, 12, 8)).astype(np.float32), False),
+        (np.random.default_rng(0).random((12, 12, 8)).astype(np.float32), True),
+        (np.random.default_rng(0).random((12, 12, 8)).astype(np.float32) * 200, False),
     ],
 )
 def test_labels_of_a_volume(tmp_path: Path, voxels: np.ndarray, expected: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ TABLE = "subject_id,study_id,split,xray\n"
 
 def test_every_asked_for_layout_is_there_and_says_what_it_expects() -> None:
     names = "mimic-cxr chexpert chexpert-plus openi padchest nih-cxr14 ct-rate rad-chest-ct lidc-idri inspect "
-    names += "tueg tuab tusz tuev chb-mit bids-eeg sleep-edfx eegmmidb dicom fhir csv"
+    names += "tueg tuab tusz tuev chb-mit bids-eeg sleep-edfx eegmmidb dicom fhir csv monai-datalist"
     assert set(layouts()) == set(names.split())
     assert all(isinstance(layout, Layout) and layout.title and layout.expects for layout in layouts().values())
     assert layout_named("IU_Xray") is layouts()["openi"]
@@ -111,3 +112,15 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["import", "csv", str(root), "--out", str(out), "--column", "MRN"]) == 2
     assert "expected MANIFEST=SOURCE" in capsys.readouterr().err
     assert cli.main(["import", "csv", str(root), "--out", str(out), "--rows", "image"]) == 2
+
+
+def test_the_command_that_is_named_as_the_next_one_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "my set" / "S001" / "S001R01.edf"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(b"1")
+    for out in (tmp_path / "out" / "manifest.csv", tmp_path / "my set" / "manifest.csv"):
+        assert cli.main(["import", "eegmmidb", str(tmp_path / "my set"), "--out", str(out)]) == 0
+        command = shlex.split(capsys.readouterr().out.strip().rpartition("next: medssml ")[2])
+        assert ("--data-root" in command) == (out.parent.name == "out")
+        cli.main([*command, "--problems", str(tmp_path / "p.csv")])
+        assert "no such file" not in (tmp_path / "p.csv").read_text(), command
