@@ -51,7 +51,7 @@ def losses(found: Sequence[Study], kept: Sequence[Study], account: Account, limi
     tallies = account.tallies()
     lost = []
     for table, tally in tallies.items():
-        if tally.share > limit or (tally.lost and not tally.imported):
+        if tally.share > limit:
             what = f"{table}: {{}} rows" if table else "{} files"
             lost.append(Loss(what, tally.lost.total(), tally.lost.total() + tally.imported, tally.lost))
     have = Counter(modality for study in kept for modality, files in study.files.items() for _ in files)
