@@ -30,6 +30,7 @@ PACKAGES = (
     "medssml.objectives",
     "medssml.model",
     "medssml.spaces",
+    "medssml.decoders",
 )
 
 Node = dict[str, Any]

@@ -21,11 +21,18 @@ from medssml.fusion import AdditiveFusion, ConcatFusion, Fusion, MaskedAttention
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import (
     BagOfWords,
+    Captioning,
     CrossModalContrast,
+    Data2Vec,
+    DeepCluster,
+    FusedMaskedLanguage,
     MaskedLanguageModelling,
     MaskedReconstruction,
+    Matching,
+    MoCoV3,
     ModalityDropoutConsistency,
     Objective,
+    SimCLR,
     Step,
     Supervised,
 )
@@ -90,6 +97,13 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "language": lambda model: MaskedLanguageModelling(model),
     "consistency": lambda model: ModalityDropoutConsistency(model, dim=8),
     "labels": lambda model: Supervised(model, unimodal_weight=0.5),
+    "SimCLR": lambda model: SimCLR(model, dim=8),
+    "MoCo v3": lambda model: MoCoV3(model, dim=8, momentum=0.9),
+    "data2vec": lambda model: Data2Vec(model, layers=1, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+    "matching": lambda model: Matching(model),
+    "captioning": lambda model: Captioning(model, dim=16, depth=1, heads=2),
+    "DeepCluster": lambda model: DeepCluster(model, clusters=3),
+    "language through the fusion": lambda model: FusedMaskedLanguage(model),
 }
 
 #: Label -> loss of each study.
@@ -119,7 +133,7 @@ def tiny_model(seed: int = 0, fusion: Callable[[Sequence[str], int], Fusion] | N
         "eeg": EEGTransformer(24, 1, 2, patch_samples=20, sfreq=100.0, channel_names=20),
         "report": TextEncoder(VOCABULARY, 24, 1, 2, max_length=32),
     }
-    made = MaskedAttention(MODALITIES, 16, 1, 2) if fusion is None else fusion(MODALITIES, 16)
+    made = MaskedAttention(MODALITIES, 16, 1, 2, tokens="all") if fusion is None else fusion(MODALITIES, 16)
     return MultimodalModel(encoders, made, {"finding": Task(), "grade": Task("multiclass", 3)})
 
 
@@ -229,13 +243,20 @@ def step_of(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     change: Callable[[Batch], Batch] = lambda batch: batch,
+    epoch_of: Sequence[Study] | None = None,
 ) -> Step:
     """What a learner would ask `objective` with: as many views as it wants, and a teacher if it wants one.
 
     Args:
         change: of the batch, before it is asked about.
+        epoch_of: the training studies that the objective may look at before the epoch; those of the batch by default.
     """
     batch = change(batch_of(studies, dtype, views=objective.views))
+    if type(objective).begin_epoch is not Objective.begin_epoch and studies:
+        torch.manual_seed(3)
+        everyone = batch if epoch_of is None else batch_of(epoch_of, dtype)
+        with torch.no_grad():
+            objective.begin_epoch(Clock(), model, [everyone])
     return Step(model, batch, seed=seed, clock=Clock(3, 10, 1), teacher=teacher_of(model, objective))
 
 

@@ -25,7 +25,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"schema", "monai_names"}),
     frozenset({"config"}),
     frozenset({"batch", "readers", "losses", "layers", "checkpoint", "privacy", "statistics"}),
-    frozenset({"manifest", "transforms", "encoders", "fusion", "spaces", "standardise"}),
+    frozenset({"manifest", "transforms", "decoders", "encoders", "fusion", "spaces", "standardise"}),
     frozenset({"checks", "store", "model", "phantom", "importers"}),
     frozenset({"data"}),
     frozenset({"predictor"}),

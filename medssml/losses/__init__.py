@@ -3,6 +3,7 @@
 from medssml.losses.gather import all_gather_rows, global_max, global_sum, take_part, world_size
 from medssml.losses.info_nce import InfoNCE, count_terms, info_nce, same
 from medssml.losses.masked import masked_mse, normalise_patches
+from medssml.losses.nt_xent import nt_xent
 
 __all__ = [
     "InfoNCE",
@@ -13,6 +14,7 @@ __all__ = [
     "info_nce",
     "masked_mse",
     "normalise_patches",
+    "nt_xent",
     "same",
     "take_part",
     "world_size",

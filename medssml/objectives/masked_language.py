@@ -134,7 +134,7 @@ class MaskedLanguageModelling(Objective):
         shown, asked = self._corruption(step)
 
         # The vocabulary is large: only the asked tokens are scored against it.
-        states = encoder({**inputs, "input_ids": shown}).tokens[asked]
+        states = step.raw(inputs={self.modality: {**inputs, "input_ids": shown}})[self.modality].tokens[asked]
         if self.mix is not None:
             states = self.mix(states + self._seen(step, rows, states)[asked.nonzero()[:, 0]])
         logits = F.linear(self.transform(states), encoder.bert.get_input_embeddings().weight, self.bias)

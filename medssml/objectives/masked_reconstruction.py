@@ -70,7 +70,7 @@ class MaskedReconstruction(Objective):
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
-        encoders = _maskable(model, modalities)
+        encoders = maskable(model, modalities, "MaskedReconstruction")
         self.mask_ratio = _ratios(mask_ratio, tuple(encoders))
         self.decoders = nn.ModuleDict(
             {
@@ -123,7 +123,7 @@ class MaskedReconstruction(Objective):
             return _nothing(decoder)
 
         # Encode what is left, predict the rest.
-        visible = encoder(inputs, keep=masking.keep).tokens
+        visible = step.raw(keep={modality: masking.keep})[modality].tokens
         predicted = decoder(visible, masking, encoder.positions(inputs), real)
 
         patches = encoder.patches(inputs)
@@ -138,18 +138,23 @@ def _nothing(decoder: nn.Module) -> tuple[Tensor, Tensor]:
     return like.new_zeros((), dtype=dtype), like.new_zeros((), dtype=torch.int64)
 
 
-def _maskable(model: MultimodalModel, modalities: Sequence[str] | None) -> dict[str, MaskableEncoder]:
+def maskable(model: MultimodalModel, modalities: Sequence[str] | None, owner: str) -> dict[str, MaskableEncoder]:
+    """Modality -> its encoder, of those named, or of all that can leave tokens out.
+
+    Raises:
+        ValueError: one that cannot, or none that can.
+    """
     found = {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, MaskableEncoder)}
-    wanted = tuple(found) if modalities is None else chosen(model, modalities, "MaskedReconstruction")
+    wanted = tuple(found) if modalities is None else chosen(model, modalities, owner)
     for name in wanted:
         if name not in found:
             kind = type(model.encoders[name]).__name__
             raise ValueError(
-                f"MaskedReconstruction of {name}: its encoder {kind} cannot leave tokens out; fix: a MaskableEncoder "
+                f"{owner} of {name}: its encoder {kind} cannot leave tokens out; fix: a MaskableEncoder "
                 f"such as ViT, or take {name} out of `modalities`"
             )
     if not wanted:
-        raise ValueError(f"MaskedReconstruction: no encoder of {list(model.modalities)} can leave tokens out")
+        raise ValueError(f"{owner}: no encoder of {list(model.modalities)} can leave tokens out")
     return {name: found[name] for name in wanted}
 
 

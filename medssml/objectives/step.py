@@ -114,22 +114,36 @@ class Step:
         inputs: Mapping[str, Inputs] | None = None,
         layers: int = 0,
     ) -> dict[str, Encoded]:
-        """A pass of the encoders over chosen tokens or changed inputs; objectives that ask for the same share it.
+        """A pass of the encoders over chosen tokens or changed inputs, in the width of the fusion: see `raw`."""
+        return self.model.projected(self.raw(keep=keep, inputs=inputs, layers=layers))
+
+    def raw(
+        self,
+        *,
+        keep: Mapping[str, Tensor] | None = None,
+        inputs: Mapping[str, Inputs] | None = None,
+        layers: int = 0,
+    ) -> dict[str, Encoded]:
+        """The same in the encoders' own widths; objectives that ask for the same share the pass.
 
         Args:
-            keep: modality -> (n_m, K) int64 tokens to compute; all of a modality that is not named.
+            keep: modality -> (n_m, K) int64 tokens to compute.
             inputs: modality -> inputs in the place of the batch's, of the same studies.
             layers: how many of the last blocks' outputs to give along, in `Encoded.layers`.
+
+        Returns:
+            the modalities that `keep` or `inputs` name, or all of them where neither is given.
         """
         key = (*((name, id(value)) for part in (keep, inputs) for name, value in (part or {}).items()), layers)
-        if key == (0,):
-            return self.encoded
         if key not in self._passes:
-            batch = replace(self.batch, inputs={**self.batch.inputs, **(inputs or {})})
+            named = {**(keep or {}), **(inputs or {})}
+            asked = {m: v for m, v in {**self.batch.inputs, **(inputs or {})}.items() if m in named or not named}
             with self._gradients():
                 # What was asked for is held, so that its `id` stays its own.
-                raw = self.model.encode_raw(batch, keep, layers)
-                self._passes[key] = ((keep, inputs), self.model.projected(raw))
+                self._passes[key] = (
+                    (keep, inputs),
+                    self.model.encode_raw(replace(self.batch, inputs=asked), keep, layers),
+                )
         return self._passes[key][1]
 
     def fuse(self, encoded: dict[str, Encoded], within: Tensor | None = None) -> Fused:

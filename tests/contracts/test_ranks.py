@@ -34,10 +34,10 @@ def build():
     return model, torch.nn.ModuleDict({name: make(model).double() for name, make in OBJECTIVES.items()})
 
 
-def learn(model, objective, studies):
+def learn(model, objective, studies, everyone):
     """The loss, and the gradients as the trainer and DistributedDataParallel make them."""
     parameters = {**dict(model.named_parameters()), **dict(objective.named_parameters(prefix="objective"))}
-    answer = objective(step_of(model, objective, studies, dtype=torch.float64))
+    answer = objective(step_of(model, objective, studies, dtype=torch.float64, epoch_of=everyone))
     loss = take_part(parameters.values()) + (0.0 if answer is None else answer["loss"])
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     if dist.is_initialized():
@@ -64,7 +64,7 @@ def worker(rank, port, folder):
     dist.init_process_group("gloo", rank=rank, world_size=2)
     model, objectives = build()
     found = {
-        (split, name): learn(model, objective, make()[rank])
+        (split, name): learn(model, objective, make()[rank], sum(make(), []))
         for split, make in SPLITS.items()
         for name, objective in objectives.items()
     }
@@ -93,7 +93,7 @@ def alone():
 def test_two_ranks_are_one(ranks, alone, split, name):
     model, objectives = alone
     first, second = SPLITS[split]()
-    logged, gradients = learn(model, objectives[name], first + second)
+    logged, gradients = learn(model, objectives[name], first + second, first + second)
     for rank in ranks:
         found, reduced = rank["objectives"][split, name]
         assert (found is None) == (logged is None)

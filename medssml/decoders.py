@@ -1,0 +1,71 @@
+"""What writes: a decoder from what a study shows to the words of its report."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medssml.config import Configured
+
+
+class ReportDecoder(Configured, nn.Module):
+    """p(word | words before it, what the study shows): causal self-attention, then attention to the fused tokens.
+
+    Vaswani et al. 2017, pre-norm. The embedding of the words is also the output layer (Press and Wolf 2017).
+
+    Args:
+        vocab_size: of the tokenizer. width: D of the fused tokens.
+        dim, depth, heads: of the decoder. max_length: longest text, in tokens.
+        start, end, pad: ids of the tokens that begin, end and fill up a text.
+        dropout: in the layers.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int,
+        *,
+        dim: int = 128,
+        depth: int = 2,
+        heads: int = 4,
+        max_length: int = 256,
+        start: int = 2,
+        end: int = 3,
+        pad: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.start, self.end, self.pad, self.max_length = start, end, pad, max_length
+        self.words = nn.Embedding(vocab_size, dim)
+        nn.init.normal_(self.words.weight, std=0.02)
+        self.place = nn.Parameter(torch.randn(max_length, dim) * 0.02)
+        self.memory = nn.Linear(width, dim)
+        layer = nn.TransformerDecoderLayer(
+            dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerDecoder(layer, depth, norm=nn.LayerNorm(dim))
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, input_ids: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """(n, L, vocab) logits of the word after each of input_ids (n, L); what is shown: tokens (n, N, D), mask (n, N)."""
+        length = input_ids.shape[1]
+        x = self.words(input_ids) + self.place[:length]
+        memory = self.memory(torch.where(mask.unsqueeze(-1), tokens, 0.0))
+        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        x = self.layers(x, memory, tgt_mask=later, memory_key_padding_mask=~mask)
+        return x @ self.words.weight.T + self.bias
+
+    @torch.no_grad()
+    def write(self, tokens: Tensor, mask: Tensor, *, longest: int | None = None) -> Tensor:
+        """(n, L) ids of the likeliest word after word, from what n studies show; `pad` after the end."""
+        longest = self.max_length if longest is None else min(longest, self.max_length)
+        written = tokens.new_full((len(tokens), 1), self.start, dtype=torch.int64)
+        over = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+        while written.shape[1] < longest and not bool(over.all()):
+            word = self(written, tokens, mask)[:, -1].argmax(-1).masked_fill(over, self.pad)
+            over = over | (word == self.end)
+            written = torch.cat([written, word[:, None]], dim=1)
+        return written
+
+
+__all__ = ["ReportDecoder"]

@@ -1,0 +1,107 @@
+"""Captioning: the report of a study, word after word, from its other modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssml.config import LeftOut
+from medssml.decoders import ReportDecoder
+from medssml.encoders import TextEncoder
+from medssml.losses import global_sum
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective, chosen
+from medssml.objectives.clock import Ramp
+from medssml.objectives.step import Step
+
+
+class Captioning(Objective):
+    """loss = mean over words of  -log p(word | words before it, fusion of all that the study has but the report)
+
+    The decoder attends to the tokens of the fusion, which never sees the report; a study whose report is all that it has is
+    left out. The captioning loss of CoCa [1] with any subset of modalities in the place of the image. The decoder is kept
+    with the model and writes reports.
+
+    [1] Yu et al., CoCa: contrastive captioners are image-text foundation models, TMLR 2022.
+
+    Args:
+        model: the model.
+        report: whose words are written; its encoder is a `TextEncoder`.
+        dim, depth, heads, dropout: of the decoder.
+        weight: in the sum of objectives.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        *,
+        report: str = "report",
+        dim: int = 128,
+        depth: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+        weight: float | Ramp = 1.0,
+    ) -> None:
+        super().__init__(model, weight=weight)
+        (self.report,) = chosen(model, [report], "Captioning: report")
+        encoder = model.encoders[report]
+        if not isinstance(encoder, TextEncoder):
+            raise ValueError(f"Captioning of {report}: its encoder is {type(encoder).__name__}, no TextEncoder")
+        if len(model.modalities) < 2:
+            raise ValueError("Captioning needs a model of two modalities or more")
+        ids = encoder.special_ids
+        self.decoder = ReportDecoder(
+            encoder.vocab_size, model.dim, dim=dim, depth=depth, heads=heads, max_length=encoder.max_length,
+            start=ids["cls"], end=ids["sep"], pad=ids["pad"], dropout=dropout,
+        )  # fmt: skip
+
+    def forward(self, step: Step) -> dict[str, Tensor] | None:
+        """Loss, and the share of words that are the likeliest."""
+        total, right, count = (global_sum(value) for value in self._write(step))
+        if count == 0:
+            return None
+        return {"loss": total / count * step.share(self._count), "accuracy": right / count}
+
+    def kept(self) -> dict[str, nn.Module]:
+        """The decoder, which writes reports."""
+        return {"decoder": self.decoder}
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`."""
+        report = arguments.get("report", "report")
+        if report not in left or len(left) < 2:
+            raise LeftOut(f"needs {report} and another modality")
+        return arguments
+
+    def _write(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """This rank's sum of cross-entropies, number of right words, number of words."""
+        asked, ids, real = self._asked(step)
+        if len(asked) == 0:
+            zero = self.decoder.bias.new_zeros((), dtype=torch.promote_types(self.decoder.bias.dtype, torch.float32))
+            return zero, zero.long(), zero.long()
+        within = step.present.clone()
+        within[:, step.model.modalities.index(self.report)] = False
+        shown = step.fuse(step.encoded, within)
+        logits = self.decoder(ids[:, :-1], shown.tokens[asked], shown.mask[asked])[real[:, 1:]]
+        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), ids[:, 1:][real[:, 1:]]
+        right = (logits.detach().argmax(-1) == truth).sum()
+        return F.cross_entropy(logits, truth, reduction="sum"), right, real[:, 1:].sum()
+
+    def _asked(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """(k,) the studies with a report and something else, (k, L) ids of their reports, (k, L) bool which are real."""
+        column = step.model.modalities.index(self.report)
+        rows = step.batch.rows(self.report)
+        several = step.present[rows].sum(1) > 1
+        if not bool(several.any()):
+            none = rows.new_zeros(0, 1)
+            return rows[:0], none, none.bool()
+        inputs = cast(dict[str, Tensor], step.batch.inputs[step.model.modalities[column]])
+        return rows[several], inputs["input_ids"][several], inputs["attention_mask"][several].bool()
+
+    def _count(self, step: Step) -> Tensor:
+        return global_sum(self._asked(step)[2][:, 1:].sum())

@@ -1,0 +1,69 @@
+"""Masked language modelling through the fusion: the hidden words of a report, from all tokens of the study."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medssml.batch import Inputs
+from medssml.encoders import TextEncoder
+from medssml.model import MultimodalModel
+from medssml.objectives.clock import Ramp
+from medssml.objectives.masked_language import MaskedLanguageModelling
+from medssml.objectives.step import Step
+
+
+class FusedMaskedLanguage(MaskedLanguageModelling):
+    """Cross-entropy of hidden words, predicted from the report's tokens after the fusion with all that the study has.
+
+        loss = mean over asked tokens of  -log p(token | the report as shown, the other modalities)
+
+    The words that other modalities can tell are learned by looking at them, token by token, which is what single-stream and
+    two-stream models do ([1] VisualBERT, [2] ViLT, [3] ALBEF). A report that is all a study has is learned from too. The
+    fusion must read and give tokens.
+
+    [1] Li et al. 2019. [2] Kim, Son, Kim, ICML 2021. [3] Li et al., NeurIPS 2021.
+
+    Args:
+        model: the model, whose fusion reads tokens.
+        modality: whose encoder is a `TextEncoder`.
+        mask_ratio: share of the words that are asked for; higher than BERT's, as the other modalities help.
+        weight: in the sum of objectives.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        *,
+        modality: str = "report",
+        mask_ratio: float | Ramp = 0.3,
+        weight: float | Ramp = 1.0,
+    ) -> None:
+        super().__init__(model, modality=modality, mask_ratio=mask_ratio, weight=weight)
+        if model.fusion.reads != "tokens":
+            kind = type(model.fusion).__name__
+            raise ValueError(f"FusedMaskedLanguage: {kind} reads pooled vectors; fix: tokens: all of a MaskedAttention")
+        width = cast(TextEncoder, model.encoders[modality]).bert.get_input_embeddings().weight.shape[1]
+        self.transform = nn.Sequential(nn.Linear(model.dim, width), nn.GELU(), nn.LayerNorm(width))
+
+    def _predict(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """This rank's sum of cross-entropies, number of right answers, number of asked tokens."""
+        if self.modality not in step.batch.inputs:
+            zero = self.bias.new_zeros((), dtype=torch.promote_types(self.bias.dtype, torch.float32))
+            return zero, zero.long(), zero.long()
+        inputs = cast(dict[str, Tensor], step.batch.inputs[self.modality])
+        shown, asked = self._corruption(step)
+        changed: dict[str, Inputs] = {self.modality: {**inputs, "input_ids": shown}}
+
+        # The other modalities as they are, the report with its hidden words, and what the fusion makes of both.
+        fused = step.fuse({**step.encoded, **step.encode(inputs=changed)})
+        states = self.transform(fused.parts[self.modality].tokens[asked])
+
+        embedding = cast(TextEncoder, step.model.encoders[self.modality]).bert.get_input_embeddings().weight
+        logits = F.linear(states, embedding, self.bias)
+        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), inputs["input_ids"][asked]
+        right = (logits.detach().argmax(-1) == truth).sum()
+        return F.cross_entropy(logits, truth, reduction="sum"), right, asked.sum()
