@@ -86,6 +86,8 @@ class StudyDataModule(L.LightningDataModule):
         self.empty = 0
         #: What the transforms say to whoever trains.
         self.remarks: list[str] = []
+        #: Looks at each training study in a batch; see `StudyDataset.views`.
+        self.views = 1
         self._accepted: Manifest | None = None
         self._train: TrainLoader | None = None
         self._resume: dict[str, Any] | None = None
@@ -139,7 +141,9 @@ class StudyDataModule(L.LightningDataModule):
         self.prepare()
 
     def _dataset(self, manifest: Manifest, train: bool) -> StudyDataset:
-        return open_dataset(manifest, self.transforms, self.shards or self.cache, seed=self.seed, train=train)
+        dataset = open_dataset(manifest, self.transforms, self.shards or self.cache, seed=self.seed, train=train)
+        dataset.views = self.views
+        return dataset
 
     def train_dataloader(self) -> TrainLoader:
         """The training loader; goes on where a loaded checkpoint stopped."""

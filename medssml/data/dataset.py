@@ -70,6 +70,8 @@ class StudyDataset(Dataset[Sample]):
         self.seed, self.train = int(seed), train
         self.modalities = in_order(transforms)
         self.reading: torch.Tensor | None = None
+        #: Looks at each study, each augmented by itself, where `train`; the first is the same for any number.
+        self.views = 1
         #: Which studies are fetched together; None where each has files of its own.
         self.window: Window | None = None
         self.recipes = {m: Recipe(m, _reads(self.transforms[m]), self.transforms[m].spec()) for m in self.modalities}
@@ -92,7 +94,7 @@ class StudyDataset(Dataset[Sample]):
         return self.item(*where) if isinstance(where, tuple) else self.item(int(where))
 
     def item(self, index: int, epoch: int = 0, draw: int = 0) -> Sample:
-        """One study: study_id, subject, key, targets, content and one entry per modality that it has.
+        """One study: study_id, subject, key, index, targets, content, views and one entry per modality that it has.
 
         study_id is what the study is called in whatever is written; what is drawn hangs on the id of the table, so that
         the numbers of a run do not depend on a key.
@@ -110,11 +112,16 @@ class StudyDataset(Dataset[Sample]):
         code = str(self.manifest.study_codes[index])
         sample: Sample = {"study_id": code, "subject": self._subjects[index], "key": key, "content": {}}
         sample["targets"] = {task: float(values[index]) for task, values in self.manifest.targets.items()}
+        sample["index"] = index
         self._announce(index)
-        for modality in self.present(index):
-            entry = self.prepared(index, modality)
-            sample[modality] = self._look(entry, modality, key)
-            sample["content"][modality] = entry.content
+        entries = {modality: self.prepared(index, modality) for modality in self.present(index)}
+        sample["content"] = {modality: entry.content for modality, entry in entries.items()}
+        sample |= {modality: self._look(entry, modality, key) for modality, entry in entries.items()}
+        # Each further look has draws of its own, for whatever hangs on a study's key.
+        sample["views"] = [
+            {"key": draw_seed(key, "view", view)} | {m: self._look(entry, m, key, view) for m, entry in entries.items()}
+            for view in range(1, self.views if self.train else 1)
+        ]
         return sample
 
     def _look(self, entry: Entry, modality: str, key: int, view: int = 0) -> Inputs:

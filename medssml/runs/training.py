@@ -96,6 +96,7 @@ def train(
 ) -> Outcome:
     """Trains in the run folder, with validation and tracking, and writes model/ when it is done."""
     settings = settings_of(config)[1]
+    data.views = learner.views
     loader = data.train_dataloader()
     val = data.loader("val") if len(data.manifest.split("val")) > 0 else None
     identity = {"training studies": str(loader.state_dict()["studies"])}
@@ -178,10 +179,13 @@ def rehearse(
     )
     prepare(rehearsal, None)
     learner = make(rehearsal)
+    rehearsal.views = learner.views
     _, settings = settings_of(config)
     quick = dataclasses.replace(settings, max_epochs=None, max_steps=2, accumulate=1, validate_every=0)
     with tempfile.TemporaryDirectory() as scratch:
-        outcome = fit(learner, rehearsal.train_dataloader(), Path(scratch), quick)
+        outcome = fit(
+            learner, rehearsal.train_dataloader(), Path(scratch), quick, studies=rehearsal.loader("train")
+        )
 
     train = len(data.all_studies.split("train"))
     steps = settings.total_steps(max(1, train // data.batch_size))

@@ -111,6 +111,11 @@ class Learner(pl.LightningModule):
             part.eval()
         return self
 
+    @property
+    def views(self) -> int:
+        """How many looks at each study the objectives ask for."""
+        return max(cast(Objective, objective).views for objective in self.objectives)
+
     # The loss.
 
     def terms(self, batch: Batch, group: Sequence[Batch] = ()) -> dict[str, Tensor]:
