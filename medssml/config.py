@@ -230,7 +230,7 @@ def load_config(
     """The resolved config: what the file says, what the command line changed, and the default of everything else.
 
     Args:
-        path: a YAML file; None for the defaults alone.
+        path: a YAML file, which may say ``base: OTHER.yaml`` for what it does not say; None for the defaults alone.
         schema: a dataclass whose fields are the config's keys, or key -> type. A type may be a dataclass (a section), a
             class (a node with class_path and init_args), a plain type, or a container of these.
         overrides: ``"optim.lr=1e-3"``; the value is read as YAML. A list is indexed by number
@@ -241,7 +241,7 @@ def load_config(
         ConfigError: a key or value that is wrong, with file, line, key and the nearest right name.
     """
     try:
-        values, lines = (None, Lines("defaults")) if path is None else yaml_lines.read(Path(path))
+        values, lines = (None, Lines("defaults")) if path is None else yaml_lines.read_with_base(Path(path))
     except YamlError as error:
         raise ConfigError(str(error)) from None
     values = {} if values is None else values

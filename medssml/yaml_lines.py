@@ -47,8 +47,8 @@ class YamlError(ValueError):
 class Lines:
     """Where each key was written.
 
-    source: how the file is called in messages. line: key -> line number, from 1. given: key -> the argument of the
-    command line that set it.
+    source: how the file is called in messages. line: key -> line number, from 1. given: key -> what else set it: an argument
+    of the command line, or a line of the file that this one is based on.
     """
 
     source: str
@@ -63,6 +63,51 @@ class Lines:
             if key[:end] in self.line:
                 return f"{self.source}:{self.line[key[:end]]}"
         return self.source
+
+
+def read_with_base(path: Path) -> tuple[Any, Lines]:
+    """The value of a file that may say ``base: OTHER.yaml``, a file beside it: what it does not say is the other's.
+
+    Sections are merged key by key; a list, or a class with its arguments, is taken whole from the file that is read.
+
+    Raises:
+        YamlError: as `read`, or a base that is based on itself.
+    """
+    return _read_with_base(path, ())
+
+
+def _read_with_base(path: Path, above: tuple[Path, ...]) -> tuple[Any, Lines]:
+    value, lines = read(path)
+    if not isinstance(value, dict) or "base" not in value:
+        return value, lines
+    named = value.pop("base")
+    where = lines.where(("base",))
+    if not isinstance(named, str):
+        raise YamlError(f"{where}: base is {named!r}; fix: the path of a config, from this one's folder")
+    other = path.parent / named
+    if other.resolve() in (*(p.resolve() for p in above), path.resolve()):
+        raise YamlError(f"{where}: {named} is based on this file; fix: take one of the two `base` out")
+    if not other.exists():
+        raise YamlError(f"{where}: base {named!r} is not there; fix: a path from {path.parent or '.'}")
+    under, beneath = _read_with_base(other, (*above, path))
+    if not isinstance(under, dict):
+        return value, lines
+    merged = _merged(under, value)
+    for key in beneath.line:
+        if key not in lines.line:
+            lines.given[key] = beneath.where(key)
+    lines.given.update({key: said for key, said in beneath.given.items() if key not in lines.line})
+    return merged, lines
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    if "class_path" in over:
+        return over
+    out = {**under, **over}
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            out[key] = _merged(under[key], value)
+    return out
 
 
 def scalar(text: str) -> Any:

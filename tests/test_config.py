@@ -3,11 +3,13 @@
 import json
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from medssml import yaml_lines
 from medssml.config import Configured, build, describe, public_classes
 from medssml.encoders import EEGTransformer, Encoder, ResNet, TextEncoder, ViT
 from medssml.fusion import ConcatFusion, Fusion, MaskedAttention
@@ -118,3 +120,38 @@ def test_defaults_are_not_written_and_handed_in_parts_are_left_out():
             self.rate = rate
 
     assert describe(Part(object(), names=("a", "b")))["init_args"] == {"names": ["a", "b"]}
+
+
+def test_a_config_takes_from_its_base_what_it_does_not_say(tmp_path: Path) -> None:
+    (tmp_path / "under.yaml").write_text(
+        "optim: {lr: 0.1, warmup: 0.2}\nseed: 3\nfusion: {class_path: A, init_args: {x: 1, y: 2}}\nlist: [1, 2, 3]\n"
+    )
+    (tmp_path / "over.yaml").write_text(
+        "base: under.yaml\noptim: {lr: 0.5}\nfusion: {class_path: B, init_args: {x: 5}}\nlist: [9]\n"
+    )
+    value, lines = yaml_lines.read_with_base(tmp_path / "over.yaml")
+    assert value == {
+        "optim": {"lr": 0.5, "warmup": 0.2},
+        "seed": 3,
+        "fusion": {"class_path": "B", "init_args": {"x": 5}},
+        "list": [9],
+    }
+    assert lines.where(("optim", "lr")) == f"{tmp_path / 'over.yaml'}:2"
+    assert lines.where(("optim", "warmup")) == f"{tmp_path / 'under.yaml'}:1"
+    assert lines.where(("seed",)) == f"{tmp_path / 'under.yaml'}:2"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"a.yaml": "base: a.yaml\n"}, "a.yaml is based on this file"),
+        ({"a.yaml": "base: b.yaml\n", "b.yaml": "base: a.yaml\n"}, "based on this file; fix:"),
+        ({"a.yaml": "base: c.yaml\n"}, "base 'c.yaml' is not there; fix:"),
+        ({"a.yaml": "base: [1]\n"}, r"a.yaml:1: base is \[1\]; fix:"),
+    ],
+)
+def test_a_wrong_base_is_told_with_its_line(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(yaml_lines.YamlError, match=said):
+        yaml_lines.read_with_base(tmp_path / "a.yaml")

@@ -108,3 +108,63 @@ def test_a_model_without_transforms_says_so(run, tmp_path, image):
     MultimodalModel.load(run).save(tmp_path)
     with pytest.raises(CheckpointError, match="without a transform for xray"):
         medssml.load(tmp_path).predict({"xray": image})
+
+
+@pytest.fixture(scope="module")
+def with_parts(run, tmp_path_factory) -> Path:
+    """The same model with a space and a decoder that pretraining kept."""
+    from medssml.decoders import ReportDecoder
+    from medssml.spaces import SharedSpace
+
+    loaded = medssml.load(run)
+    torch.manual_seed(3)
+    vocabulary = loaded.model.encoders["report"].vocab_size
+    space = SharedSpace(16, 8, ["xray", "report"], batch_norm=False)
+    loaded.model.keep(
+        {"space": space, "decoder": ReportDecoder(vocabulary, 16, dim=16, depth=1, heads=2, max_length=8)}
+    )
+    folder = tmp_path_factory.mktemp("kept")
+    loaded.model.save(folder / "model", loaded.transforms)
+    return folder
+
+
+def test_retrieval_is_by_the_cosine_in_the_space_that_was_kept(with_parts, image):
+    predictor = medssml.load(with_parts)
+    reports = [{"report": text} for text in (TEXT, "Large effusion.", "The heart is enlarged.")]
+    found = predictor.retrieve({"xray": image}, reports, top=2)
+    batch = predictor.batch([{"xray": image}, *reports])
+    space = predictor.model.kept["space"]
+    with torch.inference_mode():
+        encoded = predictor.model.encode(batch)
+        cosines = space("report", encoded["report"].pooled) @ space("xray", encoded["xray"].pooled)[0]
+    assert [row for row, _ in found] == cosines.argsort(descending=True)[:2].tolist()
+    assert found[0][1] == pytest.approx(float(cosines.max()), abs=1e-5)
+
+
+def test_zero_shot_is_the_softmax_over_the_prompts(with_parts, image):
+    predictor = medssml.load(with_parts)
+    prompts = {"effusion": ["Large effusion.", "Pleural effusion on the left."], "none": "No effusion."}
+    answer = predictor.zero_shot({"xray": image}, prompts, temperature=0.5)
+    assert sum(answer.values()) == pytest.approx(1.0) and list(answer) == ["effusion", "none"]
+    mean = predictor.place([{"report": text} for text in prompts["effusion"]]).mean(0)
+    query = predictor.place({"xray": image})[0]
+    logits = torch.stack([query @ mean / mean.norm(), query @ predictor.place({"report": "No effusion."})[0]]) / 0.5
+    assert answer["effusion"] == pytest.approx(float(logits.softmax(0)[0]), abs=1e-5)
+    assert len(predictor.zero_shot([{"xray": image}, {"report": TEXT}], prompts)) == 2
+    with pytest.raises(ValueError, match="two classes or more"):
+        predictor.zero_shot({"xray": image}, {"one": "text"})
+
+
+def test_a_report_is_written_from_the_rest_of_the_study(with_parts, image):
+    predictor = medssml.load(with_parts)
+    alone, beside = (predictor.generate(study) for study in ({"xray": image}, {"xray": image, "report": TEXT}))
+    assert isinstance(alone, str) and alone == beside
+    assert len(predictor.generate([{"xray": image}, {"xray": image}])) == 2
+
+
+def test_a_model_that_kept_nothing_says_how_to_get_one_that_did(run, image):
+    predictor = medssml.load(run)
+    with pytest.raises(CheckpointError, match="fix: pretrain with CrossModalContrast"):
+        predictor.retrieve({"xray": image}, [{"report": TEXT}])
+    with pytest.raises(CheckpointError, match="fix: pretrain with Captioning"):
+        predictor.generate({"xray": image})

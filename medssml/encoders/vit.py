@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import MaskableEncoder
@@ -78,17 +80,31 @@ class ViT(MaskableEncoder):
             return grid.flatten(len(self.grid) + 1).flatten(1, -2)
         # Indexing the strided view copies the kept patches only.
         rows = torch.arange(keep.shape[0], device=keep.device).unsqueeze(1)
-        return grid[(rows, *torch.unravel_index(keep, self.grid))].flatten(2)
+        return grid[(rows, *torch.unravel_index(keep, self._grid_of(inputs)))].flatten(2)
+
+    def _grid_of(self, inputs: Inputs) -> tuple[int, ...]:
+        """Patches along each axis of inputs (n, C, *size), whatever their size: a crop has fewer.
+
+        Raises:
+            ValueError: other channels or axes, or a size that is no multiple of the patch.
+        """
+        size = tuple(inputs.shape[2:]) if isinstance(inputs, Tensor) else ()
+        fits = len(size) == len(self.patch_size) and all(s % p == 0 for s, p in zip(size, self.patch_size, strict=True))
+        if not isinstance(inputs, Tensor) or not fits or inputs.shape[1] != self.channels:
+            got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+            sizes = ", ".join(map(str, (self.channels, *self.input_size)))
+            raise ValueError(
+                f"ViT received {got}, expected (n, {sizes}), or other multiples of the patch {self.patch_size}; "
+                f"fix: make input_size the transform's size"
+            )
+        return tuple(s // p for s, p in zip(size, self.patch_size, strict=True))
 
     def _unfold(self, inputs: Inputs) -> Tensor:
         """View (n, *grid, C, *patch) of the inputs (n, C, *size)."""
-        expected = (self.channels, *self.input_size)
-        if not isinstance(inputs, Tensor) or tuple(inputs.shape[1:]) != expected:
-            got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-            sizes = ", ".join(map(str, expected))
-            raise ValueError(f"ViT received {got}, expected (n, {sizes}); fix: make input_size the transform's size")
-        axes = len(self.grid)
-        pairs = [size for pair in zip(self.grid, self.patch_size, strict=True) for size in pair]
+        grid = self._grid_of(inputs)
+        inputs = cast(Tensor, inputs)
+        axes = len(grid)
+        pairs = [size for pair in zip(grid, self.patch_size, strict=True) for size in pair]
         split = inputs.reshape(inputs.shape[0], self.channels, *pairs)
         order = [0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 3 + 2 * axes, 2)]
         return split.permute(order)
@@ -97,14 +113,28 @@ class ViT(MaskableEncoder):
         """(n, N) all True, or with `skip_empty` False where a patch is zero throughout."""
         if self.skip_empty:
             return (self.patches(inputs) != 0).any(-1)
-        return torch.ones(len(inputs), math.prod(self.grid), dtype=torch.bool, device=self.position.device)
+        return torch.ones(len(inputs), math.prod(self._grid_of(inputs)), dtype=torch.bool, device=self.position.device)
 
     def positions(self, inputs: Inputs) -> Tensor:
-        """(n, N, D) position codes, the same for each row."""
-        return self.position.expand(len(inputs), -1, -1)
+        """(n, N, D) position codes, the same for each row.
+
+        Of inputs of another size than `input_size`, such as the small crops of DINO (Caron et al. 2021), they are those of
+        the same field of view at another number of patches: interpolated where they are learned.
+        """
+        grid = self._grid_of(inputs)
+        return (self.position if grid == self.grid else self._resampled(grid)).expand(len(inputs), -1, -1)
+
+    def _resampled(self, grid: tuple[int, ...]) -> Tensor:
+        """(N, D) codes of the centres of another grid over the same field of view."""
+        if isinstance(self.position, nn.Parameter):
+            mode = "bilinear" if len(grid) == 2 else "trilinear"
+            image = self.position.T.reshape(1, self.dim, *self.grid)
+            return F.interpolate(image, grid, mode=mode, align_corners=False).flatten(2)[0].T
+        scale = torch.tensor(self.grid, dtype=torch.float32) / torch.tensor(grid, dtype=torch.float32)
+        return sincos_positions((grid_positions(grid) + 0.5) * scale - 0.5, self.dim).to(self.position)
 
     def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
-        """Encodes inputs (n, C, *input_size); see `Encoder.forward`."""
+        """Encodes inputs (n, C, *size), of `input_size` or of another multiple of the patch; see `Encoder.forward`."""
         # Embed the visible patches, each with its place.
         place, mask = self.positions(inputs), self.token_mask(inputs)
         if keep is not None:

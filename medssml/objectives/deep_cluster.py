@@ -78,7 +78,8 @@ class DeepCluster(Objective):
             labels, weights = self._labels(step, place)
             total, right = weights.sum() * 0.0, weights.sum() * 0.0
             if len(labels) and name in step.encoded:
-                logits = self.heads[name](step.encoded[name].pooled).float()
+                logits = self.heads[name](step.encoded[name].pooled)
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 total = (F.cross_entropy(logits, labels.clamp(min=0), reduction="none") * weights).sum()
                 right = ((logits.detach().argmax(1) == labels) * weights).sum()
             size = global_sum(weights.sum())
@@ -93,14 +94,16 @@ class DeepCluster(Objective):
         """(n_m,) cluster of each study of this rank that has the modality, and its weight, 0 where it has no cluster."""
         rows = step.batch.rows(self.modalities[place])
         index = step.batch.index
+        # One type on every rank, also on one without rows.
+        dtype = torch.promote_types(next(self.heads.parameters()).dtype, torch.float32)
         if index is None or self.assigned.shape[1] == 0:
-            return rows[:0], self.heads[self.modalities[place]].weight.new_zeros(0)  # type: ignore[union-attr, operator]
+            return rows[:0], rows.new_zeros(0, dtype=dtype)
         at = index[rows]
         known = (at >= 0) & (at < self.assigned.shape[1])
         labels = torch.where(known, self.assigned[place, at.clamp(0, self.assigned.shape[1] - 1)], -1)
         every = self.assigned[place][self.assigned[place] >= 0]
         sizes = torch.bincount(every, minlength=self.clusters).clamp(min=1)
-        share = len(every) / (sizes * len(torch.unique(every))).float()
+        share = len(every) / (sizes * len(torch.unique(every))).to(dtype)
         return labels, torch.where(labels >= 0, share[labels.clamp(min=0)], 0.0)
 
     def _counts(self, step: Step) -> Tensor:

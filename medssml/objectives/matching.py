@@ -63,7 +63,8 @@ class Matching(Objective):
         mixed[:, step.model.modalities.index(self.anchor)] = other
 
         parts, within = made_up(encoded, step.everyone.present, torch.cat([source, mixed]), step.model.modalities)
-        logits = self.head(step.model.fuse(parts, within).pooled).squeeze(1).float()
+        logits = self.head(step.model.fuse(parts, within).pooled).squeeze(1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         truth = torch.cat([torch.ones(len(source)), torch.zeros(len(source))]).to(logits)
         loss = F.binary_cross_entropy_with_logits(logits, truth)
         return {

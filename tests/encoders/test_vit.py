@@ -131,5 +131,38 @@ def test_refuses_what_does_not_fit(arguments, says):
 
 
 def test_says_what_it_expected():
-    with pytest.raises(ValueError, match=r"received \(1, 1, 16, 16\), expected \(n, 1, 32, 32\)"):
-        ViT((32, 32), 8, 24, 1, 3)(torch.rand(1, 1, 16, 16))
+    for size in ((1, 1, 18, 16), (1, 2, 32, 32), (1, 1, 32)):
+        with pytest.raises(ValueError, match=rf"received \({', '.join(map(str, size))}\), expected \(n, 1, 32, 32\)"):
+            ViT((32, 32), 8, 24, 1, 3)(torch.rand(size))
+
+
+@pytest.mark.parametrize("positions", ["sincos", "learned"])
+@pytest.mark.parametrize("size", [(16, 16), (8, 16, 8)])
+def test_a_crop_of_another_size_has_the_positions_of_its_own_grid(positions, size):
+    """As many patches along an axis: the same codes; half as many: between those of the pairs that each replaces."""
+    encoder = ViT(tuple(2 * s for s in size), 4, 24, 1, 2, positions=positions)
+    whole = torch.rand(2, 1, *(2 * s for s in size))
+    small = torch.rand(2, 1, *size)
+    assert torch.equal(encoder.positions(whole)[0], encoder.position)
+    code = encoder.positions(small)[0]
+    assert code.shape == (int(torch.tensor(size).prod()) // 4 ** len(size), 24)
+    found = encoder(small)
+    assert found.tokens.shape[1] == len(code) and bool(torch.isfinite(found.pooled).all())
+    if positions == "learned":
+        # Halved: the mean over the block of patches that one patch of the small grid covers.
+        grid = encoder.position.T.reshape(1, 24, *encoder.grid)
+        pool = torch.nn.functional.avg_pool2d if len(size) == 2 else torch.nn.functional.avg_pool3d
+        torch.testing.assert_close(code, pool(grid, 2).flatten(2)[0].T)
+    else:
+        from medssml.layers import grid_positions, sincos_positions
+
+        centres = 2 * grid_positions([s // 2 for s in encoder.grid]) + 0.5
+        torch.testing.assert_close(code, sincos_positions(centres, 24))
+
+
+def test_tokens_can_be_left_out_of_a_crop_of_another_size():
+    encoder = ViT((16, 16), 4, 24, 1, 2)
+    small = torch.rand(2, 1, 8, 12)
+    keep = torch.tensor([[0, 5], [2, 3]])
+    torch.testing.assert_close(encoder.patches(small, keep)[0, 1], encoder.patches(small)[0, 5])
+    assert encoder(small, keep).tokens.shape == (2, 2, 24)
