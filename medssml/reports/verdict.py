@@ -51,7 +51,8 @@ def _counts_most(impact: dict[str, Any] | None) -> str:
     measured = max(shares, key=lambda pair: number(pair) or 0.0)["modality"]
     true = max(shares, key=lambda pair: number(pair.get("truth")) or 0.0)["modality"]
     ending = "as in truth" if measured == true else f"in truth {words.modality(true)}"
-    return f". {words.modality(measured)} counts most, {ending}."
+    word = words.modality(measured)
+    return f". {word[:1].upper()}{word[1:]} counts most, {ending}."
 
 
 def _found(name: str, row: dict[str, Any]) -> str:

@@ -46,6 +46,9 @@ def test_the_modality_that_counts_most_is_set_beside_the_true_one() -> None:
     gain, model = interval(0.2, 0.1, 0.3), interval(0.9, 0.85, 0.94)
     assert said(gain, model, **{"impact.json": impact(0.25)})[0].endswith(". CT counts most, as in truth.")
     assert said(gain, model, **{"impact.json": impact(0.1)})[0].endswith(". CT counts most, in truth X-ray.")
+    by_report = impact(0.1)
+    by_report["truth"]["pairs"][0]["modality"] = "report"
+    assert said(gain, model, **{"impact.json": by_report})[0].endswith(". Report counts most, in truth X-ray.")
 
 
 def test_retrieval_of_reports_is_set_beside_chance() -> None:
