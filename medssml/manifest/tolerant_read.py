@@ -50,7 +50,7 @@ def read_studies(
         return Studies(None, [_refusal(*problem) for problem in refusals], 0)
     root = Path(data_root) if data_root is not None else path.parent
     studies = _sound_rows(table, refusals, root, modalities, allow_outside)
-    return studies._replace(problems=_told(saved) + studies.problems)
+    return studies._replace(problems=studies.problems + _told(saved))
 
 
 def _told(saved: Iterable[str]) -> list[Problem]:

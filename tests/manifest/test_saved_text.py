@@ -29,7 +29,7 @@ def test_a_refused_row_does_not_hide_it(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("subject_id;study_id;report_text\na;1;fine\nb;;fine\n")
     studies = read_studies(path)
-    assert [problem.code for problem in studies.problems] == ["saved", "table"]
+    assert [problem.code for problem in studies.problems] == ["table", "saved"]
     assert account(studies.rows, studies.problems) == (2, 1, 0, 1)
 
 
