@@ -278,6 +278,11 @@ def test_the_head_says_how_it_was_measured() -> None:
     assert (other["baseline"], other["empty"], other["n_reference"]) == ("joint", "joint", 9)
     assert other["empty_words"] == BASELINES["joint"] == other["baseline_words"]
     assert other["bootstrap"]["unit"] == "subjects"
+    quality = {key: value for key, value in result["performance"].items() if not key.startswith("shapley")}
+    n_complete = int((~x.isnan()).all(dim=1).sum())
+    assert quality == {"metric": "auroc", "baseline": "absent", "n_complete": n_complete}
+    nobody = run(x, torch.full_like(y, torch.nan), WEIGHTS, sweep=()).result["performance"]
+    assert nobody["shapley"] == {} == nobody["shapley_observed"] and nobody["n_complete"] == 0
     model = run(x, y, WEIGHTS, intervention=Intervention(empty="model"), sweep=()).result
     assert (model["empty"], model["empty_words"]) == ("model", EMPTIES["model"])
 
@@ -326,6 +331,11 @@ def test_a_further_baseline_has_its_own_donors_and_few_of_them() -> None:
     alone = run(x, y, WEIGHTS, sweep=(), intervention=Intervention("marginal", draws=2, seed=3)).result["modalities"]
     for name in MODALITIES:
         assert found["shapley"]["marginal"][name] == alone[name]["shapley"]
+    logits = run(x, y, WEIGHTS, value="logit", sweep=("joint",), intervention=Intervention(draws=2)).result["baselines"]
+    joint = run(x, y, WEIGHTS, value="logit", sweep=(), intervention=Intervention("joint", draws=2)).result[
+        "modalities"
+    ]
+    assert logits["shapley"]["joint"]["ct"] == joint["ct"]["shapley"]
     many = run(x, y, WEIGHTS, sweep=("marginal",), intervention=Intervention(draws=30, seed=3)).result["baselines"]
     five = run(x, y, WEIGHTS, sweep=(), intervention=Intervention("marginal", draws=5, seed=3)).result["modalities"]
     assert many["shapley"]["marginal"]["ct"] == five["ct"]["shapley"]
