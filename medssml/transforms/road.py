@@ -85,7 +85,7 @@ class Road(Transform):
         if seed is not None:
             self._seed(seed)
         with tracked(False):
-            return self._inputs(self._applied(chain, self._entries(prepared, chain.transforms)))
+            return self._inputs(self._applied(chain.transforms, self._entries(prepared, chain.transforms)))
 
     def _entries(self, prepared: Prepared, following: Sequence[Any]) -> dict[str, Any]:
         if isinstance(self.preparation, Prefix):
@@ -93,11 +93,15 @@ class Road(Transform):
         shared = bool(following) and getattr(following[0], "reads_only", False)
         return self.loader.entries(self.modality, prepared, shared)
 
-    def _applied(self, chain: Compose, entries: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return chain(entries)  # type: ignore[no-any-return]
-        except RuntimeError as error:
-            raise RoadError(f"transforms.{self.modality}: {_reason(error)}") from error
+    def _applied(self, steps: Iterable[Any], entries: Any) -> Any:
+        """What `Compose` makes of the entries, step by step: it looks for pending lazy work between any two, of which there
+        is none without meta data, and that takes as long as a small image."""
+        for step in steps:
+            try:
+                entries = step(entries)
+            except Exception as error:  # a step may be anybody's
+                raise RoadError(f"transforms.{self.modality}: {type(step).__name__}: {_reason(error)}") from error
+        return entries
 
     def _inputs(self, entries: Any) -> Inputs:
         value = entries[self.modality] if isinstance(entries, Mapping) else entries
@@ -117,9 +121,8 @@ class Road(Transform):
         learners = [place for place, step in enumerate(steps) if hasattr(step, "learn")]
         prepared = list(prepared) if len(learners) > 1 else prepared
         for place in learners:
-            before = Compose(steps[:place])
             with tracked(False):
-                rows = (self._applied(before, self._entries(entry, steps)) for entry in prepared)
+                rows = (self._applied(steps[:place], self._entries(entry, steps)) for entry in prepared)
                 said += steps[place].learn(rows, subjects)
         return said
 
@@ -204,9 +207,9 @@ def _without_random(steps: Iterable[Any]) -> list[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """The step that MONAI names, and what it said, in one line."""
-    step = ""
+    """What a step said, in one line; where a `Compose` was between, the step that it names as well."""
+    steps = ""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
-        step = str(error).removeprefix("applying transform ").removeprefix("<").split(" ")[0].rpartition(".")[2]
-        error = error.__cause__
-    return f"{step or 'a step'}: {' '.join(str(error).split()) or type(error).__name__}"
+        words = str(error).removeprefix("applying transform ").removeprefix("<").split(" ")[0].rpartition(".")[2]
+        steps, error = f"{steps}{words}: ", error.__cause__
+    return f"{steps}{' '.join(str(error).split()) or type(error).__name__}"

@@ -43,7 +43,7 @@ class CTTransform(Road):
         flip_axes: axes that training may mirror: 0 left-right, 1 front-back, 2 head-feet. None for a chest, whose heart
             is on the left; all for a nodule, which knows no sides.
         rotate90: training may turn by quarter turns about Z. As `flip_axes`: for nodules.
-        noise: most HU of added Gaussian noise in training.
+        noise: most HU of the Gaussian noise that training adds to half of the crops.
         jitter: most HU that training shifts all values by, and the same share of the window in contrast.
     """
 
@@ -72,7 +72,7 @@ class CTTransform(Road):
             steps.append(_monai("RandScaleIntensityd", keys="ct", factors=jitter / (high - low), prob=1.0))
             steps.append(_monai("RandShiftIntensityd", keys="ct", offsets=float(jitter), prob=1.0))
         if noise:
-            steps.append(_monai("RandGaussianNoised", keys="ct", prob=1.0, std=float(noise)))
+            steps.append(_monai("RandGaussianNoised", keys="ct", prob=0.5, std=float(noise)))
         scale = {"a_min": low, "a_max": high, "b_min": 0.0, "b_max": 1.0, "clip": True}
         super().__init__("ct", [*steps, _monai("ScaleIntensityRanged", keys="ct", **scale)])
 
@@ -124,7 +124,7 @@ class XrayTransform(Road):
         zoom = {"min_zoom": size / stored, "max_zoom": size / stored / crop_scale, "keep_size": False}
         steps.append(_monai("RandZoomd", keys="xray", prob=1.0, mode="bilinear", **zoom))
         pose = {"rotate_range": math.radians(rotate), "translate_range": [size * (1 - crop_scale) / 4] * 2}
-        grid = {"spatial_size": [size, size], "padding_mode": "zeros"}
+        grid = {"spatial_size": [size, size], "padding_mode": "zeros", "cache_grid": True}
         steps.append(_monai("RandAffined", keys="xray", prob=1.0, **pose, **grid))
         steps.append(_step("AntialiasResized", keys="xray", size=size))
         if flip:
@@ -149,7 +149,7 @@ class EEGTransform(Road):
         clip_uv: uV beyond which values are cut.
         channel_dropout: share of channels that training leaves out.
         amplitude: most that training scales the signal by, up or down, as a share.
-        noise_uv: most uV of white noise that training adds.
+        noise_uv: most uV of the white noise that training adds to half of the windows.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class EEGTransform(Road):
         if amplitude:
             steps.append(_monai("RandScaleIntensityd", keys="eeg", factors=amplitude, prob=1.0))
         if noise_uv:
-            steps.append(_monai("RandGaussianNoised", keys="eeg", prob=1.0, std=noise_uv))
+            steps.append(_monai("RandGaussianNoised", keys="eeg", prob=0.5, std=noise_uv))
         super().__init__("eeg", [*steps, _step("EEGInputsd", keys="eeg", max_channels=max_channels, clip_uv=clip_uv)])
 
 
