@@ -99,7 +99,9 @@ class MaskedLanguageModelling(Objective):
         modality = arguments.get("modality", "report")
         if modality not in left:
             raise LeftOut(f"needs {modality}")
-        return {**arguments, "context": [name for name in arguments.get("context") or () if name in left]}
+        if not arguments.get("context"):
+            return arguments
+        return {**arguments, "context": [name for name in arguments["context"] if name in left]}
 
     def corrupt(
         self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, *, seed: int = 0, clock: Clock | None = None

@@ -1,0 +1,64 @@
+"""Every shipped pretraining config on every subset of modalities: it is built and learns, or says what it needs."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from medssml.config import build, load_config
+from medssml.fusion import Fusion
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective
+from medssml.runs.training_config import PretrainConfig, for_modalities
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted([*(ROOT / "configs" / "pretrain").glob("*.yaml"), *(ROOT / "configs" / "smoke").glob("*.yaml")])
+CONFIGS = [path for path in CONFIGS if path.stem != "finetune"]
+NAMES = ("ct", "xray", "eeg", "report")
+SUBSETS = [part for size in range(1, 5) for part in combinations(NAMES, size)]
+
+
+def built(config: dict[str, Any], encoders: dict[str, nn.Module]) -> tuple[MultimodalModel, list[Objective]]:
+    """The model and objectives of a config, of encoders that are there."""
+    node = config["model"]["init_args"]
+    model = MultimodalModel({name: encoders[name] for name in node["encoders"]}, build(node["fusion"], Fusion))
+    return model, [build(objective, Objective, model=model) for objective in config["objectives"]]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_config_for_part_of_its_modalities(path: Path) -> None:
+    config = load_config(path, PretrainConfig)
+    encoders = {name: build(node) for name, node in config["model"]["init_args"]["encoders"].items()}
+    for left in SUBSETS:
+        try:
+            part, remarks = for_modalities(config, left)
+        except ValueError as error:
+            # One line: what each objective needs, and the way out.
+            assert "nothing is left to learn" in str(error) and "needs" in str(error) and "fix:" in str(error)
+            assert "\n" not in str(error)
+            continue
+        try:
+            model, objectives = built(part, encoders)
+        except ValueError as error:
+            assert "fix:" in str(error) and "\n" not in str(error)
+            continue
+        assert set(model.modalities) == set(left) and objectives
+        dropped = len(config["objectives"]) - len(objectives)
+        assert sum("is left out: it needs" in remark for remark in remarks) == dropped
+
+
+def test_what_is_dropped_and_what_shrinks_is_said() -> None:
+    config = load_config(ROOT / "configs" / "pretrain" / "cohort.yaml", PretrainConfig)
+    part, remarks = for_modalities(config, ("ct", "xray", "eeg"))
+    kept = [node["class_path"] for node in part["objectives"]]
+    assert kept == ["MaskedReconstruction", "ModalityDropoutConsistency"]
+    assert "BagOfWords is left out: it needs report" in remarks
+    assert "CrossModalContrast is left out: it needs ct+report or xray+report" in remarks
+    _, fewer = for_modalities(config, ("ct", "report"))
+    assert any(remark.startswith("CrossModalContrast: pairs is ['ct+report']") for remark in fewer)
+    with pytest.raises(ValueError, match="nothing is left to learn: BagOfWords is left out: it needs report; "):
+        for_modalities({**config, "objectives": config["objectives"][:2]}, ("ct",))
