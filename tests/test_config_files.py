@@ -206,3 +206,25 @@ def test_a_class_from_elsewhere_needs_its_package_named() -> None:
     with pytest.raises(KeyError, match="--plugin os"):
         config.resolve("os.Popen", ())
     assert config.resolve("pathlib.PurePath", ("pathlib",)).__name__ == "PurePath"
+
+
+def test_a_list_of_nodes_is_told_what_is_wrong_inside_it(tmp_path: Path) -> None:
+    """As of a road: where a list or one class may stand, the list's own fault is said, with its line."""
+    good = "transforms:\n  ct:\n    - {class_path: LoadCTd, init_args: {keys: ct}}\n"
+    schema = {"transforms": dict[str, list[Any] | Part]}
+    path = tmp_path / "x.yaml"
+    for wrong, words in (
+        ("{keys: ct, sise: [1, 1, 1]}", "x.yaml:3: unknown key 'sise' in LoadCTd; did you mean 'size'?"),
+        ("{keys: 3}", "'transforms.ct.0.init_args.keys': expected text or a list of text"),
+    ):
+        path.write_text(good.replace("{keys: ct}", wrong))
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, schema)
+        assert words in str(caught.value), str(caught.value)
+    path.write_text(good + "    - {class_path: monai.transforms.LoadImaged, init_args: {keys: ct}}\n")
+    with pytest.raises(
+        ConfigError, match=r"x\.yaml:4: class 'monai\.transforms\.LoadImaged' of MONAI: only classes that map"
+    ):
+        load_config(path, schema)
+    path.write_text(good + "    - {class_path: monai.transforms.RandFlipd, init_args: {keys: ct, prob: 1.0}}\n")
+    assert load_config(path, schema)["transforms"]["ct"][1]["init_args"] == {"keys": "ct", "prob": 1.0}

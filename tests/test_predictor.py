@@ -1,6 +1,7 @@
 """Predictor: files of any subset of modalities in, probabilities out; the answer of the model itself."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from medssml.checkpoint import CheckpointError
 from medssml.encoders import TextEncoder, ViT
 from medssml.fusion import ConcatFusion
 from medssml.model import MultimodalModel
+from medssml.predictor import load_transforms
 from medssml.transforms import ReportTransform, XrayTransform
 
 TEXT = "FINDINGS: The lungs are clear. IMPRESSION: No acute findings."
@@ -168,3 +170,22 @@ def test_a_model_that_kept_nothing_says_how_to_get_one_that_did(run, image):
         predictor.retrieve({"xray": image}, [{"report": TEXT}])
     with pytest.raises(CheckpointError, match="fix: pretrain with Captioning"):
         predictor.generate({"xray": image})
+
+
+def test_a_model_folder_of_the_first_form_still_loads(run, tmp_path, image):
+    """Before roads were lists of steps a folder named one class per modality; its answers are those of its steps."""
+    folder = tmp_path / "model"
+    shutil.copytree(run / "model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["transforms"] = {
+        "xray": {"class_path": "XrayTransform", "init_args": {"size": 32}},
+        "report": {
+            "class_path": "ReportTransform",
+            "init_args": {"vocab_size": 64, "max_length": 32, "tokenizer": "tokenizer"},
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    study = {"xray": image, "report": TEXT}
+    assert torch.equal(medssml.load(folder).embed(study), medssml.load(run).embed(study))
+    again = MultimodalModel.load(folder).save(tmp_path / "again", load_transforms(folder))
+    assert torch.equal(medssml.load(again).embed(study), medssml.load(run).embed(study))
