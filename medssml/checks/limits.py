@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medssml.config import ConfigError, load_config
-from medssml.manifest.problems import Accounting
+from medssml.manifest.quarantine import Allowance
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Limits:
             (Romano et al. 2006), 1 is no overlap at all.
         drift_files: files that a source must have to be compared.
         quarantined_share: share of the rows that may be quarantined.
-        quarantined_rows: rows that may be quarantined of a large table in any case.
-        quarantined_most: share of the rows that may be quarantined of any table, however small.
+        quarantined_rows: rows that may be quarantined where that share allows fewer.
+        quarantined_most: share of the rows that `quarantined_rows` may amount to in a small table.
     """
 
     ct_spacing_mm: tuple[float, float] = (0.2, 6.0)
@@ -81,9 +81,9 @@ class Limits:
     report_copy_words: int = 60
     drift: float = 0.474
     drift_files: int = 10
-    quarantined_share: float = 0.01
-    quarantined_rows: int = 5
-    quarantined_most: float = 0.2
+    quarantined_share: float = Allowance.share
+    quarantined_rows: int = Allowance.rows
+    quarantined_most: float = Allowance.most
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -99,14 +99,10 @@ class Limits:
         if self.file_declared_gib > 2:
             raise ConfigError(f"file_declared_gib is {self.file_declared_gib}, training stops at 2; fix: 2 or less")
 
-    def too_many(self, accounting: Accounting) -> bool:
-        """Whether more studies are quarantined than the limit allows."""
-        return accounting.quarantined > self.allowed(accounting.rows)
-
-    def allowed(self, rows: int) -> int:
-        """How many of `rows` may be quarantined."""
-        large = max(self.quarantined_rows, int(self.quarantined_share * rows))
-        return min(large, int(self.quarantined_most * rows))
+    @property
+    def quarantine(self) -> Allowance:
+        """How many rows may be quarantined."""
+        return Allowance(self.quarantined_share, self.quarantined_rows, self.quarantined_most)
 
 
 def read_limits(path: Path | None, overrides: Sequence[str] = ()) -> Limits:

@@ -41,9 +41,8 @@ def losses(
     if lost and not accounting.accepted:
         return [f"no study is left: {lost:,} of {accounting.rows:,} are quarantined ({_told(causes.values())})"]
     found = []
-    if limits.too_many(accounting):
-        allowed = limits.allowed(accounting.rows)
-        found.append(f"{lost:,} rows are quarantined, the limit is {allowed:,} ({_told(causes.values())})")
+    if excess := limits.quarantine.excess(lost, accounting.rows):
+        found.append(f"{excess} ({_told(causes.values())})")
     if manifest is not None:
         gone = np.array([row in causes for row in manifest.table.index], dtype=bool)
         if not manifest.present.any():

@@ -15,10 +15,10 @@ from medssml.data.prepare import fit_training, prepare_all, usable
 from medssml.data.shard_dataset import Shards, open_dataset
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import Problem
+from medssml.manifest.quarantine import Allowance
 from medssml.store.cache import Cache
 
 _log = logging.getLogger(__name__)
-_LEAST_LIMIT = 5
 #: MiB that prepared studies may take where they have no folder.
 _MEMORY_MB = 2048.0
 
@@ -42,7 +42,7 @@ class StudyDataModule(L.LightningDataModule):
         balance: "modality" (patterns of presence) or a column such as "source": rare groups are shown more often.
         balance_power: 0 = all groups alike, 1 = as they are.
         prepare_workers: processes that prepare files.
-        quarantine_limit: share of the studies that may fail before `over_limit` says so; 5 may fail at any rate.
+        quarantine_limit: share of the studies that may fail before `excess` says so, beside the few of `Allowance`.
         timeout_s: s after which a silent loader process is taken for stalled.
 
     Raises:
@@ -63,7 +63,7 @@ class StudyDataModule(L.LightningDataModule):
         balance: str | None = None,
         balance_power: float = 0.5,
         prepare_workers: int = 2,
-        quarantine_limit: float = 0.01,
+        quarantine_limit: float = Allowance.share,
         timeout_s: float = 300.0,
     ) -> None:
         super().__init__()
@@ -106,10 +106,10 @@ class StudyDataModule(L.LightningDataModule):
         return self._dataset(self.all_studies, train=False).modalities
 
     @property
-    def over_limit(self) -> bool:
-        """Whether more studies were quarantined than the limit allows."""
+    def excess(self) -> str | None:
+        """What to say where more studies were quarantined than the limit allows; None where not."""
         rows = {problem.row for problem in self.quarantined}
-        return len(rows) > max(self.quarantine_limit * len(self.all_studies), _LEAST_LIMIT)
+        return Allowance(self.quarantine_limit).excess(len(rows), len(self.all_studies))
 
     def prepare(self) -> list[Problem]:
         """Fills the cache and lets the transforms learn, once; returns the files that fail.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from medssml.files import write_rows
+from medssml.files import read_rows, write_rows
 from medssml.foreign_text import one_line, printable
 from medssml.manifest.levels import LEVELS, level_of
 
@@ -99,3 +99,9 @@ def account(rows: int, problems: Iterable[Problem]) -> Accounting:
 def write_problems(problems: Iterable[Problem], path: str | Path) -> Path:
     """problems.csv, whole or not at all; a header alone where there are none."""
     return write_rows(path, COLUMNS, (problem.line() for problem in problems))
+
+
+def read_problems(path: str | Path) -> list[Problem]:
+    """What `write_problems` wrote."""
+    told = ("study_id", "column", "file", "code", "problem", "fix")
+    return [Problem(int(line["row"] or 0), *(line[name] for name in told)) for line in read_rows(path)]

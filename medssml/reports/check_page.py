@@ -79,7 +79,7 @@ def write_check_page(path: str | Path, check: Check, workers: int = 2) -> Path:
 def facts(check: Check) -> Facts:
     """Where every row went."""
     rows, accepted, quarantined, refused = check.accounting
-    allowed = f"limit {check.limits.allowed(rows):,}"
+    allowed = f"limit {check.limits.quarantine.of(rows):,}"
     return Facts(
         [
             ("rows", f"{rows:,}", "decoded in full" if check.deep else "headers alone"),

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from medssml.predictor import Predictor
     from medssml.privacy import Pseudonyms
 
-#: Share of the studies that may be left out before a verb says so with exit code 4; 5 may be left out at any rate.
-LIMIT, LEAST = 0.01, 5
-
 
 def chosen_device(device: str) -> str:
     """ "cpu" or "cuda"; auto = cuda where there is one.
@@ -116,6 +113,7 @@ def open_studies(
 def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
     """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much."""
     from medssml.manifest.problems import write_problems
+    from medssml.manifest.quarantine import Allowance
     from medssml.runs import console
 
     folder = out if out.is_dir() else out.parent
@@ -126,7 +124,10 @@ def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
     console.warn(
         f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why"
     )
-    return 4 if rows > max(LIMIT * asked, LEAST) else out
+    if excess := Allowance().excess(rows, asked):
+        console.warn(f"{excess}; fix: mend the files named in problems.csv")
+        return 4
+    return out
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> Path:

@@ -14,10 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medssml.files import read_rows, write_rows, write_text
+from medssml.files import write_text
 from medssml.foreign_text import LogLine, logging_to
-from medssml.manifest.levels import level_of
-from medssml.manifest.problems import COLUMNS
+from medssml.manifest.problems import Problem, read_problems, write_problems
 
 #: What a run writes and `fresh` removes: nothing else of the folder is touched.
 OWN = (
@@ -98,27 +97,19 @@ class RunFolder:
         write_text(recorded, manifest_sha256 + "\n")
         write_text(saved, to_yaml(config))
 
-    def write_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
+    def write_problems(self, problems: Iterable[Problem]) -> None:
         """problems.csv, one row per file or study that was left out or flagged."""
-        if not first_rank():
-            return
-        write_rows(self.path / "problems.csv", COLUMNS, problems)
+        if first_rank():
+            write_problems(problems, self.path / "problems.csv")
 
     def flag_studies(self, studies: Iterable[str], code: str, problem: str, fix: str) -> None:
         """Adds studies to problems.csv that training could not use, once each."""
-        known = self._problems()
-        have = {(row["study_id"], row["code"]) for row in known}
-        new = [
-            {"study_id": study, "code": code, "problem": problem, "action": level_of(code), "fix": fix}
-            for study in studies
-            if (study, code) not in have
-        ]
+        path = self.path / "problems.csv"
+        known = read_problems(path) if path.exists() else []
+        have = {(one.study_id, one.code) for one in known}
+        new = [Problem(0, study, "", "", code, problem, fix) for study in studies if (study, code) not in have]
         if new:
             self.write_problems([*known, *new])
-
-    def _problems(self) -> list[dict[str, str]]:
-        path = self.path / "problems.csv"
-        return read_rows(path) if path.exists() else []
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:

@@ -56,7 +56,7 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
     """
     problems = data.prepare()
     if folder is not None:
-        folder.write_problems([problem.line() for problem in problems])
+        folder.write_problems(problems)
         if first_rank():
             write_json(folder.path / "presence.json", presence(data.manifest))
     rows = {problem.row for problem in problems if problem.action == "quarantined"}
@@ -157,8 +157,8 @@ def conclude(outcome: Outcome, data: StudyDataModule, folder: RunFolder) -> int 
         return outcome.exit_code
     kept = "" if outcome.score is None else f", validation score {outcome.score:.3f}"
     console.say(f"trained {outcome.step} steps in {console.duration(outcome.seconds)}{kept}")
-    if data.over_limit:
-        console.warn(f"more studies were left out than data.quarantine_limit = {data.quarantine_limit:g} allows")
+    if excess := data.excess:
+        console.warn(f"{excess}; fix: mend the files named in problems.csv, or a larger data.quarantine_limit")
         return 4
     return folder.path
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from medssml.config import Configured, LeftOut, resolve
 from medssml.data.shard_dataset import ShardSettings
+from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
 from medssml.trainers.precision import chosen_precision, device_type
@@ -25,7 +26,7 @@ class DataSettings:
     balance: str | None = None
     balance_power: float = 0.5
     prepare_workers: int = 2
-    quarantine_limit: float = 0.01
+    quarantine_limit: float = Allowance.share
     timeout_s: float = 300.0
 
     def __post_init__(self) -> None:

@@ -68,8 +68,8 @@ def prepare(
 
     Returns:
         files of the manifest, new (not in the cache before), prepared (in the cache now), quarantined studies, seconds; with
-        shards: shards, new_shards, sharded studies, shard_bytes. exit_code 4 where more studies are quarantined than 1 %,
-        at least 5.
+        shards: shards, new_shards, sharded studies, shard_bytes. exit_code 4 where more studies are quarantined than 1 %
+        or 5, of few studies 20 %.
 
     Raises:
         ValueError: neither or both of config and checkpoint. medssml.config.ConfigError: a wrong key or value.
@@ -187,11 +187,9 @@ def _conclude(result: Mapping[str, Any], found: Sequence[Problem], written: Path
 
 def _too_many(table: Manifest, found: Sequence[Problem]) -> bool:
     """Whether more studies are left out than training would accept without a word."""
-    from medssml.checks.limits import Limits
-    from medssml.manifest.problems import account
+    from medssml.manifest.quarantine import Allowance
 
-    accounting = account(len(table), found)
-    if not Limits().too_many(accounting):
-        return False
-    console.warn(f"{accounting.quarantined:,} of {accounting.rows:,} studies are quarantined: more than the limit")
-    return True
+    excess = Allowance().excess(len({problem.row for problem in found}), len(table))
+    if excess is not None:
+        console.warn(f"{excess}; fix: mend the files named in problems.csv")
+    return excess is not None

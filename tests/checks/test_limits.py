@@ -4,6 +4,7 @@ import pytest
 
 from medssml.checks.limits import Limits, read_limits
 from medssml.config import ConfigError
+from medssml.manifest.quarantine import Allowance
 
 
 def test_the_defaults_and_what_a_file_and_the_command_line_change(tmp_path):
@@ -11,6 +12,7 @@ def test_the_defaults_and_what_a_file_and_the_command_line_change(tmp_path):
     path = tmp_path / "limits.yaml"
     path.write_text("ct_spacing_mm: [0.5, 3]\nquarantined_rows: 2\n")
     limits = read_limits(path, ["eeg_seconds=[10, 60]"])
+    assert limits.quarantine == Allowance(0.01, 2, 0.2)
     assert limits == Limits(ct_spacing_mm=(0.5, 3.0), quarantined_rows=2, eeg_seconds=(10.0, 60.0))
 
 

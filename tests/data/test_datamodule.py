@@ -24,7 +24,7 @@ def test_studies_without_anything_or_with_a_bad_file_are_left_out(
     (plain.root / "x3.txt").write_text("bad")
     data = build(plain, transforms, tmp_path)
     problems = data.prepare()
-    assert [problem.study_id for problem in problems] == ["003"] and not data.over_limit
+    assert [problem.study_id for problem in problems] == ["003"] and data.excess is None
     assert len(data.manifest) + len(problems) + data.empty == len(plain) == 40
     assert "003" not in data.manifest.study_ids and data.modalities == ("xray", "report")
     assert [len(batch) for batch in data.batches("test")] == [4, 1]
@@ -37,7 +37,8 @@ def test_over_the_limit(plain: Manifest, transforms: dict, tmp_path: Path) -> No
         (plain.root / f"x{i}.txt").write_text("bad")
     data = build(plain, transforms, tmp_path)
     data.prepare()
-    assert data.over_limit and "xray" in data.modalities
+    assert data.excess == "11 of 40 studies are quarantined, the limit is 5"
+    assert "xray" in data.modalities
 
 
 def test_balanced_batches_and_unknown_names(plain: Manifest, transforms: dict, tmp_path: Path) -> None:
