@@ -212,7 +212,9 @@ class Step:
         """(G,) n c_i / sum c, 0 for a group without a term; and how many groups the step has."""
         table = torch.stack([counts(step).double() for step in self.siblings])
         total = table.sum(0)
-        return (len(table) * table[self._place] / total.clamp(min=1)).to(torch.float32), (total > 0).sum()
+        # Weights, not only counts: a total may be below 1.
+        shares = len(table) * table[self._place] / torch.where(total > 0, total, 1.0)
+        return shares.to(torch.float32), (total > 0).sum()
 
     @cached_property
     def siblings(self) -> tuple[Step, ...]:

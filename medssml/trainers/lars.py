@@ -7,15 +7,18 @@ from typing import Any
 
 import torch
 
+#: The coefficient of You et al.
+TRUST = 0.001
+
 
 class LARS(torch.optim.Optimizer):
     """v <- momentum v + trust |w| / |g + decay w| (g + decay w),  w <- w - lr v.
 
-    You et al. 2017, as used by SimCLR, BYOL and Barlow Twins: parameters without weight decay (biases, norms) are moved
-    by plain SGD with momentum.
+    You et al. 2017, as used by SimCLR, BYOL and Barlow Twins: biases and norms are moved by plain SGD with momentum.
 
     Args:
-        params: parameters or groups, of which each may have its own lr and weight_decay.
+        params: parameters or groups, of which each may have its own lr and weight_decay; one with trust 0 is moved by
+            plain SGD.
         lr: learning rate. momentum: of the steps. weight_decay: L2. trust: the coefficient of You et al.
     """
 
@@ -26,7 +29,7 @@ class LARS(torch.optim.Optimizer):
         *,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
-        trust: float = 0.001,
+        trust: float = TRUST,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust})
 
@@ -47,7 +50,7 @@ class LARS(torch.optim.Optimizer):
         gradient = weights.grad
         if gradient is None:
             return
-        if group["weight_decay"] > 0:
+        if group["trust"] > 0:
             gradient = gradient.add(weights, alpha=group["weight_decay"])
             size, length = weights.norm(), gradient.norm()
             ratio = group["trust"] * size / length.clamp(min=1e-12)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -142,9 +143,9 @@ class Learner(pl.LightningModule):
         return {"loss": torch.stack(losses).sum(), **numbers} if losses else numbers
 
     def validation_step_of(self, batch: Batch) -> Step:
-        """What the objectives are asked in a validation."""
+        """What the objectives are asked in a validation: of studies that have no place among those of training."""
         teacher = self._teacher(self.validated_objectives)
-        return Step(self.validated, batch, seed=self.seed, clock=self.clock, teacher=teacher)
+        return Step(self.validated, replace(batch, index=None), seed=self.seed, clock=self.clock, teacher=teacher)
 
     def _teacher(self, objectives: Iterable[nn.Module]) -> Teacher | None:
         if self.teacher is not None:

@@ -48,7 +48,8 @@ class MovingAverage(nn.Module):
             if own:
                 torch._foreach_lerp_(own, other, 1.0 - decay)
             for buffer, value in zip(mine.buffers(), new.buffers(), strict=True):
-                buffer.copy_(value)
+                # One that holds a number for each study is as long as the student's is by now.
+                buffer.resize_(value.shape).copy_(value)
         self.updates += 1
 
     def copies(self, objectives: Sequence[nn.Module]) -> dict[nn.Module, nn.Module]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.schema import nearest
-from medssml.trainers.lars import LARS
+from medssml.trainers.lars import LARS, TRUST
 from medssml.trainers.settings import Optim
 
 #: Modules whose matrices weight decay shrinks. Everything else (norms, embeddings, tokens, temperatures) keeps its scale.
@@ -60,6 +60,8 @@ def parameter_groups(learner: nn.Module, optim: Optim) -> list[dict]:
             "params": parameters,
             "base_lr": optim.lr * scale,
             "weight_decay": optim.weight_decay if decays else 0.0,
+            # Of LARS, which treats the same matrices layer by layer, whatever their decay is.
+            "trust": TRUST if decays else 0.0,
         }
         for (scale, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]

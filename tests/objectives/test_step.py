@@ -90,3 +90,21 @@ def test_shares_make_the_mean_over_all_terms(model):
     mean = sum(float(step.share(labelled)) * value for step, value in zip(steps, values, strict=True)) / 2
     assert float(mean) == pytest.approx((counts[0] * 1.0 + counts[1] * 5.0) / sum(counts))
     assert Step(model, parts[0]).share(labelled) == 1.0
+
+
+def test_shares_of_weights_below_1_and_of_groups_that_a_batch_lacks(model):
+    """Two groups of terms, a third that nobody has; the mean over groups of the weighted mean over both batches."""
+    parts = [batch_of(ten_studies()[:3]), batch_of(ten_studies()[3:])]
+    weights = torch.tensor([[0.1, 0.0, 0.0], [0.3, 0.2, 0.0]])
+    means = torch.tensor([[2.0, 9.0, 9.0], [4.0, 7.0, 9.0]])
+    steps = [Step(model, part, group=parts) for part in parts]
+
+    def counts(step):
+        return weights[0 if step.batch.study_id == parts[0].study_id else 1]
+
+    found = [step.mean_of_means(mean, counts) for step, mean in zip(steps, means, strict=True)]
+    expected = ((0.1 * 2 + 0.3 * 4) / 0.4 + 7.0) / 2
+    assert float(sum(found)) / 2 == pytest.approx(expected, rel=1e-6)
+    alone = Step(model, parts[0])
+    assert float(alone.mean_of_means(means[0], lambda _: weights[0])) == pytest.approx(2.0)
+    assert float(alone.mean_of_means(means[0], lambda _: torch.zeros(3))) == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,3 +190,19 @@ def test_accumulation_is_the_step_of_the_larger_batch(
         losses.append([row["train/loss"] for row in read(tmp_path / str(size) / "history.csv") if "train/loss" in row])
     torch.testing.assert_close(weights[0], weights[1], atol=1e-5, rtol=1e-4)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+class Placed(Objective):
+    """Says whether it knows which of the training studies it is asked about."""
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        return {"loss": torch.tensor(0.0 if step.batch.index is None else 1.0)}
+
+
+def test_a_study_of_the_validation_is_none_of_the_training_studies() -> None:
+    """Both count from 0: the number of one must not stand for the other."""
+    learner = Learner(toy_model(), [Placed(toy_model())], Optim())
+    batch = replace(ToyLoader().batch(torch.arange(4)), index=torch.arange(4))
+    step = learner.validation_step_of(batch)
+    assert float(learner.terms(batch)["loss"]) == 1.0
+    assert float(learner.sum_of(step, learner.validated_objectives)["loss"]) == 0.0

@@ -110,24 +110,36 @@ def test_a_scale_for_a_part_that_is_not_there_is_refused() -> None:
         parameter_groups(Net(), Optim(scales={"encoders.cd": 1.0}))
 
 
-def test_lars_is_the_formula_and_plain_momentum_without_decay() -> None:
+@pytest.mark.parametrize("decay", [0.1, 0.0])
+def test_lars_is_the_formula_and_plain_momentum_without_trust(decay: float) -> None:
     weights, bias = nn.Parameter(torch.tensor([3.0, 4.0])), nn.Parameter(torch.tensor([1.0]))
     groups = [
-        {"params": [weights], "base_lr": 0.5, "weight_decay": 0.1},
-        {"params": [bias], "base_lr": 0.5, "weight_decay": 0.0},
+        {"params": [weights], "base_lr": 0.5, "weight_decay": decay},
+        {"params": [bias], "base_lr": 0.5, "weight_decay": 0.0, "trust": 0.0},
     ]
     made = optimiser(groups, Optim(name="lars", lr=0.5, momentum=0.9))
     expected, velocity, plain, speed = weights.detach().clone(), torch.zeros(2), bias.detach().clone(), torch.zeros(1)
     for _ in range(3):
         weights.grad, bias.grad = torch.tensor([1.0, -2.0]), torch.tensor([0.5])
         made.step()
-        direction = torch.tensor([1.0, -2.0]) + 0.1 * expected
+        direction = torch.tensor([1.0, -2.0]) + decay * expected
         velocity = 0.9 * velocity + 0.001 * expected.norm() / direction.norm() * direction
         expected = expected - 0.5 * velocity
         speed = 0.9 * speed + 0.5
         plain = plain - 0.5 * speed
     torch.testing.assert_close(weights.detach(), expected)
     torch.testing.assert_close(bias.detach(), plain)
+
+
+def test_lars_takes_matrices_layer_by_layer_also_without_weight_decay() -> None:
+    net, optim = Net(), Optim(name="lars", lr=0.5, momentum=0.0, weight_decay=0.0)
+    made = optimiser(parameter_groups(net, optim), optim)
+    weight, bias = net.head.weight.detach().clone(), net.head.bias.detach().clone()
+    net.head.weight.grad, net.head.bias.grad = torch.full((2, 4), 3.0), torch.full((2,), 3.0)
+    made.step()
+    moved = (net.head.weight - weight).detach()
+    assert float(moved.norm()) == pytest.approx(0.5 * 0.001 * float(weight.norm()), rel=1e-4)
+    torch.testing.assert_close(net.head.bias.detach(), bias - 0.5 * 3.0)
 
 
 def test_sgd_by_name() -> None:
