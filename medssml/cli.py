@@ -236,7 +236,17 @@ def parse(name: str, function: Callable[..., Any], flags: Sequence[str]) -> dict
 
 
 def _parts(item: Any) -> list[Any]:
-    return [part.strip() for part in item.split(",")] if isinstance(item, str) else [item]
+    """The names that commas separate; what exists as a path is one, whatever commas it has."""
+    if not isinstance(item, str) or _exists(item):
+        return [item]
+    return [part.strip() for part in item.split(",")]
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # longer than a path may be
+        return False
 
 
 def parser_of(name: str, function: Callable[..., Any]) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -14,15 +17,26 @@ from medssml.batch import Batch
 from medssml.checkpoint import CheckpointError, model_folder, read_config
 from medssml.data.collate import collate
 from medssml.decoders import ReportDecoder
+from medssml.manifest.columns import inline_columns
+from medssml.manifest.row_rules import INLINE_VALUE
 from medssml.model import TOKENIZER, MultimodalModel
 from medssml.spaces import SharedSpace
 
-#: One study: modality -> path, or the text of a report.
-Study = Mapping[str, "str | os.PathLike[str]"]
+#: One study: modality -> path, or the text of a report or a table; None, NaN, pd.NA and "" are absent. Or a row of pandas.
+Study = Mapping[str, "str | os.PathLike[str] | None"] | pd.Series
 
-#: Endings by which a text is known to name a file.
-TEXT_SUFFIXES = {".txt", ".xml", ".json", ".dcm", ".csv"}
+#: Endings by which a text that is no file is known to name one. What a file holds is told by its content.
+TEXT_SUFFIXES = (
+    ".txt", ".text", ".md", ".rtf", ".htm", ".html", ".xml", ".cda", ".json", ".hl7", ".dcm", ".sr", ".csv", ".tsv",
+    ".pdf", ".doc", ".docx", ".odt",
+)  # fmt: skip
 
+#: Letters of texts, tables and messages that the name of a file has not.
+_NO_NAME = frozenset('\n\r\t{}<>|"')
+_ROOTED = re.compile(r"(~?[/\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\])\S")
+
+#: Several: a list of them, or a table of pandas, a row of which is one.
+Studies = Sequence[Study] | pd.DataFrame
 
 _Part = TypeVar("_Part", SharedSpace, ReportDecoder)
 
@@ -32,6 +46,9 @@ class Predictor:
 
         predictor = medssml.load("runs/demo")
         predictor.predict({"ct": "a.nii.gz", "report": "No acute findings."}, task="malignant")
+
+    A study may be a row of a study table as pandas has it, too: its columns that are no modality are left alone. Several
+    are a list, or a DataFrame.
 
     Args:
         model: put in evaluation mode.
@@ -52,19 +69,19 @@ class Predictor:
         """Names that can be predicted."""
         return tuple(self.model.tasks)
 
-    def batch(self, studies: Sequence[Study]) -> Batch:
+    def batch(self, studies: Studies) -> Batch:
         """The batch of `studies`, read and transformed as in evaluation.
 
         Raises:
             KeyError: a modality that the model does not have.
             FileNotFoundError: a file is not there.
-            ValueError: a study without anything.
+            ValueError: a study without anything. TypeError: neither a path nor a text.
         """
-        samples = [self._sample(index, study) for index, study in enumerate(studies)]
+        samples = [self._sample(index, study) for index, study in enumerate(self._studies(studies))]
         device = next(self.model.parameters()).device
         return collate(samples, self.modalities).to(device)
 
-    def predict(self, inputs: Study | Sequence[Study], task: str | None = None) -> Any:
+    def predict(self, inputs: Study | Studies, task: str | None = None) -> Any:
         """Probability of each task; a list of K for a multiclass task, the value for a regression.
 
         Args:
@@ -79,22 +96,22 @@ class Predictor:
         """
         if task is not None and task not in self.model.tasks:
             raise KeyError(f"no task {task!r}; this model has {list(self.tasks) or 'none: it is pretrained only'}")
-        studies = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        studies = self._studies(inputs)
         with torch.inference_mode():
             logits = self.model(self.batch(studies))
         names = self.tasks if task is None else (task,)
         values = {name: probability(logits[name], self.model.tasks[name].kind).tolist() for name in names}
         answers = [{name: values[name][row] for name in names} for row in range(len(studies))]
-        return answers[0] if isinstance(inputs, Mapping) else answers
+        return answers[0] if _is_one(inputs) else answers
 
-    def embed(self, inputs: Study | Sequence[Study]) -> Tensor:
+    def embed(self, inputs: Study | Studies) -> Tensor:
         """(B, D) float32 embeddings of B studies; (1, D) of one."""
-        studies = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        studies = self._studies(inputs)
         batch = self.batch(studies)
         with torch.inference_mode():
             return self.model.fuse(self.model.encode(batch), batch.present).pooled.float()
 
-    def place(self, inputs: Study | Sequence[Study]) -> Tensor:
+    def place(self, inputs: Study | Studies) -> Tensor:
         """(B, d) unit vectors of B studies in the space that pretraining kept, in which modalities find each other.
 
         A study with several modalities of that space has the direction of their mean.
@@ -102,7 +119,7 @@ class Predictor:
         Raises:
             ValueError: a study has none of them. CheckpointError: this model kept no such space.
         """
-        studies = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        studies = self._studies(inputs)
         space = self._kept(SharedSpace, "in which to compare modalities", "CrossModalContrast")
         batch = self.batch(studies)
         with torch.inference_mode():
@@ -116,7 +133,7 @@ class Predictor:
             raise ValueError(f"study {index} has none of {list(space.modalities)}, which can be compared; fix: add one")
         return torch.nn.functional.normalize(total, dim=1)
 
-    def retrieve(self, query: Study, among: Sequence[Study], *, top: int = 5) -> list[tuple[int, float]]:
+    def retrieve(self, query: Study, among: Studies, *, top: int = 5) -> list[tuple[int, float]]:
         """(position in `among`, cosine) of the `top` studies that are nearest to `query`, the nearest first.
 
             predictor.retrieve({"xray": "chest.png"}, [{"report": text} for text in reports])
@@ -129,7 +146,7 @@ class Predictor:
         return [(int(row), float(similarity[row])) for row in order]
 
     def zero_shot(
-        self, inputs: Study | Sequence[Study], prompts: Mapping[str, str | Sequence[str]], *, temperature: float = 0.07
+        self, inputs: Study | Studies, prompts: Mapping[str, str | Sequence[str]], *, temperature: float = 0.07
     ) -> Any:
         """Probability of each class from sentences that name it (Radford et al. 2021): no label was learned.
 
@@ -156,15 +173,15 @@ class Predictor:
             )
         scores = (self.place(inputs) @ torch.stack(directions).T / temperature).softmax(1)
         answers = [dict(zip(prompts, row, strict=True)) for row in scores.tolist()]
-        return answers[0] if isinstance(inputs, Mapping) else answers
+        return answers[0] if _is_one(inputs) else answers
 
-    def generate(self, inputs: Study | Sequence[Study]) -> Any:
+    def generate(self, inputs: Study | Studies) -> Any:
         """The report that the model would write of one study (a text) or of several (a list), from what they have but it.
 
         Raises:
             CheckpointError: this model kept no decoder. ValueError: a study has a report and nothing else.
         """
-        studies = [inputs] if isinstance(inputs, Mapping) else list(inputs)
+        studies = self._studies(inputs)
         decoder = self._kept(ReportDecoder, "that writes reports", "Captioning")
         shown = [{name: source for name, source in study.items() if name != "report"} for study in studies]
         batch = self.batch(shown)
@@ -172,7 +189,7 @@ class Predictor:
             fused = self.model.fuse(self.model.encode(batch), batch.present)
             ids = decoder.write(fused.tokens, fused.mask)
         texts = [_words(self.transforms["report"], row) for row in ids.tolist()]
-        return texts[0] if isinstance(inputs, Mapping) else texts
+        return texts[0] if _is_one(inputs) else texts
 
     def _kept(self, kind: type[_Part], what: str, objective: str) -> _Part:
         found = next((part for part in self.model.kept.values() if isinstance(part, kind)), None)
@@ -183,11 +200,20 @@ class Predictor:
             )
         return found
 
-    def _sample(self, index: int, study: Study) -> dict[str, Any]:
+    def _studies(self, inputs: Study | Studies) -> list[dict[str, Any]]:
+        """The studies one by one, rows of a table as what they have of the modalities."""
+        studies: list[Any]
+        if isinstance(inputs, pd.DataFrame):
+            studies = [row for _, row in inputs.iterrows()]
+        else:
+            studies = [inputs] if _is_one(inputs) else list(inputs)
+        return [_of_row(study, self.modalities) if isinstance(study, pd.Series) else dict(study) for study in studies]
+
+    def _sample(self, index: int, study: Mapping[str, Any]) -> dict[str, Any]:
         unknown = sorted(set(study) - set(self.modalities))
         if unknown:
             raise KeyError(f"study {index}: unknown modality {unknown[0]!r}; this model takes {list(self.modalities)}")
-        given = {name: study[name] for name in self.modalities if study.get(name)}
+        given = {name: study[name] for name in self.modalities if not _absent(study.get(name))}
         if not given:
             raise ValueError(f"study {index} has nothing; give at least one of {list(self.modalities)}")
         sample: dict[str, Any] = {"study_id": str(index), "subject": index, "key": index, "targets": {}}
@@ -218,16 +244,66 @@ def _words(transform: Any, ids: Sequence[int]) -> str:
     raise CheckpointError(f"the transform of report, {type(transform).__name__}, has no vocabulary to write with")
 
 
-def _source(name: str, source: str | os.PathLike[str], transform: Any) -> Path | str:
+def _is_one(inputs: Any) -> bool:
+    return isinstance(inputs, (Mapping, pd.Series))
+
+
+def _of_row(row: pd.Series, modalities: Collection[str]) -> dict[str, Any]:
+    """The study of a row of a table, as a manifest reads one: the files of modalities, else what stands in the row itself."""
+    study: dict[str, Any] = {}
+    for name in modalities:
+        cells = {str(column): row[column] for column in inline_columns(name, map(str, row.index))}
+        cells = {column: cell for column, cell in cells.items() if not _absent(cell)}
+        if name in row.index and not _absent(row[name]):
+            study[name] = row[name]
+        elif cells and name == "table":
+            study[name] = json.dumps({column.removeprefix(INLINE_VALUE): str(cell) for column, cell in cells.items()})
+        elif cells:
+            study[name] = next(iter(cells.values()))
+    return study
+
+
+def _absent(source: Any) -> bool:
+    """Whether a value stands for nothing: None, NaN, pd.NA, NaT, or a text of blanks."""
+    if source is None or (isinstance(source, str) and not source.strip()):
+        return True
+    return bool(pd.api.types.is_scalar(source) and pd.isna(source))
+
+
+def _source(name: str, source: Any, transform: Any) -> Path | str:
     """The file; of a report or a table also the text itself, where it names no file."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            f"{name} is a {type(source).__name__}; fix: the path of a file, or a text of a report or a table"
+        )
+    text = isinstance(source, str) and getattr(transform, "takes_text", False)
+    if text and not _is_file(str(source)):
+        if not _names_file(str(source)):
+            return str(source)
+        raise FileNotFoundError(
+            f"{name}: no file {source}; fix: the path, or end a text that is meant as it is with a line end"
+        )
     path = Path(source)
-    if isinstance(source, str) and getattr(transform, "takes_text", False):
-        named = path.suffix.lower() in TEXT_SUFFIXES and "\n" not in source
-        if not named or (" " in source and not path.exists()):
-            return source
     if not path.exists():
         raise FileNotFoundError(f"{name}: no file {source}")
     return path
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a path may be
+        return False
+
+
+def _names_file(text: str) -> bool:
+    """Whether a text can only be meant as a path: one line that has an ending of reports, or slashes and no blank."""
+    if _NO_NAME & set(text):
+        return False
+    known, slash = text.lower().endswith(TEXT_SUFFIXES), "/" in text or "\\" in text
+    if " " in text:
+        return (known and slash) or _ROOTED.match(text) is not None
+    return known or slash
 
 
 def load_transforms(folder: str | Path, plugins: Collection[str] = ()) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import queue
+import re
 import shutil
 import threading
 import time
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from medssml.files import write_text
 
@@ -38,6 +40,9 @@ SECTIONS = (
 
 #: What MLflow or its environment may add on its own, and what says who or where.
 _SCRUBBED_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
+
+#: Seconds that the end of a run waits for a server that does not answer: it holds the device all the while.
+PATIENCE_S = 10.0
 
 _LONGEST = 500
 _BATCH = 1000
@@ -75,7 +80,7 @@ class MlflowTracker:
     """One run in MLflow: `sqlite:///FOLDER/mlflow.db`, or the server that MLFLOW_TRACKING_URI names.
 
     Use it as a context manager; the end of the block waits until everything is written. A store that cannot be
-    written costs a warning and no training.
+    written costs a warning and no training, and a server that does not answer `PATIENCE_S` at the end.
 
     Args:
         folder: the run folder.
@@ -104,6 +109,9 @@ class MlflowTracker:
         self._orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._status = "FINISHED"
+        self.remote = bool(os.environ.get("MLFLOW_TRACKING_URI"))
+        self._answered = time.monotonic()
+        self._given_up = False
 
     def __enter__(self) -> MlflowTracker:
         self._thread.start()
@@ -140,7 +148,18 @@ class MlflowTracker:
         """Writes everything and ends the thread; the run is then finished, or stopped, or what `status` says."""
         self.flush()
         self._orders.put(("end", self._status if status is None else status))
-        self._thread.join()
+        self._answered = time.monotonic()
+        while self._thread.is_alive():
+            self._thread.join(0.05)
+            # The store of a run folder is a file: it takes its time, and answers.
+            if self.remote and time.monotonic() - self._answered > PATIENCE_S:
+                self._given_up = True
+                log.warning(
+                    "MLflow: no answer for %.0f s from where MLFLOW_TRACKING_URI points: not waited for, and this run is "
+                    "not tracked to its end",
+                    PATIENCE_S,
+                )
+                return
 
     # In the thread.
 
@@ -150,10 +169,12 @@ class MlflowTracker:
             while True:
                 kind, content = self._orders.get()
                 getattr(store, kind)(content)
+                self._answered = time.monotonic()
                 if kind == "end":
                     return
         except Exception as error:  # whatever a tracking server says, training goes on
-            log.warning("MLflow: %s: %s; this run is not tracked", type(error).__name__, str(error).split("\n")[0])
+            if not self._given_up:
+                log.warning("MLflow: %s: %s; this run is not tracked", type(error).__name__, str(error).split("\n")[0])
             self._drain()
 
     def _drain(self) -> None:
@@ -177,7 +198,7 @@ class _Store:
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         self.local = not uri
         if not uri:
-            uri = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+            uri = store_address(folder)
             _create_store(uri)
         self.client = MlflowClient(tracking_uri=uri)
         self.experiment = self._experiment()
@@ -187,6 +208,8 @@ class _Store:
         for start in range(0, len(new), 100):
             self.client.log_batch(self.run_id, params=new[start : start + 100])
         self._scrub()
+        if self.local:
+            _remove_misread(uri, folder)
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
@@ -234,10 +257,25 @@ class _Store:
         self.client.set_terminated(self.run_id, status=status)
 
 
+def store_address(folder: Path) -> str:
+    """The address of a run folder's own store; in an address, `?`, `#` and `%` of a folder's name mean something else."""
+    path = str(folder.absolute() / "mlflow.db")
+    return "sqlite:///" + re.sub("[?#%]", lambda letter: quote(letter[0]), path)
+
+
+def _remove_misread(uri: str, folder: Path) -> None:
+    """Removes the empty folders that MLflow makes where it takes an address for a path."""
+    misread = Path(uri.removeprefix("sqlite:///")).parent
+    if misread != folder.absolute():
+        with contextlib.suppress(OSError):
+            os.removedirs(misread)
+
+
 def add_artifact(folder: Path, path: Path) -> bool:
     """Logs a file, such as the report, with the run of a run folder; False where that run was not tracked.
 
-    In a run folder's own store this is a copy into `mlartifacts/`, and nothing of MLflow is imported.
+    A server that does not answer costs a warning and `PATIENCE_S`. In a run folder's own store this is a copy into
+    `mlartifacts/`, and nothing of MLflow is imported.
     """
     run_id = _run_of(folder)
     if run_id is None:
@@ -246,10 +284,29 @@ def add_artifact(folder: Path, path: Path) -> bool:
     if not uri:
         _copy_artifact(folder, run_id, path)
         return True
-    from mlflow import MlflowClient
+    return _sent(uri, run_id, path)
 
-    MlflowClient(tracking_uri=uri).log_artifact(run_id, str(path))
-    return True
+
+def _sent(uri: str, run_id: str, path: Path) -> bool:
+    """Whether a server has taken the file; one that refuses it or does not answer costs a warning."""
+    told: list[str] = []
+
+    def send() -> None:
+        from mlflow import MlflowClient
+
+        try:
+            MlflowClient(tracking_uri=uri).log_artifact(run_id, str(path))
+            told.append("")
+        except Exception as error:  # whatever a tracking server says, the report is there
+            told.append(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+
+    thread = threading.Thread(target=send, name="mlflow", daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    why = told[0] if told else f"no answer for {PATIENCE_S:.0f} s from where MLFLOW_TRACKING_URI points"
+    if why:
+        log.warning("MLflow: %s; %s is not tracked", why, path.name)
+    return not why
 
 
 def _run_of(folder: Path) -> str | None:

@@ -142,6 +142,16 @@ def test_text_becomes_what_the_signature_says() -> None:
     assert got["dry_run"] is True and got["shuffle"] is False and got["json"] is True
 
 
+def test_a_path_is_one_item_whatever_commas_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "lr=0.1,bs=8"
+    odd.mkdir()
+    impact = cli.function_of("impact")
+    for given in (str(odd), "lr=0.1,bs=8"):
+        monkeypatch.chdir(tmp_path)
+        got = cli.parse("impact", impact, ["--checkpoint", given, "--checkpoint", "a,b", "--checkpoint", "x" * 5000])
+        assert got is not None and got["checkpoint"] == [given, "a", "b", "x" * 5000]
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

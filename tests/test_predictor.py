@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ from medssml.checkpoint import CheckpointError
 from medssml.encoders import TextEncoder, ViT
 from medssml.fusion import ConcatFusion
 from medssml.model import MultimodalModel
-from medssml.predictor import load_transforms
+from medssml.predictor import _of_row, load_transforms
 from medssml.transforms import ReportTransform, XrayTransform
 
 TEXT = "FINDINGS: The lungs are clear. IMPRESSION: No acute findings."
@@ -75,6 +76,73 @@ def test_a_report_is_a_text_or_a_file(run, tmp_path):
     assert torch.equal(predictor.embed({"report": file}), from_text)
     assert torch.equal(predictor.embed({"report": str(file)}), from_text)
     assert predictor.embed({"report": "See the file report.txt"}).shape == (1, 16)
+
+
+@pytest.mark.parametrize("name", ["r", "r.md", "r.html", "r.rtf", "r 1.hl7", "r.no,ending"])
+def test_a_text_that_is_the_name_of_a_file_is_the_file(run, tmp_path, monkeypatch, name):
+    predictor = medssml.load(run)
+    (tmp_path / name).write_text(TEXT)
+    from_text = predictor.embed({"report": TEXT})
+    monkeypatch.chdir(tmp_path)
+    for source in (str(tmp_path / name), name, tmp_path / name):
+        assert torch.equal(predictor.embed({"report": source}), from_text), source
+
+
+@pytest.mark.parametrize(
+    "gone",
+    ["gone.rtf", "GONE.TXT", "reports/gone", "/data/gone", "/data/my reports/gone", "C:\\my reports\\gone", "./a b",
+     "my reports/gone 1.html", "~/gone"],
+)  # fmt: skip
+def test_a_text_that_can_only_be_a_path_needs_its_file(run, gone):
+    with pytest.raises(FileNotFoundError, match="report: no file .*fix"):
+        medssml.load(run).predict({"report": gone})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["No change since 12/03/2020.", "Clear", "See r.txt for more", "a/b\n", "<p>a/b</p>",
+     "x" * 5000, "1. Nodule 3/4 cm", "Line\nwith /a/path.txt"],
+)  # fmt: skip
+def test_what_reads_as_a_text_is_one(run, text):
+    assert medssml.load(run).embed({"report": text}).shape == (1, 16)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float64("nan"), pd.NA, pd.NaT, "", "  \n"])
+def test_a_value_that_stands_for_nothing_is_absent(run, image, nothing):
+    predictor = medssml.load(run)
+    alone = predictor.embed({"xray": image})
+    assert torch.equal(predictor.embed({"xray": image, "report": nothing}), alone)
+    with pytest.raises(ValueError, match="study 0 has nothing"):
+        predictor.predict({"report": nothing})
+
+
+def test_rows_of_a_table_are_studies(run, image):
+    predictor = medssml.load(run)
+    table = pd.DataFrame(
+        {
+            "study_id": ["a", "b", "c"],
+            "xray": [str(image), None, str(image)],
+            "report": [TEXT, pd.NA, float("nan")],
+            "report_text": ["", "No effusion.", None],
+            "label_finding": [1, 0, None],
+        }
+    )
+    studies = [{"xray": image, "report": TEXT}, {"report": "No effusion."}, {"xray": image}]
+    expected = predictor.embed(studies)
+    assert torch.equal(predictor.embed(table), expected)
+    assert torch.equal(predictor.embed([row for _, row in table.iterrows()]), expected)
+    assert predictor.predict(table) == predictor.predict(studies)
+    assert predictor.predict(table.iloc[1]) == predictor.predict(studies[1])
+
+
+def test_the_values_of_a_table_stand_in_its_row():
+    row = pd.Series({"table_age": 61, "table_crp": float("nan"), "table_sex": "f", "ct": None, "split": "test"})
+    assert _of_row(row, ("ct", "table")) == {"table": '{"age": "61", "sex": "f"}'}
+
+
+def test_a_value_of_another_kind_is_told(run):
+    with pytest.raises(TypeError, match="xray is a int; fix"):
+        medssml.load(run).predict({"xray": 5})
 
 
 def test_what_cannot_be_predicted_is_told(run, image, tmp_path):
@@ -189,3 +257,10 @@ def test_a_model_folder_of_the_first_form_still_loads(run, tmp_path, image):
     assert torch.equal(medssml.load(folder).embed(study), medssml.load(run).embed(study))
     again = MultimodalModel.load(folder).save(tmp_path / "again", load_transforms(folder))
     assert torch.equal(medssml.load(again).embed(study), medssml.load(run).embed(study))
+
+
+def test_values_of_a_table_are_no_path():
+    from medssml.predictor import _names_file
+
+    assert not _names_file('{"crea_mg/dl":1.2}') and not _names_file("MSH|^~\\&|a/b")
+    assert _names_file("tables/a")

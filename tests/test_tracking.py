@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+import threading
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +93,78 @@ def test_a_store_that_cannot_be_written_costs_a_warning_and_no_training(
         tracker.metrics(1, {"loss": 1.0})
         tracker.flush()
     assert "not tracked" in caplog.text
+
+
+def test_a_server_that_does_not_answer_costs_a_bounded_wait_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+
+    def silent(*_: object) -> None:
+        over.wait(30)
+        raise OSError("refused in the end")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setattr(tracking, "_Store", silent)
+    monkeypatch.setattr(tracking, "PATIENCE_S", 0.2)
+    started = time.monotonic()
+    with MlflowTracker(tmp_path, name="a", config={}) as tracker:
+        tracker.metrics(1, {"loss": 1.0})
+    assert time.monotonic() - started < 5
+    over.set()
+    tracker._thread.join(5)
+    (line,) = caplog.messages
+    assert "no answer" in line and "not tracked" in line and "secret" not in line
+
+
+def test_a_server_that_answers_slowly_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: type[FakeStore], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracking, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(FakeStore, "metrics", lambda *_: time.sleep(0.4))
+    with MlflowTracker(tmp_path, name="a", config={}) as tracker:
+        for step in range(4):
+            tracker.metrics(step, {"loss": 1.0})
+            tracker.flush()
+    assert store.made[0].status == "FINISHED" and caplog.messages == []
+
+
+def test_a_report_for_a_server_that_does_not_answer_costs_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+
+    class Client:
+        def __init__(self, tracking_uri: str) -> None:
+            over.wait(30)
+
+    monkeypatch.setitem(sys.modules, "mlflow", types.SimpleNamespace(MlflowClient=Client))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracking, "PATIENCE_S", 0.2)
+    (tmp_path / tracking.RUN_NOTE).write_text("run\n")
+    assert not tracking.add_artifact(tmp_path, tmp_path / "report.html")
+    over.set()
+    assert "no answer" in caplog.text and "report.html is not tracked" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["run", "a?b=1", "a#b", "a%20b", "lr=0.1,bs=8", "\u00e9 x"])
+def test_the_address_of_a_store_is_that_of_its_folder(name: str, tmp_path: Path) -> None:
+    from sqlalchemy.engine import make_url
+
+    folder = tmp_path / name
+    assert make_url(tracking.store_address(folder)).database == str(folder / "mlflow.db")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lr=0.1?bs=8#2", "50%25"])
+def test_the_store_lies_in_a_folder_of_any_name(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    with MlflowTracker(folder, name="pretrain", config=CONFIG):
+        pass
+    assert (folder / "mlflow.db").exists() and [path.name for path in tmp_path.iterdir()] == [name]
+    assert caplog.messages == []
 
 
 @pytest.mark.slow

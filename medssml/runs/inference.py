@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from medssml.predictor import Predictor
     from medssml.privacy import Pseudonyms
 
+#: Resamples below which the ends of a 95 % interval are no ends: one in 20 lies outside.
+FEWEST_RESAMPLES = 20
 
 def chosen_device(device: str) -> str:
     """ "cpu" or "cuda"; auto = cuda where there is one.

@@ -19,6 +19,7 @@ from medssml.manifest.manifest import Manifest
 from medssml.data.shard_dataset import Shards
 from medssml.model import MultimodalModel
 from medssml.tracking import MlflowTracker
+from medssml.trainers.checkpoint import space_for
 from medssml.trainers.learner import Learner
 from medssml.trainers.loop import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
@@ -119,7 +120,7 @@ def train(
         loader.close()
     if outcome.status == "done" and first_rank():
         learner.model.requires_grad_(True)
-        _save(learner.model, folder, data.transforms, card or {})
+        write_model(learner.model, folder, data.transforms, card or {})
     if tracker is not None:
         tracker.close()
     return outcome
@@ -139,15 +140,22 @@ def _tracker(
     return tracker.__enter__()
 
 
-def _save(model: MultimodalModel, folder: RunFolder, transforms: Mapping[str, Any], card: Mapping[str, str]) -> None:
-    """Writes model/ beside and renames it: a run that has one is done."""
+def write_model(model: MultimodalModel, folder: RunFolder, transforms: Mapping[str, Any], card: Mapping[str, str]) -> None:
+    """Writes model/ beside and renames it: a run that has one is done.
+
+    Raises:
+        medssml.trainers.checkpoint.NoSpaceError: the disk is full; the same command goes on from the last checkpoint.
+    """
     beside = folder.path / ".model.tmp"
     shutil.rmtree(beside, ignore_errors=True)
-    model.save(
-        beside, transforms={name: transforms[name] for name in model.modalities if name in transforms}, card=card
-    )
-    shutil.rmtree(folder.model, ignore_errors=True)
-    beside.rename(folder.model)
+    kept = {name: transforms[name] for name in model.modalities if name in transforms}
+    try:
+        with space_for(folder.model, model.state_dict(), folder.path / "checkpoints"):
+            model.save(beside, transforms=kept, card=card)
+        shutil.rmtree(folder.model, ignore_errors=True)
+        beside.rename(folder.model)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def conclude(outcome: Outcome, data: StudyDataModule, folder: RunFolder) -> int | Path:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal
 
+from medssml.bounds import bounded
 from medssml.config import Configured, LeftOut, resolve
 from medssml.data.shard_dataset import ShardSettings
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.trainers.freezing import check_freeze
 from medssml.trainers.precision import chosen_precision, device_type
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.transforms import Transform
@@ -32,11 +35,9 @@ class DataSettings:
     def __post_init__(self) -> None:
         least = {"batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "prepare_workers": 0, "timeout_s": 0}
         for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"data.{name} is {value}; fix: {low} or more")
-        if not 0 <= self.quarantine_limit <= 1:
-            raise ValueError(f"data.quarantine_limit is {self.quarantine_limit}; fix: a share between 0 and 1")
+            bounded(f"data.{name}", getattr(self, name), least=low)
+        bounded("data.balance_power", self.balance_power, least=0, most=1)
+        bounded("data.quarantine_limit", self.quarantine_limit, least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,9 @@ class PretrainConfig:
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     teacher: GivenTeacher | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounded("seed", self.seed, least=0)
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,13 @@ class FinetuneConfig:
     class_weights: Literal["balanced"] | None = None
     label_smoothing: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounded("seed", self.seed, least=0)
+        bounded("modality_dropout", self.modality_dropout, least=0, below=1)
+        bounded("unimodal_weight", self.unimodal_weight, least=0, below=inf)
+        bounded("label_smoothing", self.label_smoothing, least=0, below=1)
+        check_freeze(self.freeze)
 
 
 def with_precision(config: dict[str, Any]) -> dict[str, Any]:

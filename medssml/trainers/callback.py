@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -234,7 +235,8 @@ class Course(pl.Callback):
         score = trainer.strategy.broadcast(self.learner.judge.score(metrics))
         if score is None:
             return
-        if self.best["score"] is None or score > self.best["score"]:
+        # One that is not a number is never the best: as the first it would stand for ever, since nothing is above it.
+        if math.isfinite(score) and (self.best["score"] is None or score > self.best["score"]):
             self.best = {"score": float(score), "step": self.learner.step, "since": 0}
             self.best_weights = self.learner.weights_to_keep()
         else:

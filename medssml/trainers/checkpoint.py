@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +43,33 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         NoSpaceError: with what it needs, what is free, and the last good step.
     """
+    with space_for(path, state, path.parent), whole(path, one_writer=True) as beside:
+        # A stream of ours, as it says why it cannot be written; torch's own does not.
+        with open(beside, "wb") as stream:
+            torch.save({"format": FORMAT, **state}, stream)
+        if path.name == LAST and path.exists():
+            os.replace(path, path.with_name(PREVIOUS))
+
+
+@contextlib.contextmanager
+def space_for(path: Path, state: dict[str, Any], checkpoints: Path) -> Iterator[None]:
+    """Inside, `state` is written to `path`; a full disk is told with what it needs, and what is left to go on from.
+
+    Args:
+        path: file or folder.
+        state: whose tensors are written.
+        checkpoints: the folder of the last good one.
+
+    Raises:
+        NoSpaceError: with what it needs, what is free, and the last good step.
+    """
     try:
-        with whole(path, one_writer=True) as beside:
-            # A stream of ours, as it says why it cannot be written; torch's own does not.
-            with open(beside, "wb") as stream:
-                torch.save({"format": FORMAT, **state}, stream)
-            if path.name == LAST and path.exists():
-                os.replace(path, path.with_name(PREVIOUS))
-    except (OSError, RuntimeError) as error:
-        raise _explained(error, path, state) from error
+        yield
+    except Exception as error:  # torch and safetensors raise errors of their own
+        full = _full_disk(error, path, state, checkpoints)
+        if full is None:
+            raise
+        raise full from error
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -103,19 +123,24 @@ def load_last(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _explained(error: Exception, path: Path, state: dict[str, Any]) -> Exception:
+def _full_disk(error: Exception, path: Path, state: dict[str, Any], checkpoints: Path) -> NoSpaceError | None:
     needed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(state))
     free = shutil.disk_usage(path.parent).free
-    # torch wraps what the operating system says, so that the errno may be lost.
-    full = getattr(error, "errno", None) == errno.ENOSPC or (isinstance(error, RuntimeError) and free < needed)
-    if not full:
-        return error
-    good = last_step(path.parent)
+    # torch and safetensors wrap what the operating system says, so that the errno may be lost.
+    lost = not isinstance(error, OSError) and (free < needed or "No space left" in str(error))
+    if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and not lost:
+        return None
+    good = last_step(checkpoints)
     return NoSpaceError(
         errno.ENOSPC,
-        f"no space for {path.name}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB free; last good = "
+        f"no space for {path.name}: needs {_size(needed)}, {_size(free)} free; last good = "
         f"{'none' if good is None else f'step {good}'}; fix: make room and run the same command again",
     )
+
+
+def _size(count: int) -> str:
+    """Bytes in a unit that fits: 0.9 MB, 12.3 GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def last_step(folder: Path) -> int | None:

@@ -31,12 +31,23 @@ def train_only(model: MultimodalModel, tasks: Collection[str], freeze: str | int
     return frozen
 
 
+def check_freeze(freeze: str | int) -> None:
+    """Refuses what is neither a choice nor a number of blocks.
+
+    Raises:
+        ValueError: with the choices.
+    """
+    if freeze not in ("none", "encoders", "all_but_heads") and not str(freeze).isdigit():
+        raise ValueError(f"freeze is {freeze!r}; accepted: none, encoders, all_but_heads, or a number of first blocks")
+
+
 def freeze_parts(model: MultimodalModel, freeze: str | int) -> list[nn.Module]:
     """Makes part of `model` untrainable and returns that part.
 
     Raises:
         ValueError: no such choice, or an encoder without that many blocks.
     """
+    check_freeze(freeze)
     model.requires_grad_(True)
     if freeze == "none":
         return []
@@ -44,10 +55,8 @@ def freeze_parts(model: MultimodalModel, freeze: str | int) -> list[nn.Module]:
         parts: list[nn.Module] = list(model.encoders.values())
     elif freeze == "all_but_heads":
         parts = [model.encoders, model.standardise, model.project, model.fusion, model.kept]
-    elif isinstance(freeze, int) or str(freeze).isdigit():
-        parts = [part for name, encoder in model.encoders.items() for part in _first_blocks(name, encoder, int(freeze))]
     else:
-        raise ValueError(f"freeze is {freeze!r}; accepted: none, encoders, all_but_heads, or a number of first blocks")
+        parts = [part for name, encoder in model.encoders.items() for part in _first_blocks(name, encoder, int(freeze))]
     for part in parts:
         part.requires_grad_(False)
     return parts

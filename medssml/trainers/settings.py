@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
+
+from medssml.bounds import bounded
 
 
 @dataclass(frozen=True)
@@ -43,18 +46,27 @@ class Optim:
         if self.name not in ("adamw", "sgd", "lars"):
             raise ValueError(f"optim.name is {self.name!r}; accepted: adamw, sgd, lars")
         for prefix, scale in self.scales.items():
-            if not scale >= 0:
-                raise ValueError(f"optim.scales.{prefix} is {scale}; fix: 0 or a positive number")
-        if not self.lr > 0:
-            raise ValueError(f"optim.lr is {self.lr}; fix: a number above 0")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(
-                f"optim.warmup is {self.warmup}, a fraction of all steps; fix: 0 to 1, or use warmup_steps"
-            )
+            bounded(f"optim.scales.{prefix}", scale, least=0)
+        for place, beta in enumerate(self.betas):
+            bounded(f"optim.betas.{place}", beta, least=0, below=1)
+        bounded("optim.lr", self.lr, above=0, below=inf)
+        bounded("optim.weight_decay", self.weight_decay, least=0, below=inf)
+        bounded(
+            "optim.warmup, a fraction of all steps (optim.warmup_steps counts them),", self.warmup, least=0, below=1
+        )
+        bounded("optim.warmup_steps", self.warmup_steps, least=0)
+        bounded("optim.final, a fraction of optim.lr,", self.final, least=0, most=1)
+        bounded("optim.clip_norm", self.clip_norm, least=0)
+        bounded("optim.momentum", self.momentum, least=0, below=1)
         if self.schedule not in ("cosine", "linear", "constant"):
             raise ValueError(f"optim.schedule is {self.schedule!r}; accepted: cosine, linear, constant")
-        if not 0 <= self.clip_norm:
-            raise ValueError(f"optim.clip_norm is {self.clip_norm}; fix: 0 (off) or a positive norm")
+
+
+#: What is counted, and is one at least wherever it is set.
+_COUNTS = (
+    "max_epochs", "max_steps", "accumulate", "save_every_steps", "log_every", "devices", "num_nodes", "patience",
+    "limit_train_batches", "limit_val_batches", "bad_steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,12 +108,10 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.max_steps is None:
             raise ValueError("trainer has neither max_epochs nor max_steps; fix: set one, such as max_epochs: 100")
-        for name in ("max_epochs", "max_steps", "accumulate", "save_every_steps", "log_every", "devices", "num_nodes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"trainer.{name} is {value}; fix: 1 or more")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"trainer.ema is {self.ema}; fix: between 0 and 1, for example 0.99")
+        for name in _COUNTS:
+            bounded(f"trainer.{name}", getattr(self, name), least=1)
+        bounded("trainer.validate_every", self.validate_every, least=0)
+        bounded("trainer.ema", self.ema, above=0, below=1)
         object.__setattr__(self, "precision", str(self.precision))
         if self.precision not in ("auto", "32", "bf16-mixed"):
             raise ValueError(f"trainer.precision is {self.precision!r}; accepted: auto, 32, bf16-mixed")

@@ -49,12 +49,14 @@ def embed(
     import numpy as np
     import pandas as pd
 
+    from medssml.bounds import bounded
     from medssml.evaluation.encoded_studies import bits, subset_mask, subset_name
     from medssml.evaluation.prepared_studies import open_cohort
     from medssml.evaluation.subsets import embed_subset
     from medssml.predictor import load
     from medssml.runs.inference import chosen_device, conclude, open_studies, write_parquet
 
+    bounded("--workers", workers, least=0)
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
     table, prepared = open_studies(

@@ -67,12 +67,15 @@ def evaluate(
     Raises:
         medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such task.
     """
+    from medssml.bounds import bounded
     from medssml.evaluation.prepared_studies import open_cohort
     from medssml.files import write_csv, write_json
     from medssml.predictor import load
     from medssml.runs import console
-    from medssml.runs.inference import chosen_device, conclude, open_studies
+    from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
 
+    bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
+    bounded("--workers", workers, least=0)
     where = chosen_device(device)
     predictor = load(checkpoint, plugins, where)
     table, prepared = open_studies(

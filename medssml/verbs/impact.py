@@ -91,13 +91,17 @@ def impact(
     if missing or out is None:
         raise ValueError(f"missing {', '.join(missing)}; fix: give them, or --self-test, which needs none")
 
+    from medssml.bounds import bounded
     from medssml.counterfactual.answers import Intervention
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
     from medssml.predictor import load
     from medssml.runs import console
-    from medssml.runs.inference import chosen_device, conclude, open_studies
+    from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
 
+    bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
+    bounded("--workers", workers, least=0)
+    bounded("--donors", donors, least=1)
     where = chosen_device(device)
     how = Intervention(baseline, empty, donors, seed)
     predictors = [load(run, plugins, where) for run in runs]

@@ -50,6 +50,7 @@ def predict(
     """
     import pandas as pd
 
+    from medssml.bounds import bounded
     from medssml.evaluation.encoded_studies import subset_mask
     from medssml.evaluation.prepared_studies import open_cohort
     from medssml.evaluation.subsets import answers_table
@@ -57,6 +58,7 @@ def predict(
     from medssml.predictor import load
     from medssml.runs.inference import chosen_device, conclude, open_studies
 
+    bounded("--workers", workers, least=0)
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
     asked = [task] if isinstance(task, str) else list(task)

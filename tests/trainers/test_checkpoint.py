@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from medssml.runs.run_folder import RunFolder
+from medssml.runs.training import write_model
 from medssml.trainers import checkpoint
 from medssml.trainers.checkpoint import LAST, PREVIOUS, CheckpointError, NoSpaceError
+
+from .toy import toy_model
 
 
 def state(step: int) -> dict:
@@ -70,7 +74,25 @@ def test_a_full_disk_says_what_it_needs_and_leaves_the_last_good_one(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint.torch, "save", full)
-    with pytest.raises(NoSpaceError, match=r"needs 0.00 GB, .* GB free; last good = step 100; fix") as caught:
+    with pytest.raises(NoSpaceError, match=r"needs 0.0 MB, .* [MG]B free; last good = step 100; fix") as caught:
         checkpoint.save(tmp_path / LAST, state(101))
     assert str(caught.value).startswith("no space for last.ckpt")
     assert [path.name for path in tmp_path.iterdir()] == [LAST]
+
+
+def test_the_disk_that_is_full_at_the_last_write_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import safetensors.torch
+
+    model = toy_model()
+    checkpoint.save(tmp_path / "checkpoints" / LAST, state(7))
+
+    def full(*_: object, **__: object) -> None:
+        # As safetensors says it: no errno.
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(NoSpaceError, match=r"no space for model: needs 0.0 MB, .* free; last good = step 7; fix"):
+        write_model(model, RunFolder(tmp_path), {}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]

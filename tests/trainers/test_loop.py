@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 
+from medssml.model import Task
 from medssml.objectives import Objective, Step
 from medssml.privacy import short_code
 from medssml.trainers import checkpoint
 from medssml.trainers.checkpoint import CheckpointError
 from medssml.trainers.history import read
+from medssml.trainers.judges import TaskJudge
 from medssml.trainers.learner import Learner, NonFiniteError, objective_names, step_seed
 from medssml.trainers.loop import fit
 from medssml.trainers.optim import lr_factor
@@ -93,6 +96,30 @@ def test_training_stops_early_when_validation_gets_no_better(tmp_path: Path) -> 
     assert outcome.status == "done" and len(scores) == scores.index(max(scores)) + 1 + 3 < 50
     assert outcome.step == len(scores) * 6
     assert toy_run(tmp_path, max_epochs=50, ema=None, patience=3)[1].skipped
+
+
+class NotANumberFirst(TaskJudge):
+    """Its first score is not a number, nor is every one when `always`."""
+
+    def __init__(self, always: bool) -> None:
+        super().__init__({"sick": Task("binary")})
+        self.always, self.looks = always, 0
+
+    def score(self, metrics: Mapping[str, float]) -> float | None:
+        self.looks += 1
+        return float("nan") if self.always or self.looks == 1 else super().score(metrics)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_score_that_is_not_a_number_is_never_the_best(tmp_path: Path, always: bool) -> None:
+    learner = tuner(toy_model(), None, Optim(lr=0.01), seed=3)
+    learner.judge = NotANumberFirst(always)
+    _, outcome = toy_run(tmp_path, learner=learner, patience=3 if always else None, max_epochs=5)
+    if always:
+        assert outcome.score is None and outcome.step == 3 * 6, "the looks without a number count for patience"
+        return
+    scores = [row["val/auroc"] for row in read(tmp_path / "history.csv") if "val/auroc" in row]
+    assert outcome.score == pytest.approx(max(scores[1:]), rel=1e-4)
 
 
 def test_the_running_mean_of_the_weights_is_the_closed_form(tmp_path: Path) -> None:

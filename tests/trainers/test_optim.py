@@ -99,7 +99,7 @@ def test_a_prefix_is_a_whole_part_of_a_name() -> None:
 
 
 def test_a_negative_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"optim.scales.encoders is -1.0; fix: 0 or a positive number"):
+    with pytest.raises(ValueError, match=r"optim.scales.encoders is -1.0; fix: 0 or more"):
         Optim(scales={"encoders": -1.0})
 
 
