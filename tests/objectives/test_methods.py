@@ -19,7 +19,7 @@ from medssml.objectives import (
     Step,
     Teacher,
 )
-from medssml.objectives.deep_cluster import cluster
+from medssml.objectives.clustering import k_means
 from tests.examples import VOCABULARY, batch_of, step_of, study, ten_studies, tiny_model
 
 
@@ -190,7 +190,7 @@ def test_clusters_are_those_that_are_there_and_weigh_the_same():
     torch.manual_seed(0)
     centres = torch.tensor([[10.0, 0.0], [-5.0, 8.0], [-5.0, -8.0]])
     truth = torch.tensor([0] * 20 + [1] * 6 + [2] * 4)
-    found = cluster(centres[truth] + 0.1 * torch.randn(30, 2), 3)
+    found = k_means(centres[truth] + 0.1 * torch.randn(30, 2), 3)
     pairs = {(int(a), int(b)) for a, b in zip(truth, found, strict=True)}
     assert len(pairs) == 3
 
