@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-PACKAGES = ("losses", "statistics", "counterfactual")
+PACKAGES = ("losses", "statistics", "counterfactual", "objectives", "fusion", "trainers")
 #: What mutmut says of a mutant that a test noticed. A loop without end is noticed, too.
 KILLED = ("killed", "timeout", "segfault", "suspicious")
 MUTMUT = str(Path(sys.executable).with_name("mutmut"))

@@ -159,3 +159,18 @@ def test_names_are_given_once(names):
 def test_tokens_is_one_of_two():
     with pytest.raises(ValueError, match="pooled, all"):
         MaskedAttention(NAMES, 8, tokens="some")
+
+
+def test_defaults_drop_nothing_and_begin_small():
+    torch.manual_seed(0)
+    concat, additive, masked = ConcatFusion(NAMES, 8), AdditiveFusion(NAMES, 8), MaskedAttention(NAMES, 8)
+    for fusion in (concat, additive, masked):
+        assert all(part.p == 0 for part in fusion.modules() if isinstance(part, torch.nn.Dropout))
+    assert concat.mlp[1].out_features == 16 and ConcatFusion(NAMES, 8, 5).mlp[1].out_features == 5
+    assert (len(additive.between.transformer.blocks), len(masked.transformer.blocks)) == (1, 2)
+    # What is learned begins near zero, so that a modality is told by what it holds.
+    for learned in (concat.absent, masked.fusion_token, masked.modality):
+        assert 0 < float(learned.detach().abs().max()) < 0.1
+    assert float(additive.base.detach().abs().max()) == 0 and torch.equal(
+        additive.share.detach(), torch.full((8,), 0.1)
+    )
