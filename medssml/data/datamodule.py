@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
-from medssml.data.dataset import StudyDataset, Transform
+from medssml.data.dataset import Transform
 from medssml.data.loader import EvalLoader, TrainLoader
-from medssml.data.prepare import fit_training, prepare_all, usable
-from medssml.data.shard_dataset import Shards, open_dataset
+from medssml.data.prepare import fit_training
+from medssml.data.prepared_studies import PreparedStudies, prepare_studies
+from medssml.data.shard_dataset import Shards
+from medssml.manifest.columns import in_order
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import Problem
 from medssml.manifest.quarantine import Allowance
 from medssml.store.cache import Cache
 
-_log = logging.getLogger(__name__)
 #: MiB that prepared studies may take where they have no folder.
 _MEMORY_MB = 2048.0
 
@@ -68,8 +68,8 @@ class StudyDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.transforms = dict(transforms)
-        self.shards = cache_dir if isinstance(cache_dir, Shards) else None
-        self.cache = _cache(cache_dir)
+        #: Where what is prepared lies.
+        self.store = _store(cache_dir)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.seed, self.timeout_s = num_workers, seed, timeout_s
         self.balance, self.balance_power = balance, balance_power
@@ -82,34 +82,48 @@ class StudyDataModule(L.LightningDataModule):
             raise KeyError(f"balance is {balance!r}, expected 'modality' or a column of the manifest")
         #: Studies as they came; `manifest` holds those that are loaded, once prepared.
         self.all_studies = manifest
-        self.quarantined: list[Problem] = []
-        self.empty = 0
         #: What the transforms say to whoever trains.
         self.remarks: list[str] = []
         #: Looks at each training study in a batch; see `StudyDataset.views`.
         self.views = 1
-        self._accepted: Manifest | None = None
+        self._studies: PreparedStudies | None = None
         self._train: TrainLoader | None = None
         self._resume: dict[str, Any] | None = None
 
     @property
+    def studies(self) -> PreparedStudies:
+        """The studies that are loaded, prepared when first asked for; the transforms have learned from those of training.
+
+        Raises:
+            OSError: the cache cannot be written.
+        """
+        if self._studies is None:
+            self._studies = prepare_studies(
+                self.all_studies,
+                self.transforms,
+                self.store,
+                prepare_workers=self.prepare_workers,
+                num_workers=self.num_workers,
+                seed=self.seed,
+                timeout_s=self.timeout_s,
+            )
+            self.remarks = fit_training(self._studies.dataset())
+        return self._studies
+
+    @property
     def manifest(self) -> Manifest:
         """The studies that are loaded: those with a modality and without a failing file."""
-        self.prepare()
-        if self._accepted is None:
-            raise RuntimeError("the studies are not prepared; call prepare()")
-        return self._accepted
+        return self.studies.manifest
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names, in the order of `Batch.present`."""
-        return self._dataset(self.all_studies, train=False).modalities
+        return in_order(self.transforms)
 
     @property
     def excess(self) -> str | None:
         """What to say where more studies were quarantined than the limit allows; None where not."""
-        rows = {problem.row for problem in self.quarantined}
-        return Allowance(self.quarantine_limit).excess(len(rows), len(self.all_studies))
+        return Allowance(self.quarantine_limit).excess(self.studies.quarantined, self.studies.asked)
 
     def prepare(self) -> list[Problem]:
         """Fills the cache and lets the transforms learn, once; returns the files that fail.
@@ -117,20 +131,7 @@ class StudyDataModule(L.LightningDataModule):
         Raises:
             OSError: the cache cannot be written.
         """
-        if self._accepted is None:
-            dataset = self._dataset(self.all_studies, train=False)
-            self.quarantined = prepare_all(dataset, workers=self.prepare_workers)
-            accepted, self.empty = usable(dataset, self.quarantined)
-            self._accepted = self.all_studies.filter(accepted)
-            self.remarks = fit_training(self._dataset(self._accepted, train=False))
-            _log.info(
-                "%d studies: %d accepted, %d quarantined, %d without any modality",
-                len(accepted),
-                len(self._accepted),
-                len({problem.row for problem in self.quarantined}),
-                self.empty,
-            )
-        return self.quarantined
+        return list(self.studies.problems)
 
     def prepare_data(self) -> None:
         """Lightning's hook, on one process."""
@@ -140,16 +141,13 @@ class StudyDataModule(L.LightningDataModule):
         """Lightning's hook, on every process: finds the cache filled."""
         self.prepare()
 
-    def _dataset(self, manifest: Manifest, train: bool) -> StudyDataset:
-        dataset = open_dataset(manifest, self.transforms, self.shards or self.cache, seed=self.seed, train=train)
-        dataset.views = self.views
-        return dataset
-
     def train_dataloader(self) -> TrainLoader:
         """The training loader; goes on where a loaded checkpoint stopped."""
         train = self.manifest.split("train")
+        dataset = self.studies.dataset(train, train=True)
+        dataset.views = self.views
         self._train = TrainLoader(
-            self._dataset(train, train=True),
+            dataset,
             self.batch_size,
             tasks=self.tasks,
             seed=self.seed,
@@ -174,14 +172,8 @@ class StudyDataModule(L.LightningDataModule):
     def loader(self, split: str | None, *, batch_size: int | None = None, spread: bool = False) -> EvalLoader:
         """All studies of a split (None = all splits) once, in the order of the manifest, nothing drawn."""
         studies = self.manifest if split is None else self.manifest.split(split)
-        return EvalLoader(
-            self._dataset(studies, train=False),
-            batch_size or self.eval_batch_size,
-            tasks=self.tasks,
-            spread=spread,
-            num_workers=self.num_workers,
-            timeout_s=self.timeout_s,
-        )
+        size = batch_size or self.eval_batch_size
+        return self.studies.batches(studies, size, tasks=self.tasks, spread=spread)
 
     def batches(self, split: str | None, *, batch_size: int | None = None) -> EvalLoader:
         """As `loader`: an iterable of batches for evaluation without Lightning."""
@@ -191,7 +183,7 @@ class StudyDataModule(L.LightningDataModule):
         if self.balance is None:
             return None
         if self.balance == "modality":
-            dataset = self._dataset(manifest, train=False)
+            dataset = self.studies.dataset(manifest)
             return ["+".join(dataset.present(index)) for index in range(len(manifest))]
         return [str(cell) for cell in manifest.table[self.balance]]
 
@@ -211,8 +203,6 @@ class StudyDataModule(L.LightningDataModule):
             self._train.close()
 
 
-def _cache(given: str | Path | Cache | Shards | None) -> Cache:
-    if isinstance(given, Cache):
-        return given
-    # Of shards nothing is kept in memory: a view of one would keep the whole of it from being removed.
-    return Cache(None) if isinstance(given, Shards) else Cache(given, memory_mb=0.0 if given else _MEMORY_MB)
+def _store(given: str | Path | Cache | Shards | None) -> Cache | Shards:
+    """As given; training comes back to every study, so without a folder they are kept in memory."""
+    return given if isinstance(given, (Cache, Shards)) else Cache(given, memory_mb=0.0 if given else _MEMORY_MB)

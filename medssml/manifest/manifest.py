@@ -30,7 +30,7 @@ from medssml.manifest.row_rules import (
 )
 from medssml.manifest.splits import SPLITS
 from medssml.manifest.stated_header import given_of, given_problems
-from medssml.manifest.table_text import read_table
+from medssml.manifest.table_text import RawTable, read_raw
 from medssml.privacy import Pseudonyms
 from medssml.readers.nifti import Given
 
@@ -68,7 +68,7 @@ class Manifest:
     @classmethod
     def read(
         cls,
-        path: str | Path,
+        path: str | Path | RawTable,
         data_root: str | Path | None = None,
         modalities: Sequence[str] | None = None,
         allow_outside: bool = False,
@@ -79,7 +79,7 @@ class Manifest:
         """The studies in `path`, a CSV or Parquet file.
 
         Args:
-            path: the table.
+            path: the table, or what `read_raw` has read of it.
             data_root: what file names are relative to; default: the table's folder.
             modalities: columns that hold files; default: those of ct, xray, eeg, report, table that the table has.
             allow_outside: accept paths that leave the root.
@@ -90,18 +90,10 @@ class Manifest:
         Raises:
             ManifestError: with row and column of every problem.
         """
-        path = Path(path)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise refuse(
-                path, None, None, f"cannot be read ({error.strerror}); fix: give the path of a table"
-            ) from error
-        root = Path(data_root) if data_root is not None else path.parent
-        saved: list[str] = []
-        table = read_table(path, content, saved)
-        read = cls._checked(path, table, root, modalities, allow_outside, tasks, split_seed, content)
-        read = replace(read, saved=tuple(saved))
+        raw = path if isinstance(path, RawTable) else read_raw(path)
+        root = Path(data_root) if data_root is not None else raw.path.parent
+        read = cls._checked(raw.path, raw.cells, root, modalities, allow_outside, tasks, split_seed, raw.content)
+        read = replace(read, saved=raw.saved)
         return read if ids is None else replace(read, ids=ids)
 
     @classmethod
@@ -198,6 +190,12 @@ class Manifest:
             task: pd.to_numeric(self.table[f"label_{task}"].replace("", np.nan)).to_numpy(dtype=np.float32)
             for task in self.tasks
         }
+
+    @property
+    def groups(self) -> dict[str, NDArray[np.object_]]:
+        """name -> (n,) text of every `group_<name>` column; "" where not known."""
+        names = [str(column) for column in self.table if str(column).startswith("group_")]
+        return {name: self.table[name].to_numpy(dtype=object) for name in names}
 
     def row_number(self, position: int) -> int:
         """Row in the file of the study at `position`; the header is row 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,25 +14,37 @@ from medssml.manifest.columns import known_names
 from medssml.manifest.refusal import ManifestError, refuse
 from medssml.manifest.saved_text import MARKS, decoded, separator, without_directive, without_empty_columns
 
-__all__ = ["ManifestError", "read_table", "refuse"]
+__all__ = ["ManifestError", "RawTable", "read_raw", "refuse"]
 
 _NAMES = {mark: name.rstrip("s") for mark, name in MARKS.items()}
 
 
-def read_table(path: Path, content: bytes, notes: list[str] | None = None) -> pd.DataFrame:
-    """All cells of a CSV or Parquet file as text, empty text where there is none; the index is the row number.
+class RawTable(NamedTuple):
+    """A table as it was read, before anything is checked.
 
-    Row 1 is the header, as a spreadsheet counts. A table may be saved as spreadsheets do: see `medssml.manifest.saved_text`.
+    path: its name tells Parquet from CSV. content: of the file. cells: as text, empty text where there is none; the index is
+    the row number. saved: what is unlike comma, UTF-8 and names as they are documented.
+    """
 
-    Args:
-        path: its name tells Parquet from CSV.
-        content: of the file.
-        notes: is told what is unlike comma, UTF-8 and names as they are documented.
+    path: Path
+    content: bytes
+    cells: pd.DataFrame
+    saved: tuple[str, ...]
+
+
+def read_raw(path: str | Path) -> RawTable:
+    """All cells of a CSV or Parquet file. Row 1 is the header, as a spreadsheet counts.
+
+    A table may be saved as spreadsheets do: see `medssml.manifest.saved_text`.
 
     Raises:
         ManifestError: not a table, with the line and the fix.
     """
-    told: list[str] = []
+    path, told = Path(path), list[str]()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise refuse(path, None, None, f"cannot be read ({error.strerror}); fix: give the path of a table") from error
     if path.suffix.lower() in (".parquet", ".pq"):
         table = _parquet(path, content)
     else:
@@ -42,9 +55,7 @@ def read_table(path: Path, content: bytes, notes: list[str] | None = None) -> pd
         table.index = pd.RangeIndex(2, len(table) + 2)
         table = without_empty_columns(table, told)
     table.columns = pd.Index(known_names(path, [str(name) for name in table.columns], told))
-    if notes is not None:
-        notes += told
-    return table
+    return RawTable(path, content, table, tuple(told))
 
 
 def _parquet(path: Path, content: bytes) -> pd.DataFrame:

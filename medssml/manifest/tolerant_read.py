@@ -12,7 +12,7 @@ import pandas as pd
 from medssml.manifest.levels import fix_of
 from medssml.manifest.manifest import Manifest, ManifestError
 from medssml.manifest.problems import Problem
-from medssml.manifest.table_text import read_table
+from medssml.manifest.table_text import read_raw
 
 Refusal = tuple[int | None, str | None, str]
 
@@ -37,20 +37,18 @@ def read_studies(
     Args:
         path, data_root, modalities, allow_outside: as `Manifest.read`.
     """
-    path = Path(path)
     try:
-        manifest = Manifest.read(path, data_root, modalities, allow_outside)
+        raw = read_raw(path)
+    except ManifestError as error:
+        return Studies(None, [_refusal(*problem) for problem in error.problems], 0)
+    try:
+        manifest = Manifest.read(raw, data_root, modalities, allow_outside)
         return Studies(manifest, _told(manifest.saved), manifest.rows)
     except ManifestError as error:
         refusals = error.problems
-    saved: list[str] = []
-    try:
-        table = read_table(path, path.read_bytes(), saved)
-    except (ManifestError, OSError):
-        return Studies(None, [_refusal(*problem) for problem in refusals], 0)
-    root = Path(data_root) if data_root is not None else path.parent
-    studies = _sound_rows(table, refusals, root, modalities, allow_outside)
-    return studies._replace(problems=studies.problems + _told(saved))
+    root = Path(data_root) if data_root is not None else raw.path.parent
+    studies = _sound_rows(raw.cells, refusals, root, modalities, allow_outside)
+    return studies._replace(problems=studies.problems + _told(raw.saved))
 
 
 def _told(saved: Iterable[str]) -> list[Problem]:

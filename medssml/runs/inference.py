@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medssml.manifest.manifest import Manifest
+    from medssml.data.prepared_studies import PreparedStudies
     from medssml.data.shard_dataset import Shards
-    from medssml.evaluation.prepared_studies import Cohort
     from medssml.predictor import Predictor
     from medssml.privacy import Pseudonyms
 
@@ -63,18 +64,18 @@ def read_studies(
     """
     from medssml.manifest.columns import inline_columns
     from medssml.manifest.manifest import Manifest
-    from medssml.manifest.table_text import read_table
+    from medssml.manifest.table_text import read_raw
     from medssml.runs.source import say_saved
 
-    path = Path(manifest)
-    columns = set(read_table(path, path.read_bytes()).columns)
+    raw = read_raw(manifest)
+    columns = set(raw.cells.columns)
     own = [m for m in predictor.modalities if m in columns or inline_columns(m, columns)]
     if not own:
-        raise ValueError(f"{path.name} has none of the columns {list(predictor.modalities)} that this model reads")
+        raise ValueError(f"{raw.path.name} has none of the columns {list(predictor.modalities)} that this model reads")
     # The kind of a task is what the model was trained for, whatever the cells of this table look like.
     kinds = {name: task.kind for name, task in predictor.model.tasks.items() if f"label_{name}" in columns}
-    studies = Manifest.read(path, data_root, own, allow_outside, tasks=kinds, ids=ids)
-    say_saved(studies, path)
+    studies = Manifest.read(raw, data_root, own, allow_outside, tasks=kinds, ids=ids)
+    say_saved(studies, raw.path)
     return studies
 
 
@@ -112,17 +113,23 @@ def open_studies(
     return opened.index.manifest(own, pseudonyms(not plain_ids and truth is None, out)), opened
 
 
-def conclude(cohort: Cohort, out: Path, asked: int) -> Path | int:
-    """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much."""
+def conclude(parts: Sequence[PreparedStudies], out: Path) -> Path | int:
+    """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much.
+
+    Args:
+        parts: the studies that were asked for, none of them in two parts.
+        out: folder, or file in the folder, of the results.
+    """
     from medssml.manifest.problems import write_problems
     from medssml.manifest.quarantine import Allowance
     from medssml.runs import console
 
     folder = out if out.is_dir() else out.parent
-    if not cohort.problems:
+    problems = [problem for part in parts for problem in part.problems]
+    if not problems:
         return out
-    write_problems(cohort.problems, folder / "problems.csv")
-    rows = len({problem.row for problem in cohort.problems})
+    write_problems(problems, folder / "problems.csv")
+    rows, asked = sum(part.quarantined for part in parts), sum(part.asked for part in parts)
     console.warn(
         f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why"
     )

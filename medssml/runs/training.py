@@ -60,11 +60,10 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
         folder.write_problems(problems)
         if first_rank():
             write_json(folder.path / "presence.json", presence(data.manifest))
-    rows = {problem.row for problem in problems if problem.action == "quarantined"}
-    if rows:
+    if problems:
         console.warn(
-            f"{len(rows)} of {len(data.all_studies)} studies left out, as a file of theirs cannot be used: problems.csv "
-            f"says which and why; training goes on without them"
+            f"{data.studies.quarantined} of {data.studies.asked} studies left out, as a file of theirs cannot be used: "
+            f"problems.csv says which and why; training goes on without them"
         )
     for remark in data.remarks:
         console.warn(remark)
@@ -182,7 +181,7 @@ def rehearse(
         batch_size=min(data.batch_size, len(few)),
         seed=data.seed,
         tasks=data.tasks,
-        cache_dir=data.shards,
+        cache_dir=data.store if isinstance(data.store, Shards) else None,
         prepare_workers=0,
     )
     prepare(rehearsal, None)

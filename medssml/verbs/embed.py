@@ -50,8 +50,8 @@ def embed(
     import pandas as pd
 
     from medssml.bounds import bounded
-    from medssml.evaluation.encoded_studies import bits, subset_mask, subset_name
-    from medssml.evaluation.prepared_studies import open_cohort
+    from medssml.data.prepared_studies import prepare_studies
+    from medssml.evaluation.encoded_studies import bits, encode_studies, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
     from medssml.predictor import load
     from medssml.runs.inference import chosen_device, conclude, open_studies, write_parquet
@@ -64,21 +64,21 @@ def embed(
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids,
     )  # fmt: skip
     table = table if split == "all" else table.split(split)
-    cohort = open_cohort(table, predictor.transforms, prepared, num_workers=workers)
+    studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
     everything = (1 << len(predictor.modalities)) - 1
     mask = everything if subset is None else subset_mask(subset, predictor.modalities)
-    studies = cohort.encode(predictor.model, device=where)
-    vectors = embed_subset(predictor.model, studies, mask, where)
-    seen = bits(studies.has) & mask
+    encoded = encode_studies(predictor.model, studies.batches(), where)
+    vectors = embed_subset(predictor.model, encoded, mask, where)
+    seen = bits(encoded.has) & mask
     rows = np.flatnonzero(seen > 0)
     frame = pd.DataFrame(
         {
-            "study_id": np.array(studies.study_id, dtype=object)[rows],
-            "subject_id": cohort.manifest.subject_codes[rows],
-            "split": cohort.manifest.splits[rows],
-            "subset": [subset_name(int(b), studies.modalities) for b in seen[rows]],
+            "study_id": np.array(encoded.study_id, dtype=object)[rows],
+            "subject_id": studies.manifest.subject_codes[rows],
+            "split": studies.manifest.splits[rows],
+            "subset": [subset_name(int(b), encoded.modalities) for b in seen[rows]],
         }
     )
     columns = pd.DataFrame(vectors[rows], columns=[f"e{i}" for i in range(vectors.shape[1])])
     write_parquet(out, pd.concat([frame, columns], axis=1))
-    return conclude(cohort, out, len(table))
+    return conclude([studies], out)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medssml.data.prepared_studies import PreparedStudies
     from medssml.evaluation.encoded_studies import EncodedStudies
-    from medssml.evaluation.prepared_studies import Cohort
     from medssml.evaluation.probing import Splits
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
@@ -68,7 +68,7 @@ def evaluate(
         medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such task.
     """
     from medssml.bounds import bounded
-    from medssml.evaluation.prepared_studies import open_cohort
+    from medssml.data.prepared_studies import prepare_studies
     from medssml.files import write_csv, write_json
     from medssml.predictor import load
     from medssml.runs import console
@@ -85,7 +85,7 @@ def evaluate(
     names = _chosen_tasks(table, task)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
     with console.step("reading the studies"):
-        cohort = open_cohort(needed, predictor.transforms, prepared, num_workers=workers)
+        cohort = prepare_studies(needed, predictor.transforms, prepared, num_workers=workers)
     with console.step("encoding"):
         splits = _splits(cohort, predictor.model, split, probes, where)
     with console.step("metrics"):
@@ -98,7 +98,7 @@ def evaluate(
     write_json(Path(out) / "retrieval.json", shown)
     write_csv(Path(out) / "predictions.csv", predictions)
     write_csv(Path(out) / "embedding_map.csv", _map(predictor.model, splits.test, cohort, seed, where))
-    return conclude(cohort, Path(out), len(needed))
+    return conclude([cohort], Path(out))
 
 
 def _chosen_tasks(table: Any, task: Sequence[str]) -> list[str]:
@@ -113,18 +113,21 @@ def _chosen_tasks(table: Any, task: Sequence[str]) -> list[str]:
     return asked or list(table.tasks)
 
 
-def _splits(cohort: Cohort, model: MultimodalModel, split: str, probes: bool, device: str) -> Splits:
+def _splits(cohort: PreparedStudies, model: MultimodalModel, split: str, probes: bool, device: str) -> Splits:
+    from medssml.evaluation.encoded_studies import encode_studies
     from medssml.evaluation.probing import Splits
 
     table = cohort.manifest
     reported = table if split == "all" else table.split(split)
     if len(reported) == 0:
         raise ValueError(f"no {split} study is left; fix: --split, or the files named in problems.csv")
-    test = cohort.encode(model, reported, device)
+    test = encode_studies(model, cohort.batches(reported), device)
 
     def other(name: str) -> EncodedStudies | None:
         studies = table.split(name)
-        return cohort.encode(model, studies, device) if len(studies) and split not in (name, "all") else None
+        if not len(studies) or split in (name, "all"):
+            return None
+        return encode_studies(model, cohort.batches(studies), device)
 
     train = other("train") if probes else None
     return Splits(test if train is None else train, other("val"), test)
@@ -133,7 +136,7 @@ def _splits(cohort: Cohort, model: MultimodalModel, split: str, probes: bool, de
 def _tasks(
     model: MultimodalModel,
     splits: Splits,
-    cohort: Cohort,
+    cohort: PreparedStudies,
     names: Sequence[str],
     manifest: Path | None,
     truth: Path | None,
@@ -184,7 +187,9 @@ def _retrieval(
     return found, {"space": "the space of the contrast", "pairs": examples(studies, spaces, seed=seed)}
 
 
-def _protocol(cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint: str, splits: Splits) -> dict[str, Any]:
+def _protocol(
+    cohort: PreparedStudies, split: str, bootstrap: int, seed: int, checkpoint: str, splits: Splits
+) -> dict[str, Any]:
     from medssml.runs.inference import weights_hash
 
     table = cohort.manifest
@@ -198,14 +203,16 @@ def _protocol(cohort: Cohort, split: str, bootstrap: int, seed: int, checkpoint:
         "privacy": table.ids.facts(),
         "bootstrap": {"resamples": bootstrap, "level": 0.95, "unit": "subjects"},
         "studies": len(splits.test),
-        "left_out": {"failing files": len({p.row for p in cohort.problems}), "nothing to read": cohort.empty},
+        "left_out": {"failing files": cohort.quarantined, "nothing to read": cohort.empty},
         "subsets": "on the labelled studies that have all of the subset, of which only the subset is shown",
         "balanced_accuracy": "threshold chosen on the validation studies of each task, see threshold",
         "retrieval": "candidates are all reported studies with both modalities; same subject or same input is a hit",
     }
 
 
-def _map(model: MultimodalModel, studies: EncodedStudies, cohort: Cohort, seed: int, device: str) -> pd.DataFrame:
+def _map(
+    model: MultimodalModel, studies: EncodedStudies, cohort: PreparedStudies, seed: int, device: str
+) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 

@@ -27,12 +27,12 @@ def ids(manifest: Path, *, out: Path, results: Path | None = None) -> Path:
         medssml.privacy.PrivacyError: the key cannot be used.
     """
     from medssml.files import write_csv
-    from medssml.manifest.table_text import read_table
+    from medssml.manifest.table_text import read_raw
     from medssml.privacy import pseudonyms
     from medssml.runs import console
 
     codes, manifest = pseudonyms(), Path(manifest)
-    known = read_table(manifest, manifest.read_bytes())[["study_id", "subject_id"]].map(str.strip)
+    known = read_raw(manifest).cells[["study_id", "subject_id"]].map(str.strip)
     known = known.assign(study=known["study_id"].map(codes.study), subject=known["subject_id"].map(codes.subject))
     if results is None:
         named = known

@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from medssml.counterfactual.impact import Impact
-    from medssml.data.shard_dataset import Shards
-    from medssml.evaluation.prepared_studies import Cohort
+    from medssml.data.prepared_studies import PreparedStudies
     from medssml.manifest.manifest import Manifest
     from medssml.predictor import Predictor
     from medssml.statistics.bootstrap import Array
@@ -95,6 +94,8 @@ def impact(
     from medssml.counterfactual.answers import Intervention
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
+    from medssml.data.prepared_studies import prepare_studies
+    from medssml.evaluation.encoded_studies import encode_studies
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
@@ -113,16 +114,13 @@ def impact(
     )  # fmt: skip
     chosen = _chosen_studies(table, task, split, unlabelled)
     reference = _reference(table, chosen, task, split, seed) if baseline == "absent" and empty == "mean" else None
-    encoded, references, cohort, groups = [], [], None, {}
+    encoded, references, asked = [], [], []
     with console.step(f"encoding {len(chosen)} studies"):
         for predictor in predictors:
-            cohort = _cohort(predictor, chosen, reference, prepared, workers)
-            studies = cohort.manifest.filter(_member(cohort.manifest, chosen))
-            encoded.append(cohort.encode(predictor.model, studies, where))
-            references.append(_reference_outputs(predictor, cohort, reference, task, where))
-            groups = cohort.groups(studies)
-    if cohort is None:
-        raise ValueError("no checkpoint; fix: --checkpoint RUN")
+            parts = [chosen] if reference is None else [chosen, reference]
+            asked = [prepare_studies(part, predictor.transforms, prepared, num_workers=workers) for part in parts]
+            encoded.append(encode_studies(predictor.model, asked[0].batches(), where))
+            references.append(_reference_outputs(predictor, asked[1:], task, where))
     with console.step("impact"):
         found = measure_impact(
             [predictor.model for predictor in predictors],
@@ -131,7 +129,7 @@ def impact(
             value=value,
             intervention=how,
             sweep=tuple(BASELINES) if sweep else (),
-            groups=groups,
+            groups=asked[0].manifest.groups,
             references=None if reference is None else references,
             truth=_truth(manifest, truth),
             bootstrap=bootstrap,
@@ -139,7 +137,7 @@ def impact(
             device=where,
         )
     _write(found, table, split, runs, Path(out))
-    return conclude(cohort, Path(out), len(chosen))
+    return conclude(asked, Path(out))
 
 
 def _check_task(predictor: Predictor, task: str) -> None:
@@ -175,40 +173,18 @@ def _reference(table: Manifest, chosen: Manifest, task: str, split: str, seed: i
     return train.filter(np.sort(np.random.default_rng([seed, 3]).permutation(len(train))[:MOST_REFERENCE]))
 
 
-def _cohort(
-    predictor: Predictor, chosen: Manifest, reference: Manifest | None, prepared: Path | Shards, workers: int
-) -> Cohort:
-    from dataclasses import replace
-
-    import pandas as pd
-
-    from medssml.evaluation.prepared_studies import open_cohort
-
-    tables = [chosen.table] if reference is None else [chosen.table, reference.table]
-    both = replace(chosen, table=pd.concat(tables))
-    return open_cohort(both, predictor.transforms, prepared, num_workers=workers)
-
-
-def _member(table: Manifest, chosen: Manifest) -> Array:
-    import numpy as np
-
-    return np.isin(table.study_ids.astype(str), chosen.study_ids.astype(str))
-
-
 def _reference_outputs(
-    predictor: Predictor, cohort: Cohort, reference: Manifest | None, task: str, device: str
+    predictor: Predictor, reference: Sequence[PreparedStudies], task: str, device: str
 ) -> Array | None:
-    """(R,) or (R, K) logits of the reference studies."""
+    """(R,) or (R, K) logits of the reference studies; None where there are none."""
     import numpy as np
 
-    if reference is None:
-        return None
+    from medssml.evaluation.encoded_studies import encode_studies
     from medssml.evaluation.subsets import predict_within
 
-    studies = cohort.manifest.filter(_member(cohort.manifest, reference))
-    if len(studies) == 0:
+    if not reference or len(reference[0].manifest) == 0:
         return None
-    encoded = cohort.encode(predictor.model, studies, device)
+    encoded = encode_studies(predictor.model, reference[0].batches(), device)
     return np.asarray(predict_within(predictor.model, encoded, encoded.present, device=device)[task])
 
 

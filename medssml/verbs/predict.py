@@ -51,8 +51,8 @@ def predict(
     import pandas as pd
 
     from medssml.bounds import bounded
-    from medssml.evaluation.encoded_studies import subset_mask
-    from medssml.evaluation.prepared_studies import open_cohort
+    from medssml.data.prepared_studies import prepare_studies
+    from medssml.evaluation.encoded_studies import encode_studies, subset_mask
     from medssml.evaluation.subsets import answers_table
     from medssml.files import write_csv
     from medssml.predictor import load
@@ -74,11 +74,13 @@ def predict(
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids,
     )  # fmt: skip
     table = table if split == "all" else table.split(split)
-    cohort = open_cohort(table, predictor.transforms, prepared, num_workers=workers)
+    studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)
     frames = [
-        answers_table(predictor.model, cohort.encode(predictor.model, part, where), names, mask, where)
-        for part in cohort.parts()
+        answers_table(
+            predictor.model, encode_studies(predictor.model, studies.batches(part), where), names, mask, where
+        )
+        for part in studies.parts()
     ]
     write_csv(out, pd.concat(frames, ignore_index=True))
-    return conclude(cohort, out, len(table))
+    return conclude([studies], out)

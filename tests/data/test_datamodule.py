@@ -25,7 +25,7 @@ def test_studies_without_anything_or_with_a_bad_file_are_left_out(
     data = build(plain, transforms, tmp_path)
     problems = data.prepare()
     assert [problem.study_id for problem in problems] == ["003"] and data.excess is None
-    assert len(data.manifest) + len(problems) + data.empty == len(plain) == 40
+    assert len(data.manifest) + len(problems) + data.studies.empty == len(plain) == 40
     assert "003" not in data.manifest.study_ids and data.modalities == ("xray", "report")
     assert [len(batch) for batch in data.batches("test")] == [4, 1]
     assert len({study for batch in data.batches(None) for study in batch.study_id}) == 35

@@ -57,13 +57,13 @@ def manifests(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 @contextmanager
 def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is trained, encoded or fitted meanwhile."""
+    from medssml.evaluation import encoded_studies
     from medssml.evaluation.classical import ClassicalBaseline
-    from medssml.evaluation.prepared_studies import Cohort
     from medssml.runs import training
 
     log: list[str] = []
     with monkeypatch.context() as patch:
-        for owner, name in ((training, "train"), (Cohort, "encode"), (ClassicalBaseline, "fit")):
+        for owner, name in ((training, "train"), (encoded_studies, "encode_studies"), (ClassicalBaseline, "fit")):
             original = getattr(owner, name)
 
             def told(*args: Any, _name: str = name, _original: Any = original, **options: Any) -> Any:

@@ -16,7 +16,6 @@ import torch
 from medssml.evaluation.encoded_studies import subset_name, subsets
 from medssml.privacy import pseudonyms
 from medssml.runs import console
-from medssml.runs.inference import contrast_heads
 from medssml.verbs.embed import embed
 from medssml.verbs.evaluate import evaluate
 from medssml.verbs.impact import impact
@@ -101,10 +100,12 @@ def make_run(folder: Path) -> None:
 
     from medssml.fusion import ConcatFusion
     from medssml.model import MultimodalModel, Task
+    from medssml.spaces import SharedSpace
 
     torch.manual_seed(0)
     encoders = {m: number_plugin.NumberEncoder() for m in MODALITIES}
     model = MultimodalModel(encoders, ConcatFusion(MODALITIES, 8), {"sick": Task()})
+    model.keep({"space": SharedSpace(8, 4, MODALITIES)})
     transforms = {m: number_plugin.NumberTransform() for m in MODALITIES}
     model.save(folder / "model", transforms=transforms)
 
@@ -228,20 +229,6 @@ def test_a_study_with_a_failing_file_is_left_out_and_listed(
     problems = pd.read_csv(tmp_path / "problems.csv", dtype=str)
     assert len(problems) == 7 and "7 of 240 studies left out" in capsys.readouterr().err
     assert len(pd.read_csv(tmp_path / "p.csv")) == 233
-
-
-def test_heads_of_the_contrast_are_found_in_the_checkpoint(tmp_path: Path) -> None:
-    from medssml.objectives.contrast import ProjectionHead
-    from medssml.trainers.checkpoint import save
-
-    head = ProjectionHead(8, 4)
-    weights = {f"objectives.1.heads.ct.{name}": value for name, value in head.state_dict().items()}
-    state = {"learner": {"weights": weights | {"objectives.1.scale.log": torch.zeros(())}}}
-    save(tmp_path / "checkpoints" / "last.ckpt", state)
-    found = contrast_heads(tmp_path)
-    x = torch.randn(3, 8)
-    torch.testing.assert_close(found["ct"](x), head(x))
-    assert contrast_heads(tmp_path / "none") == {}
 
 
 @pytest.fixture(autouse=True)

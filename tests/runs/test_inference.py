@@ -1,0 +1,50 @@
+"""What the verbs that use a trained model share: a table is read once, and what was left out is told once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from medssml.data.prepared_studies import PreparedStudies
+from medssml.manifest.manifest import Manifest
+from medssml.manifest.problems import Problem, read_problems
+from medssml.privacy import Pseudonyms
+from medssml.runs.inference import conclude, read_studies
+from medssml.store.cache import Cache
+
+TABLE = "subject_id,study_id,xray,eeg,label_a\np1,s1,a.png,,1\np2,s2,b.png,,0\n"
+
+
+def test_a_table_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, reads, original = tmp_path / "manifest.csv", [], Path.read_bytes
+    path.write_text(TABLE)
+
+    def counted(self: Path) -> bytes:
+        reads.append(self)
+        return original(self)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    predictor: Any = SimpleNamespace(modalities=("ct", "xray"), model=SimpleNamespace(tasks={}))
+    studies = read_studies(path, predictor, None, False, Pseudonyms())
+    assert reads.count(path) == 1 and studies.modalities == ("xray",) and list(studies.tasks) == ["a"]
+
+
+def part(tmp_path: Path, problems: int, asked: int) -> PreparedStudies:
+    (tmp_path / "manifest.csv").write_text(TABLE)
+    found = tuple(Problem(2 + i, f"s{i}", "xray", "", "unreadable", "broken", "mend it") for i in range(problems))
+    return PreparedStudies(Manifest.read(tmp_path / "manifest.csv"), {}, Cache(None), found, 0, asked)
+
+
+def test_what_is_left_out_of_several_parts_is_one_list_and_one_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert conclude([part(tmp_path, 0, 9)], tmp_path) == tmp_path and not (tmp_path / "problems.csv").exists()
+    assert conclude([part(tmp_path, 1, 100), part(tmp_path, 3, 100)], tmp_path) == tmp_path
+    assert len(read_problems(tmp_path / "problems.csv")) == 4
+    assert "4 of 200 studies left out" in capsys.readouterr().err
+    assert conclude([part(tmp_path, 3, 50), part(tmp_path, 3, 50)], tmp_path) == 4
+    assert "6 of 100 studies are quarantined, the limit is 5" in capsys.readouterr().err
+    assert conclude([part(tmp_path, 2, 4)], tmp_path) == 4
