@@ -83,7 +83,7 @@ VERBS = {
 }
 
 #: Arguments whose flag has another name: given several times, one value each.
-_REPEATED = {"overrides": "set", "plugins": "plugin"}
+_REPEATED = {"overrides": "set", "plugins": "plugin", "classes": "classes"}
 _REPEATED_HELP = {
     "set": "any key of the config, as KEY.PATH=VALUE; may be given several times",
     "plugin": "a package of yours that the config may name classes from; may be given several times",
@@ -306,6 +306,8 @@ def _metavar(hint: Any, flag: str) -> str | None:
     """What stands for the value in the help: PATH, N, X, NAME; None leaves the choices of a Literal."""
     if flag == "--set":
         return "KEY=VALUE"
+    if flag in ("--kind", "--classes"):
+        return "TASK=VALUE"
     options = {hint, *typing.get_args(hint)} if typing.get_origin(hint) is not typing.Literal else set()
     known = {Path: "PATH", str: "NAME", int: "N", float: "X"}
     return next((word for kind, word in known.items() if kind in options), None)

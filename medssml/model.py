@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +14,9 @@ from medssml.batch import Batch, Encoded, Fused, Inputs, restrict
 from medssml.checkpoint import CheckpointError, load_weights, model_folder, read_config, read_weights, write_checkpoint
 from medssml.config import Configured, LeftOut, build, describe
 from medssml.encoders.base import as_encoded
-from medssml.encoders.heads import Head
+from medssml.encoders.heads import Head, Heads
 from medssml.fusion.base import Fusion
+from medssml.manifest.labels import Label
 from medssml.standardise import Standardise
 
 __all__ = ["MultimodalModel", "Task"]
@@ -25,13 +26,33 @@ TOKENIZER = "tokenizer"
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a head predicts: kind "binary", "multiclass" with n_classes, or "regression". evidence: each modality also has
-    weights of its own in the head."""
+class Task(Label):
+    """What a head predicts: kind "binary", "multiclass" with n_classes or its classes, or "regression".
 
-    kind: str = "binary"
-    n_classes: int = 2
+    Args:
+        evidence: each modality also has weights of its own in the head.
+        mean, sd: of the training targets of a regression, in their unit.
+        counts: split -> class -> labelled studies; of a regression under the class "labelled".
+    """
+
     evidence: bool = False
+    mean: float = 0.0
+    sd: float = 1.0
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
+
+    @property
+    def label(self) -> Label:
+        """What the cells of a table must be, for this head."""
+        return Label(self.kind, self.n_classes, self.classes, self.unit)
+
+    @property
+    def words(self) -> str:
+        """What is predicted, in a line."""
+        if self.kind == "regression":
+            return f"regression{self.unit and f' in {self.unit}'}, training mean {self.mean:.6g}, sd {self.sd:.6g}"
+        return f"{self.kind}, " + (
+            f"positive is {self.classes[1]}" if self.kind == "binary" else f"classes {', '.join(self.classes)}"
+        )
 
 
 class MultimodalModel(Configured, nn.Module):
@@ -64,7 +85,7 @@ class MultimodalModel(Configured, nn.Module):
         self.standardise = nn.ModuleDict({name: Standardise(width) for name, width in widths.items()})
         self.project = nn.ModuleDict({name: nn.Linear(width, fusion.dim) for name, width in widths.items()})
         self.fusion = fusion
-        self.heads = nn.ModuleDict()
+        self.heads = Heads()
         self.kept = nn.ModuleDict()
         self.tasks: dict[str, Task] = {}
         for name, task in (tasks or {}).items():
@@ -83,12 +104,24 @@ class MultimodalModel(Configured, nn.Module):
         """
         wanted = task if isinstance(task, Task) else Task(**task)  # type: ignore[arg-type]
         if self.tasks.get(name, wanted) != wanted:
-            raise ValueError(f"task {name!r} is {self.tasks[name]} already, not {wanted}; give it another name")
+            raise ValueError(
+                f"task {name!r} is {self.tasks[name].words} already, not {wanted.words}; give it another name"
+            )
         if name in self.tasks:
             return
         self.tasks[name] = wanted
-        head = Head(self.dim, wanted.kind, wanted.n_classes, self.modalities if wanted.evidence else ())
+        evidence = self.modalities if wanted.evidence else ()
+        head = Head(self.dim, wanted.kind, wanted.n_classes, evidence, wanted.mean, wanted.sd)
         self.heads[name] = head.to(next(self.project.parameters()).device)
+        self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
+
+    def drop_task(self, name: str) -> None:
+        """Takes a task and its head away.
+
+        Raises:
+            KeyError: no such task.
+        """
+        del self.tasks[name], self.heads[name]
         self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
 
     def keep(self, parts: Mapping[str, nn.Module]) -> None:
@@ -267,10 +300,7 @@ def model_card(model: MultimodalModel, sections: Mapping[str, str]) -> str:
         f"| {name} | {type(encoder).__name__} | {sum(p.numel() for p in encoder.parameters()):,} |"
         for name, encoder in model.encoders.items()
     )
-    tasks = "\n".join(
-        f"- {name}: {task.kind}" + (f", {task.n_classes} classes" if task.kind == "multiclass" else "")
-        for name, task in model.tasks.items()
-    )
+    tasks = "\n".join(f"- {name}: {task.words}" for name, task in model.tasks.items())
     total = sum(p.numel() for p in model.parameters())
     further = "".join(f"\n## {heading}\n\n{text.strip()}\n" for heading, text in sections.items())
     return f"""# medssml model of {", ".join(model.modalities)}

@@ -230,10 +230,10 @@ class Predictor:
 
 def probability(logits: Tensor, kind: str) -> Tensor:
     """(B,) or (B, K) probabilities from the logits of a task of this kind; a regression's values stay themselves."""
+    if kind == "regression":
+        return logits
     logits = logits.float()
-    if kind == "binary":
-        return logits.sigmoid()
-    return logits.softmax(-1) if kind == "multiclass" else logits
+    return logits.sigmoid() if kind == "binary" else logits.softmax(-1)
 
 
 def _words(transform: Any, ids: Sequence[int]) -> str:

@@ -50,7 +50,7 @@ def collate(samples: Sequence[Sample], modalities: Sequence[str], tasks: Iterabl
         subject=torch.tensor([sample["subject"] for sample in samples], dtype=torch.int64),
         key=torch.tensor([sample["key"] for sample in samples], dtype=torch.int64),
         targets={
-            task: torch.tensor([sample["targets"].get(task, unknown) for sample in samples], dtype=torch.float32)
+            task: torch.tensor([sample["targets"].get(task, unknown) for sample in samples], dtype=torch.float64)
             for task in tasks
         },
         content=content,

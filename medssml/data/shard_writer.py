@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,7 +154,7 @@ def _index(dataset: StudyDataset, made_of: str, shards: list[Shard], table: Shar
         "format": FORMAT,
         "made_of": made_of,
         "ids": dataset.manifest.ids.facts(),
-        "tasks": {name: label.kind for name, label in dataset.manifest.tasks.items()},
+        "tasks": {name: asdict(label) for name, label in dataset.manifest.tasks.items()},
         "transforms": {modality: recipe.spec for modality, recipe in dataset.recipes.items()},
         "studies": table,
         "shards": shards,

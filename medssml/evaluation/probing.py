@@ -31,11 +31,14 @@ class Splits:
 
 @dataclass(frozen=True)
 class Target:
-    """What is probed for. kind: binary, multiclass or regression. classes: K of a multiclass task."""
+    """What is probed for. kind: binary, multiclass or regression. classes: K of a multiclass task. names: of its classes, as
+    the table has them. unit: of a number."""
 
     task: str
     kind: str
     classes: int = 2
+    names: tuple[str, ...] = ()
+    unit: str = ""
 
 
 @dataclass(frozen=True)

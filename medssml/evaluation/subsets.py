@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from medssml.evaluation.encoded_studies import (
     subset_name,
     subsets,
 )
+from medssml.manifest.labels import Label
 from medssml.model import MultimodalModel
 from medssml.predictor import probability
 from medssml.statistics.bootstrap import Array, Interval, paired_bootstrap
@@ -39,6 +40,7 @@ class Predictions:
         study_id: (N) names.
         subject: (N,) int64.
         targets: task -> (N,) float, NaN where unlabelled.
+        classes: task -> what the table calls its classes; their places where it is not said.
     """
 
     outputs: dict[str, Array]
@@ -48,6 +50,7 @@ class Predictions:
     study_id: tuple[str, ...]
     subject: Array
     targets: dict[str, Array]
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.study_id)
@@ -100,6 +103,7 @@ class Predictions:
         logits = self.outputs[task][rows, subset]
         scores = self.probabilities(task)[rows, subset]
         classes = logits.shape[1] if logits.ndim == 2 else 1
+        names = self.classes.get(task, tuple(str(index) for index in range(classes)))
         repeat = np.repeat(rows, classes)
         frame = pd.DataFrame(
             {
@@ -109,12 +113,17 @@ class Predictions:
                 "subset": subset_name(subset, self.modalities),
                 "logit": logits.reshape(-1),
                 "probability": scores.reshape(-1),
-                "y": self.target(task)[repeat],
+                "y": shown_targets(self.target(task)[repeat], self.kinds[task], names),
             }
         )
         if classes > 1:
-            frame.insert(4, "class", np.tile(np.arange(classes), len(rows)))
+            frame.insert(4, "class", np.tile(np.array(names, dtype=object), len(rows)))
         return frame
+
+
+def shown_targets(values: Array, kind: str, names: tuple[str, ...]) -> Array:
+    """(n,) targets as results show them: classes by the table's name for them, 1 for the positive one of two, numbers."""
+    return Label(kind, len(names), names).names(values) if kind == "multiclass" and names else values
 
 
 def predict_subsets(
@@ -154,6 +163,7 @@ def predict_subsets(
         study_id=studies.study_id,
         subject=studies.subject,
         targets=studies.targets,
+        classes={name: model.tasks[name].classes for name in names},
     )
 
 
@@ -176,7 +186,8 @@ def predict_within(
     with torch.inference_mode():
         for fused in fuse_studies(model, studies, within, source, rows, device):
             for name, logits in model.predict_from(fused).items():
-                parts[name].append(logits.float().cpu().numpy())
+                # A regression's values are float64 already.
+                parts[name].append(logits.to(torch.promote_types(logits.dtype, torch.float32)).cpu().numpy())
     return {name: np.concatenate(chunks) for name, chunks in parts.items()}
 
 
@@ -205,7 +216,7 @@ def answers_table(
             "probability": scores.reshape(-1),
         }
         if classes > 1:
-            columns["class"] = np.tile(np.arange(classes), len(rows))
+            columns["class"] = np.tile(np.array(model.tasks[task].classes, dtype=object), len(rows))
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 

@@ -19,11 +19,11 @@ from medssml.evaluation.probing import (
     probe_subsets,
     validation_threshold,
 )
-from medssml.evaluation.subsets import Predictions, predict_subsets, subset_metrics
+from medssml.evaluation.subsets import Predictions, predict_subsets, shown_targets, subset_metrics
 from medssml.model import MultimodalModel
-from medssml.statistics.bootstrap import Array
+from medssml.statistics.bootstrap import Array, Interval
 from medssml.statistics.calibration import curve
-from medssml.statistics.metrics import score_task
+from medssml.statistics.metrics import metrics_of, score_task
 
 #: Columns of predictions.csv, which it has even where nothing could be answered.
 PREDICTION_COLUMNS = ("study_id", "subject", "split", "task", "subset", "probability", "y", "method")
@@ -64,7 +64,7 @@ def evaluate_task(
         settings: how.
         split_of: study id -> split.
     """
-    entry: dict[str, Any] = {"kind": target.kind}
+    entry = _of(target, embeddings.splits.test)
     frames = []
     if target.task in model.tasks:
         found, predictions = _by_head(model, embeddings, target, settings)
@@ -79,7 +79,19 @@ def evaluate_task(
             frames.append(_probe_table(answers, target, embeddings.splits.test, split_of))
     if "subsets" not in entry:
         entry |= {"method": "none", "subsets": {}, "reason": "the model has no head for it, and no probe was fitted"}
+        nothing = Interval(None, None, None, 0, reason=entry["reason"]).to_dict()
+        entry["as_observed"] = {"n": 0} | dict.fromkeys(metrics_of(target.kind), nothing)
     return entry, stacked(frames)
+
+
+def _of(target: Target, studies: EncodedStudies) -> dict[str, Any]:
+    """What the task is, and which of its classes no reported study has."""
+    entry: dict[str, Any] = {"kind": target.kind}
+    if target.names:
+        y = studies.targets.get(target.task, np.zeros(0))
+        absent = [name for index, name in enumerate(target.names) if not (y == index).any()]
+        entry |= {"classes": list(target.names), "absent_classes": absent}
+    return entry | ({"unit": target.unit} if target.unit else {})
 
 
 def stacked(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -158,10 +170,10 @@ def _probe_table(
             "task": target.task,
             "subset": subset_name(mask, studies.modalities),
             "probability": scores.reshape(-1),
-            "y": studies.targets[target.task][repeat],
+            "y": shown_targets(studies.targets[target.task][repeat], target.kind, target.names),
             "method": "linear probe",
         }
         if classes > 1:
-            columns["class"] = np.tile(np.arange(classes), len(rows))
+            columns["class"] = np.tile(np.array(target.names or range(classes), dtype=object), len(rows))
         frames.append(pd.DataFrame(columns))
     return stacked(frames)

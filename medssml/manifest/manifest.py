@@ -72,9 +72,10 @@ class Manifest:
         data_root: str | Path | None = None,
         modalities: Sequence[str] | None = None,
         allow_outside: bool = False,
-        tasks: Mapping[str, str] | None = None,
+        tasks: Mapping[str, str | Label] | None = None,
         split_seed: int = 0,
         ids: Pseudonyms | None = None,
+        labels: bool = True,
     ) -> Manifest:
         """The studies in `path`, a CSV or Parquet file.
 
@@ -83,22 +84,28 @@ class Manifest:
             data_root: what file names are relative to; default: the table's folder.
             modalities: columns that hold files; default: those of ct, xray, eeg, report, table that the table has.
             allow_outside: accept paths that leave the root.
-            tasks: task -> "binary", "multiclass" or "regression", where the cells alone do not say it rightly.
+            tasks: task -> "binary", "multiclass" or "regression", or a `Label`, where the cells alone do not say it rightly.
             split_seed: of the hash that splits subjects where the table has no split.
             ids: what studies and subjects are called in whatever is written; as the table does by default.
+            labels: False where no label is needed: the table then has no task, whatever its label columns hold.
 
         Raises:
             ManifestError: with row and column of every problem.
         """
         raw = path if isinstance(path, RawTable) else read_raw(path)
         root = Path(data_root) if data_root is not None else raw.path.parent
-        read = cls._checked(raw.path, raw.cells, root, modalities, allow_outside, tasks, split_seed, raw.content)
+        read = cls._checked(raw.path, raw.cells, root, modalities, allow_outside, (tasks or {}) if labels else None, split_seed, raw.content)
         read = replace(read, saved=raw.saved)
         return read if ids is None else replace(read, ids=ids)
 
     @classmethod
     def from_table(
-        cls, table: pd.DataFrame, root: str | Path, modalities: Sequence[str] | None = None, **options: bool
+        cls,
+        table: pd.DataFrame,
+        root: str | Path,
+        modalities: Sequence[str] | None = None,
+        tasks: Mapping[str, str | Label] | None = None,
+        **options: bool,
     ) -> Manifest:
         """The same checks for a table in memory; cells are turned into text.
 
@@ -109,7 +116,7 @@ class Manifest:
         text.index = pd.RangeIndex(2, len(text) + 2)
         content = text.to_csv(index=False).encode()
         outside = options.get("allow_outside", False)
-        return cls._checked(Path("table"), text, Path(root), modalities, outside, None, 0, content)
+        return cls._checked(Path("table"), text, Path(root), modalities, outside, tasks or {}, 0, content)
 
     @classmethod
     def _checked(
@@ -119,7 +126,7 @@ class Manifest:
         root: Path,
         modalities: Sequence[str] | None,
         allow_outside: bool,
-        tasks: Mapping[str, str] | None,
+        tasks: Mapping[str, str | Label] | None,
         split_seed: int,
         content: bytes,
     ) -> Manifest:
@@ -129,7 +136,7 @@ class Manifest:
         problems = id_problems(table) + path_problems(table, names, root, allow_outside)
         problems += value_problems(table) + given_problems(table, names)
         official, split_problems = fill_splits(table, split_seed)
-        labels, label_problems = parse_labels(table, tasks or {})
+        labels, label_problems = ({}, []) if tasks is None else parse_labels(table, tasks)
         problems += split_problems + label_problems
         if problems:
             raise ManifestError(path, sorted(problems, key=lambda problem: problem[0] or 0))
@@ -184,12 +191,9 @@ class Manifest:
         return present
 
     @cached_property
-    def targets(self) -> dict[str, NDArray[np.float32]]:
-        """task -> (n,) float, NaN where unlabelled; classes are their index."""
-        return {
-            task: pd.to_numeric(self.table[f"label_{task}"].replace("", np.nan)).to_numpy(dtype=np.float32)
-            for task in self.tasks
-        }
+    def targets(self) -> dict[str, NDArray[np.float64]]:
+        """task -> (n,) float, NaN where unlabelled; a class is its place among the task's classes."""
+        return {task: label.values(self.table[f"label_{task}"]) for task, label in self.tasks.items()}
 
     @property
     def groups(self) -> dict[str, NDArray[np.object_]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from medssml.manifest.labels import Label
 from medssml.manifest.levels import fix_of
 from medssml.manifest.manifest import Manifest, ManifestError
 from medssml.manifest.problems import Problem
@@ -31,23 +32,24 @@ def read_studies(
     modalities: Sequence[str] | None = None,
     *,
     allow_outside: bool = False,
+    tasks: Mapping[str, str | Label] | None = None,
 ) -> Studies:
     """The table in `path` with its refusals as problems, so that the files of the other rows can be checked as well.
 
     Args:
-        path, data_root, modalities, allow_outside: as `Manifest.read`.
+        path, data_root, modalities, allow_outside, tasks: as `Manifest.read`.
     """
     try:
         raw = read_raw(path)
     except ManifestError as error:
         return Studies(None, [_refusal(*problem) for problem in error.problems], 0)
     try:
-        manifest = Manifest.read(raw, data_root, modalities, allow_outside)
+        manifest = Manifest.read(raw, data_root, modalities, allow_outside, tasks)
         return Studies(manifest, _told(manifest.saved), manifest.rows)
     except ManifestError as error:
         refusals = error.problems
     root = Path(data_root) if data_root is not None else raw.path.parent
-    studies = _sound_rows(raw.cells, refusals, root, modalities, allow_outside)
+    studies = _sound_rows(raw.cells, refusals, root, modalities, allow_outside, tasks)
     return studies._replace(problems=studies.problems + _told(raw.saved))
 
 
@@ -57,7 +59,12 @@ def _told(saved: Iterable[str]) -> list[Problem]:
 
 
 def _sound_rows(
-    table: pd.DataFrame, refusals: list[Refusal], root: Path, modalities: Sequence[str] | None, allow_outside: bool
+    table: pd.DataFrame,
+    refusals: list[Refusal],
+    root: Path,
+    modalities: Sequence[str] | None,
+    allow_outside: bool,
+    tasks: Mapping[str, str | Label] | None,
 ) -> Studies:
     """The manifest of the rows that are left when the refused ones are dropped, which may show further refusals."""
     studies = {int(str(row)): str(study) for row, study in table.get("study_id", pd.Series(dtype=object)).items()}
@@ -72,7 +79,7 @@ def _sound_rows(
         if rest.empty:
             return Studies(None, problems, len(table))
         try:
-            manifest = Manifest.from_table(rest, root, modalities, allow_outside=allow_outside)
+            manifest = Manifest.from_table(rest, root, modalities, tasks, allow_outside=allow_outside)
         except ManifestError as error:
             # rows of `rest` are numbered anew
             refusals = [

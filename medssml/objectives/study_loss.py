@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ class StudyLoss(Configured, nn.Module):
 
         Args:
             task: what is predicted.
-            logits: (B,) for a binary task or a regression, (B, K) for classes.
+            logits: (B,) for a binary task, (B, K) for classes, (B,) float64 values of a regression in the table's unit.
             targets: (B,), all finite; what stands where a study is unlabelled is left out by the caller.
             index: (B,) position of each study among the training studies, where it is known.
         """
@@ -25,7 +26,7 @@ class StudyLoss(Configured, nn.Module):
 
 
 class CrossEntropy(StudyLoss):
-    """Cross-entropy, or the squared error of a regression.
+    """Cross-entropy, or the squared error of a regression in standard deviations of its training studies.
 
     Args:
         label_smoothing: s: the target becomes (1 - s) y + s / K (Szegedy et al. 2016); not for regression.
@@ -40,8 +41,13 @@ class CrossEntropy(StudyLoss):
     def forward(self, task: Task, logits: Tensor, targets: Tensor, index: Tensor | None = None) -> Tensor:
         """See `StudyLoss.forward`."""
         if task.kind == "regression":
-            return F.mse_loss(logits, targets, reduction="none")
+            return ((logits - targets) / task.sd).square().float()
         if task.kind == "binary":
-            soft = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+            soft = targets.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
             return F.binary_cross_entropy_with_logits(logits, soft, reduction="none")
         return F.cross_entropy(logits, targets.long(), reduction="none", label_smoothing=self.label_smoothing)
+
+
+def wide(logits: Tensor) -> Tensor:
+    """In float32 or better."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -14,7 +14,7 @@ from medssml.objectives.base import Objective
 from medssml.objectives.clock import Ramp, ends, value_at
 from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
-from medssml.objectives.study_loss import CrossEntropy, StudyLoss
+from medssml.objectives.study_loss import CrossEntropy, StudyLoss, wide
 
 
 class Supervised(Objective):
@@ -113,7 +113,7 @@ class Supervised(Objective):
             targets = step.batch.targets[name]
             # `where` before the loss and not a product after it: 0 * NaN is NaN.
             known = torch.where(torch.isfinite(targets), targets, 0.0)
-            each = self.loss(task, _wide(step.model.heads[name](fused)), known, step.batch.index)
+            each = self.loss(task, wide(step.model.heads[name](fused)), known, step.batch.index)
             total = global_sum(weight.sum())
             loss = global_sum(torch.where(weight > 0, each * weight, 0.0).sum())
             if total > 0:
@@ -141,11 +141,6 @@ class Supervised(Objective):
         none = step.present.new_zeros((), dtype=torch.float32)
         found = [self._weights(step, t, asked).sum() if t in step.batch.targets else none for t in self.tasks]
         return global_sum(torch.stack(found))
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """In float32 or better."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def hide_modalities(present: Tensor, key: Tensor, rate: float, seed: int = 0) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from medssml.manifest.labels import Label
     from medssml.manifest.manifest import Manifest
     from medssml.data.prepared_studies import PreparedStudies
     from medssml.data.shard_dataset import Shards
@@ -55,9 +56,19 @@ def result_ids(
 
 
 def read_studies(
-    manifest: Path, predictor: Predictor, data_root: Path | None, allow_outside: bool, ids: Pseudonyms
+    manifest: Path,
+    predictor: Predictor,
+    data_root: Path | None,
+    allow_outside: bool,
+    ids: Pseudonyms,
+    tasks: Mapping[str, str | Label] | None = None,
+    labels: bool = True,
 ) -> Manifest:
     """The manifest, with the columns that the model reads as its modalities.
+
+    Args:
+        tasks: what is said of tasks that the model does not have.
+        labels: False where they are not needed: what is wrong with them is said, and refuses nothing.
 
     Raises:
         medssml.manifest.table_text.ManifestError: a wrong table. ValueError: it has none of the model's modalities.
@@ -72,11 +83,32 @@ def read_studies(
     own = [m for m in predictor.modalities if m in columns or inline_columns(m, columns)]
     if not own:
         raise ValueError(f"{raw.path.name} has none of the columns {list(predictor.modalities)} that this model reads")
-    # The kind of a task is what the model was trained for, whatever the cells of this table look like.
-    kinds = {name: task.kind for name, task in predictor.model.tasks.items() if f"label_{name}" in columns}
-    studies = Manifest.read(raw, data_root, own, allow_outside, tasks=kinds, ids=ids)
+    known = {name: label for name, label in _known_labels(predictor).items() if f"label_{name}" in columns}
+    said = {**(tasks or {}), **known}
+    studies = Manifest.read(raw, data_root, own, allow_outside, tasks=said, ids=ids, labels=labels)
     say_saved(studies, raw.path)
+    if not labels:
+        _say_unknown(studies, known, raw.path.name)
     return studies
+
+
+def _known_labels(predictor: Predictor) -> dict[str, Label]:
+    """A target is what the model was trained for, whatever the cells of a later table look like."""
+    return {name: task.label for name, task in predictor.model.tasks.items()}
+
+
+def _say_unknown(studies: Manifest, known: Mapping[str, Label], name: str) -> None:
+    """Says which labels the model does not know, in a table whose labels are not needed."""
+    from medssml.manifest.labels import parse_labels
+    from medssml.runs import console
+
+    table = studies.table[[f"label_{task}" for task in known]]
+    for task in known:
+        faults = [fault for fault in parse_labels(table, known)[1] if fault[1] == f"label_{task}"]
+        if faults:
+            row, column, reason = faults[0]
+            more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+            console.warn(f"{name}, row {row}{more}, {column}: {reason.split('; fix:')[0]}; labels are not needed here")
 
 
 def open_studies(
@@ -90,8 +122,13 @@ def open_studies(
     plain_ids: bool = False,
     out: Path | None = None,
     truth: Path | None = None,
+    tasks: Mapping[str, str | Label] | None = None,
+    labels: bool = True,
 ) -> tuple[Manifest, Path | Shards]:
     """The studies that a model is asked about, of a table or of prepared shards, and where what is prepared of them lies.
+
+    Args:
+        tasks, labels: as `read_studies`.
 
     Raises:
         as `read_studies` and `result_ids`. ValueError: both or neither. medssml.store.shards.ShardError: no such shards.
@@ -101,7 +138,7 @@ def open_studies(
     one_of(manifest, shards)
     if manifest is not None:
         ids = result_ids(manifest, plain=plain_ids, out=out, truth=truth)
-        return read_studies(manifest, predictor, data_root, allow_outside, ids), cache
+        return read_studies(manifest, predictor, data_root, allow_outside, ids, tasks, labels), cache
     from medssml.data.shard_dataset import Shards, ShardSettings
     from medssml.privacy import pseudonyms
 
@@ -110,7 +147,9 @@ def open_studies(
     own = [m for m in predictor.modalities if m in opened.index.modalities]
     if not own:
         raise ValueError(f"the shards have none of {list(predictor.modalities)} that this model reads")
-    return opened.index.manifest(own, pseudonyms(not plain_ids and truth is None, out)), opened
+    known = {name: label for name, label in _known_labels(predictor).items() if f"label_{name}" in opened.index.table}
+    ids = pseudonyms(not plain_ids and truth is None, out)
+    return opened.index.manifest(own, ids, {**(tasks or {}), **known} if labels else None), opened
 
 
 def conclude(parts: Sequence[PreparedStudies], out: Path) -> Path | int:

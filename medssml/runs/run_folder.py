@@ -1,6 +1,6 @@
 """The run folder: where everything of a run is, whose run it is, and whether it is done.
 
-RUN/config.yaml  manifest.sha256  presence.json  problems.csv  log.txt  history.csv
+RUN/config.yaml  manifest.sha256  presence.json  labels.json  problems.csv  log.txt  history.csv
     checkpoints/  model/  mlflow.db  mlartifacts/
 """
 
@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from medssml.files import write_text
+from medssml.files import write_json, write_text
 from medssml.foreign_text import LogLine, logging_to
 from medssml.manifest.problems import Problem, read_problems, write_problems
 
 #: What a run writes and `fresh` removes: nothing else of the folder is touched.
 OWN = (
-    "config.yaml", "manifest.sha256", "presence.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
+    "config.yaml", "manifest.sha256", "presence.json", "labels.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
     "checkpoints", "model", "mlflow.db", "mlartifacts", "mlflow_run.txt",
 )  # fmt: skip
 
@@ -101,6 +101,11 @@ class RunFolder:
         """problems.csv, one row per file or study that was left out or flagged."""
         if first_rank():
             write_problems(problems, self.path / "problems.csv")
+
+    def write_labels(self, account: Mapping[str, Any]) -> None:
+        """labels.json: of each task and split the labels, their classes and subjects."""
+        if first_rank():
+            write_json(self.path / "labels.json", {"tasks": account})
 
     def flag_studies(self, studies: Iterable[str], code: str, problem: str, fix: str) -> None:
         """Adds studies to problems.csv that training could not use, once each."""

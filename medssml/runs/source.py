@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medssml.manifest.labels import Label
     from medssml.manifest.manifest import Manifest
     from medssml.data.shard_dataset import Shards
     from medssml.privacy import Pseudonyms
@@ -22,8 +23,12 @@ def source(
     ids: Pseudonyms,
     data_root: Path | None = None,
     allow_outside: bool = False,
+    tasks: Mapping[str, str | Label] | None = None,
 ) -> tuple[Manifest, Path | Shards]:
     """The study table, and where what is prepared lies: the folder `cache`, or the shards that the table came from.
+
+    Args:
+        tasks: what is said of tasks, where the cells alone do not say it rightly.
 
     Raises:
         ValueError: both or neither. medssml.manifest.table_text.ManifestError: a wrong table. medssml.store.shards.ShardError: no shards.
@@ -32,13 +37,13 @@ def source(
     if shards is None:
         from medssml.manifest.manifest import Manifest
 
-        studies = Manifest.read(Path(str(manifest)), data_root, modalities, allow_outside, ids=ids)
+        studies = Manifest.read(Path(str(manifest)), data_root, modalities, allow_outside, tasks=tasks, ids=ids)
         say_saved(studies, Path(str(manifest)))
         return studies, cache
     from medssml.data.shard_dataset import Shards, ShardSettings
 
     opened = Shards(shards, cache / "shards", ShardSettings(**config["shards"]))
-    return opened.index.manifest(modalities, ids), opened
+    return opened.index.manifest(modalities, ids, tasks), opened
 
 
 def say_saved(studies: Manifest, path: Path) -> None:

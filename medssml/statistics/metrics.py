@@ -14,6 +14,8 @@ import numpy as np
 from medssml.statistics import calibration
 from medssml.statistics.bootstrap import Array, Interval, Metric, subject_bootstrap
 
+#: A spread of targets below this share of their squares is rounding, as is a distance below this share of their size.
+LEAST_SPREAD, EPSILON = 1e-10, 1e-10
 KINDS = ("binary", "multiclass", "regression")
 
 
@@ -101,23 +103,28 @@ def choose_threshold(y: Array, score: Array) -> float:
 
 
 def _one_versus_rest(metric: Metric, y: Array, score: Array, weights: Array) -> Array:
-    return np.mean([metric((y == k).astype(float), score[:, k], weights) for k in range(score.shape[1])], axis=0)
+    return np.mean([metric((y == k).astype(float), score[:, k], weights) for k in _occurring(y)], axis=0)
+
+
+def _occurring(y: Array) -> list[int]:
+    """The classes that anybody has: one that nobody has can be neither found nor missed."""
+    return [int(k) for k in np.unique(y)]
 
 
 def macro_auroc(y: Array, score: Array, weights: Array) -> Array:
-    """Mean over the classes of one-versus-rest AUROC; undefined where a class is absent."""
+    """Mean over the classes that occur of one-versus-rest AUROC; undefined in a resample that lacks one of them."""
     return _one_versus_rest(auroc, y, score, weights)
 
 
 def macro_auprc(y: Array, score: Array, weights: Array) -> Array:
-    """Mean over the classes of one-versus-rest average precision; undefined where a class is absent."""
+    """Mean over the classes that occur of one-versus-rest average precision; undefined in a resample that lacks one."""
     return _one_versus_rest(auprc, y, score, weights)
 
 
 def macro_recall(y: Array, score: Array, weights: Array) -> Array:
-    """Balanced accuracy of K classes: the mean over the classes of the share that is called right."""
+    """Balanced accuracy of K classes: the mean over the classes that occur of the share that is called right."""
     called = score.argmax(axis=1)
-    recalls = [_ratio(weights @ ((y == k) & (called == k)), weights @ (y == k)) for k in range(score.shape[1])]
+    recalls = [_ratio(weights @ ((y == k) & (called == k)), weights @ (y == k)) for k in _occurring(y)]
     return np.mean(recalls, axis=0)
 
 
@@ -128,10 +135,13 @@ def macro_brier(y: Array, score: Array, weights: Array) -> Array:
 
 
 def r2(y: Array, score: Array, weights: Array) -> Array:
-    """Share of the variance that is explained."""
-    total = weights.sum(axis=1)
-    mean = _ratio(weights @ y, total)
-    spread = weights @ y**2 - total * mean**2
+    """Share of the variance that is explained; undefined where all targets are one."""
+    total, level = weights.sum(axis=1), y.mean() if len(y) else 0.0
+    # From the mean of all: the difference of two large squares would be rounding.
+    centred = y - level
+    squares = weights @ centred**2
+    spread = squares - total * _ratio(weights @ centred, total) ** 2
+    spread = np.where(spread > LEAST_SPREAD * (squares + total * (EPSILON * level) ** 2), spread, 0.0)
     return 1 - _ratio(weights @ (y - score) ** 2, spread)
 
 

@@ -24,7 +24,7 @@ import pandas as pd
 
 from medssml.files import write_bytes
 from medssml.manifest.columns import in_order
-from medssml.manifest.labels import parse_labels
+from medssml.manifest.labels import Label, parse_labels
 from medssml.manifest.manifest import Manifest
 from medssml.privacy import Coded, Pseudonyms
 from medssml.store.engines import MissingExtra
@@ -186,7 +186,7 @@ class Index:
             self.shards = [_shard(shard) for shard in said["shards"]]
             #: modality -> what its arrays depend on.
             self.specs: dict[str, dict[str, Any]] = dict(said["transforms"])
-            self._studies, self._kinds, self._ids = _shard(said["studies"]), said["tasks"], dict(said["ids"])
+            self._studies, self._kinds, self._ids = _shard(said["studies"]), _labels(said["tasks"]), dict(said["ids"])
         except (KeyError, TypeError, ValueError) as error:
             raise ShardError(f"{INDEX} in {storage.url} is damaged ({error}); fix: write the shards again") from error
 
@@ -235,12 +235,21 @@ class Index:
         shard = self.table["shard"].to_numpy(dtype=np.int64)
         return np.array([shard[self._rows[study]] for study in study_ids], dtype=np.int64)
 
-    def manifest(self, modalities: Iterable[str] | None = None, ids: Pseudonyms | None = None) -> Manifest:
+    def manifest(
+        self,
+        modalities: Iterable[str] | None = None,
+        ids: Pseudonyms | None = None,
+        tasks: Mapping[str, str | Label] | None = None,
+    ) -> Manifest:
         """The studies as a table, in the order of the shards; the cell of a modality is the name of its shard.
 
         Args:
             modalities: names; by default those that the shards have.
             ids: what studies are called in whatever is written, where the shards have their ids as they are.
+            tasks: what is said of tasks, in place of what the shards say of them.
+
+        Raises:
+            ShardError: a label that does not fit.
         """
         text = self.table.set_index("row").rename_axis(None).astype(object)
         names = np.array([shard.name for shard in self.shards], dtype=object)[text.pop("shard").to_numpy(dtype=int)]
@@ -248,12 +257,13 @@ class Index:
             nbytes = text[place_columns(modality)[1]].to_numpy(dtype=np.int64)
             text[modality] = np.where(nbytes > 0, names, "")
             text = text.drop(columns=list(place_columns(modality)))
-        tasks, problems = parse_labels(text, self._kinds)
+        labels, problems = parse_labels(text, {**self._kinds, **(tasks or {})})
         if problems:
-            raise ShardError(f"the labels in {self.storage.url} cannot be read: {problems[0][2]}")
+            column, reason = problems[0][1:]
+            raise ShardError(f"the labels in {self.storage.url} cannot be read: {column}: {reason}")
         coded = Coded(mark=self._ids["key"]) if self._ids["strict"] else ids or Pseudonyms()
         own = in_order(self.modalities if modalities is None else modalities)
-        return Manifest(text, own, tasks, Path(), self.sha256, ids=coded)
+        return Manifest(text, own, labels, Path(), self.sha256, ids=coded)
 
     def require(self, specs: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Modalities whose shards were written with other versions of the libraries, which is no fault.
@@ -287,6 +297,14 @@ def _shard(said: Any) -> Shard:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a shard")
     return Shard(name, int(nbytes), int(crc))
+
+
+def _labels(said: Mapping[str, Any]) -> dict[str, str | Label]:
+    """Task -> its kind, or all that the index says of it."""
+    found: dict[str, str | Label] = {}
+    for task, label in said.items():
+        found[task] = label if isinstance(label, str) else Label(**{**label, "classes": tuple(label["classes"])})
+    return found
 
 
 def _read_index(storage: Storage) -> bytes:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medssml.batch import Batch
 from medssml.model import Task
-from medssml.objectives.study_loss import CrossEntropy
+from medssml.objectives.study_loss import CrossEntropy, wide
 from medssml.trainers.monitors import COLLAPSED, LEAST_PER_CLASS, class_auroc, collapse_metrics, probe_metrics
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class TaskJudge:
             step = learner.validation_step_of(batch)
             for task in self.tasks:
                 if task in batch.targets:
-                    outputs[task].append(step.model.heads[task](step.fused).float().cpu())
-                    targets[task].append(batch.targets[task].float().cpu())
+                    outputs[task].append(wide(step.model.heads[task](step.fused)).cpu())
+                    targets[task].append(batch.targets[task].cpu())
         metrics: dict[str, float] = {}
         for task in outputs:
             metrics |= task_metrics(task, self.tasks[task], torch.cat(outputs[task]), torch.cat(targets[task]))
@@ -123,9 +123,10 @@ def task_metrics(name: str, task: Task, logits: Tensor, targets: Tensor) -> dict
         return {}
     metrics = {f"supervised/loss/{name}": float(CrossEntropy()(task, logits, targets).mean())}
     if task.kind == "regression":
-        return metrics | {f"mse/{name}": metrics[f"supervised/loss/{name}"]}
+        return metrics | {f"mse/{name}": float((logits - targets).square().mean())}
     classes, counts = torch.unique(targets, return_counts=True)
-    if len(classes) == (2 if task.kind == "binary" else task.n_classes) and int(counts.min()) >= LEAST_PER_CLASS:
-        scores = torch.stack([-logits, logits], 1) if task.kind == "binary" else logits.softmax(1)
+    if len(classes) > 1 and int(counts.min()) >= LEAST_PER_CLASS:
+        # Among the classes that validation studies have.
+        scores = torch.stack([-logits, logits], 1) if task.kind == "binary" else logits.softmax(1)[:, classes.long()]
         metrics[f"auroc/{name}"] = class_auroc(targets.numpy(), scores.numpy(), classes.numpy())
     return metrics

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from medssml.encoders.heads import Head
 from medssml.evaluation.encoded_studies import EncodedStudies, fuse_studies
 from medssml.evaluation.probes import Readout, linear_readout
 from medssml.evaluation.stacking import Part, stacked_readouts
@@ -47,8 +46,8 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
 
 
 def _fit_head(model: MultimodalModel, name: str, studies: EncodedStudies, together: Part, seed: int) -> str:
-    task, head = model.tasks[name], cast(Head, model.heads[name])
-    y = studies.targets.get(name, np.full(len(studies), np.nan))
+    task, head = model.tasks[name], model.heads[name]
+    y = (studies.targets.get(name, np.full(len(studies), np.nan)) - task.mean) / task.sd
     kind, classes = task.kind, task.n_classes
     if not task.evidence:
         rows = together.study

@@ -31,6 +31,8 @@ def check(
     source: str | None = None,
     data_root: Path | None = None,
     allow_outside: bool = False,
+    kind: Sequence[str] = (),
+    classes: Sequence[str] = (),
     workers: int = 2,
     hash_ids: bool = False,
 ) -> int:
@@ -47,6 +49,8 @@ def check(
         source: column that says where a study comes from; default source, site, hospital ... where there is one.
         data_root: what file names are relative to; default the manifest's folder.
         allow_outside: accept paths that leave the data root.
+        kind: TASK=binary, multiclass or regression, or regression:UNIT, where the cells alone do not say it rightly.
+        classes: TASK=a,b,c: the values of its classes in their order; may be given several times.
         workers: processes.
         hash_ids: codes in the place of study ids and files, for a list that leaves the site; see docs/privacy.md.
 
@@ -61,13 +65,16 @@ def check(
     from medssml.checks.distributions import source_column
     from medssml.checks.limits import read_limits
     from medssml.checks.proportion import losses
+    from medssml.manifest.labels import declared_labels
     from medssml.manifest.problems import account, write_problems
     from medssml.manifest.redaction import redacted
     from medssml.manifest.tolerant_read import read_studies
     from medssml.privacy import pseudonyms
 
     allowed = read_limits(limits, overrides)
-    studies = read_studies(manifest, data_root, modalities, allow_outside=allow_outside)
+    studies = read_studies(
+        manifest, data_root, modalities, allow_outside=allow_outside, tasks=declared_labels(kind, classes)
+    )
     found, examined, column = list(studies.problems), None, None
     if studies.manifest is not None:
         _refuse_unknown(studies.manifest, manifest, modalities)

@@ -61,7 +61,7 @@ def embed(
     predictor = load(checkpoint, plugins, where)
     table, prepared = open_studies(
         manifest, shards, predictor, cache or out.parent / "cache",
-        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids,
+        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, labels=False,
     )  # fmt: skip
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)

@@ -24,6 +24,8 @@ def evaluate(
     out: Path,
     split: str = "test",
     task: Sequence[str] = (),
+    kind: Sequence[str] = (),
+    classes: Sequence[str] = (),
     bootstrap: int = 1000,
     seed: int = 0,
     probes: bool = True,
@@ -48,6 +50,9 @@ def evaluate(
         out: folder for metrics.json, predictions.csv, retrieval.json, embedding_map.csv and problems.csv.
         split: studies to report: test, val, train, or all.
         task: name of a label column without `label_`; may be given several times; every one by default.
+        kind: TASK=binary, multiclass or regression, or regression:UNIT, of a task that the model does not have, where the
+            cells alone do not say it rightly.
+        classes: TASK=a,b,c: the values of its classes in their order; may be given several times.
         bootstrap: resamples of the subjects.
         seed: of the resamples, the folds and the picture.
         probes: fit probes on the training studies.
@@ -70,9 +75,11 @@ def evaluate(
     from medssml.bounds import bounded
     from medssml.data.prepared_studies import prepare_studies
     from medssml.files import write_csv, write_json
+    from medssml.manifest.labels import declared_labels
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
+    from medssml.runs.labels import label_account, say_account
 
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
     bounded("--workers", workers, least=0)
@@ -81,8 +88,11 @@ def evaluate(
     table, prepared = open_studies(
         manifest, shards, predictor, cache or Path(out) / "cache",
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
+        tasks=declared_labels(kind, classes),
     )  # fmt: skip
     names = _chosen_tasks(table, task)
+    account = label_account(table, names)
+    say_account(account)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
     with console.step("reading the studies"):
         cohort = prepare_studies(needed, predictor.transforms, prepared, num_workers=workers)
@@ -93,6 +103,8 @@ def evaluate(
             predictor.model, splits, cohort, names, manifest, truth, bootstrap, seed, probes, where
         )
         retrieval, shown = _retrieval(predictor.model, splits.test, bootstrap, seed)
+    for name, entry in results.items():
+        entry["labels"] = account[name]["splits"]
     protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits)
     write_json(Path(out) / "metrics.json", {"tasks": results, "retrieval": retrieval, "protocol": protocol})
     write_json(Path(out) / "retrieval.json", shown)
@@ -149,6 +161,7 @@ def _tasks(
     from medssml.evaluation.bayes import find_truth, read_truth
     from medssml.evaluation.probing import FusedEmbeddings, Target
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
+    from medssml.runs import console
 
     found = find_truth(manifest) if truth is None and manifest is not None else truth
     known = None if found is None else read_truth(found)
@@ -160,8 +173,11 @@ def _tasks(
     split_of = dict(zip(cohort.manifest.study_codes, cohort.manifest.splits, strict=True))
     for name in names:
         label = cohort.manifest.tasks[name]
-        target = Target(name, label.kind, label.n_classes)
+        target = Target(name, label.kind, label.n_classes, label.classes, label.unit)
         results[name], frame = evaluate_task(model, embeddings, target, settings, split_of)
+        if results[name].get("absent_classes"):
+            absent = ", ".join(results[name]["absent_classes"])
+            console.warn(f"{name}: no reported study is of class {absent}; means over classes are over the others")
         frames.append(frame)
     return results, _with_subjects(stacked(frames), cohort.manifest)
 
@@ -218,12 +234,16 @@ def _map(
 
     from medssml.evaluation.embedding_map import MOST, embedding_map
     from medssml.evaluation.encoded_studies import bits, subset_name
-    from medssml.evaluation.subsets import embed_subset
+    from medssml.evaluation.subsets import embed_subset, shown_targets
 
     rows = np.sort(np.random.default_rng(seed).permutation(len(studies))[:MOST])
     places = embedding_map(embed_subset(model, studies, device=device)[rows], seed=seed)
     patterns = [subset_name(int(b), studies.modalities) for b in bits(studies.has)[rows]]
     ids = np.array(studies.study_id, dtype=object)[rows]
     columns = {"study_id": ids, "x": places[:, 0], "y": places[:, 1], "pattern": patterns}
-    labels = {f"label_{task}": studies.targets[task][rows] for task in cohort.manifest.tasks if task in studies.targets}
+    labels = {
+        f"label_{task}": shown_targets(studies.targets[task][rows], label.kind, label.classes)
+        for task, label in cohort.manifest.tasks.items()
+        if task in studies.targets
+    }
     return pd.DataFrame({**columns, **labels})

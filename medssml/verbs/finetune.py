@@ -22,6 +22,8 @@ def finetune(
     out: Path,
     config: Path | None = None,
     architecture: Path | None = None,
+    kind: Sequence[str] = (),
+    classes: Sequence[str] = (),
     labels: float = 1.0,
     freeze: str | None = None,
     overrides: Sequence[str] = (),
@@ -53,6 +55,9 @@ def finetune(
         config: settings of the fine-tuning, such as configs/finetune/default.yaml; defaults without it.
         architecture: with --checkpoint none: the pretraining config whose model and transforms are used; without it,
             --config is read as one.
+        kind: TASK=binary, multiclass or regression, or regression:UNIT, where the cells alone do not say it rightly.
+        classes: TASK=a,b,c: the values of its classes in their order, of two the last is the positive one; may be given
+            several times.
         labels: share of the labelled training subjects that is used; a smaller share is a part of a larger one.
         freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
         overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
@@ -75,10 +80,13 @@ def finetune(
 
     Raises:
         medssml.config.ConfigError: a wrong key or value. medssml.manifest.table_text.ManifestError: a wrong table.
-        RunFolderError: the folder holds another run. KeyError: no such task.
+        RunFolderError: the folder holds another run. KeyError: no such task. ValueError: a task that training studies cannot
+            teach: none is labelled, or all are of one class.
     """
+    from medssml.manifest.labels import declared_labels
     from medssml.privacy import pseudonyms
     from medssml.runs import console
+    from medssml.runs.labels import label_account, say_account, warn_of_untrained
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.source import source
     from medssml.runs.training_config import with_precision
@@ -92,16 +100,21 @@ def finetune(
     table, prepared = source(
         manifest, shards, resolved, cache or folder.path.parent / "cache",
         modalities=None, ids=ids, data_root=data_root, allow_outside=allow_outside,
+        tasks=declared_labels(kind, classes),
     )  # fmt: skip
-    tasks = chosen_tasks(table, task)
+    chosen, tasks = _studies_and_tasks(table, task, labels, int(resolved["seed"]))
     resolved |= {"tasks": tasks, "labels": labels, "start": _start(checkpoint)}
-    chosen = labelled_studies(table, tasks, labels, seed=int(resolved["seed"]))
+    resolved |= {"targets": [*kind, *classes]} if kind or classes else {}
+    account = label_account(chosen, tasks)
+    say_account(account)
+    warn_of_untrained(account)
     if dry_run:
         return _rehearse(resolved, chosen, prepared, checkpoint, plugins)
     folder.begin(resolved, table.sha256, fresh=fresh)
     if folder.done:
         console.say(f"{out} is done already; fix: --fresh starts over")
         return folder.path
+    folder.write_labels(account)
     with folder.logging():
         return _run(resolved, chosen, folder, prepared, checkpoint, plugins, track)
 
@@ -148,6 +161,17 @@ def chosen_tasks(table: Manifest, task: Sequence[str]) -> list[str]:
     if not asked:
         raise KeyError("no task; fix: --task NAME, the name of a label column without `label_`")
     return asked
+
+
+def _studies_and_tasks(table: Manifest, task: Sequence[str], share: float, seed: int) -> tuple[Manifest, list[str]]:
+    """The studies that are labelled, and those of the tasks that they can teach."""
+    from medssml.runs.labels import label_account, learnable
+
+    asked = chosen_tasks(table, task)
+    chosen = labelled_studies(table, asked, share, seed=seed)
+    every = list([task] if isinstance(task, str) else task) == ["all"]
+    tasks = learnable(label_account(chosen, asked), every=every)
+    return (chosen if tasks == asked else labelled_studies(table, tasks, share, seed=seed)), tasks
 
 
 def labelled_studies(table: Manifest, tasks: Sequence[str], share: float, *, seed: int) -> Manifest:
@@ -222,15 +246,17 @@ def _model_and_transforms(
 def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> Learner:
     import torch
 
-    from medssml.model import Task
     from medssml.objectives import Supervised
     from medssml.objectives.study_loss import CrossEntropy
+    from medssml.runs.labels import task_records
     from medssml.runs.training import settings_of
     from medssml.trainers.finetune import finetuner
+    from medssml.trainers.heads import begin_heads
 
     torch.manual_seed(int(config["seed"]))
-    for task in config["tasks"]:
-        model.add_task(task, Task(table.tasks[task].kind, table.tasks[task].n_classes, bool(config["evidence"])))
+    records = task_records(table, config["tasks"], evidence=bool(config["evidence"]))
+    for line in begin_heads(model, records, config["freeze"]):
+        logging.getLogger(__name__).info("%s", line)
     weights = balanced_weights(table, config["tasks"]) if config["class_weights"] == "balanced" else None
     supervised = Supervised(
         model,
@@ -253,6 +279,7 @@ def _run(
     track: bool,
 ) -> int | Path:
     from medssml.runs import training
+    from medssml.runs.labels import facts, label_account
 
     model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, config, prepared, config["tasks"])
@@ -260,8 +287,9 @@ def _run(
     learner = _learner(model, config, data.manifest)
     if config["probe_first"]:
         _probe_first(learner, data, config)
-    card = {"Training": card_text(config, data)}
-    outcome = training.train(learner, data, folder, config, verb="finetune", track=track, card=card)
+    card = {"Training": card_text(config, data, model)}
+    seen = facts(label_account(data.manifest, config["tasks"]))
+    outcome = training.train(learner, data, folder, config, verb="finetune", track=track, facts=seen, card=card)
     return training.conclude(outcome, data, folder)
 
 
@@ -278,14 +306,16 @@ def _probe_first(learner: Learner, data: StudyDataModule, config: Mapping[str, A
     learner.train()
 
 
-def card_text(config: Mapping[str, Any], data: StudyDataModule) -> str:
+def card_text(config: Mapping[str, Any], data: StudyDataModule, model: Any) -> str:
     """What the model card says of this training."""
     weights = which_weights(config["trainer"])
     begun = "from scratch" if config["start"] == "scratch" else f"from a pretrained model ({config['start']})"
     count = len(data.manifest.split("train"))
+    others = [task for task in model.tasks if task not in config["tasks"]]
+    stay = f" The heads of {', '.join(others)} are as they were, like all that they read." if others else ""
     return (
         f"Trained {begun} for {', '.join(config['tasks'])} on {count} labelled studies; freeze: {config['freeze']}. "
-        f"{weights[0].upper()}{weights[1:]}."
+        f"{weights[0].upper()}{weights[1:]}.{stay}"
     )
 
 

@@ -71,7 +71,7 @@ def predict(
         raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
     table, prepared = open_studies(
         manifest, shards, predictor, cache or out.parent / "cache",
-        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids,
+        data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, labels=False,
     )  # fmt: skip
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)

@@ -220,3 +220,40 @@ def test_the_threshold_is_a_midpoint_or_below_everything() -> None:
     # Worse than chance: to call everybody is as good as anything.
     assert metrics.choose_threshold([1, 0], [0.1, 0.2]) == pytest.approx(0.1)
     assert metrics.choose_threshold(np.array([]), np.array([])) == 0.5
+
+
+@pytest.mark.parametrize(("level", "sd"), [(0.0, 1.0), (65.0, 10.0), (1e-6, 1e-7), (1e9, 1.0), (-1e9, 0.01)])
+def test_r2_is_that_of_scikit_learn_whatever_the_size_of_the_targets(level: float, sd: float) -> None:
+    from sklearn.metrics import r2_score
+
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=50)
+    y, score = level + sd * z, level + sd * (z + rng.normal(size=50) / 2)
+    assert metrics.point(metrics.r2, y, score) == pytest.approx(r2_score(y, score), rel=1e-6)
+    weights = np.bincount(rng.integers(0, 50, 50), minlength=50)[None].astype(float)
+    expected = r2_score(y, score, sample_weight=weights[0])
+    assert metrics.r2(y, score, weights)[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 1e-6, 1e9 + 0.1])
+def test_r2_of_constant_targets_is_undefined(level: float) -> None:
+    y = np.full(30, level)
+    assert np.isnan(metrics.point(metrics.r2, y, y + 1e-3))
+    y[0] += 1.0
+    resampled = np.ones((1, 30))
+    resampled[0, 0] = 0
+    assert np.isnan(metrics.r2(y, y + 1e-3, resampled)[0])
+
+
+def test_means_over_classes_are_over_those_that_occur() -> None:
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    rng = np.random.default_rng(0)
+    y = rng.choice([0.0, 2.0, 3.0], 60)
+    score = rng.dirichlet(np.ones(5), 60)
+    expected = np.mean([roc_auc_score(y == k, score[:, k]) for k in (0, 2, 3)])
+    assert metrics.point(metrics.macro_auroc, y, score) == pytest.approx(expected)
+    assert np.isfinite(metrics.point(metrics.macro_auprc, y, score))
+    with np.errstate(all="ignore"):
+        recall = balanced_accuracy_score(y, score.argmax(1))
+    assert metrics.point(metrics.macro_recall, y, score) == pytest.approx(recall)
