@@ -171,7 +171,8 @@ def _inferred(cells: pd.Series) -> tuple[Label | None, list[tuple[int, str]]]:
     """What the cells say by themselves: classes are the values that occur."""
     values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
     wrong = cells[~np.isfinite(values)]
-    if len(wrong) and len(wrong) == len(cells) and not bool(np.isinf(values).any()):
+    meant_as_numbers = np.isinf(values).any() or cells.str.fullmatch(r"[-+]?\d*[.,]\d+").any()
+    if len(wrong) and len(wrong) == len(cells) and not meant_as_numbers:
         return _of_words(cells)
     if len(wrong):
         fix = f"{_NUMBER}, or say --classes TASK=a,b,c"
