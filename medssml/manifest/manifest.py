@@ -94,7 +94,16 @@ class Manifest:
         """
         raw = path if isinstance(path, RawTable) else read_raw(path)
         root = Path(data_root) if data_root is not None else raw.path.parent
-        read = cls._checked(raw.path, raw.cells, root, modalities, allow_outside, (tasks or {}) if labels else None, split_seed, raw.content)
+        read = cls._checked(
+            raw.path,
+            raw.cells,
+            root,
+            modalities,
+            allow_outside,
+            (tasks or {}) if labels else None,
+            split_seed,
+            raw.content,
+        )
         read = replace(read, saved=raw.saved)
         return read if ids is None else replace(read, ids=ids)
 
