@@ -59,6 +59,14 @@ class Configured:
         """
         return arguments
 
+    @classmethod
+    def completed(cls, arguments: Node) -> Node:
+        """The constructor arguments of a config with what of its parts follows from the other arguments.
+
+        So that a config states each fact once. By default nothing follows; what is stated stays as it is.
+        """
+        return arguments
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" not in cls.__dict__:
@@ -172,7 +180,9 @@ def build(
         cls = resolve(str(node["class_path"]), plugins)
         if expected is not None and not issubclass(cls, expected):
             raise TypeError(f"class_path {node['class_path']!r} is no {expected.__name__}")
-        arguments = {k: build(v, plugins=plugins, at=f"{inside}{k}") for k, v in (node.get("init_args") or {}).items()}
+        given = dict(node.get("init_args") or {})
+        given = cls.completed(given) if issubclass(cls, Configured) else given
+        arguments = {k: build(v, plugins=plugins, at=f"{inside}{k}") for k, v in given.items()}
         check_arguments(cls, arguments)
         _fetches_nothing(cls, arguments)
         built = _constructed(cls, {**handed_in, **arguments}, at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Batch, Encoded, Fused, Inputs, restrict
 from medssml.checkpoint import CheckpointError, load_weights, model_folder, read_config, read_weights, write_checkpoint
-from medssml.config import Configured, LeftOut, build, describe
+from medssml.config import Configured, LeftOut, build, describe, resolve
 from medssml.encoders.base import as_encoded
 from medssml.encoders.heads import Head, Heads
 from medssml.fusion.base import Fusion
@@ -61,7 +62,8 @@ class MultimodalModel(Configured, nn.Module):
     Args:
         encoders: modality -> `Encoder`, or any module with an attribute `dim`, its output width, that returns (n, dim),
             (n, N, dim) or `Encoded`.
-        fusion: operator over exactly these modalities; its order of the names is the order of the columns.
+        fusion: operator over exactly these modalities; its order of the names is the order of the columns. In a config it need
+            not name them: they are those of the encoders.
         tasks: name -> Task, or its arguments as a dict.
     """
 
@@ -90,6 +92,25 @@ class MultimodalModel(Configured, nn.Module):
         self.tasks: dict[str, Task] = {}
         for name, task in (tasks or {}).items():
             self.add_task(name, task)
+
+    @classmethod
+    def completed(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """A fusion of medssml that names no modalities joins those of the encoders; see `Configured.completed`."""
+        fusion, encoders = arguments.get("fusion"), arguments.get("encoders")
+        if not isinstance(fusion, Mapping) or not isinstance(encoders, Mapping):
+            return arguments
+        stated = fusion.get("init_args") or {}
+        if not isinstance(stated, Mapping) or "modalities" in stated:
+            return arguments
+        try:
+            accepted = inspect.signature(resolve(str(fusion.get("class_path")))).parameters
+        except (
+            KeyError
+        ):  # a class of the user's own, whose arguments are its own, or one that whoever builds it refuses
+            return arguments
+        if "modalities" not in accepted:
+            return arguments
+        return {**arguments, "fusion": {**fusion, "init_args": {"modalities": list(encoders), **stated}}}
 
     @property
     def dim(self) -> int:

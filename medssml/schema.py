@@ -252,6 +252,8 @@ class Fitter:
         arguments = value.get("init_args") or {}
         if not isinstance(arguments, Mapping):
             raise self._wrong(arguments, dict, (*key, "init_args"))
+        # `medssml.config.Configured.completed`: what of its parts follows from the other arguments need not be stated.
+        arguments = getattr(cls, "completed", dict)(arguments)
         return {"class_path": value["class_path"], "init_args": self._arguments(cls, arguments, (*key, "init_args"))}
 
     def _arguments(self, cls: type, value: Mapping[str, Any], key: Key) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 import medssml
 from medssml.batch import Batch, Encoded
 from medssml.checkpoint import CheckpointError
+from medssml.config import ConfigError, build, describe, load_config
 from medssml.encoders import TextEncoder, ViT
 from medssml.encoders.base import as_encoded
 from medssml.fusion import ConcatFusion, MaskedAttention
@@ -250,6 +251,34 @@ def test_a_config_cannot_build_what_it_should_not(tmp_path):
     edit(folder, model={"class_path": "ViT", "init_args": {}})
     with pytest.raises(CheckpointError, match="no MultimodalModel"):
         MultimodalModel.load(folder)
+
+
+def test_a_fusion_that_names_no_modalities_joins_those_of_the_encoders(tmp_path):
+    encoder = {
+        "class_path": "ViT",
+        "init_args": {"input_size": [16, 16], "patch_size": 8, "dim": 8, "depth": 1, "heads": 2},
+    }
+    fusion = {"class_path": "ConcatFusion", "init_args": {"dim": 8}}
+    node = {
+        "class_path": "MultimodalModel",
+        "init_args": {"encoders": {"xray": encoder, "ct": encoder}, "fusion": fusion},
+    }
+    for path in ("ConcatFusion", "medssml.fusion.ConcatFusion"):
+        fusion["class_path"] = path
+        built = build(node)
+        assert built.modalities == ("xray", "ct")
+    assert describe(built)["init_args"]["fusion"]["init_args"]["modalities"] == ["xray", "ct"]
+
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps({"model": node}))
+    read = load_config(file, {"model": MultimodalModel})["model"]["init_args"]["fusion"]["init_args"]
+    assert read["modalities"] == ["xray", "ct"] and "modalities" not in fusion["init_args"]
+    stated = load_config(file, {"model": MultimodalModel}, ["model.fusion.modalities=[ct, xray]"])
+    assert build(stated["model"]).modalities == ("ct", "xray")
+    with pytest.raises(ConfigError, match="no class 'ConcatFusio'.*did you mean 'ConcatFusion'"):
+        load_config(file, {"model": MultimodalModel}, ["model.fusion.class_path=ConcatFusio"])
+    own = {"encoders": {"ct": encoder}, "fusion": {"class_path": "mine.Fusion", "init_args": {}}}
+    assert MultimodalModel.completed(own) == own
 
 
 def test_the_package_imports_nothing_before_it_is_asked():
