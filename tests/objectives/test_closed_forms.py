@@ -223,3 +223,12 @@ def test_deep_cluster_clusters_all_studies_in_their_order_whatever_the_batches(m
     again = DeepCluster(model, modalities=["ct", "eeg"], clusters=3)
     again.load_state_dict(objective.state_dict())
     assert torch.equal(again.assigned.of_study, objective.assigned.of_study)
+
+
+def test_captioning_begins_and_ends_as_the_text_encoder_says():
+    model = tiny_model().eval()
+    model.encoders["report"].special_ids |= {"cls": 7, "sep": 8, "pad": 9}
+    decoder = Captioning(model, dropout=0.2).decoder
+    assert (decoder.start, decoder.end, decoder.pad) == (7, 8, 9)
+    assert decoder.max_length == model.encoders["report"].max_length
+    assert {part.p for part in decoder.modules() if isinstance(part, torch.nn.Dropout)} == {0.2}
