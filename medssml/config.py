@@ -173,7 +173,7 @@ def build(
 
     Raises:
         KeyError: unknown class. TypeError: wrong class or wrong argument, with the nearest right name. ConfigError: values
-            that the constructor refuses, with the key and the class.
+            that the constructor refuses, with the key and the class. LeftOut: a part that this model leaves nothing to do.
     """
     inside = f"{at}." if at else ""
     if isinstance(node, Mapping) and "class_path" in node:
@@ -200,7 +200,7 @@ def build(
 def _constructed(cls: type, arguments: Mapping[str, Any], at: str) -> Any:
     try:
         return cls(**arguments)
-    except ConfigError:
+    except (ConfigError, LeftOut):
         raise
     except Exception as error:
         # What a constructor of ours raises besides is a fault of ours; MONAI's refuse values in many ways.

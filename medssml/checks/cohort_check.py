@@ -80,7 +80,7 @@ def examine(
     problems += [_problem(manifest, copy.cell, copy.finding) for copy in alike if copy.finding is not None]
     problems += _inline_texts(manifest, limits) + _several_studies(manifest) + _odd_ids(manifest)
     if whole:
-        problems += _without_modality(manifest) + _unused_columns(manifest) + _identity_columns(manifest)
+        problems += _without_modality(manifest) + unused_columns(manifest) + _identity_columns(manifest)
     problems.sort(key=lambda p: (p.row, ACTIONS.index(p.action), p.column, p.code))
     jobs = {(cell.position, cell.modality): job for cell, job in cells.items()}
     return Examined(problems, {place: inspected[job] for place, job in jobs.items()}, jobs, alike)
@@ -181,7 +181,7 @@ def _without_modality(manifest: Manifest) -> list[Problem]:
     ]
 
 
-def _unused_columns(manifest: Manifest) -> list[Problem]:
+def unused_columns(manifest: Manifest) -> list[Problem]:
     """Columns that hold file names and are no modality's: what they name would be absent without a word."""
     problems = []
     for column in manifest.table.columns:

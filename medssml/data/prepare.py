@@ -76,6 +76,19 @@ def usable(dataset: StudyDataset, problems: Iterable[Problem]) -> tuple[NDArray[
     return fine & some, int((fine & ~some).sum())
 
 
+def nothing_to_read(dataset: StudyDataset) -> list[Problem]:
+    """A line for each study that has none of the modalities of the transforms: it is left out."""
+    known = ", ".join(dataset.modalities)
+    return [
+        Problem(
+            dataset.manifest.row_number(index), str(dataset.manifest.study_ids[index]), "", "", "no_modality",
+            f"has none of {known}, which the model reads: left out", f"a file of {known}, or nothing to do",
+        )
+        for index in range(len(dataset))
+        if not dataset.present(index)
+    ]  # fmt: skip
+
+
 def fit_training(dataset: StudyDataset) -> list[str]:
     """Lets each transform learn what it must, from the studies of the training split of `dataset` and no others.
 

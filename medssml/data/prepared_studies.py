@@ -11,7 +11,7 @@ import numpy as np
 
 from medssml.data.dataset import StudyDataset, Transform
 from medssml.data.loader import EvalLoader
-from medssml.data.prepare import prepare_all, usable
+from medssml.data.prepare import nothing_to_read, prepare_all, usable
 from medssml.data.shard_dataset import Shards, open_dataset
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import Problem
@@ -35,6 +35,7 @@ class PreparedStudies:
         num_workers: loader processes.
         seed: of what training draws.
         timeout_s: s after which a silent loader process is taken for stalled.
+        nothing: a line for each of the `empty` ones.
     """
 
     manifest: Manifest
@@ -46,6 +47,7 @@ class PreparedStudies:
     num_workers: int = 0
     seed: int = 0
     timeout_s: float = 300.0
+    nothing: tuple[Problem, ...] = ()
 
     @property
     def quarantined(self) -> int:
@@ -115,7 +117,16 @@ def prepare_studies(
     problems = prepare_all(dataset, workers=prepare_workers)
     accepted, empty = usable(dataset, problems)
     found = PreparedStudies(
-        manifest.filter(accepted), transforms, kept, tuple(problems), empty, len(manifest), num_workers, seed, timeout_s
+        manifest.filter(accepted),
+        transforms,
+        kept,
+        tuple(problems),
+        empty,
+        len(manifest),
+        num_workers,
+        seed,
+        timeout_s,
+        tuple(nothing_to_read(dataset)),
     )
     _log.info(
         "%d studies: %d accepted, %d quarantined, %d without any modality",

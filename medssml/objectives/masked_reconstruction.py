@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from medssml.config import LeftOut
 from medssml.encoders.base import MaskableEncoder
 from medssml.layers import Transformer, gather_tokens
 from medssml.losses import global_sum, masked_mse, normalise_patches
@@ -142,7 +143,7 @@ def maskable(model: MultimodalModel, modalities: Sequence[str] | None, owner: st
     """Modality -> its encoder, of those named, or of all that can leave tokens out.
 
     Raises:
-        ValueError: one that cannot, or none that can.
+        ValueError: one that cannot. LeftOut: none that can.
     """
     found = {name: encoder for name, encoder in model.encoders.items() if isinstance(encoder, MaskableEncoder)}
     wanted = tuple(found) if modalities is None else chosen(model, modalities, owner)
@@ -154,7 +155,7 @@ def maskable(model: MultimodalModel, modalities: Sequence[str] | None, owner: st
                 f"such as ViT, or take {name} out of `modalities`"
             )
     if not wanted:
-        raise ValueError(f"{owner}: no encoder of {list(model.modalities)} can leave tokens out")
+        raise LeftOut(f"needs an encoder that can leave tokens out; none of {', '.join(model.modalities)} can")
     return {name: found[name] for name in wanted}
 
 

@@ -155,6 +155,9 @@ def open_studies(
 def conclude(parts: Sequence[PreparedStudies], out: Path) -> Path | int:
     """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much.
 
+    Accepted and left out are the rows that were asked for. The list of an earlier call does not stay where there is nothing
+    to list now; that of a training does.
+
     Args:
         parts: the studies that were asked for, none of them in two parts.
         out: folder, or file in the folder, of the results.
@@ -164,11 +167,14 @@ def conclude(parts: Sequence[PreparedStudies], out: Path) -> Path | int:
     from medssml.runs import console
 
     folder = out if out.is_dir() else out.parent
-    problems = [problem for part in parts for problem in part.problems]
-    if not problems:
-        return out
-    write_problems(problems, folder / "problems.csv")
+    problems = [problem for part in parts for problem in (*part.problems, *part.nothing)]
+    if problems or ((folder / "problems.csv").exists() and not (folder / "manifest.sha256").exists()):
+        write_problems(problems, folder / "problems.csv")
     rows, asked = sum(part.quarantined for part in parts), sum(part.asked for part in parts)
+    if empty := sum(part.empty for part in parts):
+        console.warn(f"{empty} of {asked} studies have nothing that this model reads: left out, see problems.csv")
+    if not rows:
+        return out
     console.warn(
         f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why"
     )
@@ -176,6 +182,14 @@ def conclude(parts: Sequence[PreparedStudies], out: Path) -> Path | int:
         console.warn(f"{excess}; fix: mend the files named in problems.csv")
         return 4
     return out
+
+
+def say_hidden(count: int, asked: int, subset: str | None) -> None:
+    """Says how many studies have nothing of the subset that was to be shown."""
+    from medssml.runs import console
+
+    if count:
+        console.warn(f"{count} of {asked} studies have none of --subset {subset}: left out")
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> Path:

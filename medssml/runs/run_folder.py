@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from medssml.files import write_json, write_text
-from medssml.foreign_text import LogLine, logging_to
+from medssml.foreign_text import LogLine, logging_to, printable
 from medssml.manifest.problems import Problem, read_problems, write_problems
 
 #: What a run writes and `fresh` removes: nothing else of the folder is touched.
@@ -36,11 +37,6 @@ VOLATILE = (
 )
 
 
-def first_rank() -> bool:
-    """Whether this process writes: of several that train together, the first does and the others only compute."""
-    return not any(int(os.environ.get(name) or 0) > 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-
-
 class RunFolderError(ValueError):
     """A run folder that belongs to another run."""
 
@@ -48,10 +44,17 @@ class RunFolderError(ValueError):
 
 
 class RunFolder:
-    """Paths of one run, and what makes it that run and no other."""
+    """Paths of one run, and what makes it that run and no other.
 
-    def __init__(self, path: str | Path) -> None:
+    Args:
+        path: the folder.
+        writes: whether this process does: of several that train together, the first one; see `medssml.trainers.ranks`.
+    """
+
+    def __init__(self, path: str | Path, *, writes: bool = True) -> None:
         self.path = Path(path)
+        self.writes = writes
+        self._new = self._made = False
 
     @property
     def model(self) -> Path:
@@ -63,9 +66,11 @@ class RunFolder:
         """Whether the run has ended."""
         return (self.model / "config.json").exists()
 
-    def clear(self) -> None:
-        """Removes what a run has written here."""
+    def clear(self, keep: str = "") -> None:
+        """Removes what a run has written here, but for the file `keep`."""
         for name in OWN:
+            if name == keep:
+                continue
             target = self.path / name
             if target.is_dir() and not target.is_symlink():
                 shutil.rmtree(target)
@@ -78,10 +83,11 @@ class RunFolder:
         Raises:
             RunFolderError: the folder holds a run with another config or manifest; says what differs.
         """
-        if not first_rank():
+        if not self.writes:
             return
         if fresh:
             self.clear()
+        self._made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         saved, recorded = self.path / "config.yaml", self.path / "manifest.sha256"
         if saved.exists() and recorded.exists():
@@ -94,32 +100,54 @@ class RunFolder:
                     f"{_way_back(differing)} continues it, another --out starts a second run, --fresh starts over here"
                 )
             return
+        self._new = not any((self.path / name).exists() for name in OWN)
         write_text(recorded, manifest_sha256 + "\n")
         write_text(saved, to_yaml(config))
 
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Inside, a run starts; one that fails before its first checkpoint leaves nothing behind but problems.csv."""
+        try:
+            yield
+        except BaseException:
+            if self._new and not (self.path / "checkpoints").exists():
+                self.clear(keep="problems.csv" if self._problems() else "")
+                if self._made and not any(self.path.iterdir()):
+                    self.path.rmdir()
+            raise
+
+    def remember(self, remarks: Iterable[str]) -> None:
+        """Adds lines to log.txt that were said to the user otherwise."""
+        if self.writes:
+            with (self.path / "log.txt").open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} WARNING {printable(said)}\n" for said in remarks)
+
     def write_problems(self, problems: Iterable[Problem]) -> None:
         """problems.csv, one row per file or study that was left out or flagged."""
-        if first_rank():
+        if self.writes:
             write_problems(problems, self.path / "problems.csv")
 
     def write_labels(self, account: Mapping[str, Any]) -> None:
         """labels.json: of each task and split the labels, their classes and subjects."""
-        if first_rank():
+        if self.writes:
             write_json(self.path / "labels.json", {"tasks": account})
 
     def flag_studies(self, studies: Iterable[str], code: str, problem: str, fix: str) -> None:
         """Adds studies to problems.csv that training could not use, once each."""
-        path = self.path / "problems.csv"
-        known = read_problems(path) if path.exists() else []
+        known = self._problems()
         have = {(one.study_id, one.code) for one in known}
         new = [Problem(0, study, "", "", code, problem, fix) for study in studies if (study, code) not in have]
         if new:
             self.write_problems([*known, *new])
 
+    def _problems(self) -> list[Problem]:
+        path = self.path / "problems.csv"
+        return read_problems(path) if path.exists() else []
+
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
         """Inside, what medssml logs is written to log.txt as well, and what libraries warn of or log, there alone."""
-        if not first_rank():
+        if not self.writes:
             yield
             return
         logger = logging.getLogger("medssml")

@@ -39,6 +39,7 @@ def source(
 
         studies = Manifest.read(Path(str(manifest)), data_root, modalities, allow_outside, tasks=tasks, ids=ids)
         say_saved(studies, Path(str(manifest)))
+        say_split(studies)
         return studies, cache
     from medssml.data.shard_dataset import Shards, ShardSettings
 
@@ -52,6 +53,24 @@ def say_saved(studies: Manifest, path: Path) -> None:
 
     for line in studies.saved:
         console.say(f"{path.name}: {line}")
+
+
+def say_split(studies: Manifest, split: str | None = None) -> None:
+    """Says that a table names no split, and what was made of it; nothing where all studies are taken.
+
+    Args:
+        split: of the studies that are reported; None where all three are used, as in training.
+    """
+    from medssml.runs import console
+
+    if studies.official_split or split == "all":
+        return
+    counts = {name: int((studies.splits == name).sum()) for name in ("train", "val", "test")}
+    told = "no split column: a hash of the subject takes "
+    if split is None:
+        console.say(told + ", ".join(f"{count} studies as {name}" for name, count in counts.items()))
+    else:
+        console.warn(f"{told}{counts[split]} of {len(studies)} studies as {split}; fix: --split all for every one")
 
 
 def one_of(manifest: Path | None, shards: str | None) -> None:

@@ -24,7 +24,7 @@ from medssml.trainers.learner import Learner
 from medssml.trainers.loop import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.runs import console
-from medssml.runs.run_folder import RunFolder, first_rank
+from medssml.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +57,17 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
     """
     problems = data.prepare()
     if folder is not None:
-        folder.write_problems(problems)
-        if first_rank():
+        folder.write_problems([*problems, *data.studies.nothing])
+        if folder.writes:
             write_json(folder.path / "presence.json", presence(data.manifest))
+        folder.remember(data.remarks)
     if problems:
         console.warn(
             f"{data.studies.quarantined} of {data.studies.asked} studies left out, as a file of theirs cannot be used: "
             f"problems.csv says which and why; training goes on without them"
         )
+    if data.studies.nothing:
+        console.warn(f"{len(data.studies.nothing)} of {data.studies.asked} studies have nothing that the model reads: left out")
     for remark in data.remarks:
         console.warn(remark)
     counts = {split: len(data.manifest.split(split)) for split in SPLITS}
@@ -103,7 +106,7 @@ def train(
     learner.on_bad = lambda ids: folder.flag_studies(
         ids, "non_finite", "loss or gradient of a batch with this study was not finite", "look at its files"
     )
-    tracker = _tracker(folder, verb, config, data.manifest, facts) if track and first_rank() else None
+    tracker = _tracker(folder, verb, config, data.manifest, facts) if track and folder.writes else None
     try:
         outcome = fit(
             learner, loader, folder.path, settings, val=val, studies=data.loader("train"), identity=identity,
@@ -117,7 +120,7 @@ def train(
         raise
     finally:
         loader.close()
-    if outcome.status == "done" and first_rank():
+    if outcome.status == "done" and folder.writes:
         learner.model.requires_grad_(True)
         write_model(learner.model, folder, data.transforms, card or {})
     if tracker is not None:

@@ -54,7 +54,8 @@ def embed(
     from medssml.evaluation.encoded_studies import bits, encode_studies, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
     from medssml.predictor import load
-    from medssml.runs.inference import chosen_device, conclude, open_studies, write_parquet
+    from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden, write_parquet
+    from medssml.runs.modality_account import of_reported
 
     bounded("--workers", workers, least=0)
     where, out = chosen_device(device), Path(out)
@@ -63,6 +64,7 @@ def embed(
         manifest, shards, predictor, cache or out.parent / "cache",
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, labels=False,
     )  # fmt: skip
+    of_reported(checkpoint, predictor.modalities, table, split)
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
     everything = (1 << len(predictor.modalities)) - 1
@@ -81,4 +83,5 @@ def embed(
     )
     columns = pd.DataFrame(vectors[rows], columns=[f"e{i}" for i in range(vectors.shape[1])])
     write_parquet(out, pd.concat([frame, columns], axis=1))
+    say_hidden(len(studies.manifest) - len(rows), studies.asked, subset)
     return conclude([studies], out)

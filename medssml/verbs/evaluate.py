@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,7 @@ def evaluate(
     from medssml.runs import console
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
     from medssml.runs.labels import label_account, say_account
+    from medssml.runs.modality_account import of_reported
 
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
     bounded("--workers", workers, least=0)
@@ -90,6 +91,7 @@ def evaluate(
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
+    remarks, training = of_reported(checkpoint, predictor.modalities, table, split)
     names = _chosen_tasks(table, task)
     account = label_account(table, names)
     say_account(account)
@@ -103,9 +105,11 @@ def evaluate(
             predictor.model, splits, cohort, names, manifest, truth, bootstrap, seed, probes, where
         )
         retrieval, shown = _retrieval(predictor.model, splits.test, bootstrap, seed)
+    never = [name for name in predictor.modalities if training.trained is not None and name not in training.trained]
     for name, entry in results.items():
         entry["labels"] = account[name]["splits"]
-    protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits)
+        _mark(entry["subsets"], never)
+    protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits) | {"remarks": remarks}
     write_json(Path(out) / "metrics.json", {"tasks": results, "retrieval": retrieval, "protocol": protocol})
     write_json(Path(out) / "retrieval.json", shown)
     write_csv(Path(out) / "predictions.csv", predictions)
@@ -224,6 +228,14 @@ def _protocol(
         "balanced_accuracy": "threshold chosen on the validation studies of each task, see threshold",
         "retrieval": "candidates are all reported studies with both modalities; same subject or same input is a hit",
     }
+
+
+def _mark(subsets: Mapping[str, dict[str, Any]], never: Sequence[str]) -> None:
+    """Names in each subset the modalities that no training study of the model had: what it makes of them is chance."""
+    for name, entry in subsets.items():
+        untrained = [modality for modality in name.split("+") if modality in never]
+        if untrained:
+            entry["never_trained"] = untrained
 
 
 def _map(

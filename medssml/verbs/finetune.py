@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medssml.data.datamodule import StudyDataModule
     from medssml.manifest.manifest import Manifest
+    from medssml.model import MultimodalModel
+    from medssml.runs.run_folder import RunFolder
     from medssml.trainers.learner import Learner
 
 
@@ -86,20 +88,25 @@ def finetune(
     from medssml.manifest.labels import declared_labels
     from medssml.privacy import pseudonyms
     from medssml.runs import console
+    from medssml.runs.inputs import refuse_overlap
     from medssml.runs.labels import label_account, say_account, warn_of_untrained
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.source import source
     from medssml.runs.training_config import with_precision
-    from medssml.verbs.pretrain import trainer_overrides
+    from medssml.trainers.ranks import is_first
+    from medssml.verbs.pretrain import inputs, trainer_overrides
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     told += [] if freeze is None else [f"freeze={freeze}"]
     resolved = with_precision(_resolved(checkpoint, config, architecture, [*overrides, *told], plugins))
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
-    folder = RunFolder(out)
+    folder = RunFolder(out, writes=is_first(resolved["trainer"]))
+    if not dry_run:
+        begun = None if checkpoint == "none" else checkpoint
+        refuse_overlap(folder.path, {"--checkpoint": begun, **inputs(manifest, shards, data_root, cache)})
     table, prepared = source(
         manifest, shards, resolved, cache or folder.path.parent / "cache",
-        modalities=None, ids=ids, data_root=data_root, allow_outside=allow_outside,
+        modalities=_modalities(checkpoint, resolved), ids=ids, data_root=data_root, allow_outside=allow_outside,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
     chosen, tasks = _studies_and_tasks(table, task, labels, int(resolved["seed"]))
@@ -110,13 +117,26 @@ def finetune(
     warn_of_untrained(account)
     if dry_run:
         return _rehearse(resolved, chosen, prepared, checkpoint, plugins)
-    folder.begin(resolved, table.sha256, fresh=fresh)
-    if folder.done:
+    if folder.done and not fresh:
+        folder.begin(resolved, table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
         return folder.path
-    folder.write_labels(account)
-    with folder.logging():
-        return _run(resolved, chosen, folder, prepared, checkpoint, plugins, track)
+    # What can be refused is made first: only then does --fresh remove what an earlier run left.
+    model, transforms, remarks = _model_and_transforms(resolved, chosen, checkpoint, plugins)
+    folder.begin(resolved, table.sha256, fresh=fresh)
+    with folder.starting(), folder.logging():
+        folder.remember(remarks)
+        folder.write_labels(account)
+        return _run(
+            model, transforms, remarks, config=resolved, table=chosen, folder=folder, prepared=prepared, track=track
+        )
+
+
+def _modalities(checkpoint: str, config: Mapping[str, Any]) -> list[str]:
+    """What the model reads, and no other list: of the checkpoint, or of the architecture."""
+    from medssml.checkpoint import model_folder, read_config
+
+    return list(config["transforms"] if checkpoint == "none" else read_config(model_folder(checkpoint))["modalities"])
 
 
 def _resolved(
@@ -231,16 +251,23 @@ def balanced_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[fl
 
 def _model_and_transforms(
     config: Mapping[str, Any], table: Manifest, checkpoint: str, plugins: Sequence[str]
-) -> tuple[Any, dict[str, Any]]:
-    from medssml.verbs.pretrain import built_model, parts
-
-    if checkpoint == "none":
-        node, transforms = parts({**config, "objectives": []}, table, plugins)
-        return built_model(node, int(config["seed"]), plugins), transforms
+) -> tuple[MultimodalModel, dict[str, Any], list[str]]:
+    """The model to begin with, its transforms, and what the model or the training studies have alone, which is said."""
     from medssml.model import MultimodalModel
     from medssml.predictor import load_transforms
+    from medssml.runs.modality_account import account, having, say
+    from medssml.verbs.pretrain import built_model, parts
 
-    return MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
+    remarks: list[str] = []
+    if checkpoint == "none":
+        node, transforms, remarks = parts({**config, "objectives": []}, table, plugins)
+        model = built_model(node, int(config["seed"]), plugins)
+    else:
+        model, transforms = MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
+    then = f"what is learned here ({', '.join(config['tasks'])}) is not learned from it"
+    read = account(model.modalities, trained=having(table.split("train")), table=table, then=then)
+    say(read)
+    return model, transforms, [*remarks, *read]
 
 
 def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> Learner:
@@ -270,25 +297,28 @@ def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> Learner:
 
 
 def _run(
+    model: MultimodalModel,
+    transforms: Mapping[str, Any],
+    remarks: Sequence[str],
+    *,
     config: Mapping[str, Any],
     table: Manifest,
-    folder: Any,
+    folder: RunFolder,
     prepared: Any,
-    checkpoint: str,
-    plugins: Sequence[str],
     track: bool,
 ) -> int | Path:
     from medssml.runs import training
     from medssml.runs.labels import facts, label_account
+    from medssml.runs.modality_account import sentences
 
-    model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, config, prepared, config["tasks"])
     training.prepare(data, folder)
     learner = _learner(model, config, data.manifest)
     if config["probe_first"]:
         _probe_first(learner, data, config)
-    card = {"Training": card_text(config, data, model)}
-    seen = facts(label_account(data.manifest, config["tasks"]))
+    said = sentences(remarks)
+    card = {"Training": card_text(config, data, model) + said}
+    seen = {**facts(label_account(data.manifest, config["tasks"])), **({"remarks": said} if said else {})}
     outcome = training.train(learner, data, folder, config, verb="finetune", track=track, facts=seen, card=card)
     return training.conclude(outcome, data, folder)
 
@@ -332,6 +362,6 @@ def _rehearse(
 ) -> dict[str, Any]:
     from medssml.runs import training
 
-    model, transforms = _model_and_transforms(config, table, checkpoint, plugins)
+    model, transforms, _ = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, config, prepared, config["tasks"])
     return training.rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config)

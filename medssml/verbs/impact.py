@@ -112,6 +112,7 @@ def impact(
         manifest, shards, predictors[0], cache or Path(out) / "cache",
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
     )  # fmt: skip
+    remarks = _remarks(runs, predictors[0], table, split, baseline)
     chosen = _chosen_studies(table, task, split, unlabelled)
     reference = _reference(table, chosen, task, split, seed) if baseline == "absent" and empty == "mean" else None
     encoded, references, asked = [], [], []
@@ -136,8 +137,24 @@ def impact(
             seed=seed,
             device=where,
         )
-    _write(found, table, split, runs, Path(out))
+    _write(found, table, split, runs, remarks, Path(out))
     return conclude(asked, Path(out))
+
+
+def _remarks(runs: Sequence[str], predictor: Predictor, table: Manifest, split: str, baseline: str) -> list[str]:
+    """Says what the models, their training or the studies have alone, and where absence means nothing to a model."""
+    from medssml.runs.modality_account import Training, of_reported, say
+
+    remarks, _ = of_reported(runs[0], predictor.modalities, table, split)
+    always = {name: None for run in runs for name in Training.of(run).never_absent}
+    if always and baseline == "absent":
+        said = (
+            f"this model never saw a study without {', '.join(always)}: what it answers where they are absent was never "
+            f"learned; fix: --baseline joint"
+        )
+        say([said])
+        remarks = [*remarks, said]
+    return remarks
 
 
 def _check_task(predictor: Predictor, task: str) -> None:
@@ -201,6 +218,7 @@ def _write(
     table: Manifest,
     split: str,
     runs: Sequence[str],
+    remarks: Sequence[str],
     out: Path,
 ) -> None:
     from medssml.files import write_csv, write_json
@@ -214,6 +232,7 @@ def _write(
         "manifest_sha256": table.sha256,
         "model_sha256": [weights_hash(run) for run in runs],
         "privacy": table.ids.facts(),
+        "remarks": list(remarks),
     }
     write_json(out / "impact.json", result)
     write_csv(out / "impact.csv", found.rows)

@@ -56,7 +56,8 @@ def predict(
     from medssml.evaluation.subsets import answers_table
     from medssml.files import write_csv
     from medssml.predictor import load
-    from medssml.runs.inference import chosen_device, conclude, open_studies
+    from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden
+    from medssml.runs.modality_account import of_reported
 
     bounded("--workers", workers, least=0)
     where, out = chosen_device(device), Path(out)
@@ -73,6 +74,7 @@ def predict(
         manifest, shards, predictor, cache or out.parent / "cache",
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, labels=False,
     )  # fmt: skip
+    of_reported(checkpoint, predictor.modalities, table, split)
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)
@@ -82,5 +84,7 @@ def predict(
         )
         for part in studies.parts()
     ]
-    write_csv(out, pd.concat(frames, ignore_index=True))
+    answers = pd.concat(frames, ignore_index=True)
+    write_csv(out, answers)
+    say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset)
     return conclude([studies], out)

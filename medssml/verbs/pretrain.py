@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medssml.manifest.manifest import Manifest
+    from medssml.runs.run_folder import RunFolder
     from medssml.trainers.learner import Learner
 
 
@@ -66,67 +67,104 @@ def pretrain(
     from medssml.config import load_config
     from medssml.privacy import pseudonyms
     from medssml.runs import console
+    from medssml.runs.inputs import refuse_overlap
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.source import source
     from medssml.runs.training_config import PretrainConfig, with_precision
+    from medssml.trainers.ranks import is_first
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     resolved = with_precision(load_config(config, PretrainConfig, [*overrides, *told], plugins))
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
-    folder = RunFolder(out)
+    folder = RunFolder(out, writes=is_first(resolved["trainer"]))
+    if not dry_run:
+        teacher = None if resolved["teacher"] is None else resolved["teacher"]["checkpoint"]
+        refuse_overlap(folder.path, {**inputs(manifest, shards, data_root, cache), "the teacher": teacher})
     table, prepared = source(
         manifest, shards, resolved, cache or folder.path.parent / "cache",
         modalities=list(resolved["transforms"]), ids=ids, data_root=data_root, allow_outside=allow_outside,
     )  # fmt: skip
     if dry_run:
         return _rehearse(resolved, table, prepared, plugins)
-    folder.begin(resolved, table.sha256, fresh=fresh)
-    if folder.done:
+    if folder.done and not fresh:
+        folder.begin(resolved, table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
         return folder.path
-    with folder.logging():
-        return _run(resolved, table, folder, prepared, plugins, track)
+    # What can be refused is made first: only then does --fresh remove what an earlier run left.
+    node, transforms, remarks = parts(resolved, table, plugins)
+    learner, left_out = _learner(node, resolved, plugins)
+    folder.begin(resolved, table.sha256, fresh=fresh)
+    with folder.starting(), folder.logging():
+        remarks = [*remarks, *left_out]
+        return _run(
+            learner, transforms, remarks, config=resolved, table=table, folder=folder, prepared=prepared, track=track
+        )
+
+
+def inputs(
+    manifest: Path | None, shards: str | None, data_root: Path | None, cache: Path | None
+) -> dict[str, str | Path | None]:
+    """Flag -> what a training reads from there."""
+    home = None if manifest is None else Path(manifest).parent
+    return {
+        "--manifest": manifest,
+        "the folder of --manifest": home,
+        "--shards": shards,
+        "--data-root": data_root,
+        "--cache": cache,
+    }
 
 
 def _run(
-    config: Mapping[str, Any], table: Manifest, folder: Any, prepared: Any, plugins: Sequence[str], track: bool
+    learner: Learner,
+    transforms: Mapping[str, Any],
+    remarks: Sequence[str],
+    *,
+    config: Mapping[str, Any],
+    table: Manifest,
+    folder: RunFolder,
+    prepared: Any,
+    track: bool,
 ) -> int | Path:
-    from medssml.runs import training
+    from medssml.runs import modality_account, training
 
-    node, transforms = parts(config, table, plugins)
     data = training.studies(table, transforms, config, prepared)
+    read = modality_account.account(learner.model.modalities, trained=None, table=table)
+    modality_account.say(read)
+    remarks = [*remarks, *read]
+    folder.remember(remarks)
     training.prepare(data, folder)
-    learner = _learner(node, config, plugins)
-    card = {"Training": f"Pretrained without labels on {len(data.manifest.split('train'))} studies."}
-    outcome = training.train(learner, data, folder, config, verb="pretrain", track=track, card=card)
+    said = modality_account.sentences(remarks)
+    card = {"Training": f"Pretrained without labels on {len(data.manifest.split('train'))} studies.{said}"}
+    facts = {"remarks": said} if said else {}
+    outcome = training.train(learner, data, folder, config, verb="pretrain", track=track, facts=facts, card=card)
     return training.conclude(outcome, data, folder)
 
 
 def _rehearse(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
     from medssml.runs import training
 
-    node, transforms = parts(config, table, plugins)
+    node, transforms, _ = parts(config, table, plugins)
     data = training.studies(table, transforms, config, prepared)
-    return training.rehearse(lambda _: _learner(node, config, plugins), data, config)
+    return training.rehearse(lambda _: _learner(node, config, plugins)[0], data, config)
 
 
-def parts(config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config for the modalities that training studies have, and its transforms built; says what was left out."""
-    from medssml.runs import console
+def parts(
+    config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The config for the modalities that training studies have, its transforms built, and what was left out, which is said."""
+    from medssml.runs.modality_account import account, having, say
     from medssml.runs.training_config import for_modalities
     from medssml.transforms.road import built_road
 
     train = table.split("train")
-    having = {name for column, name in enumerate(train.modalities) if train.present[:, column].any()}
-    absent = [name for name in config["transforms"] if name not in having]
-    if absent:
-        console.warn(f"no training study has {', '.join(absent)}: left out of the model")
-    node, left_out = for_modalities(dict(config), [name for name in config["transforms"] if name in having], plugins)
-    for remark in left_out:
-        console.warn(remark)
-    return node, {
-        name: built_road(name, part, plugins, f"transforms.{name}") for name, part in node["transforms"].items()
-    }
+    trained = having(train)
+    remarks = account(list(config["transforms"]), trained=trained, then="left out of the model")
+    node, left_out = for_modalities(dict(config), [name for name in config["transforms"] if name in trained], plugins)
+    remarks += left_out
+    say(remarks)
+    built = {name: built_road(name, part, plugins, f"transforms.{name}") for name, part in node["transforms"].items()}
+    return node, built, remarks
 
 
 def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> Any:
@@ -140,20 +178,39 @@ def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> A
     return build(node["model"], MultimodalModel, plugins=plugins, at="model")
 
 
-def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> Learner:
-    from medssml.config import build
+def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> tuple[Learner, list[str]]:
+    """The model of `node` with what it learns, and a line for each objective that needs a part which was left out."""
+    from medssml.config import ConfigError, LeftOut, build
     from medssml.model import MultimodalModel
     from medssml.objectives.base import Objective
+    from medssml.runs.modality_account import say
     from medssml.runs.training import settings_of
     from medssml.trainers.learner import Learner
 
     model = built_model(node, int(config["seed"]), plugins)
-    objectives = [
-        build(part, Objective, plugins=plugins, at=f"objectives.{index}", model=model)
-        for index, part in enumerate(node["objectives"])
-    ]
+    smaller = len(node["transforms"]) < len(config["transforms"])
+    objectives, remarks = [], []
+    for index, part in zip(_places(config["objectives"], node["objectives"]), node["objectives"], strict=True):
+        try:
+            objectives.append(build(part, Objective, plugins=plugins, at=f"objectives.{index}", model=model))
+        except LeftOut as error:
+            said = f"{part['class_path'].rpartition('.')[2]} is left out: it {error}"
+            if not smaller:
+                raise ConfigError(f"key 'objectives.{index}': {said}; fix: another encoder, or leave it out") from error
+            remarks.append(said)
+    if not objectives:
+        raise ValueError(
+            f"nothing is left to learn: {'; '.join(remarks)}; fix: another config, or studies that have it"
+        )
+    say(remarks)
     given = None if config["teacher"] is None else MultimodalModel.load(config["teacher"]["checkpoint"], plugins)
-    return Learner(model, objectives, settings_of(config)[0], given=given, seed=int(config["seed"]))
+    return Learner(model, objectives, settings_of(config)[0], given=given, seed=int(config["seed"])), remarks
+
+
+def _places(objectives: Sequence[Any], left: Sequence[Any]) -> list[int]:
+    """Where the objectives that are left stand in the config, which messages name."""
+    rest = iter(enumerate(objectives))
+    return [next(place for place, node in rest if node["class_path"] == part["class_path"]) for part in left]
 
 
 def trainer_overrides(*, seed: int | None, **trainer: Any) -> list[str]:
