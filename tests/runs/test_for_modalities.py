@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from medssml.config import build, load_config
+from medssml.config import LeftOut, build, load_config
 from medssml.fusion import Fusion
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
@@ -43,6 +43,10 @@ def test_a_config_for_part_of_its_modalities(path: Path) -> None:
             continue
         try:
             model, objectives = built(part, encoders)
+        except LeftOut as error:
+            # What only the encoders can say; `pretrain` leaves that objective out as well.
+            assert str(error).startswith("needs ")
+            continue
         except ValueError as error:
             assert "fix:" in str(error) and "\n" not in str(error)
             continue

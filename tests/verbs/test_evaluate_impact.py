@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -229,6 +230,53 @@ def test_a_study_with_a_failing_file_is_left_out_and_listed(
     problems = pd.read_csv(tmp_path / "problems.csv", dtype=str)
     assert len(problems) == 7 and "7 of 240 studies left out" in capsys.readouterr().err
     assert len(pd.read_csv(tmp_path / "p.csv")) == 233
+
+
+def test_studies_that_have_nothing_are_counted_said_and_listed(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(place.manifest, dtype=str, keep_default_na=False)
+    table.loc[table.index % 40 == 0, list(MODALITIES)] = ""
+    path = tmp_path / "manifest.csv"
+    table.to_csv(path, index=False)
+    given = {**common(place, tmp_path / "p.csv"), "manifest": path, "data_root": place.root, "plain_ids": True}
+    predict(checkpoint=str(place.run), **given)
+    assert "6 of 240 studies have nothing that this model reads: left out" in capsys.readouterr().err
+    listed = pd.read_csv(tmp_path / "problems.csv", dtype=str)
+    left = set(table.study_id) - set(pd.read_csv(tmp_path / "p.csv", dtype=str).study_id)
+    assert set(listed.study_id) == left and len(left) == 6 and set(listed.code) == {"no_modality"}
+    # A later call without any does not leave that list standing; nor are those hidden by --subset gone without a word.
+    embed(checkpoint=str(place.run), **common(place, tmp_path / "e.parquet"), subset=MODALITIES[0])
+    assert pd.read_csv(tmp_path / "problems.csv").empty
+    hidden = 240 - len(pd.read_parquet(tmp_path / "e.parquet"))
+    assert f"{hidden} of 240 studies have none of --subset {MODALITIES[0]}: left out" in capsys.readouterr().err
+
+
+def test_impact_and_evaluate_say_what_training_lacked(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place.run, run)
+    pattern = "+".join(MODALITIES[:2])
+    presence = {"modalities": list(MODALITIES), "patterns": [{"pattern": pattern, "train": 9, "val": 0, "test": 0}]}
+    (run / "presence.json").write_text(json.dumps(presence))
+    (run / "config.yaml").write_text("modality_dropout: 0\nunimodal_weight: 0.0\n")
+    impact(checkpoint=[str(run)], task="sick", bootstrap=20, sweep=False, **common(place, tmp_path / "i"))
+    said = f"this model never saw a study without {MODALITIES[0]}, {MODALITIES[1]}"
+    never = f"no training study has {MODALITIES[2]}, and "
+    err = capsys.readouterr().err
+    remarks = json.loads((tmp_path / "i" / "impact.json").read_text())["protocol"]["remarks"]
+    for words in (said, never):
+        assert words in err and any(words in remark for remark in remarks)
+    evaluate(checkpoint=str(run), task=["sick"], bootstrap=20, probes=False, **common(place, tmp_path / "e"))
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    marked = {name for name, entry in metrics["tasks"]["sick"]["subsets"].items() if "never_trained" in entry}
+    assert marked == {name for name in metrics["tasks"]["sick"]["subsets"] if MODALITIES[2] in name.split("+")}
+    assert never in " ".join(metrics["protocol"]["remarks"])
+    impact(
+        checkpoint=[str(run)], task="sick", bootstrap=20, sweep=False, baseline="joint", **common(place, tmp_path / "j")
+    )
+    assert "never saw" not in (tmp_path / "j" / "impact.json").read_text()
 
 
 @pytest.fixture(autouse=True)

@@ -172,8 +172,57 @@ def test_training_from_scratch_uses_the_architecture(
     cohort: Path, cache: Path, pretrained: Path, tmp_path: Path
 ) -> None:
     run = finetuned(cohort, tmp_path / "run", cache, "none", architecture=SMOKE / "pretrain.yaml", task=["all"])
-    shapes = {name: value.shape for name, value in weights(pretrained).items()}
+    kept = "kept."  # of pretraining alone
+    shapes = {name: value.shape for name, value in weights(pretrained).items() if not name.startswith(kept)}
     assert shapes.items() <= {name: value.shape for name, value in weights(run).items()}.items()
+
+
+@pytest.mark.parametrize("below", ["", "model"])
+def test_starting_over_never_removes_what_it_starts_from(
+    below: str, pretrained: Path, cohort: Path, cache: Path, tmp_path: Path
+) -> None:
+    from medssml.runs.run_folder import RunFolderError
+
+    again = tmp_path / "again"
+    shutil.copytree(pretrained, again)
+    with pytest.raises(RunFolderError, match="--checkpoint"):
+        finetuned(cohort, again, cache, str(again / below), fresh=True)
+    assert (again / "model" / "model.safetensors").exists() and (again / "checkpoints").exists()
+
+
+def test_starting_over_removes_nothing_before_the_checks(
+    pretrained: Path, cohort: Path, cache: Path, tmp_path: Path
+) -> None:
+    from medssml.checkpoint import CheckpointError
+
+    run, damaged = tmp_path / "run", tmp_path / "damaged"
+    shutil.copytree(pretrained, run)
+    shutil.copytree(pretrained, damaged)
+    (damaged / "model" / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError):
+        finetuned(cohort, run, cache, str(damaged), fresh=True)
+    assert (run / "model" / "model.safetensors").exists()
+    with pytest.raises(CheckpointError):
+        finetuned(cohort, tmp_path / "new", cache, str(damaged))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_modality_that_no_labelled_study_has_is_said_everywhere(
+    pretrained: Path, cohort: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(csv.DictReader(cohort.open()))
+    path = tmp_path / "manifest.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "ct": row["ct"] if row["split"] == "test" else ""} for row in rows)
+    run = finetuned(
+        path, tmp_path / "run", cache, str(pretrained), data_root=cohort.parent, overrides=["trainer.max_steps=1"]
+    )
+    said = "no training study has ct: what is learned here (malignant) is not learned from it"
+    assert said in capsys.readouterr().err
+    assert said in (run / "log.txt").read_text("utf-8")
+    assert said[1:] in (run / "model" / "README.md").read_text("utf-8")
 
 
 def test_a_killed_verb_goes_on_to_the_same_bits(cohort: Path, cache: Path, pretrained: Path, tmp_path: Path) -> None:
@@ -243,42 +292,6 @@ def test_an_unknown_task_names_the_nearest(cohort: Path, tmp_path: Path) -> None
         )
 
 
-def test_what_belongs_to_an_absent_modality_leaves_the_config() -> None:
-    from medssml.runs.training_config import without_modalities
-
-    def node(name: str, **arguments: object) -> dict:
-        return {"class_path": name, "init_args": arguments}
-
-    config = {
-        "model": node(
-            "M", encoders={"ct": 1, "eeg": 2, "report": 3}, fusion=node("F", modalities=["ct", "eeg", "report"])
-        ),
-        "transforms": {"ct": 1, "eeg": 2, "report": 3},
-        "objectives": [
-            node("CrossModalContrast", pairs=["ct+report", "ct+eeg"]),
-            node("MaskedReconstruction", modalities=["eeg"], mask_ratio={"ct": 0.5, "eeg": 0.7}),
-            node("MaskedReconstruction", mask_ratio={"ct": 0.5, "eeg": 0.7}),
-            node("MaskedLanguageModelling", modality="report"),
-            node("BagOfWords", modalities=["ct", "eeg"], batch_norm=["eeg"]),
-        ],
-    }
-    left = without_modalities(config, ["eeg"])
-    assert list(left["model"]["init_args"]["encoders"]) == ["ct", "report"] == list(left["transforms"])
-    assert left["model"]["init_args"]["fusion"]["init_args"]["modalities"] == ["ct", "report"]
-    assert left["objectives"] == [
-        node("CrossModalContrast", pairs=["ct+report"]),
-        node("MaskedReconstruction", mask_ratio={"ct": 0.5}),
-        node("MaskedLanguageModelling", modality="report"),
-        node("BagOfWords", modalities=["ct"], batch_norm=[]),
-    ]
-    assert [n["class_path"] for n in without_modalities(config, ["eeg", "report"])["objectives"]] == [
-        "MaskedReconstruction",
-        "BagOfWords",
-    ]
-    with pytest.raises(ValueError, match="no training study"):
-        without_modalities(config, ["ct", "eeg", "report"])
-
-
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
 )
@@ -294,4 +307,4 @@ def test_every_config_is_valid(path: Path) -> None:
     if kind == "pretrain":
         from medssml.verbs.pretrain import _learner
 
-        assert _learner(resolved, resolved, ()).names
+        assert _learner(resolved, resolved, ())[0].names

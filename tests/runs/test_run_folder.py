@@ -1,0 +1,105 @@
+"""A run that cannot start leaves nothing, never removes what it starts from, and is written by its own first process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medssml.manifest.problems import Problem
+from medssml.runs.inputs import refuse_overlap
+from medssml.runs.run_folder import OWN, RunFolder, RunFolderError
+from medssml.trainers.ranks import is_first
+
+ONE, TWO = {"devices": 1, "num_nodes": 1}, {"devices": 2, "num_nodes": 1}
+LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"])
+def test_one_process_writes_whatever_rank_the_environment_names(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "3")
+    assert is_first(ONE)
+
+
+@pytest.mark.parametrize(
+    ("environment", "first"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"NODE_RANK": "1"}, False),
+        ({"RANK": "1", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "x"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x", "SLURM_PROCID": "3"}, True),
+        ({"RANK": "3"}, True),
+    ],
+)
+def test_of_several_processes_the_first_writes(
+    environment: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in LEFT:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first(TWO) == first
+
+
+def test_a_process_that_does_not_write_makes_no_folder(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", writes=False)
+    folder.begin({}, "hash", fresh=True)
+    folder.remember(["x"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_fails_at_its_start_leaves_nothing(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "run")
+    folder.begin({"seed": 0}, "hash")
+    with pytest.raises(KeyError), folder.starting(), folder.logging():
+        raise KeyError("x")
+    assert not folder.path.exists()
+
+
+def test_what_explains_the_failure_stays_and_so_do_a_users_files(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = RunFolder(tmp_path)
+    folder.begin({"seed": 0}, "hash")
+    with pytest.raises(ValueError), folder.starting(), folder.logging():
+        folder.write_problems([Problem(2, "a", "ct", "a.nii", "missing", "no such file", "copy it")])
+        raise ValueError("no study to train on; fix: the files named in problems.csv")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "problems.csv"]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_that_had_begun_keeps_its_folder(tmp_path: Path, begun: bool) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin({"seed": 0}, "hash")
+    if begun:
+        (tmp_path / "checkpoints").mkdir()
+    else:
+        folder = RunFolder(tmp_path)
+        folder.begin({"seed": 0}, "hash")
+    with pytest.raises(KeyError), folder.starting():
+        raise KeyError("x")
+    assert (tmp_path / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("given", ["run", "run/model", "run/checkpoints/cache", "run/model/tables/a.csv", "link"])
+def test_an_input_where_the_run_writes_is_refused(given: str, tmp_path: Path) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="where --x lies.*fix: another --out"):
+        refuse_overlap(tmp_path / "run", {"--x": tmp_path / given})
+
+
+def test_a_run_folder_inside_of_a_model_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "pre" / "model"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"")
+    for checkpoint in (tmp_path / "pre", model):
+        with pytest.raises(RunFolderError, match="in the model of --checkpoint; fix: another --out"):
+            refuse_overlap(model / "run", {"--checkpoint": checkpoint})
+    # Beside it, or below the run folder, nothing is lost.
+    refuse_overlap(tmp_path / "pre" / "finetuned", {"--checkpoint": tmp_path / "pre"})
+    refuse_overlap(tmp_path, {"--checkpoint": tmp_path / "pre", "--cache": tmp_path / "cache", "--shards": "s3://a/b"})
+    refuse_overlap(tmp_path / "other", {"--checkpoint": tmp_path / "pre", "--manifest": None})
+    assert "model" in OWN
