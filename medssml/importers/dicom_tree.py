@@ -71,12 +71,14 @@ class _Series:
 @dataclass
 class _Scan:
     """What a tree holds. series: CT series by (patient's digest, uid). images: DICOM files with an image. refused: files
-    that no reader of images takes; reports: the structured reports among them."""
+    that no reader of images takes; reports: the structured reports among them. parts: radiograph -> the part of the body
+    that it states, where that is not the chest."""
 
     series: dict[tuple[str, str], _Series] = field(default_factory=dict)
     images: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)
+    parts: dict[str, str] = field(default_factory=dict)
 
 
 def read(tree: Tree, options: Options) -> Iterable[Study]:
@@ -95,8 +97,11 @@ def read(tree: Tree, options: Options) -> Iterable[Study]:
             series.frames += int(dataset.get("NumberOfFrames") or 1)
         else:
             _add_radiograph(tree, studies, path, dataset)
+            if part := other_part(dataset):
+                scan.parts[path] = part
     _add_series(tree, studies, scan, options)
     _choose_readable(tree, studies)
+    _note_parts(tree, studies, scan)
     _add_reports(tree, studies, scan)
     if not studies:
         _refuse(tree, scan)
@@ -283,6 +288,19 @@ def _choose_readable(tree: Tree, studies: Studies) -> None:
             study.files["ct"] = files
     for reason, count in passed_over.items():
         tree.account.note(f"{count:,} CT series passed over for the next best of the study: {reason}")
+
+
+def _note_parts(tree: Tree, studies: Studies, scan: _Scan) -> None:
+    """Studies that have no radiograph of the chest, and so one of another part of the body in its column."""
+    best = (
+        min(files, key=lambda file: file.rank).path for study in studies.values() if (files := study.files.get("xray"))
+    )
+    shown = Counter(scan.parts[path] for path in best if path in scan.parts)
+    if shown:
+        parts = ", ".join(f"{part} x {count:,}" for part, count in shown.most_common(5))
+        tree.account.note(
+            f"{shown.total():,} studies have a radiograph of another part of the body than the chest alone: {parts}"
+        )
 
 
 def _leave_out(tree: Tree, series: _Series, reason: str) -> None:

@@ -48,6 +48,7 @@ _DERIVATIONS = {
     "113074": "a volume rendering", "113075": "a surface rendering", "113076": "a segmentation", "113077": "an edited volume",
     "113078": "a maximum intensity projection", "113079": "a minimum intensity projection",
 }  # fmt: skip
+#: What scanners write of them in ImageType, alone or as the last word of a value: CT_SOM5 MIP, MAX_IP, MIN IP.
 _PROJECTIONS = {
     "MIP": "113078",
     "MINIP": "113079",
@@ -55,6 +56,9 @@ _PROJECTIONS = {
     "VRT": "113074",
     "CPR": "113073",
     "SSD": "113075",
+    "VOLUMERENDER": "113074",
+    "SURFACERENDER": "113075",
+    "CURVEDMPR": "113073",
 }
 #: RescaleType of other quantities than HU (PS3.3 C.11.1.1.2).
 _OTHER_UNITS = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
@@ -112,7 +116,11 @@ def other_part(dataset: FileDataset) -> str:
 def derivation(dataset: FileDataset) -> str:
     """What was made of the images that this one is derived from, where its values changed their meaning; "" if nothing."""
     codes = [str(item.get("CodeValue") or "") for item in dataset.get("DerivationCodeSequence") or []]
-    codes += [_PROJECTIONS[part] for part in words(dataset, "ImageType") if part in _PROJECTIONS]
+    for part in words(dataset, "ImageType"):
+        pieces = re.split(r"[ _]", part)
+        codes += [
+            _PROJECTIONS[name] for name in ("".join(pieces), "".join(pieces[-2:]), pieces[-1]) if name in _PROJECTIONS
+        ]
     return next((_DERIVATIONS[code] for code in codes if code in _DERIVATIONS), "")
 
 

@@ -249,8 +249,19 @@ def test_raw_images_and_other_parts_of_the_body_are_no_first_choice(tmp_path: Pa
     radiograph(root / "1.dcm", "1.2.50.1", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1.1", **study)
     radiograph(root / "2.dcm", "1.2.50.2", BodyPartExamined="HAND", **study)
     radiograph(root / "3.dcm", "1.2.50.3", BodyPartExamined="CHEST", StudyInstanceUID="1.2.50", ViewPosition="AP")
-    row = run("dicom", root).rows["1.2.50"]
+    made = run("dicom", root)
+    row = made.rows["1.2.50"]
     assert row["xray"] == "3.dcm" and set(row["other_files"].split(";")) == {"1.dcm", "2.dcm"}
+    assert not any("part of the body" in note for note in made.done.notes)
+
+
+def test_a_study_of_another_part_of_the_body_alone_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "knee"
+    radiograph(root / "1.dcm", "1.2.51.1", BodyPartExamined="KNEE", StudyInstanceUID="1.2.51", ViewPosition="AP")
+    radiograph(root / "2.dcm", "1.2.52.1", BodyPartExamined="CHEST", StudyInstanceUID="1.2.52", ViewPosition="AP")
+    made = run("dicom", root)
+    assert made.rows["1.2.51"]["xray"] == "1.dcm"
+    assert "1 studies have a radiograph of another part of the body than the chest alone: KNEE x 1" in made.done.notes
 
 
 def test_the_longest_series_is_passed_over_where_the_reader_refuses_it(tmp_path: Path) -> None:

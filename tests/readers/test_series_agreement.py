@@ -138,6 +138,9 @@ ODD = [
         "ImageType VMI (HU that were computed from several energies)",
     ),
     ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "MIP"]}, "derived: a maximum intensity projection"),
+    ({"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 MIP"]}, "derived: a maximum intensity projection"),
+    ({"ImageType": ["DERIVED", "SECONDARY", "MAX_IP"]}, "derived: a maximum intensity projection"),
+    ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "MIN IP"]}, "derived: a minimum intensity projection"),
     ({"DerivationCodeSequence": derived("113062")}, "derived: a difference of images"),
     ({"FluoroscopyFlag": "YES"}, "FluoroscopyFlag YES in 9 of 9 files"),
 ]
