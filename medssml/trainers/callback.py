@@ -169,7 +169,11 @@ class Course(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Before the first batch of an epoch the objectives may look at all training studies."""
-        if self.studies is not None and self.learner.batches % self.per_epoch == 0:
+        # Between two steps of the optimiser only: a head that is begun anew must have no gradient of the old one.
+        begins = (
+            self.learner.batches // self.per_epoch > (self.learner.batches - self.settings.accumulate) // self.per_epoch
+        )
+        if self.studies is not None and begins and self.learner.batches % self.settings.accumulate == 0:
             with trainer.precision_plugin.forward_context():
                 self.learner.begin_epoch(self.studies)
 

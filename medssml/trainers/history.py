@@ -85,7 +85,7 @@ class RunningMean:
         """Adds one step's scalars. A number that this step does not have is not averaged in."""
         for name, value in numbers.items():
             value = value.detach().double().reshape(())
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def read(self) -> dict[str, float]:
@@ -93,7 +93,11 @@ class RunningMean:
         names = list(self._sums)
         if not names:
             return {}
-        sums = torch.stack([self._sums[name] for name in names]).tolist()
+        # What a resume brought lies on the CPU, and so may a norm of no gradient.
+        device = next(
+            (value.device for value in self._sums.values() if value.device.type != "cpu"), torch.device("cpu")
+        )
+        sums = torch.stack([self._sums[name].to(device) for name in names]).tolist()
         means = {name: total / self._counts[name] for name, total in zip(names, sums, strict=True)}
         self._sums, self._counts = {}, {}
         return means
