@@ -168,6 +168,8 @@ class Fitter:
 
     def _literal(self, value: Any, hint: Any, key: Key) -> Any:
         allowed = typing.get_args(hint)
+        if isinstance(value, int) and not isinstance(value, bool) and str(value) in allowed and value not in allowed:
+            return str(value)  # a word that looks like a number: `precision: 32`
         if not any(value == option and type(value) is type(option) for option in allowed):
             near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
             hinted = f"; did you mean {near[0]!r}?" if near else ""

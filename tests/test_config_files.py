@@ -228,3 +228,12 @@ def test_a_list_of_nodes_is_told_what_is_wrong_inside_it(tmp_path: Path) -> None
         load_config(path, schema)
     path.write_text(good + "    - {class_path: monai.transforms.RandFlipd, init_args: {keys: ct, prob: 1.0}}\n")
     assert load_config(path, schema)["transforms"]["ct"][1]["init_args"] == {"keys": "ct", "prob": 1.0}
+
+
+def test_a_word_that_looks_like_a_number_is_that_word() -> None:
+    from medssml.runs.training_config import FinetuneConfig
+
+    for said in ("32", "'32'"):
+        assert load_config(None, FinetuneConfig, [f"trainer.precision={said}"])["trainer"]["precision"] == "32"
+    with pytest.raises(ConfigError, match="expected one of 'auto', '32', 'bf16-mixed', received 16"):
+        load_config(None, FinetuneConfig, ["trainer.precision=16"])
