@@ -161,8 +161,10 @@ class Predictor:
             {class: probability}, or a list of such dicts for a list of studies.
 
         Raises:
-            as `place`. ValueError: fewer than two classes.
+            as `place`. ValueError: fewer than two classes. TypeError: prompts is no dict.
         """
+        if not isinstance(prompts, Mapping):
+            raise TypeError(f"prompts is a {type(prompts).__name__}; fix: a dict of class and sentence")
         if len(prompts) < 2:
             raise ValueError(f"prompts names {list(prompts)}; fix: a sentence for each of two classes or more")
         directions = []
@@ -184,6 +186,9 @@ class Predictor:
         studies = self._studies(inputs)
         decoder = self._kept(ReportDecoder, "that writes reports", "Captioning")
         shown = [{name: source for name, source in study.items() if name != "report"} for study in studies]
+        bare = next((index for index, study in enumerate(shown) if all(map(_absent, study.values()))), None)
+        if bare is not None and not _absent(studies[bare].get("report")):
+            raise ValueError(f"study {bare} has nothing but a report, which is not shown; fix: something to describe")
         batch = self.batch(shown)
         with torch.inference_mode():
             fused = self.model.fuse(self.model.encode(batch), batch.present)
@@ -207,6 +212,10 @@ class Predictor:
             studies = [row for _, row in inputs.iterrows()]
         else:
             studies = [inputs] if _is_one(inputs) else list(inputs)
+        odd = next((study for study in studies if not _is_one(study)), None)
+        if odd is not None:
+            named = type(odd if not isinstance(inputs, str) else inputs).__name__
+            raise TypeError(f"a study is a {named}; fix: a dict of what it has, such as {{'report': 'Clear lungs.'}}")
         return [_of_row(study, self.modalities) if isinstance(study, pd.Series) else dict(study) for study in studies]
 
     def _sample(self, index: int, study: Mapping[str, Any]) -> dict[str, Any]:

@@ -145,6 +145,12 @@ def test_a_value_of_another_kind_is_told(run):
         medssml.load(run).predict({"xray": 5})
 
 
+@pytest.mark.parametrize("inputs", ["Clear lungs.", ["Clear lungs."]])
+def test_a_text_alone_is_no_study(run, inputs):
+    with pytest.raises(TypeError, match="^a study is a str; fix: a dict of what it has"):
+        medssml.load(run).predict(inputs)
+
+
 def test_what_cannot_be_predicted_is_told(run, image, tmp_path):
     predictor = medssml.load(run)
     with pytest.raises(KeyError, match="unknown modality 'mri'"):
@@ -223,6 +229,8 @@ def test_zero_shot_is_the_softmax_over_the_prompts(with_parts, image):
     assert len(predictor.zero_shot([{"xray": image}, {"report": TEXT}], prompts)) == 2
     with pytest.raises(ValueError, match="two classes or more"):
         predictor.zero_shot({"xray": image}, {"one": "text"})
+    with pytest.raises(TypeError, match="^prompts is a list; fix: a dict of class and sentence"):
+        predictor.zero_shot({"xray": image}, ["one", "two"])
 
 
 def test_a_report_is_written_from_the_rest_of_the_study(with_parts, image):
@@ -230,6 +238,8 @@ def test_a_report_is_written_from_the_rest_of_the_study(with_parts, image):
     alone, beside = (predictor.generate(study) for study in ({"xray": image}, {"xray": image, "report": TEXT}))
     assert isinstance(alone, str) and alone == beside
     assert len(predictor.generate([{"xray": image}, {"xray": image}])) == 2
+    with pytest.raises(ValueError, match="^study 1 has nothing but a report, which is not shown; fix"):
+        predictor.generate([{"xray": image}, {"report": TEXT}])
 
 
 def test_a_model_that_kept_nothing_says_how_to_get_one_that_did(run, image):
