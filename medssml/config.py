@@ -8,6 +8,7 @@ elsewhere needs its package named in `plugins`, so a config that somebody mails 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -17,7 +18,7 @@ from typing import Any
 
 from medssml import yaml_lines
 from medssml.monai_names import ALLOWED
-from medssml.schema import ConfigError, Fitter, is_monai, nearest
+from medssml.schema import ConfigError, Fitter, is_monai, nearest, plain
 from medssml.yaml_lines import Key, Lines, YamlError
 
 __all__ = ["ConfigError", "Configured", "LeftOut", "build", "describe", "load_config", "resolve"]
@@ -259,11 +260,23 @@ def load_config(
         received = type(values).__name__
         raise ConfigError(f"{lines.source}:1: expected keys and values, received a {received}; fix: write `key: value`")
     for override in overrides:
+        section = override.partition("=")[0].split(".")[0]
+        if section not in values and (default := default_section(schema, section)) is not None:
+            values[section] = default
         _override(values, override, lines)
     fitter = Fitter(lines, functools.partial(resolve, plugins=plugins))
     if isinstance(schema, Mapping):
         return fitter.section(values, schema, {}, "the config", ())
     return fitter.fit(values, schema, ())
+
+
+def default_section(schema: type | Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """What a section is where the file does not have it, so that one key of it can be set without losing the others."""
+    for field in dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ():
+        if field.name == name and field.default_factory is not dataclasses.MISSING:
+            default = plain(field.default_factory())
+            return default if isinstance(default, dict) else None
+    return None
 
 
 def _override(values: dict[str, Any], override: str, lines: Lines) -> None:

@@ -237,3 +237,11 @@ def test_a_word_that_looks_like_a_number_is_that_word() -> None:
         assert load_config(None, FinetuneConfig, [f"trainer.precision={said}"])["trainer"]["precision"] == "32"
     with pytest.raises(ConfigError, match="expected one of 'auto', '32', 'bf16-mixed', received 16"):
         load_config(None, FinetuneConfig, ["trainer.precision=16"])
+
+
+def test_one_key_of_a_section_that_the_file_does_not_have_leaves_its_other_defaults() -> None:
+    from medssml.runs.training_config import FinetuneConfig
+
+    whole = load_config(None, FinetuneConfig)
+    one = load_config(None, FinetuneConfig, ["trainer.device=cpu"])
+    assert one == {**whole, "trainer": {**whole["trainer"], "device": "cpu"}}
