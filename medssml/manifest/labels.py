@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -163,6 +164,10 @@ def _misfits(cells: pd.Series, label: Label, reason: str) -> list[tuple[int, str
 _NUMBER = "write a number or leave it empty"
 
 
+#: What stands beside 0 and 1 for "not known": -1 of CheXpert, and the codes of surveys.
+_NO_CLASS = re.compile(r"-1|-9+|-8+|99+|88+")
+
+
 def _row(row: object) -> int:
     return int(str(row))
 
@@ -180,10 +185,11 @@ def _inferred(cells: pd.Series) -> tuple[Label | None, list[tuple[int, str]]]:
     if not bool((values == np.round(values)).all()):
         return Label("regression"), []
     found = {float(value) for value in values}
-    if -1.0 in found and found <= {-1.0, 0.0, 1.0} and len(found) > 1:
-        fix = "empty the cell for 'uncertain', or say --classes TASK=-1,0,1 or --kind TASK=regression"
-        reason = f"does not fit: -1 is neither class; fix: {fix}"
-        return Label("binary"), [(_row(row), f"{c!r} {reason}") for row, c in cells[values == -1].items()]
+    beside = [f"{value:.0f}" for value in found - {0.0, 1.0}]
+    if len(beside) == 1 and len(found) > 1 and _NO_CLASS.fullmatch(beside[0]):
+        fix = f"empty the cell for 'uncertain', or say --classes TASK={beside[0]},0,1 or --kind TASK=regression"
+        reason = f"does not fit: {beside[0]} is neither class; fix: {fix}"
+        return Label("binary"), [(_row(row), f"{c!r} {reason}") for row, c in cells[~np.isin(values, (0, 1))].items()]
     if found and (min(found) < 0 or max(found) >= MOST_CLASSES):
         return Label("regression"), []
     if found <= {0.0, 1.0}:

@@ -79,6 +79,8 @@ def test_a_declared_modality_is_no_near_miss(tmp_path: Path) -> None:
         ("subject_id,study_id,label_t\na,1,0\nb,2,yes\n", 3, "label_t", "no finite number"),
         ("subject_id,study_id,label_t\na,1,0\nb,2,inf\n", 3, "label_t", "no finite number"),
         ("subject_id,study_id,label_t\na,1,0\nb,2,-1\n", 3, "label_t", "uncertain"),
+        ("subject_id,study_id,label_t\na,1,0\nb,2,1\nc,3,-9\n", 4, "label_t", "-9 is neither class"),
+        ("subject_id,study_id,label_t\na,1,0\nb,2,1\nc,3,99\n", 4, "label_t", "99 is neither class"),
         ("subject_id,study_id,ct\na,1,../x.nii\n", 2, "ct", "leaves the data root"),
         ("subject_id,study_id,ct\na,1,/x.nii\n", 2, "ct", "absolute"),
         ("subject_id,study_id,report,report_text\na,1,r.txt,text\n", 2, "report_text", "keep one"),
