@@ -176,7 +176,8 @@ def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], bootstrap: int)
         for label, (first, second) in DIFFERENCES.items():
             if {first, second} <= set(tables):
                 entry[label] = differences(tables[first], tables[second], bootstrap)
-        entry["loss beyond bayes"] = losses(complete(tables["finetune"]), complete(tables["bayes"]), bootstrap)
+        if {"finetune", "bayes"} <= set(tables):
+            entry["loss beyond bayes"] = losses(complete(tables["finetune"]), complete(tables["bayes"]), bootstrap)
         results[task] = entry
     return results
 

@@ -118,7 +118,7 @@ PUT_RIGHT: list[tuple[str, str, Callable[[Path], Path], str]] = [
         "1 letters are lost",
     ),
     ("terminal escapes", "flagged", file("a.txt", f"\x1b[1m{TEXT}\x1b[0m"), "2 terminal escapes"),
-    ("written-out line ends", "flagged", file("a.txt", TEXT.replace("\n", "\\n")), "1 line ends"),
+    ("line ends as two characters", "flagged", file("a.txt", TEXT.replace("\n", "\\n")), "1 line ends"),
     ("xml latin-1", "fixed", file("a.xml", openi("iso-8859-1").encode("latin-1")), "iso8859-1"),
 ]
 CONTROLS: list[tuple[str, Callable[[Path], Path]]] = [

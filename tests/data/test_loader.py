@@ -86,7 +86,7 @@ def test_collate_gathers_only_what_is_there(train: StudyDataset) -> None:
     batch = collate([train.item(i) for i in range(4)], ("xray", "report"), ("sick",))
     assert batch.present.tolist() == [[True, False], [False, True], [False, True], [True, False]]
     assert batch.inputs["xray"].shape == (2, 4) and batch.content["report"].shape == (2,)  # type: ignore[union-attr]
-    assert batch.targets["sick"].dtype == torch.float32 and batch.targets["sick"].isnan().tolist() == [
+    assert batch.targets["sick"].dtype == torch.float64 and batch.targets["sick"].isnan().tolist() == [
         True,
         False,
         False,
