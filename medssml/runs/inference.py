@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: Resamples below which the ends of a 95 % interval are no ends: one in 20 lies outside.
 FEWEST_RESAMPLES = 20
 
+
 def chosen_device(device: str) -> str:
     """ "cpu" or "cuda"; auto = cuda where there is one.
 

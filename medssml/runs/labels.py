@@ -119,7 +119,9 @@ def task_records(table: Manifest, tasks: Sequence[str], *, evidence: bool = Fals
     for task, entry in label_account(table, tasks).items():
         label, train = table.tasks[task], entry["splits"]["train"]
         mean, sd = (train["mean"] or 0.0, train["sd"] or 0.0) if label.kind == "regression" else (0.0, 1.0)
-        counts = {split: found.get("per_class", {"labelled": found["labels"]}) for split, found in entry["splits"].items()}
+        counts = {
+            split: found.get("per_class", {"labelled": found["labels"]}) for split, found in entry["splits"].items()
+        }
         records[task] = Task(
             label.kind, label.n_classes, label.classes, label.unit, evidence, mean, _scale(mean, sd), counts
         )

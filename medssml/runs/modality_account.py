@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from medssml.manifest.manifest import Manifest
 
 
+#: File of a run folder: the subjects that its model was trained on.
+SUBJECTS = "training_subjects.json"
+
+
 def having(studies: Manifest) -> dict[str, int]:
     """Modality -> how many of the studies have it; those that nobody has are left out."""
     counts = {name: int(studies.present[:, column].sum()) for column, name in enumerate(studies.modalities)}
@@ -70,6 +74,13 @@ def of_reported(
     training = Training.of(checkpoint)
     reported = table if split == "all" else table.split(split)
     remarks = account(modalities, trained=training.trained, reported=reported, table=table)
+    known = {str(code) for code in reported.subject_codes}
+    both = len(known & training.subjects)
+    if both:
+        remarks.append(
+            f"{both} of {len(known)} reported subjects were trained on: figures of them say nothing of new ones; fix: report "
+            f"the test split, or other studies"
+        )
     say(remarks)
     return remarks, training
 
@@ -94,10 +105,12 @@ class Training:
     Args:
         trained: modalities that training studies have; None where there is no run folder, as with a copied model.
         never_absent: those that every training study had, and that nothing hid while it was trained.
+        subjects: what the subjects that it was trained on are called in results; none where nobody wrote them down.
     """
 
     trained: frozenset[str] | None = None
     never_absent: tuple[str, ...] = ()
+    subjects: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, checkpoint: str | Path) -> Training:
@@ -109,10 +122,29 @@ class Training:
             found = json.loads((run / "presence.json").read_text(encoding="utf-8"))
             patterns = [row["pattern"].split("+") for row in found["patterns"] if row["train"] > 0]
         except (OSError, ValueError, KeyError, TypeError):
-            return cls()
+            return cls(subjects=trained_subjects(run))
         trained = frozenset(name for pattern in patterns for name in pattern if name)
         always = [name for name in found["modalities"] if all(name in pattern for pattern in patterns)]
-        return cls(trained, tuple(always) if len(trained) > 1 and patterns and not _hides(run) else ())
+        seen = tuple(always) if len(trained) > 1 and patterns and not _hides(run) else ()
+        return cls(trained, seen, trained_subjects(run))
+
+
+def trained_subjects(run: Path) -> frozenset[str]:
+    """Those that `remember_subjects` wrote into a run folder."""
+    try:
+        return frozenset(json.loads((run / SUBJECTS).read_text(encoding="utf-8"))["subjects"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
+
+
+def remember_subjects(run: Path, train: Manifest, before: Collection[str] = ()) -> None:
+    """Writes who a model was trained on, by the names of results, with those of the model that it began with.
+
+    With the codes of another key nobody is known again: who reports elsewhere has to keep subjects apart himself.
+    """
+    from medssml.files import write_json
+
+    write_json(run / SUBJECTS, {"subjects": sorted({*map(str, train.subject_codes), *before})})
 
 
 def _hides(run: Path) -> bool:

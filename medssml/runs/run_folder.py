@@ -21,7 +21,7 @@ from medssml.manifest.problems import Problem, read_problems, write_problems
 
 #: What a run writes and `fresh` removes: nothing else of the folder is touched.
 OWN = (
-    "config.yaml", "manifest.sha256", "presence.json", "labels.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
+    "config.yaml", "manifest.sha256", "presence.json", "training_subjects.json", "labels.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
     "checkpoints", "model", "mlflow.db", "mlartifacts", "mlflow_run.txt",
 )  # fmt: skip
 
@@ -120,7 +120,9 @@ class RunFolder:
         """Adds lines to log.txt that were said to the user otherwise."""
         if self.writes:
             with (self.path / "log.txt").open("a", encoding="utf-8") as stream:
-                stream.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')} WARNING {printable(said)}\n" for said in remarks)
+                stream.writelines(
+                    f"{time.strftime('%Y-%m-%d %H:%M:%S')} WARNING {printable(said)}\n" for said in remarks
+                )
 
     def write_problems(self, problems: Iterable[Problem]) -> None:
         """problems.csv, one row per file or study that was left out or flagged."""

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from medssml.trainers.learner import Learner
 from medssml.trainers.loop import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.runs import console
+from medssml.runs.modality_account import remember_subjects
 from medssml.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,9 @@ def studies(
     )
 
 
-def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
-    """Prepares the studies, lists in problems.csv those that are left out, and says so; writes presence.json.
+def prepare(data: StudyDataModule, folder: RunFolder | None, before: Collection[str] = ()) -> None:
+    """Prepares the studies, lists in problems.csv those that are left out, and says so; writes presence.json and, with
+    `before`, the subjects that the model was trained on already, training_subjects.json.
 
     Raises:
         ValueError: no training study is left.
@@ -60,6 +62,7 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
         folder.write_problems([*problems, *data.studies.nothing])
         if folder.writes:
             write_json(folder.path / "presence.json", presence(data.manifest))
+            remember_subjects(folder.path, data.manifest.split("train"), before)
         folder.remember(data.remarks)
     if problems:
         console.warn(
@@ -67,7 +70,9 @@ def prepare(data: StudyDataModule, folder: RunFolder | None) -> None:
             f"problems.csv says which and why; training goes on without them"
         )
     if data.studies.nothing:
-        console.warn(f"{len(data.studies.nothing)} of {data.studies.asked} studies have nothing that the model reads: left out")
+        console.warn(
+            f"{len(data.studies.nothing)} of {data.studies.asked} studies have nothing that the model reads: left out"
+        )
     for remark in data.remarks:
         console.warn(remark)
     counts = {split: len(data.manifest.split(split)) for split in SPLITS}
@@ -142,7 +147,9 @@ def _tracker(
     return tracker.__enter__()
 
 
-def write_model(model: MultimodalModel, folder: RunFolder, transforms: Mapping[str, Any], card: Mapping[str, str]) -> None:
+def write_model(
+    model: MultimodalModel, folder: RunFolder, transforms: Mapping[str, Any], card: Mapping[str, str]
+) -> None:
     """Writes model/ beside and renames it: a run that has one is done.
 
     Raises:
@@ -193,9 +200,7 @@ def rehearse(
     _, settings = settings_of(config)
     quick = dataclasses.replace(settings, max_epochs=None, max_steps=2, accumulate=1, validate_every=0)
     with tempfile.TemporaryDirectory() as scratch:
-        outcome = fit(
-            learner, rehearsal.train_dataloader(), Path(scratch), quick, studies=rehearsal.loader("train")
-        )
+        outcome = fit(learner, rehearsal.train_dataloader(), Path(scratch), quick, studies=rehearsal.loader("train"))
 
     train = len(data.all_studies.split("train"))
     steps = settings.total_steps(max(1, train // data.batch_size))

@@ -165,7 +165,9 @@ def for_modalities(
         changed = [key for key, value in objectives[-1]["init_args"].items() if value != node["init_args"].get(key)]
         remarks += [f"{name}: {key} is {objectives[-1]['init_args'][key]} without {', '.join(gone)}" for key in changed]
     if config.get("objectives") and not objectives:
-        raise ValueError(f"nothing is left to learn: {'; '.join(remarks)}; fix: another config, or studies that have it")
+        raise ValueError(
+            f"nothing is left to learn: {'; '.join(remarks)}; fix: another config, or studies that have it"
+        )
     return {
         **config,
         "model": {**model, "init_args": {**model["init_args"], "fusion": fusion}},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +128,23 @@ def finetune(
         folder.remember(remarks)
         folder.write_labels(account)
         return _run(
-            model, transforms, remarks, config=resolved, table=chosen, folder=folder, prepared=prepared, track=track
+            model,
+            transforms,
+            remarks,
+            config=resolved,
+            table=chosen,
+            folder=folder,
+            prepared=prepared,
+            track=track,
+            before=_trained_before(checkpoint),
         )
+
+
+def _trained_before(checkpoint: str) -> Collection[str]:
+    """The subjects of the pretraining, which the fine-tuned model has seen as well."""
+    from medssml.runs.modality_account import Training
+
+    return () if checkpoint == "none" else Training.of(checkpoint).subjects
 
 
 def _modalities(checkpoint: str, config: Mapping[str, Any]) -> list[str]:
@@ -306,13 +321,14 @@ def _run(
     folder: RunFolder,
     prepared: Any,
     track: bool,
+    before: Collection[str],
 ) -> int | Path:
     from medssml.runs import training
     from medssml.runs.labels import facts, label_account
     from medssml.runs.modality_account import sentences
 
     data = training.studies(table, transforms, config, prepared, config["tasks"])
-    training.prepare(data, folder)
+    training.prepare(data, folder, before)
     learner = _learner(model, config, data.manifest)
     if config["probe_first"]:
         _probe_first(learner, data, config)

@@ -34,14 +34,16 @@ def test_a_class_that_only_later_splits_have_is_said(capsys):
 
 
 def test_tasks_that_training_cannot_teach(capsys):
-    table = studies(
-        a=[0, 1, 0, 1, 0, 1, 0, 1], b=[None] * 4 + [0, 1, 0, 1], c=[0, 0, 0, 0, 0, 1, 0, 1], same=[1.5] * 8
-    )
+    table = studies(a=[0, 1, 0, 1, 0, 1, 0, 1], b=[None] * 4 + [0, 1, 0, 1], c=[0, 0, 0, 0, 0, 1, 0, 1], same=[1.5] * 8)
     account = label_account(table, ["a", "b", "c", "same"])
     assert learnable(account, every=True) == ["a", "same"]
     said = capsys.readouterr().err
-    assert "'b' is left out: no training study" in said and "'c' is left out: all 4 training labels are of class 0" in said
-    with pytest.raises(ValueError, match="task 'b': no training study has a label of it; .*fix: label training studies"):
+    assert (
+        "'b' is left out: no training study" in said and "'c' is left out: all 4 training labels are of class 0" in said
+    )
+    with pytest.raises(
+        ValueError, match="task 'b': no training study has a label of it; .*fix: label training studies"
+    ):
         learnable(account, every=False)
     with pytest.raises(ValueError, match="task 'c'"):
         learnable(label_account(table, ["c"]), every=True)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from medssml.manifest.manifest import Manifest
-from medssml.runs.modality_account import Training, account, having, of_reported
+from medssml.runs.modality_account import Training, account, having, of_reported, remember_subjects
 from medssml.runs.source import say_split
 
 
@@ -23,7 +23,9 @@ def studies(root: Path, **columns: list[str]) -> Manifest:
 def test_each_side_that_lacks_a_modality_is_named(tmp_path: Path) -> None:
     reported = studies(tmp_path, ct=["a.nii", ""], xray=["", ""], ct_late=["b.nii.gz", "c.nii.gz"])
     assert having(reported) == {"ct": 1}
-    said = account(("ct", "xray", "eeg", "report"), trained={"xray", "eeg"}, reported=reported, table=reported, then="chance")
+    said = account(
+        ("ct", "xray", "eeg", "report"), trained={"xray", "eeg"}, reported=reported, table=reported, then="chance"
+    )
     assert said[0] == "no training study has ct, and 1 reported studies have it: chance"
     assert said[1:4] == [
         "no reported study has xray, which the model reads",
@@ -81,10 +83,24 @@ def test_a_split_that_was_made_is_said_at_the_start(tmp_path: Path, capsys: pyte
     remarks, training = of_reported(run, ("ct",), table, "test")
     said = capsys.readouterr().err
     assert f"no split column: a hash of the subject takes {chosen} of 20 studies as test; fix: --split all" in said
-    assert remarks[0].startswith(f"no training study has ct, and {chosen} reported studies have it") and remarks[0] in said
+    assert (
+        remarks[0].startswith(f"no training study has ct, and {chosen} reported studies have it") and remarks[0] in said
+    )
     assert training.trained == {"xray"}
     say_split(table, "all")
     say_split(studies(tmp_path, ct=["a.nii"], split=["test"]), "test")
     assert capsys.readouterr() == ("", "")
     say_split(table)
     assert f"{chosen} studies as test" in capsys.readouterr().out
+
+
+def test_reported_subjects_that_were_trained_on_are_counted(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", {"ct": 3}, "{}")
+    table = studies(tmp_path, ct=["a.nii", "b.nii", "c.nii", "d.nii"], split=["train", "train", "val", "test"])
+    remember_subjects(run, table.split("train"), before=["s3"])
+    assert Training.of(run).subjects == {"s0", "s1", "s3"}
+    remarks, _ = of_reported(run, ("ct",), table, "test")
+    assert remarks[-1].startswith("1 of 1 reported subjects were trained on: ")  # by the pretraining
+    remarks, _ = of_reported(run, ("ct",), table, "all")
+    assert remarks[-1].startswith("3 of 4 reported subjects were trained on: ") and "fix:" in remarks[-1]
+    assert of_reported(run, ("ct",), table, "val")[0] == []

@@ -16,9 +16,7 @@ LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_NTASKS", "TORC
 
 
 @pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"])
-def test_one_process_writes_whatever_rank_the_environment_names(
-    variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_process_writes_whatever_rank_the_environment_names(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, "3")
     assert is_first(ONE)
 
