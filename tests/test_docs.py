@@ -89,6 +89,7 @@ def with_runs(workplace: Path) -> Path:
     from medssml.fusion import MaskedAttention
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel, Task
+    from medssml.spaces import SharedSpace
     from medssml.transforms import CTTransform, EEGTransform, ReportTransform, XrayTransform
 
     manifest = Manifest.read(workplace / "cohort" / "manifest.csv")
@@ -109,7 +110,9 @@ def with_runs(workplace: Path) -> Path:
     }
     tasks = {name: Task("binary") for name in manifest.tasks}
     model = MultimodalModel(encoders, MaskedAttention(tuple(encoders), dim=16, depth=1, heads=2), tasks)
-    for run in ("demo", "pretrain", "malignant"):
+    for run in ("demo", "malignant", "pretrain"):
+        if run == "pretrain":  # a pretrained run keeps the space of its contrast
+            model.keep({"space": SharedSpace(16, 8, tuple(encoders), batch_norm=False)})
         model.save(workplace / "runs" / run / "model", transforms=transforms)
     return workplace
 
