@@ -78,10 +78,9 @@ class MoCoV3(Objective):
         return InfoNCE(*(a + b for a, b in zip(*parts, strict=True)))
 
     def _masks(self, step: Step, name: str) -> tuple[Tensor, Tensor]:
-        column = step.model.modalities.index(name)
-        rows = step.everyone.rows(column)
-        own = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
-        return own, ~(own | step.everyone.alike(rows, rows, [column]))
+        alike = step.alike(name)
+        own = torch.eye(len(alike), dtype=torch.bool, device=alike.device)
+        return own, ~(own | alike)
 
     def _count(self, step: Step) -> Tensor:
         return torch.stack([2 * self._masks(step, name)[1].any(1).sum() for name in self.space.modalities]).sum()

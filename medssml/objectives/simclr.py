@@ -58,7 +58,7 @@ class SimCLR(Objective):
             # Both looks in one pass of the head, so that they share its batch statistics.
             pooled = torch.cat([first.pooled_of_all(name), second.pooled_of_all(name)])
             a, b = self.space(name, pooled).chunk(2)
-            found[name] = nt_xent(a, b, scale=1 / self.temperature, exclude=self._alike(step, name))
+            found[name] = nt_xent(a, b, scale=1 / self.temperature, exclude=step.alike(name))
 
         count = torch.stack([part.terms for part in found.values()]).sum()
         if count == 0:
@@ -67,11 +67,6 @@ class SimCLR(Objective):
         out = {"loss": total / count * step.share(self._count)}
         return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
 
-    def _alike(self, step: Step, name: str) -> Tensor:
-        column = step.model.modalities.index(name)
-        rows = step.everyone.rows(column)
-        return step.everyone.alike(rows, rows, [column])
-
     def _count(self, step: Step) -> Tensor:
-        alike = [self._alike(step, name) for name in self.space.modalities]
+        alike = [step.alike(name) for name in self.space.modalities]
         return torch.stack([2 * (~part).any(1).sum() for part in alike]).sum()

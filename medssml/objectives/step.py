@@ -185,6 +185,12 @@ class Step:
             raise ValueError(f"{type(objective).__name__} has no twin; fix: its attribute `teacher`")
         return self._teacher.twins[objective]
 
+    def alike(self, modality: str) -> Tensor:
+        """(n, n) bool: which studies of all ranks that have a modality cannot be each other's negatives in it."""
+        column = self.model.modalities.index(modality)
+        rows = self.everyone.rows(column)
+        return self.everyone.alike(rows, rows, [column])
+
     def share(self, count: Callable[[Step], Tensor]) -> Tensor | float:
         """What a mean over the terms of this batch is multiplied with, so that the step has the mean over all of its terms.
 

@@ -114,6 +114,14 @@ class KnowsThePlace(Objective):
         return {"loss": (step.fused.pooled * weight).square().mean()}
 
 
+class MeanOfTheBatch(Objective):
+    """Never asks for its share of a step, so that with several batches in one each batch weighs the same."""
+
+    def forward(self, step: Step) -> dict[str, Tensor] | None:
+        having = step.present.any(1)
+        return {"loss": (step.fused.pooled[having][:, 0] - 3).square().mean()} if bool(having.any()) else None
+
+
 class FullOfIdle(Objective):
     """Has a head that nothing depends on."""
 
@@ -132,6 +140,7 @@ PLANTED: list[tuple[Sequence[Callable[[Any], None]], Any]] = [
     (laws.FUSION_LAWS, lambda names, dim: ZeroFilled(names, dim)),
     (laws.OBJECTIVE_LAWS, lambda model: CountsTheAbsent(model)),
     (laws.OBJECTIVE_LAWS, lambda model: KnowsThePlace(model)),
+    (laws.OBJECTIVE_LAWS, lambda model: MeanOfTheBatch(model)),
     (laws.OBJECTIVE_LAWS, lambda model: FullOfIdle(model)),
 ]
 
@@ -172,7 +181,10 @@ class Spread(Objective):
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         having = step.present.any(1)
-        return {"loss": (step.fused.pooled[having][:, 0] - 3).square().mean()} if bool(having.any()) else None
+        if not bool(having.any()):
+            return None
+        loss = (step.fused.pooled[having][:, 0] - 3).square().mean()
+        return {"loss": loss * step.share(lambda other: other.present.any(1).sum())}
 
 
 @pytest.mark.parametrize("law", [law for law in laws.OBJECTIVE_LAWS if "config" not in law.__name__])
