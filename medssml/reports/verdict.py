@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medssml.reports import words
-from medssml.reports.results import Results, estimate, number
+from medssml.reports.results import Estimate, Results, estimate, number
 
 CHANCE = 0.5  # of an AUROC
 REPORTS = ("ct->report", "xray->report")  # what a report describes, and so can be found by
@@ -38,7 +38,8 @@ def _task(found: dict[str, Any]) -> str:
     if gain.low > 0:
         return f"{said}; pretraining adds {words.interval(gain)} to the {scratch} of training from scratch"
     if gain.high < 0:
-        return f"{said}; pretraining costs {words.interval(gain)} of the {scratch} of training from scratch"
+        loss = Estimate(-gain.value, -gain.high, -gain.low)
+        return f"{said}; pretraining costs {words.interval(loss)} of the {scratch} of training from scratch"
     return f"{said}; from scratch {scratch}, no difference shown"
 
 

@@ -31,7 +31,7 @@ def test_chance_no_difference_and_a_loss_are_said_as_such() -> None:
     (line,) = said(interval(0.0, -0.1, 0.1), interval(0.55, 0.48, 0.62))
     assert line.startswith("effusion: not better than chance, AUROC 0.550") and "no difference shown" in line
     (line,) = said(interval(-0.1, -0.2, -0.05), interval(0.6, 0.55, 0.65))
-    assert "not better than chance" not in line and "pretraining costs" in line
+    assert "not better than chance" not in line and "pretraining costs 0.100 (0.050 to 0.200) of the" in line
 
 
 def test_the_modality_that_counts_most_is_set_beside_the_true_one() -> None:
