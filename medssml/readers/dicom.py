@@ -76,6 +76,8 @@ TECHNICAL_TAGS = (
     "BurnedInAnnotation",
     "LossyImageCompression",
     "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "PixelAspectRatio",
     "PatientOrientation",
     "ViewCodeSequence",
     "PresentationIntentType",

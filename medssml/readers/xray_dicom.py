@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Modalities of images that were captured or converted: they may be radiographs, and do not say so.
 _CONVERTED = ("OT", "SC", "XC", "GM")
+#: Gray up to which padding is black already, and by how much a pixel may be higher than wide: augmentation stretches as much.
+_BLACK, _SQUARE = 0.02, 0.1
 
 
 def dicom_header(path: Path) -> XrayHeader:
@@ -72,6 +74,7 @@ def dicom_radiograph(path: Path) -> Radiograph:
         notes.append(
             Flag(f"{np.count_nonzero(outside):,} pixels of padding, outside {bits} bits, set to black", "reread")
         )
+    array = _without_padding(array, frames[0], dataset, notes)
     notes += [*_stated(dataset, path), *filter(None, [judge_spare([spare], 1, path)])]
     spacing = _spacing(dataset, path, notes)
     return Radiograph(np.ascontiguousarray(array, np.float32), bits, tuple(notes), spacing, view_of(dataset))
@@ -159,6 +162,39 @@ def _inverted(dataset: FileDataset, path: Path) -> list[str]:
     return found
 
 
+def _without_padding(
+    array: NDArray[np.float32], stored: NDArray[Any], dataset: FileDataset, notes: list[str]
+) -> NDArray[np.float32]:
+    """The picture with black where the file says that there is padding and no image (PS3.3, C.7.5.1.1.2)."""
+    value = number_if_any(dataset, "PixelPaddingValue", np.nan)
+    if not np.isfinite(value) or stored.ndim != 2:
+        return array
+    limit = number_if_any(dataset, "PixelPaddingRangeLimit", value)
+    padding = (stored >= min(value, limit)) & (stored <= max(value, limit))
+    shown = padding & (array > _BLACK)
+    # Where all of the picture has that value, it is no padding.
+    if not shown.any() or padding.all():
+        return array
+    count, most = np.count_nonzero(shown), array[shown].max()
+    notes.append(Flag(f"{count:,} pixels of padding (value {value:g}), up to {most:.2f}, set to black", "reread"))
+    return np.where(padding, np.float32(0), array)
+
+
+def _shape_of_pixels(dataset: FileDataset, spacing: NDArray[np.float64] | None) -> str | None:
+    """What is to be said of pixels that are not square: the picture is used as it is stored."""
+    ratio = words(dataset, "PixelAspectRatio")
+    try:
+        stated = [float(part) for part in ratio[:2]]
+    except ValueError:
+        stated = []
+    high, wide = spacing if spacing is not None else stated if len(stated) == 2 and min(stated) > 0 else (1.0, 1.0)
+    if abs(high / wide - 1) <= _SQUARE:
+        return None
+    return Flag(
+        f"pixels are {high:g} high and {wide:g} wide: the picture is used as it is stored, stretched by {high / wide:.2f}"
+    )
+
+
 def _spacing(dataset: FileDataset, path: Path, notes: list[str]) -> NDArray[np.float64] | None:
     """(2,) mm between rows and columns; a spacing that cannot be read is left out, as the picture does not need it."""
     for tag in ("PixelSpacing", "ImagerPixelSpacing"):
@@ -168,5 +204,7 @@ def _spacing(dataset: FileDataset, path: Path, notes: list[str]) -> NDArray[np.f
             notes.append(Flag(f"{error.reason}: spacing left out", "left_out"))
             continue
         if found is not None and found.min() > 0:
+            notes += filter(None, [_shape_of_pixels(dataset, found)])
             return found
+    notes += filter(None, [_shape_of_pixels(dataset, None)])
     return None

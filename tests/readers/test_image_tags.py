@@ -1,5 +1,8 @@
 """What the tags of a radiograph say that it is: refused where it is none, flagged where it is of another kind."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
@@ -158,3 +161,38 @@ def test_what_a_damaged_tag_holds_is_not_quoted(tmp_path):
     with pytest.raises(ReadError) as caught:
         read_xray(path)
     assert str(caught.value).endswith("has modality unreadable, not a radiograph; fix: name the CR, DX or RG file")
+
+
+def test_padding_of_a_radiograph_is_black_and_counted(tmp_path: Path) -> None:
+    """Padding at the top of the range: by the values alone a white frame, which would be the brightest of the picture."""
+    inner = picture(12).astype(np.uint16) // 2
+    stored = np.pad(inner, 3, constant_values=4095)
+    plain = read_xray(dicom(tmp_path / "plain.dcm", stored, 12))
+    padded = read_xray(dicom(tmp_path / "padded.dcm", stored, 12, PixelPaddingValue=4095))
+    frame = np.pad(np.zeros(inner.shape, bool), 3, constant_values=True)
+    assert (plain.array[frame] == 1).all() and (padded.array[frame] == 0).all()
+    np.testing.assert_array_equal(padded.array[~frame], plain.array[~frame])
+    (note,) = [note for note in padded.notes if "padding" in note]
+    assert note.startswith(f"{frame.sum()} pixels of padding (value 4095), up to 1.00, set to black")
+
+    ranged = read_xray(dicom(tmp_path / "r.dcm", stored, 12, PixelPaddingValue=4090, PixelPaddingRangeLimit=4095))
+    np.testing.assert_array_equal(ranged.array, padded.array)
+    black = read_xray(dicom(tmp_path / "black.dcm", np.pad(inner, 3), 12, PixelPaddingValue=0))
+    assert not [note for note in black.notes if "padding" in note]  # it is black as it is
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"PixelSpacing": [0.2, 0.4]}, "pixels are 0.2 high and 0.4 wide: .*stretched by 0.50"),
+        ({"PixelAspectRatio": ["1", "2"]}, "pixels are 1 high and 2 wide"),
+        ({"PixelSpacing": [0.143, 0.143]}, None),
+        ({"PixelAspectRatio": ["1", "1"]}, None),
+        ({}, None),
+    ],
+)
+def test_pixels_that_are_not_square_are_told(tmp_path: Path, tags: dict, said: str | None) -> None:
+    path = dicom(tmp_path / "x.dcm", picture(12), 12, **tags)
+    for notes in (read_xray(path).notes, xray_header(path).notes):
+        found = [note for note in notes if "pixels are" in note]
+        assert (len(found) == 1 and re.search(said, found[0])) if said else found == []
