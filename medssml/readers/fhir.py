@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from medssml.readers.errors import ReadError
+from medssml.readers.errors import Flag, ReadError
 from medssml.readers.forms import Form, form_of, one_text
 from medssml.readers.json_text import json_value
 from medssml.readers.markup import html_text
@@ -86,7 +86,8 @@ def report_body(report: Resource, known: Mapping[str, Resource], path: Path) -> 
     stated = objects_in(report.get("presentedForm"))
     forms = [found for form in stated if (found := _attachment(form, known, path)) is not None]
     if any(form.text.strip() for form in forms):
-        return one_text(forms)
+        text, notes = one_text(forms)
+        return text, [*notes, *_other_words(_text(report.get("conclusion")), text)]
     parts = [html_text(_text(_mapping(report.get("text")).get("div")))]
     for result in objects_in(report.get("result")):
         parts.append(_text(_mapping(_target(known, _text(result.get("reference")))).get("valueString")))
@@ -99,6 +100,17 @@ def report_body(report: Resource, known: Mapping[str, Resource], path: Path) -> 
         reason = f"DiagnosticReport {_text(report.get('id'))[:40]!r} has no text (presentedForm: {kinds})"
         raise ReadError(path, reason, "export the text of the report as well", code="content")
     return body, []
+
+
+def _other_words(conclusion: str, text: str) -> list[str]:
+    """What is to be said of a conclusion that stands beside a form and not in it: the form is what was signed."""
+    said, have = (set(re.findall(r"\w+", part.casefold())) for part in (conclusion, text))
+    if not said - have:
+        return []
+    count = len(said - have)
+    return [
+        Flag(f"its conclusion has {count} words that its form does not have: left out, the form is read", "left_out")
+    ]
 
 
 def _kind(form: Resource) -> str:

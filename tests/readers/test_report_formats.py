@@ -313,3 +313,12 @@ def test_no_wrapping_lets_a_name_through(tmp_path):
     write(tmp_path / "a.json", FHIR["bundle"])
     for path in sorted(tmp_path.iterdir()):
         assert "secret" not in read_report(path).text.lower()
+
+
+def test_a_conclusion_beside_a_form_is_told_where_the_form_does_not_have_it(tmp_path):
+    said = form("text/plain", b"FINDINGS: Clear lungs. IMPRESSION: No acute disease.")[1]
+    inside = diagnostic_report(presentedForm=[said], conclusion="No acute disease.")
+    assert read_report(write(tmp_path / "a.json", inside)).notes == ()
+    other = diagnostic_report(presentedForm=[said], conclusion="Nodule of 9 mm, no acute disease.")
+    (note,) = read_report(write(tmp_path / "b.json", other)).notes
+    assert note.startswith("its conclusion has 4 words that its form does not have: left out")
