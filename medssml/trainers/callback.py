@@ -166,6 +166,9 @@ class Course(pl.Callback):
         if self._optimizer_state is not None:
             trainer.optimizers[0].load_state_dict(self._optimizer_state)
             self._optimizer_state = None
+        first = self.learner.batches == 0 and self.learner.judge.before_training
+        if first and self.val is not None and self.settings.validate_every > 0:
+            self._validate(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Before the first batch of an epoch the objectives may look at all training studies."""

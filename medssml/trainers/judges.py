@@ -26,7 +26,13 @@ LEAST_LABELLED = 10
 
 
 class Judge(Protocol):
-    """Metrics of the validation studies, and what decides between checkpoints."""
+    """Metrics of the validation studies, and what decides between checkpoints.
+
+    Attributes:
+        before_training: whether the weights that training begins with are a candidate, too.
+    """
+
+    before_training: bool
 
     def validate(self, learner: Learner, batches: Iterable[Batch]) -> dict[str, float]:
         """Metrics by `learner.validated`; gradients are off and everything is in eval mode."""
@@ -43,6 +49,8 @@ class EmbeddingJudge:
     Args:
         probe_studies: validation studies whose features are looked at, at most.
     """
+
+    before_training = False
 
     def __init__(self, probe_studies: int = 2048) -> None:
         self.probe_studies = probe_studies
@@ -88,6 +96,8 @@ class TaskJudge:
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
         self.tasks = dict(tasks)
+        # The head of a regression begins at the mean of the training targets: nothing that is worse is kept.
+        self.before_training = any(task.kind == "regression" for task in self.tasks.values())
 
     def validate(self, learner: Learner, batches: Iterable[Batch]) -> dict[str, float]:
         """See `Judge.validate`."""

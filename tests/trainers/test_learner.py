@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Batch
-from medssml.model import MultimodalModel
+from medssml.model import MultimodalModel, Task
 from medssml.objectives import Clock, CrossModalContrast, Objective, Ramp, Step
 from medssml.spaces import SharedSpace
 from medssml.standardise import Standardise
@@ -206,3 +206,19 @@ def test_a_study_of_the_validation_is_none_of_the_training_studies() -> None:
     step = learner.validation_step_of(batch)
     assert float(learner.terms(batch)["loss"]) == 1.0
     assert float(learner.sum_of(step, learner.validated_objectives)["loss"]) == 0.0
+
+
+def test_a_regression_that_only_gets_worse_keeps_the_mean_that_it_began_with(tmp_path: Path) -> None:
+    """A rate at which nothing is learned: what is kept answers the mean of the training targets, R2 0 and not far below."""
+    model = toy_model(tasks=(), dropout=0.0)
+    model.add_task("sick", Task("regression", mean=0.5, sd=0.5))
+    learner = tuner(model, None, Optim(lr=3.0, warmup=0.0, clip_norm=0))
+    outcome = fit(
+        learner, ToyLoader(), tmp_path, TrainerSettings(max_epochs=3, **CPU), val=ToyLoader(studies=64, seed=9)
+    )
+    assert outcome.score is not None
+    batch = ToyLoader(studies=64, seed=9).batch(torch.arange(64))
+    with torch.no_grad():
+        answers, targets = learner.model(batch)["sick"].double(), batch.targets["sick"].double()
+    r2 = 1 - float((answers - targets).square().sum() / (targets - targets.mean()).square().sum())
+    assert r2 > float(1 - (0.5 - targets).square().sum() / (targets - targets.mean()).square().sum()) - 0.05
