@@ -70,9 +70,13 @@ def _fit_head(model: MultimodalModel, name: str, studies: EncodedStudies, togeth
 
 def _alone(model: MultimodalModel, studies: EncodedStudies, modality: str) -> Part:
     """One modality as its encoder gave it. A penalty on the weights of what the projection made of it would take the
-    directions that the projection stretches for the likelier ones: with few labels that costs."""
+    directions that the projection stretches for the likelier ones: with few labels that costs. Of it, what the projection
+    lets through: taken from before it, as its inverse would make rounding errors of features that do not vary as large as
+    those that do."""
     layer = _projection(model, modality)
-    x = (studies.encoded[modality].pooled.double().numpy() - layer.bias) @ np.linalg.pinv(layer.weight, LEAST).T
+    with torch.no_grad():
+        given = model.standardise[modality].cpu()(studies.raw[modality]).double().numpy()
+    x = given @ (np.linalg.pinv(layer.weight, LEAST) @ layer.weight).T
     rows = np.flatnonzero(studies.has[:, studies.column(modality)])
     return Part(x, rows, np.ones(len(rows), bool))
 

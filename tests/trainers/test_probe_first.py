@@ -84,3 +84,23 @@ def test_with_too_few_labels_a_head_stays_as_it_is() -> None:
     said = fit_heads(model, ["sick"], encode_studies(model, ToyLoader(studies=8, labels=0.5)))
     torch.testing.assert_close(model.heads["sick"].linear.weight, before)
     assert "at random" in said["sick"]
+
+
+def test_features_that_do_not_vary_get_no_weight() -> None:
+    """Constant features behind a projection that hardly lets them through: their rounding errors say nothing."""
+    model, loader = toy_model(), ToyLoader(studies=200)
+    model.add_task("other", Task(evidence=True))
+    with torch.no_grad():
+        for encoder in model.encoders.values():
+            encoder.blocks[1].weight[:4] = 0.0
+            encoder.blocks[1].bias[:4] = torch.tensor([3.0, 17.0, -5.0, 0.7])
+        for layer in model.project.values():
+            left, values, right = torch.linalg.svd(layer.weight)
+            values[-4:] = values[0] * 3e-4
+            layer.weight.copy_(left @ torch.diag(values) @ right)
+    studies = encode_studies(model, loader)
+    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
+    fit_heads(model, ["other"], studies)
+    for modality, layer in model.heads["other"].own.items():
+        through = (layer.weight @ model.project[modality].weight)[0]
+        assert float(through[:4].abs().max()) < 0.05 * float(through[4:].abs().max()), modality
