@@ -29,6 +29,8 @@ class Limits:
             HU has 5 or more.
         xray_black_share: share of the pixels at the least gray of the picture.
         xray_white_share: as above, at the greatest.
+        xray_edge_share: share of the pixels of the outermost rows and columns that have one gray, brighter than black: padding
+            that the file does not declare, or an inverted picture.
         xray_entropy_bits: bits of the histogram of 256 grays.
         eeg_held_share: share of the samples that stand at the greatest or least value of their channel, three in a row: the
             limits of the converter.
@@ -65,6 +67,7 @@ class Limits:
     ct_step_hu: tuple[float, float] = (0.0, 4.0)
     xray_black_share: tuple[float, float] = (0.0, 0.7)
     xray_white_share: tuple[float, float] = (0.0, 0.35)
+    xray_edge_share: tuple[float, float] = (0.0, 0.6)
     xray_entropy_bits: tuple[float, float] = (3.0, 8.0)
     eeg_held_share: tuple[float, float] = (0.0, 0.05)
     eeg_still_share: tuple[float, float] = (0.0, 0.9)

@@ -24,6 +24,8 @@ _AIR_HU, _BONE_HU = -300, 300
 _LEAST_HU, _MOST_HU = -150, 150
 #: Least field of view, mm in both directions of a slice, from which a volume holds all that a body is made of.
 _BODY_MM = 150.0
+#: Grays of 256 that count as black at the edge of a radiograph.
+_BLACK_GRAYS = 13
 #: Samples of a channel that stand at one value for so many in a row are held there by the converter.
 _HELD = 3
 #: A heading of a report that stands at the start of a line; what a reader made of it is counted without its knowledge.
@@ -46,6 +48,7 @@ LOOKS = {
     "ct_step_hu": Look("step from one value to the next", "HU"),
     "xray_black_share": Look("pixels at the least gray", share=True),
     "xray_white_share": Look("pixels at the greatest gray", share=True),
+    "xray_edge_share": Look("pixels of the outermost rows and columns at one gray that is not black", share=True),
     "xray_entropy_bits": Look("entropy of the histogram of 256 grays", "bits"),
     "eeg_held_share": Look("samples held at the greatest or least value of their channel", share=True),
     "eeg_still_share": Look("samples that do not differ from the one before", share=True),
@@ -65,7 +68,7 @@ def figures(kind: str, read: Any) -> dict[str, float]:
     if kind == "ct" and hasattr(read, "array"):
         return _of_volume(read)
     if kind == "xray" and hasattr(read, "array"):
-        return _of_radiograph(_sample(read.array))
+        return {**_of_radiograph(_sample(read.array)), "xray_edge_share": _one_gray_at_the_edge(read.array)}
     if kind == "eeg" and hasattr(read, "signal"):
         return _of_recording(read.signal)
     return _of_text(read.text, read.sections) if kind == "report" else {}
@@ -122,6 +125,16 @@ def _of_radiograph(values: NDArray[Any]) -> dict[str, float]:
         "xray_white_share": float(np.count_nonzero(values == high)) / values.size,
         "xray_entropy_bits": float(-(shares * np.log2(shares)).sum()),
     }
+
+
+def _one_gray_at_the_edge(array: NDArray[Any]) -> float:
+    """Share of the edge at its most frequent gray that is not black.
+
+    Padding that no tag declares lies around the picture at one value, and so does the air around a body of an inverted picture.
+    """
+    edge = np.concatenate([array[0], array[-1], array[1:-1, 0], array[1:-1, -1]])
+    grays = np.bincount((edge * 255).astype(np.uint8), minlength=256)
+    return float(grays[_BLACK_GRAYS:].max()) / edge.size
 
 
 def _of_recording(signal: NDArray[np.float32]) -> dict[str, float]:
