@@ -83,6 +83,7 @@ def check(
             examined = examine(studies.manifest, deep, workers, allowed, progress, whole=modalities is None)
         found += examined.problems
         _show_coverage(studies.manifest)
+        _show_labels(studies.manifest)
         _show_problems(found)
         _show_drift(studies.manifest, examined, column, allowed)
     else:
@@ -159,6 +160,15 @@ def _show_coverage(manifest: Manifest) -> None:
     ]
     console.say("")
     console.table(rows, ("modalities", "studies", *splits))
+
+
+def _show_labels(manifest: Manifest) -> None:
+    """What each label column was taken for: a code in the place of an absent value shows here first."""
+    from medssml.runs.labels import label_account, say_account
+
+    if manifest.tasks:
+        console.say("")
+        say_account(label_account(manifest, list(manifest.tasks)))
 
 
 def _show_problems(found: Sequence[Problem]) -> None:

@@ -70,3 +70,14 @@ def test_a_warning_of_a_library_is_told_for_its_file(cohort: Path, monkeypatch: 
         said = [line for line in csv.DictReader(stream) if line["code"] == "library"]
     assert {line["row"] for line in said} == {"2", "3", "4"}
     assert {(line["problem"], line["action"]) for line in said} == {("pydicom: says something of object", "flagged")}
+
+
+def test_what_each_label_was_taken_for_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = ["subject_id,study_id,split,report_text,label_edema,label_grade,label_weight"]
+    rows += [f"p{i},s{i},{'test' if i > 8 else 'train'},Clear lungs.,{i % 2},{1 + i % 4},{60 + i}.5" for i in range(12)]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    main(["check", str(tmp_path / "m.csv"), "--problems", str(tmp_path / "p.csv"), "--workers", "1"])
+    lines = [" ".join(line.split()) for line in "".join(capfd.readouterr()).splitlines()]
+    assert "edema binary train 9 9 0: 5, 1: 4" in lines and "edema: the positive class is 1" in lines
+    assert "grade multiclass test 3 3 1: 0, 2: 1, 3: 1, 4: 1" in lines
+    assert any(line.startswith("weight regression train 9 9 mean 64.5, sd 2.58199") for line in lines)
