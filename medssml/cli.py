@@ -47,12 +47,12 @@ VERBS = {
     ),
     "prepare": Verb(
         "read and resample every file once, so that training only loads and crops",
-        "prepare --config configs/smoke/pretrain.yaml --manifest cohort/manifest.csv",
+        "prepare --config smoke/pretrain --manifest cohort/manifest.csv",
     ),
     "cache": Verb("list, verify or clear a cache of prepared studies", "cache ls --cache runs/cache", ("action",)),
     "pretrain": Verb(
         "learn from studies without labels",
-        "pretrain --config configs/smoke/pretrain.yaml --manifest cohort/manifest.csv --out runs/pretrain",
+        "pretrain --config smoke/pretrain --manifest cohort/manifest.csv --out runs/pretrain",
     ),
     "finetune": Verb(
         "learn a task from labels, starting from a pretrained run",

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "medssml"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"bounds", "yaml_lines", "files", "foreign_text", "randomness"}),
     frozenset({"schema", "monai_names"}),
-    frozenset({"config"}),
+    frozenset({"config", "shipped_configs"}),
     frozenset({"batch", "readers", "losses", "layers", "checkpoint", "privacy", "statistics"}),
     frozenset({"manifest", "transforms", "decoders", "encoders", "fusion", "spaces", "standardise"}),
     frozenset({"checks", "store", "model", "phantom", "importers"}),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from medssml import cli
+from medssml.shipped_configs import config_path, shipped_names
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -63,15 +64,16 @@ def test_every_command_in_the_docs_parses(where: str, line: str) -> None:
     _, verb, *flags = words
     assert verb in cli.VERBS, f"{where}: {line}"
     values = cli.parse(verb, cli.function_of(verb), flags)
-    config = (values or {}).get("config")
-    if config is not None and str(config).startswith("configs/"):
-        assert (ROOT / config).exists(), f"{where}: no config {config}"
+    for flag, kind in (("config", "finetune" if verb == "finetune" else "pretrain"), ("architecture", "pretrain")):
+        named = (values or {}).get(flag)
+        if named is not None and Path(named).suffix != ".yaml" or str(named).startswith("configs/"):
+            assert config_path(named, kind).is_file(), f"{where}: no config {named}"
 
 
 def test_every_example_of_the_overview_names_files_that_exist() -> None:
     for verb in cli.VERBS.values():
-        for word in re.findall(r"configs/\S+", verb.example):
-            assert (ROOT / word).exists(), word
+        for word in re.findall(r"--config (\S+)", verb.example):
+            assert word in shipped_names("pretrain"), word
 
 
 @pytest.fixture(scope="module")

@@ -54,8 +54,8 @@ class Station(NamedTuple):
 TASKS = ("malignant", "effusion", "cardiomegaly", "seizure", "deterioration")
 #: From scratch the demo's model gets a higher rate and more steps: at those of fine-tuning it would learn nothing.
 RAW = ("optim.lr=1e-3", "optim.scales={}", "probe_first=false", "trainer.max_steps=100")
-FULL = Scale(1000, "pretrain/small.yaml", "finetune/small.yaml", 0.2, TASKS, 1000, RAW)
-QUICK = Scale(64, "smoke/pretrain.yaml", "smoke/finetune.yaml", 1.0, ("malignant",), 200)
+FULL = Scale(1000, "small", "small", 0.2, TASKS, 1000, RAW)
+QUICK = Scale(64, "smoke/pretrain", "smoke/finetune", 1.0, ("malignant",), 200)
 
 
 def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: bool = False) -> Path | int:
@@ -112,18 +112,13 @@ def next_commands(run: Path, scale: Scale) -> list[str]:
     medssml = "medssml" if shutil.which("medssml") else os.path.relpath(Path(sys.executable).parent / "medssml")
     studies = f"--manifest {run / 'cohort' / 'manifest.csv'} --cache {run / 'cache'}"
     more = run.with_name(f"{run.name}-more")
-    finetune = f"finetune --checkpoint {run / 'pretrain'} {studies} --config {_near(config_file(scale.finetune))}"
-    pretrain = f"pretrain --config {_near(config_file(scale.pretrain))} {studies} --out {more / 'pretrain'}"
+    finetune = f"finetune --checkpoint {run / 'pretrain'} {studies} --config {scale.finetune}"
+    pretrain = f"pretrain --config {scale.pretrain} {studies} --out {more / 'pretrain'}"
     return [
         f"{medssml} predict --checkpoint {run} {studies} --subset ct+report --out {more / 'predictions.csv'}",
         f"{medssml} {finetune} --task {scale.tasks[0]} --labels 1.0 --out {more / 'all-labels'}",
         f"{medssml} {pretrain} --set optim.lr=1e-3 --dry-run",
     ]
-
-
-def _near(path: Path) -> str:
-    """A path as seen from here, where that is shorter."""
-    return min(os.path.relpath(path), str(path), key=len)
 
 
 def _tell(story: Story, scale: Scale, seed: int) -> int:
@@ -143,12 +138,12 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
     from medssml.verbs.phantom import phantom
     from medssml.verbs.pretrain import pretrain
 
-    cohort, pretrained, recipe = run / "cohort", run / "pretrain", config_file(scale.pretrain)
+    cohort, pretrained, recipe = run / "cohort", run / "pretrain", scale.pretrain
     simulated = {"out": cohort, "studies": scale.studies, "seed": seed, "preset": "small"}
     checked = {"manifest": cohort / "manifest.csv", "problems": cohort / "problems.csv"}
     shared = {"manifest": cohort / "manifest.csv", "cache": run / "cache", "seed": seed}
     learning = shared | {"config": recipe, "out": pretrained, "overrides": [PLAIN]}
-    tuning = shared | {"task": ["all"], "labels": scale.labels, "config": config_file(scale.finetune)}
+    tuning = shared | {"task": ["all"], "labels": scale.labels, "config": scale.finetune}
     kept = {"checkpoint": str(pretrained), "out": run, "overrides": [PLAIN]}
     raw = {"checkpoint": "none", "architecture": recipe, "out": run / SCRATCH, "overrides": [*scale.raw, PLAIN]}
     few = f"on {scale.labels:.0%} of the labels"
@@ -200,19 +195,6 @@ def _measure_gain(*, run: Path, resamples: int) -> None:
     )
     truth = read_truth(run / "cohort" / "truth.csv")
     write_json(run / "gain.json", {"tasks": gains(pretrained, scratch, truth, n=resamples)})
-
-
-def config_file(name: str) -> Path:
-    """A shipped config: beside the package in a checkout, inside it when installed.
-
-    Raises:
-        FileNotFoundError: the installation is not whole.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package.parent / "configs", package / "configs"):
-        if (folder / name).exists():
-            return folder / name
-    raise FileNotFoundError(2, "no such shipped config", str(package.parent / "configs" / name))
 
 
 class Story:

@@ -22,8 +22,8 @@ def finetune(
     shards: str | None = None,
     task: Sequence[str],
     out: Path,
-    config: Path | None = None,
-    architecture: Path | None = None,
+    config: Path | str | None = None,
+    architecture: Path | str | None = None,
     kind: Sequence[str] = (),
     classes: Sequence[str] = (),
     labels: float = 1.0,
@@ -54,9 +54,9 @@ def finetune(
         shards: in place of a manifest, where medssml prepare --shards wrote: a folder, or a URL such as s3://bucket/cohort.
         task: name of a label column without `label_`; may be given several times; `all` for every one of them.
         out: run folder.
-        config: settings of the fine-tuning, such as configs/finetune/default.yaml; defaults without it.
-        architecture: with --checkpoint none: the pretraining config whose model and transforms are used; without it,
-            --config is read as one.
+        config: settings of the fine-tuning: a file, or the name of a shipped one such as cohort; defaults without it.
+        architecture: with --checkpoint none: the pretraining config (path or name) whose model and transforms are used;
+            without it, --config is read as one.
         kind: TASK=binary, multiclass or regression, or regression:UNIT, where the cells alone do not say it rightly.
         classes: TASK=a,b,c: the values of its classes in their order, of two the last is the positive one; may be given
             several times.
@@ -155,20 +155,27 @@ def _modalities(checkpoint: str, config: Mapping[str, Any]) -> list[str]:
 
 
 def _resolved(
-    checkpoint: str, config: Path | None, architecture: Path | None, overrides: Sequence[str], plugins: Sequence[str]
+    checkpoint: str,
+    config: Path | str | None,
+    architecture: Path | str | None,
+    overrides: Sequence[str],
+    plugins: Sequence[str],
 ) -> dict[str, Any]:
     from medssml.config import ConfigError, load_config
     from medssml.runs.training_config import Architecture, FinetuneConfig
+    from medssml.shipped_configs import config_path
 
+    own = architecture is not None or checkpoint != "none"
+    settings_file = None if config is None or not own else config_path(config, "finetune")
     if checkpoint != "none":
         if architecture is not None:
             raise ConfigError("--architecture is for --checkpoint none; a checkpoint brings its own; fix: leave it out")
-        return load_config(config, FinetuneConfig, overrides, plugins)
+        return load_config(settings_file, FinetuneConfig, overrides, plugins)
     source = architecture or config
     if source is None:
-        raise ConfigError("--checkpoint none has no model; fix: --architecture configs/pretrain/NAME.yaml")
-    scratch = load_config(source, Architecture, (), plugins)
-    settings = load_config(config if architecture is not None else None, FinetuneConfig, overrides, plugins)
+        raise ConfigError("--checkpoint none has no model; fix: --architecture NAME, as of a pretraining")
+    scratch = load_config(config_path(source, "pretrain"), Architecture, (), plugins)
+    settings = load_config(settings_file, FinetuneConfig, overrides, plugins)
     return {"model": scratch["model"], "transforms": scratch["transforms"], **settings}
 
 

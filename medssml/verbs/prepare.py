@@ -28,7 +28,7 @@ class Stopped(Exception):
 def prepare(
     *,
     manifest: Path,
-    config: Path | None = None,
+    config: Path | str | None = None,
     checkpoint: str | None = None,
     cache: Path = Path("runs/cache"),
     overrides: Sequence[str] = (),
@@ -50,7 +50,7 @@ def prepare(
 
     Args:
         manifest: the study table, CSV or Parquet.
-        config: a pretraining config: its transforms are used.
+        config: a pretraining config, by path or shipped name: its transforms are used.
         checkpoint: in place of a config, a run folder or model folder: the transforms of its model are used.
         cache: folder of prepared studies; give the same one to the verbs that follow.
         overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
@@ -136,23 +136,24 @@ def _write_shards(
 
 
 def _transforms(
-    config: Path | None, checkpoint: str | None, overrides: Sequence[str], plugins: Sequence[str]
+    config: Path | str | None, checkpoint: str | None, overrides: Sequence[str], plugins: Sequence[str]
 ) -> Mapping[str, Any]:
     """Modality -> transform, of a config or of a trained model."""
     if (config is None) == (checkpoint is None):
         raise ValueError("prepare needs the transforms of a config or of a model; fix: give --config or --checkpoint")
-    if checkpoint is not None:
+    if config is None:
         from medssml.predictor import load_transforms
 
         if overrides:
             raise ValueError("--set changes a config, and --checkpoint has its transforms fixed; fix: leave out one")
-        return load_transforms(checkpoint, plugins)
+        return load_transforms(str(checkpoint), plugins)
 
     from medssml.config import load_config
     from medssml.runs.training_config import PretrainConfig
+    from medssml.shipped_configs import config_path
     from medssml.transforms.road import built_road
 
-    nodes = load_config(config, PretrainConfig, overrides, plugins)["transforms"]
+    nodes = load_config(config_path(config, "pretrain"), PretrainConfig, overrides, plugins)["transforms"]
     return {name: built_road(name, part, plugins, f"transforms.{name}") for name, part in nodes.items()}
 
 

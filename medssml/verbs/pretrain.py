@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def pretrain(
     *,
-    config: Path,
+    config: Path | str,
     manifest: Path | None = None,
     shards: str | None = None,
     out: Path,
@@ -38,7 +38,8 @@ def pretrain(
     cannot be used are listed in problems.csv and left out. Validation studies are looked at, never trained on.
 
     Args:
-        config: model, transforms, objectives and settings, such as configs/pretrain/phantom.yaml.
+        config: model, transforms, objectives and settings: a file, or the name of a shipped one such as cohort or
+            smoke/pretrain.
         manifest: the study table, CSV or Parquet.
         shards: in place of a manifest, where medssml prepare --shards wrote: a folder, or a URL such as s3://bucket/cohort.
         out: run folder.
@@ -71,10 +72,13 @@ def pretrain(
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.source import source
     from medssml.runs.training_config import PretrainConfig, with_precision
+    from medssml.shipped_configs import config_path
     from medssml.trainers.ranks import is_first
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
-    resolved = with_precision(load_config(config, PretrainConfig, [*overrides, *told], plugins))
+    resolved = with_precision(
+        load_config(config_path(config, "pretrain"), PretrainConfig, [*overrides, *told], plugins)
+    )
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out, writes=is_first(resolved["trainer"]))
     if not dry_run:

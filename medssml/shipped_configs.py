@@ -1,0 +1,66 @@
+"""The configs that come with medssml, by name from anywhere: `cohort`, `pretrain/cohort`, `smoke/pretrain`.
+
+They lie in `configs/` beside the package in a checkout, and inside the package where it is installed from a wheel.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Literal
+
+from medssml.schema import ConfigError
+
+#: What a verb reads: the first folder in which a bare name is looked for.
+Kind = Literal["pretrain", "finetune"]
+
+
+def shipped_folder() -> Path:
+    """Where the shipped configs lie.
+
+    Raises:
+        ConfigError: the installation is not whole.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "pretrain").is_dir():
+            return folder
+    raise ConfigError("the shipped configs are not there: this installation is not whole; fix: install medssml again")
+
+
+def shipped_names(kind: Kind) -> list[str]:
+    """The names that `config_path` knows for a verb: `cohort` of its own kind, `smoke/simclr` of the small ones.
+
+    Of `smoke/`, those for fine-tuning are called `finetune...`, all others are for pretraining.
+    """
+    root = shipped_folder()
+    own = sorted(file.stem for file in (root / kind).glob("*.yaml"))
+    small = sorted(file.stem for file in (root / "smoke").glob("*.yaml"))
+    fitting = [name for name in small if name.startswith("finetune") == (kind == "finetune")]
+    return [*own, *(f"smoke/{name}" for name in fitting)]
+
+
+def config_path(given: str | Path, kind: Kind) -> Path:
+    """The file that `--config` means: a file of this path, or the shipped config of this name.
+
+    A name may have its folder and its ending or not: `cohort`, `pretrain/cohort`, `configs/pretrain/cohort.yaml`.
+
+    Raises:
+        ConfigError: neither, with the nearest name and all names.
+    """
+    path = Path(given)
+    if path.is_file():
+        return path
+    root = shipped_folder()
+    name = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    inside = not path.is_absolute() and ".." not in path.parts and name.name
+    for candidate in (root / kind / name, root / name) if inside else ():
+        for file in (candidate, candidate.with_name(f"{candidate.name}.yaml")):
+            if file.is_file():
+                return file
+    names = shipped_names(kind)
+    near = difflib.get_close_matches(name.as_posix().removesuffix(".yaml").removeprefix(f"{kind}/"), names, n=1, cutoff=0.6)
+    meant = f"; did you mean {near[0]!r}?" if near else "; fix: check the path, or give the name of a shipped one,"
+    raise ConfigError(
+        f"{given}: no such config file, and none shipped for {kind} has this name{meant} shipped: {', '.join(names)}"
+    )
