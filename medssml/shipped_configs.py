@@ -59,7 +59,9 @@ def config_path(given: str | Path, kind: Kind) -> Path:
             if file.is_file():
                 return file
     names = shipped_names(kind)
-    near = difflib.get_close_matches(name.as_posix().removesuffix(".yaml").removeprefix(f"{kind}/"), names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(
+        name.as_posix().removesuffix(".yaml").removeprefix(f"{kind}/"), names, n=1, cutoff=0.6
+    )
     meant = f"; did you mean {near[0]!r}?" if near else "; fix: check the path, or give the name of a shipped one,"
     raise ConfigError(
         f"{given}: no such config file, and none shipped for {kind} has this name{meant} shipped: {', '.join(names)}"
