@@ -67,7 +67,7 @@ ENCODERS: dict[str, EncoderExample] = {
     "ViT 2D cls": EncoderExample(lambda: ViT((16, 16), 4, 24, 1, 2, pool="cls", positions="learned"), "xray"),
     "ResNet 3D": EncoderExample(lambda: ResNet(3, 12, widths=(8, 8, 8, 8)), "ct"),
     "ResNet 2D gem": EncoderExample(
-        lambda: ResNet(2, widths=(8, 8, 8, 8), coordinates=True, stem_pool=False, pool="gem"), "xray"
+        lambda: ResNet(2, widths=(8, 8, 8, 8), coordinates=True, max_pool=False, pool="gem"), "xray"
     ),
     "EEGTransformer": EncoderExample(
         lambda: EEGTransformer(24, 1, 2, patch_samples=20, sfreq=100.0, channel_names=20), "eeg"

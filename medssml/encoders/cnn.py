@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Inputs
+from medssml.config import Node
 from medssml.encoders.base import Encoder, refuse_keep
 
 #: Where the power of a generalised mean begins.
@@ -35,7 +36,7 @@ class ResNet(Encoder):
         coordinates: adds an input channel per axis that runs from -1 to 1 (Liu et al. 2018): where in the image.
         stem_kernel: size of the first convolution; None for 7 in 2D and 5 in 3D.
         stem_stride: its stride.
-        stem_pool: max-pooling by 2 after it.
+        max_pool: max-pooling by 2 after it.
         pool: over the positions of the last feature map: "mean", or "gem", the generalised mean (mean x^p)^(1/p) with a
             learned p that begins at 3 (Radenovic et al. 2019). A small finding is a few positions among many: a mean
             dilutes it.
@@ -53,7 +54,7 @@ class ResNet(Encoder):
         coordinates: bool = False,
         stem_kernel: int | None = None,
         stem_stride: int = 2,
-        stem_pool: bool = True,
+        max_pool: bool = True,
         pool: str = "mean",
     ) -> None:
         super().__init__()
@@ -78,13 +79,20 @@ class ResNet(Encoder):
             n_input_channels=channels + (spatial_dims if coordinates else 0),
             conv1_t_size=stem_kernel or (7 if spatial_dims == 2 else 5),
             conv1_t_stride=stem_stride,
-            no_max_pool=not stem_pool,
+            no_max_pool=not max_pool,
             feed_forward=False,
         )
         _replace_batch_norms(self.body, norm)
         self.dim = int(widths[-1]) if dim is None else dim
         self.out = nn.Identity() if dim is None else nn.Linear(int(widths[-1]), dim)
         self.power = nn.Parameter(torch.tensor(GEM_POWER).log()) if pool == "gem" else None
+
+    @classmethod
+    def completed(cls, arguments: Node) -> Node:
+        """Model folders of earlier versions have `stem_pool`, which was not heeded: pooling was always done."""
+        if "stem_pool" not in arguments:
+            return arguments
+        return {**{name: value for name, value in arguments.items() if name != "stem_pool"}, "max_pool": True}
 
     def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
         """Encodes inputs (n, C, *size); N is the number of positions of the last feature map; `keep` must be None."""
@@ -98,7 +106,9 @@ class ResNet(Encoder):
             x = torch.cat([x, _coordinates(x)], dim=1)
         # Channels last: 1.7 times as fast in 3D on a CPU; the values are the same.
         x = x.contiguous(memory_format=torch.channels_last if self.spatial_dims == 2 else torch.channels_last_3d)
-        x = self.body.maxpool(self.body.act(self.body.bn1(self.body.conv1(x))))
+        x = self.body.act(self.body.bn1(self.body.conv1(x)))
+        # MONAI's network has the layer in either case
+        x = x if self.body.no_max_pool else self.body.maxpool(x)
         maps = []
         for stage in (self.body.layer1, self.body.layer2, self.body.layer3, self.body.layer4):
             x = stage(x)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medssml.config import build, describe
 from medssml.encoders import ResNet
 from medssml.encoders.cnn import _coordinates, generalised_mean
 
@@ -86,3 +87,23 @@ def test_refuses_what_does_not_fit():
         ResNet(2, widths=(8, 8, 8, 8), norm="instance")(torch.rand(2, 1, 16, 16))
     with pytest.raises(ValueError, match="expected"):
         ResNet(2, widths=(8, 8, 8, 8))(torch.rand(1, 32, 32))
+
+
+@pytest.mark.parametrize(("max_pool", "positions"), [(True, 8), (False, 64)])
+def test_the_stem_pools_only_where_it_is_asked_to(max_pool: bool, positions: int) -> None:
+    encoder = ResNet(3, widths=(8, 8, 8, 8), stem_kernel=3, max_pool=max_pool)
+    first = encoder(torch.zeros(1, 1, 8, 8, 8), layers=4).layers[0]
+    assert first.shape == (1, positions, 8)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_model_of_earlier_versions_pools_as_it_did_when_it_was_trained(said: bool) -> None:
+    """Their `stem_pool` was not heeded."""
+    node = {"class_path": "ResNet", "init_args": {"spatial_dims": 2, "widths": [8, 8, 8, 8], "stem_pool": said}}
+    torch.manual_seed(0)
+    encoder = build(node, ResNet)
+    torch.manual_seed(0)
+    now = ResNet(2, widths=(8, 8, 8, 8), max_pool=True)
+    image = torch.rand(2, 1, 48, 48)
+    assert torch.equal(encoder(image).pooled, now(image).pooled)
+    assert describe(encoder)["init_args"]["max_pool"] is True and "stem_pool" not in describe(encoder)["init_args"]
