@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check mutate lock clean
+.PHONY: help install demo test check docs mutate lock clean
 
 DEMO_ARGS ?=
 TEST_ARGS ?=
@@ -20,8 +20,9 @@ export MPLBACKEND := Agg
 help:
 	@echo "make demo    the whole story on a simulated cohort: pretrain, fine-tune, evaluate, impact, report"
 	@echo "             (DEMO_ARGS=--quick: the short form)"
-	@echo "make test    lint, types, architecture and every test"
+	@echo "make test    lint, types, architecture, the documentation and every test"
 	@echo "make check   lint, types and architecture only"
+	@echo "make docs    the documentation as a site: build/site/index.html, which opens from the folder"
 	@echo "make mutate  small faults put into the code, and how many of them the tests notice (MUTATE_ARGS='losses -n 0')"
 	@echo "make lock    resolve requirements.lock again after a change of pyproject.toml"
 	@echo "make clean   remove .venv and caches; runs/ is kept"
@@ -40,7 +41,11 @@ check: install
 	@echo "== mypy" && $(BIN)/mypy
 	@echo "== architecture" && $(BIN)/python -m pytest tests/test_architecture.py
 
-test: check
+# A broken link, an unknown name or a figure that cannot be drawn fails the build.
+docs: install
+	@echo "== docs" && NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict && echo "build/site/index.html"
+
+test: check docs
 	@echo "== pytest, $(TEST_PROCESSES) processes"
 	@start=$$SECONDS; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --durations 10 $(TEST_ARGS); \

@@ -1,4 +1,4 @@
-"""Writes requirements.lock: every package that medssml and its tests need, pinned, as pip's own resolver finds them.
+"""Writes requirements.lock: what medssml, its tests and its documentation need, pinned, as pip's own resolver finds it.
 
 Usage: python tools/lock.py. The file names no index and no host, carries no local version (torch 2.x, not 2.x+cpu) and
 leaves out the GPU runtime, which pip adds by itself where the platform's torch build asks for it.
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 HEADER = """\
-# Pinned versions of everything in pyproject.toml's dependencies and its extra [dev].
+# Pinned versions of everything in pyproject.toml's dependencies and its extras [dev] and [docs].
 # Made by `make lock`; change pyproject.toml, not this file.
 """
 #: The release that the published results were measured with; pyproject.toml allows newer ones. Raise it on purpose.
@@ -37,7 +37,7 @@ def resolve() -> dict[str, str]:
         held = Path(folder) / "held.txt"
         held.write_text(HELD)
         command = [sys.executable, "-m", "pip", "install", "-qq", "--dry-run", "--ignore-installed"]
-        subprocess.run([*command, "--constraint", str(held), "--report", str(report), f"{ROOT}[dev]"], check=True)
+        subprocess.run([*command, "--constraint", str(held), "--report", str(report), f"{ROOT}[dev,docs]"], check=True)
         found = json.loads(report.read_text())["install"]
     versions = {normalise(item["metadata"]["name"]): item["metadata"]["version"] for item in found}
     return {k: v.split("+")[0] for k, v in versions.items() if k != "medssml" and not PLATFORM.match(k)}

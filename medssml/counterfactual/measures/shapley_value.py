@@ -12,7 +12,7 @@ from medssml.statistics.bootstrap import Array
 
 
 class ShapleyValue(Measure):
-    """phi_m = sum over S without m of |S|! (M - |S| - 1)! / M! [v(S + m) - v(S)] [1].
+    """phi_m = sum over S without m of |S|! (M - |S| - 1)! / M! [v(S + m) - v(S)], after [1].
 
     [1] Shapley, A value for n-person games, 1953.
     """
