@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -99,3 +100,57 @@ def test_the_reference_has_every_verb_and_every_measure() -> None:
     text = (REFERENCE / "counterfactual.md").read_text("utf-8")
     files = [info.name for info in pkgutil.iter_modules(measures.__path__)]
     assert [file for file in files if f"::: medssml.counterfactual.measures.{file}." not in text] == []
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    return hook("docs_figures")
+
+
+def marked(figures: ModuleType, page: str = "*") -> set[str]:
+    """Names of the figures that pages of the gallery show."""
+    pages = (ROOT / "docs" / "gallery").glob(f"{page}.md")
+    return {name for path in pages for name, _ in figures.MARK.findall(path.read_text("utf-8"))}
+
+
+@pytest.mark.slow
+def test_every_figure_of_the_gallery_is_shown_and_every_shown_one_is_drawn(figures: ModuleType) -> None:
+    assert marked(figures) == set(figures.figures())
+
+
+def test_the_gallery_has_every_transform(figures: ModuleType) -> None:
+    from medssml import transforms
+
+    # The chains themselves are shown by their steps.
+    chains = {"Road", "Transform", "ReportTransform", "TableTransform"}
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "configs").rglob("*.yaml"))
+    monai = set(re.findall(r"monai\.transforms\.(\w+)", text)) - {"CenterSpatialCropd"}  # in one figure with the window
+    assert (set(transforms.__all__) - chains | monai) - marked(figures, "transforms") == set()
+
+
+def test_the_gallery_has_every_measure_of_impact_and_every_mechanism(figures: ModuleType) -> None:
+    from typing import get_args
+
+    from medssml.counterfactual.measures import MEASURES
+    from medssml.phantom.missingness import Mechanism
+
+    assert {measure.name for measure in MEASURES} == marked(figures, "impact")
+    assert set(get_args(Mechanism)) - marked(figures, "missing") == set()
+
+
+@pytest.mark.slow
+def test_a_figure_is_the_same_at_every_build(figures: ModuleType) -> None:
+    once = figures.drawn("LoadTabled")
+    assert "crp" in once and once == figures.drawn("LoadTabled")
+
+
+def test_a_figure_takes_the_place_of_its_mark(figures: ModuleType) -> None:
+    made = figures.on_page_markdown("<!-- figure: mar Rises with age -->", page("gallery/missing.md"), {}, None)
+    assert made == "![Rises with age](../assets/gallery/mar.svg){.figure}"
+
+
+def test_a_page_with_an_unknown_figure_fails_the_build(figures: ModuleType) -> None:
+    asking = SimpleNamespace(content_string="<!-- figure: no_such words -->", src_uri="gallery/impact.md")
+    files = SimpleNamespace(documentation_pages=lambda: [asking])
+    with pytest.raises(Exception, match=r"gallery/impact.md: no figure 'no_such'"):
+        figures.on_files(files, {})
