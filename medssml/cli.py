@@ -80,6 +80,7 @@ VERBS = {
         ("manifest",),
     ),
     "report": Verb("one offline HTML page of a run folder", "report runs/malignant", ("run",)),
+    "ui": Verb("MLflow's own pages on a run folder: curves, results, report", "ui runs/malignant", ("run",)),
 }
 
 #: Arguments whose flag has another name: given several times, one value each.
@@ -95,6 +96,7 @@ _COMMON = {
 }
 _QUIET_LIBRARIES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }

@@ -42,9 +42,9 @@ LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}
 #: Framework -> where it may be imported, as prefixes of the path below medssml/.
 CONTAINED = {
     "monai": ("readers/", "data/", "transforms/", "encoders/"),
-    "lightning": ("data/datamodule.py", "trainers/", "transfer/", "tracking.py", "runs/", "verbs/"),
+    "lightning": ("data/datamodule.py", "trainers/", "transfer/", "runs/", "verbs/"),
     "pytorch_lightning": (),
-    "mlflow": ("tracking.py",),
+    "mlflow": ("tracking/",),
     "mne": ("readers/fif.py",),
     "jsonargparse": ("cli.py",),
     "nibabel": ("readers/", "phantom/", "importers/rad_chest_ct.py"),

@@ -54,6 +54,8 @@ class RunFolder:
     def __init__(self, path: str | Path, *, writes: bool = True) -> None:
         self.path = Path(path)
         self.writes = writes
+        #: What the run is found by where it is tracked: its verb, config and parent run.
+        self.tags: dict[str, str] = {}
         self._new = self._made = False
 
     @property

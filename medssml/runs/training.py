@@ -97,7 +97,6 @@ def train(
     folder: RunFolder,
     config: Mapping[str, Any],
     *,
-    verb: str,
     track: bool = True,
     facts: Mapping[str, Any] | None = None,
     card: Mapping[str, str] | None = None,
@@ -111,7 +110,7 @@ def train(
     learner.on_bad = lambda ids: folder.flag_studies(
         ids, "non_finite", "loss or gradient of a batch with this study was not finite", "look at its files"
     )
-    tracker = _tracker(folder, verb, config, data.manifest, facts) if track and folder.writes else None
+    tracker = _tracker(folder, config, data.manifest, facts) if track and folder.writes else None
     try:
         outcome = fit(
             learner, loader, folder.path, settings, val=val, studies=data.loader("train"), identity=identity,
@@ -134,17 +133,16 @@ def train(
 
 
 def _tracker(
-    folder: RunFolder, verb: str, config: Mapping[str, Any], manifest: Manifest, facts: Mapping[str, Any] | None
+    folder: RunFolder, config: Mapping[str, Any], manifest: Manifest, facts: Mapping[str, Any] | None
 ) -> MlflowTracker:
     counts = {
         f"presence.{split}.{row['pattern'] or 'nothing'}": row[split]
         for row in presence(manifest)["patterns"]
         for split in SPLITS
     }
-    tracker = MlflowTracker(
-        folder.path, name=verb, config=config, facts={"manifest_sha256": manifest.sha256, **counts, **(facts or {})}
-    )
-    return tracker.__enter__()
+    told = {"manifest_sha256": manifest.sha256, **counts, **(facts or {})}
+    tags = {"medssml.manifest_sha256": manifest.sha256, **folder.tags}
+    return MlflowTracker(folder.path, config=config, facts=told, tags=tags).__enter__()
 
 
 def write_model(

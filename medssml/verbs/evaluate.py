@@ -37,6 +37,7 @@ def evaluate(
     allow_outside: bool = False,
     plain_ids: bool = False,
     plugins: Sequence[str] = (),
+    track: bool = True,
 ) -> Path | int:
     """Metrics of every task for every subset of modalities, probes of the embedding, and retrieval between modalities.
 
@@ -65,6 +66,7 @@ def evaluate(
         plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
             not simulated, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
+        track: log the results to MLflow, with the training of the model.
 
     Returns:
         the folder; the exit code 4 where more studies were left out than the limit.
@@ -79,8 +81,9 @@ def evaluate(
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
-    from medssml.runs.labels import label_account, say_account
+    from medssml.runs.labels import facts, label_account, say_account
     from medssml.runs.modality_account import of_reported
+    from medssml.tracking import add_evaluation
 
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
     bounded("--workers", workers, least=0)
@@ -112,6 +115,8 @@ def evaluate(
     protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits) | {"remarks": remarks}
     write_json(Path(out) / "metrics.json", {"tasks": results, "retrieval": retrieval, "protocol": protocol})
     write_json(Path(out) / "retrieval.json", shown)
+    if track:
+        add_evaluation(checkpoint, Path(out) / "metrics.json", facts(account))
     write_csv(Path(out) / "predictions.csv", predictions)
     write_csv(Path(out) / "embedding_map.csv", _map(predictor.model, splits.test, cohort, seed, where))
     return conclude([cohort], Path(out))

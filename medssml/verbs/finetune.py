@@ -101,6 +101,7 @@ def finetune(
     resolved = with_precision(_resolved(checkpoint, config, architecture, [*overrides, *told], plugins))
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out, writes=is_first(resolved["trainer"]))
+    folder.tags = _tags(checkpoint, config or architecture)
     if not dry_run:
         begun = None if checkpoint == "none" else checkpoint
         refuse_overlap(folder.path, {"--checkpoint": begun, **inputs(manifest, shards, data_root, cache)})
@@ -138,6 +139,13 @@ def finetune(
             track=track,
             before=_trained_before(checkpoint),
         )
+
+
+def _tags(checkpoint: str, config: Path | None) -> dict[str, str]:
+    from medssml.tracking import parent_tags
+
+    own = {"medssml.verb": "finetune", "medssml.config": "defaults" if config is None else Path(config).stem}
+    return own if checkpoint == "none" else own | parent_tags(checkpoint)
 
 
 def _trained_before(checkpoint: str) -> Collection[str]:
@@ -342,7 +350,7 @@ def _run(
     said = sentences(remarks)
     card = {"Training": card_text(config, data, model) + said}
     seen = {**facts(label_account(data.manifest, config["tasks"])), **({"remarks": said} if said else {})}
-    outcome = training.train(learner, data, folder, config, verb="finetune", track=track, facts=seen, card=card)
+    outcome = training.train(learner, data, folder, config, track=track, facts=seen, card=card)
     return training.conclude(outcome, data, folder)
 
 

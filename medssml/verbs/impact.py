@@ -43,6 +43,7 @@ def impact(
     allow_outside: bool = False,
     plain_ids: bool = False,
     plugins: Sequence[str] = (),
+    track: bool = True,
     self_test: bool = False,
 ) -> Path | int:
     """Shapley values, necessity, sufficiency, swaps and interactions of the modalities, per study and overall.
@@ -74,6 +75,7 @@ def impact(
         plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
             not simulated, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
+        track: log the results to MLflow, with the training of the models.
         self_test: no data: checks that known models get their known impact, prints the table.
 
     Returns:
@@ -99,6 +101,7 @@ def impact(
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
+    from medssml.tracking import add_impact
 
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
     bounded("--workers", workers, least=0)
@@ -138,6 +141,8 @@ def impact(
             device=where,
         )
     _write(found, table, split, runs, remarks, Path(out))
+    if track:
+        add_impact(runs, Path(out) / "impact.json")
     return conclude(asked, Path(out))
 
 

@@ -22,6 +22,7 @@ def predict(
     allow_outside: bool = False,
     plain_ids: bool = False,
     plugins: Sequence[str] = (),
+    track: bool = True,
 ) -> Path | int:
     """One row per study and task (and class): study_id, task, subset (what was seen), probability.
 
@@ -41,6 +42,7 @@ def predict(
         plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
             not simulated, see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
+        track: note in MLflow, with the training of the model, how many studies of which manifest were predicted.
 
     Returns:
         the file; exit code 4 where more studies were left out than the limit.
@@ -58,6 +60,7 @@ def predict(
     from medssml.predictor import load
     from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden
     from medssml.runs.modality_account import of_reported
+    from medssml.tracking import add_predictions
 
     bounded("--workers", workers, least=0)
     where, out = chosen_device(device), Path(out)
@@ -86,5 +89,7 @@ def predict(
     ]
     answers = pd.concat(frames, ignore_index=True)
     write_csv(out, answers)
+    if track:
+        add_predictions(checkpoint, split=split, studies=answers["study_id"].nunique(), manifest_sha256=table.sha256)
     say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset)
     return conclude([studies], out)

@@ -81,6 +81,7 @@ def pretrain(
     )
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out, writes=is_first(resolved["trainer"]))
+    folder.tags = {"medssml.verb": "pretrain", "medssml.config": Path(config).stem}
     if not dry_run:
         teacher = None if resolved["teacher"] is None else resolved["teacher"]["checkpoint"]
         refuse_overlap(folder.path, {**inputs(manifest, shards, data_root, cache), "the teacher": teacher})
@@ -141,7 +142,7 @@ def _run(
     said = modality_account.sentences(remarks)
     card = {"Training": f"Pretrained without labels on {len(data.manifest.split('train'))} studies.{said}"}
     facts = {"remarks": said} if said else {}
-    outcome = training.train(learner, data, folder, config, verb="pretrain", track=track, facts=facts, card=card)
+    outcome = training.train(learner, data, folder, config, track=track, facts=facts, card=card)
     return training.conclude(outcome, data, folder)
 
 

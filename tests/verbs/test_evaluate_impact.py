@@ -283,3 +283,48 @@ def test_impact_and_evaluate_say_what_training_lacked(
 def quiet() -> Iterator[None]:
     yield
     console.configure()
+
+
+@pytest.mark.slow
+def test_results_go_to_the_run_of_the_training_and_leave_no_run_active(place: Place, tmp_path: Path) -> None:
+    import sqlite3
+
+    import mlflow
+
+    from medssml.tracking import MlflowTracker
+
+    runs = [tmp_path / "first", tmp_path / "second"]
+    for run in runs:
+        shutil.copytree(place.run, run)
+        with MlflowTracker(run, config={"seed": 1}) as tracker:
+            tracker.metrics(1, {"loss": 1.0})
+    first, second = runs
+    given = {**common(place, tmp_path / "results"), "checkpoint": str(first)}
+    evaluate(bootstrap=20, probes=False, task=["sick"], **given)
+    impact(task="sick", bootstrap=20, donors=2, sweep=False, **{**given, "checkpoint": [str(first), str(second)]})
+    predict(**{**given, "out": tmp_path / "predictions.csv", "split": "val"})
+    predict(**{**given, "out": tmp_path / "predictions.csv", "checkpoint": str(second), "track": False})
+
+    assert mlflow.active_run() is None
+    found = {}
+    for run in runs:
+        with sqlite3.connect(run / "mlflow.db") as database:
+            rows = database.execute("select key, value from metrics").fetchall()
+            tags = dict(database.execute("select key, value from tags").fetchall())
+            assert database.execute("select name, status from runs").fetchall() == [(run.name, "FINISHED")]
+            everything = "\n".join(database.iterdump())
+        assert "0004" not in everything and str(tmp_path) not in everything
+        found[run.name] = (dict(rows), tags)
+    metrics, tags = found["first"]
+    written = json.loads((tmp_path / "results" / "metrics.json").read_text())["tasks"]["sick"]
+    assert metrics["evaluate-test/sick/auroc"] == written["as_observed"]["auroc"]["estimate"]
+    assert metrics["evaluate-test/sick/ct_xray/auroc/ci_low"] == written["subsets"]["ct+xray"]["auroc"]["ci_low"]
+    assert metrics["predict-val/studies"] == 80 and metrics["loss"] == 1.0
+    assert "evaluate-test/retrieval/ct_to_xray/r_1" in metrics
+    assert tags["evaluate-test.labels.sick.test"].startswith("80 of 40 subjects; 0: ")
+    assert len(tags["evaluate-test.manifest_sha256"]) == 64 and tags["impact-test.sick.studies"] == "80"
+    kept = {path.parent.name + "/" + path.name for path in (first / "mlartifacts").rglob("*.json")}
+    assert kept == {"evaluate-test/metrics.json", "sick/impact.json"}
+    # The second run was asked for its impact alone.
+    assert {name.split("/")[0] for name in found["second"][0]} == {"loss", "impact-test"}
+    assert "impact-test/sick/ct/shapley/ci_high" in found["second"][0]
