@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -20,10 +21,13 @@ from medssml.decoders import ReportDecoder
 from medssml.manifest.columns import inline_columns
 from medssml.manifest.row_rules import INLINE_VALUE
 from medssml.model import TOKENIZER, MultimodalModel
+from medssml.readers.arrays import as_array
 from medssml.spaces import SharedSpace
+from medssml.transforms.base import Source
 
-#: One study: modality -> path, or the text of a report or a table; None, NaN, pd.NA and "" are absent. Or a row of pandas.
-Study = Mapping[str, "str | os.PathLike[str] | None"] | pd.Series
+#: One study: modality -> path, the text of a report or a table, or an array with what it needs to be read (`as_array` and the
+#: `held_` functions of `medssml.readers.arrays`); None, NaN, pd.NA and "" are absent. Or a row of pandas.
+Study = Mapping[str, Any] | pd.Series
 
 #: Endings by which a text that is no file is known to name one. What a file holds is told by its content.
 TEXT_SUFFIXES = (
@@ -47,8 +51,9 @@ class Predictor:
         predictor = medssml.load("runs/demo")
         predictor.predict({"ct": "a.nii.gz", "report": "No acute findings."}, task="malignant")
 
-    A study may be a row of a study table as pandas has it, too: its columns that are no modality are left alone. Several
-    are a list, or a DataFrame.
+    What a study has is a path; a text, for a report or a table; or what is in memory: (array, spacing in mm) of a CT in HU,
+    an array of a radiograph, (array, Hz, channel names) of an EEG in uV, a dict of laboratory values. A study may be a row
+    of a study table as pandas has it, too: its columns that are no modality are left alone. Several are a list, or a DataFrame.
 
     Args:
         model: put in evaluation mode.
@@ -58,6 +63,19 @@ class Predictor:
     def __init__(self, model: MultimodalModel, transforms: Mapping[str, Any]) -> None:
         self.model = model.eval()
         self.transforms = dict(transforms)
+
+    def __repr__(self) -> str:
+        kinds = (f"{name} ({self._kind(name)})" for name in self.tasks)
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        kept = f", keeps {', '.join(self.model.kept)}" if self.model.kept else ""
+        return (
+            f"Predictor({' + '.join(self.modalities)} -> {', '.join(kinds) or 'embedding only: no task'}; "
+            f"D = {self.model.dim}, {size:,} parameters{kept}, on {next(self.model.parameters()).device})"
+        )
+
+    def _kind(self, task: str) -> str:
+        found = self.model.tasks[task]
+        return found.kind + (f": {', '.join(found.classes)}" if found.kind == "multiclass" and found.classes else "")
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -75,7 +93,8 @@ class Predictor:
         Raises:
             KeyError: a modality that the model does not have.
             FileNotFoundError: a file is not there.
-            ValueError: a study without anything. TypeError: neither a path nor a text.
+            ValueError: a study without anything, or an array of another shape or unit. TypeError: neither a path, nor a text,
+            nor an array. medssml.readers.errors.ReadError: a file or an array that cannot be used.
         """
         samples = [self._sample(index, study) for index, study in enumerate(self._studies(studies))]
         device = next(self.model.parameters()).device
@@ -233,7 +252,7 @@ class Predictor:
                     f"this model was saved without a transform for {name}; fix: save it with transforms"
                 )
             transform = self.transforms[name]
-            sample[name] = transform(transform.prepare(_source(name, source, transform)), None)
+            sample[name] = transform(transform.prepare(_source(f"study {index}: {name}", source, transform)), None)
         return sample
 
 
@@ -273,18 +292,22 @@ def _of_row(row: pd.Series, modalities: Collection[str]) -> dict[str, Any]:
 
 
 def _absent(source: Any) -> bool:
-    """Whether a value stands for nothing: None, NaN, pd.NA, NaT, or a text of blanks."""
+    """Whether a value stands for nothing: None, NaN, pd.NA, NaT, a text of blanks, or values of which none is known."""
     if source is None or (isinstance(source, str) and not source.strip()):
         return True
+    if isinstance(source, Mapping):
+        return all(map(_absent, source.values()))
+    array = as_array(source)
+    if array is not None and array.ndim < 2:
+        return array.dtype.kind == "f" and bool(np.isnan(array).all())
     return bool(pd.api.types.is_scalar(source) and pd.isna(source))
 
 
-def _source(name: str, source: Any, transform: Any) -> Path | str:
-    """The file; of a report or a table also the text itself, where it names no file."""
+def _source(name: str, source: Any, transform: Any) -> Source:
+    """The file; of a report or a table also the text itself, where it names no file; else what is in memory."""
     if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(
-            f"{name} is a {type(source).__name__}; fix: the path of a file, or a text of a report or a table"
-        )
+        held: Source = transform.held(name, source)
+        return held
     text = isinstance(source, str) and getattr(transform, "takes_text", False)
     if text and not _is_file(str(source)):
         if not _names_file(str(source)):

@@ -274,3 +274,46 @@ def test_values_of_a_table_are_no_path():
 
     assert not _names_file('{"crea_mg/dl":1.2}') and not _names_file("MSH|^~\\&|a/b")
     assert _names_file("tables/a")
+
+
+def test_arrays_tensors_and_files_give_the_same_answer(run, image):
+    predictor = medssml.load(run)
+    pixels = np.asarray(Image.open(image))
+    expected = predictor.embed({"xray": image})
+    for form in (pixels, torch.tensor(pixels), pixels[None], Image.open(image), pixels / 255.0):
+        assert torch.allclose(predictor.embed({"xray": form, "report": np.nan}), expected, atol=1e-5)
+    assert torch.allclose(predictor.embed({"xray": pixels, "report": torch.tensor(float("nan"))}), expected, atol=1e-5)
+    table = pd.DataFrame({"xray": [pixels, None], "report": [None, TEXT]})
+    assert predictor.predict(table) == predictor.predict([{"xray": pixels}, {"report": TEXT}])
+    with pytest.raises(ValueError, match=r"^study 1: xray is an array \(3, 8, 8\), expected \(H, W\); fix"):
+        predictor.predict([{"report": TEXT}, {"xray": np.ones((3, 8, 8))}])
+    with pytest.raises(TypeError, match="^study 0: report is a ndarray; fix: the path of a file, or the text"):
+        predictor.predict({"report": np.ones(3)})
+
+
+def test_values_of_a_table_are_a_dict_a_series_or_numbers_in_the_models_order():
+    from medssml.transforms import LoadTabled
+    from medssml.transforms.road import Road
+
+    road = Road("table", [LoadTabled({"crp": "mg/L", "age": ""})])
+
+    def values(given):
+        return road.prepare(road.held("table", given))["values"].tolist()
+
+    assert values({"age": 61, "crp": None, "other": 3}) == pytest.approx([np.nan, 61], nan_ok=True)
+    assert values(pd.Series({"crp": 5.5, "age": np.nan})) == pytest.approx([5.5, np.nan], nan_ok=True)
+    assert values(np.array([5.5, 61])) == values(torch.tensor([5.5, 61.0])) == [5.5, 61.0]
+    with pytest.raises(ValueError, match=r"an array \(3,\); fix: \(F,\) numbers.*: crp \(mg/L\), age"):
+        values(np.ones(3))
+    with pytest.raises(TypeError, match="table is a int; fix"):
+        values(5)
+
+
+def test_the_predictor_says_what_it_is(run, with_parts):
+    said = repr(medssml.load(run))
+    count = sum(p.numel() for p in medssml.load(run).model.parameters())
+    assert said == (
+        f"Predictor(xray + report -> finding (binary), grade (multiclass: 0, 1, 2), age (regression); D = 16, "
+        f"{count:,} parameters, on cpu)"
+    )
+    assert "keeps space, decoder" in repr(medssml.load(with_parts))

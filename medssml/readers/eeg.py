@@ -101,33 +101,42 @@ def read_eeg(path: str | Path, *, start: float = 0.0, seconds: float | None = No
     """
     path = require_file(path)
     with reading(path, "EEG"):
-        source, picked, sfreq = _open(path)
-        first, last = _span(path, source.seconds, sfreq, start, seconds)
-        declared_bytes(path, (len(picked.rows), last - first), 4)
-        whole = source.timeline()
-        notes = [*source.notes, *picked.notes, *_stated(source, picked), *whole.notes, *interruptions(whole)]
-        signal = _load(source, picked, sfreq, first, last)
-        timeline = _window(whole, first / sfreq, last / sfreq)
-        signal, annotations, breaks = _recorded(signal, sfreq, timeline, path, notes)
-        keep, lost = _usable(signal, picked, path, notes)
-        signal = signal if keep.size == len(signal) else signal[keep]
-        spreads = spreads_uv(signal, sfreq)
-        kept = [source.channels[picked.rows[row]] for row in keep]
-        factors, changed = unit_factors(spreads, [channel.unit.stated for channel in kept])
-        names = tuple(picked.names[row] for row in keep)
-        notes += [*changed, *note_spreads(spreads * factors[:, None], names)]
-        return Recording(
-            signal=signal * factors[:, None].astype(np.float32) if changed else signal,
-            sfreq=sfreq,
-            channels=names,
-            annotations=annotations,
-            notes=tuple(notes),
-            references=tuple(picked.references[row] for row in keep) if picked.references else (),
-            breaks=breaks,
-            units=tuple(channel.unit.text for channel in kept),
-            limits=np.array([channel.limits for channel in kept]) * factors[:, None],
-            left_out=picked.left_out + lost,
-        )
+        return recording_of(_SOURCES[_kind(path)](path), path, start=start, seconds=seconds)
+
+
+def recording_of(source: Source, path: Path, *, start: float = 0.0, seconds: float | None = None) -> Recording:
+    """The same of what a format comes down to; `path` names it in messages.
+
+    Raises:
+        ReadError: no scalp channel, or nothing left of the signal.
+    """
+    picked, sfreq = _picked(source, path)
+    first, last = _span(path, source.seconds, sfreq, start, seconds)
+    declared_bytes(path, (len(picked.rows), last - first), 4)
+    whole = source.timeline()
+    notes = [*source.notes, *picked.notes, *_stated(source, picked), *whole.notes, *interruptions(whole)]
+    signal = _load(source, picked, sfreq, first, last)
+    timeline = _window(whole, first / sfreq, last / sfreq)
+    signal, annotations, breaks = _recorded(signal, sfreq, timeline, path, notes)
+    keep, lost = _usable(signal, picked, path, notes)
+    signal = signal if keep.size == len(signal) else signal[keep]
+    spreads = spreads_uv(signal, sfreq)
+    kept = [source.channels[picked.rows[row]] for row in keep]
+    factors, changed = unit_factors(spreads, [channel.unit.stated for channel in kept])
+    names = tuple(picked.names[row] for row in keep)
+    notes += [*changed, *note_spreads(spreads * factors[:, None], names)]
+    return Recording(
+        signal=signal * factors[:, None].astype(np.float32) if changed else signal,
+        sfreq=sfreq,
+        channels=names,
+        annotations=annotations,
+        notes=tuple(notes),
+        references=tuple(picked.references[row] for row in keep) if picked.references else (),
+        breaks=breaks,
+        units=tuple(channel.unit.text for channel in kept),
+        limits=np.array([channel.limits for channel in kept]) * factors[:, None],
+        left_out=picked.left_out + lost,
+    )
 
 
 def eeg_header(path: str | Path) -> EEGHeader:
@@ -138,7 +147,8 @@ def eeg_header(path: str | Path) -> EEGHeader:
     """
     path = require_file(path)
     with reading(path, "EEG"):
-        source, picked, sfreq = _open(path)
+        source = _SOURCES[_kind(path)](path)
+        picked, sfreq = _picked(source, path)
         declared_bytes(path, (len(picked.rows), round(source.seconds * sfreq)), 4)
         notes = [*source.notes, *picked.notes, *_stated(source, picked)]
         if source.in_header:
@@ -147,11 +157,10 @@ def eeg_header(path: str | Path) -> EEGHeader:
         return EEGHeader(picked.names, sfreq, source.seconds, tuple(notes))
 
 
-def _open(path: Path) -> tuple[Source, Picked, float]:
-    """The file with nothing loaded, the channels to keep, and the highest of their rates."""
-    source = _SOURCES[_kind(path)](path)
+def _picked(source: Source, path: Path) -> tuple[Picked, float]:
+    """The channels to keep, and the highest of their rates."""
     picked = pick(source.channels, path)
-    return source, picked, max(source.channels[row].sfreq for row in picked.rows)
+    return picked, max(source.channels[row].sfreq for row in picked.rows)
 
 
 def _kind(path: Path) -> str:

@@ -69,6 +69,17 @@ def read_xray(path: str | Path) -> Radiograph:
         return radiograph._replace(notes=_check_content(radiograph.array, path, radiograph.notes))
 
 
+def radiograph_of(gray: NDArray[Any], path: Path) -> Radiograph:
+    """An image (H, W) in memory: whole numbers of 8 to 16 bits as stored, or 0 to 1; `path` names it in messages.
+
+    Raises:
+        ReadError: no picture in it.
+    """
+    bits = _used_bits(int(gray.max())) if gray.dtype.kind in "iu" else 16
+    scaled = gray.astype(np.float32) / np.float32((1 << bits) - 1 if gray.dtype.kind in "iu" else 1)
+    return Radiograph(scaled, bits, _check_content(scaled, path, ()), None)
+
+
 def xray_header(path: str | Path) -> XrayHeader:
     """Size and depth of `path`, without decoding it; a file cut short is found all the same.
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from medssml.batch import Inputs
 from medssml.config import Configured
+from medssml.readers.held import Held
 
 #: What `prepare` returns and the cache stores: name -> array. The entry "notes" is text for people.
 Prepared = dict[str, NDArray[Any]]
-Source = Path | str
+Source = Path | str | Held
 
 NOTES = "notes"
 
@@ -43,13 +44,26 @@ class Preparation:
         """What of `source` is worth storing; no randomness.
 
         Args:
-            source: a file; a string is the text itself where `takes_text`.
+            source: a file; a string is the text itself where `takes_text`; or what `held` made of an array.
             given: what the table says of the file beside its name, or None.
 
         Raises:
             medssml.readers.errors.ReadError: the file cannot be used, with the reason.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how a file is prepared")
+
+    def held(self, name: str, value: Any) -> Source:
+        """What a caller holds in memory, as a source for `prepare`.
+
+        Args:
+            name: of the modality, for messages.
+            value: no path and, where `takes_text`, no text.
+
+        Raises:
+            TypeError: not of this modality. ValueError: of another shape, range or unit, with the way out.
+        """
+        what = "the path of a file, or the text" if self.takes_text else "the path of a file"
+        raise TypeError(f"{name} is a {type(value).__name__}; fix: {what}")
 
     def settings(self) -> dict[str, Any]:
         """The arguments that the arrays depend on."""

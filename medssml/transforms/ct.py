@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.readers.arrays import held_ct
 from medssml.readers.ct import Volume, read_ct
+from medssml.readers.held import Held
 from medssml.readers.nifti import Given
 from medssml.transforms.base import NOTES, Preparation, Prepared, Source, at_least, notes_array
 
@@ -75,9 +77,15 @@ class CTField(Preparation):
         field = self.field(source, given)
         return {"hu": field.hu, NOTES: notes_array(field.notes)}
 
+    def held(self, name: str, value: Any) -> Source:
+        return Held(held_ct(name, value))
+
     def field(self, source: Source, given: Given | None = None) -> Field:
         """The same with its geometry."""
-        volume = read_ct(source, given) if self.reader is None else self.reader(source)
+        if isinstance(source, Held):
+            volume: Volume = source.value
+        else:
+            volume = read_ct(source, given) if self.reader is None else self.reader(source)
         array, affine, centre = crop_to_field(volume.array, volume.affine, self.spacing, self.size)
         array, affine = thin(array, affine, self.spacing)
         hu, inside = resample(array, affine, centre, self.spacing, self.size)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.readers.arrays import held_eeg
 from medssml.readers.channels import EARS, channel_number
-from medssml.readers.eeg import eeg_header, read_eeg
+from medssml.readers.eeg import Recording, eeg_header, read_eeg
 from medssml.readers.errors import ReadError
+from medssml.readers.held import Held
 from medssml.transforms.base import NOTES, Preparation, Prepared, Source, at_least, notes_array
 
 #: uV per step of the stored int16: a twentieth of an amplifier's own noise, with a range of 3.2 mV.
@@ -53,6 +55,9 @@ class EEGSignal(Preparation):
                 f"bandpass {self.bandpass} Hz does not fit a rate of {self.sfreq} Hz; keep it in 0 to {self.sfreq / 2}"
             )
 
+    def held(self, name: str, value: Any) -> Source:
+        return Held(held_eeg(name, value))
+
     def settings(self) -> dict[str, Any]:
         names = ("sfreq", "bandpass", "notch", "average_reference", "max_s")
         return {name: getattr(self, name) for name in names}
@@ -63,15 +68,16 @@ class EEGSignal(Preparation):
         Raises:
             ReadError: the recording cannot be used, or is shorter than half a second.
         """
-        seconds = eeg_header(source).seconds
+        seconds = _seconds(source)
         start = max(0.0, (seconds - self.max_s) / 2)
-        recording = read_eeg(source, start=start, seconds=self.max_s if start > 0 else None)
+        recording = _part(source, start, self.max_s if start > 0 else None)
         notes = list(recording.notes) + (
             [f"the middle {self.max_s:g} s of {seconds:.0f} s are used"] if start > 0 else []
         )
         if recording.signal.shape[1] < 0.5 * recording.sfreq:
+            where = "the array" if isinstance(source, Held) else str(source)
             raise ReadError(
-                str(source), f"holds {recording.signal.shape[1] / recording.sfreq:.2f} s, at least 0.5 are needed"
+                where, f"holds {recording.signal.shape[1] / recording.sfreq:.2f} s, at least 0.5 are needed"
             )
         names = np.array([channel_number(name) for name in recording.channels], dtype=np.int64)
         order = np.argsort(names)
@@ -83,6 +89,24 @@ class EEGSignal(Preparation):
         )
         stored = np.clip(np.rint(signal / STEP_UV), -32767, 32767).astype(np.int16)
         return {"signal": stored, "channels": names[order], NOTES: notes_array(notes)}
+
+
+def _seconds(source: Source) -> float:
+    """The length of a recording."""
+    if isinstance(source, Held):
+        return float(source.value.signal.shape[1] / source.value.sfreq)
+    return eeg_header(source).seconds
+
+
+def _part(source: Source, start: float, seconds: float | None) -> Recording:
+    """A recording from `start` s for `seconds` s, or to its end."""
+    if not isinstance(source, Held):
+        return read_eeg(source, start=start, seconds=seconds)
+    recording: Recording = source.value
+    first = round(start * recording.sfreq)
+    last = None if seconds is None else first + round(seconds * recording.sfreq)
+    breaks = tuple(at - start for at in recording.breaks if 0 < at - start < (seconds or float("inf")))
+    return recording._replace(signal=recording.signal[:, first:last], breaks=breaks)
 
 
 def reference(signal: NDArray[Any], channels: Sequence[str], references: Sequence[str] = ()) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class MonaiCTReader:
         Raises:
             ReadError: unreadable, not three-dimensional, without usable geometry, or not in HU.
         """
-        path = source if not isinstance(source, str) else None
+        path = source if isinstance(source, Path) else None
         if path is None:
             raise ReadError("text", "is no file", "give the path of a volume", code="format")
         with reading(path, "CT"):

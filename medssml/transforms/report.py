@@ -52,7 +52,7 @@ class ReportText(Preparation):
         Raises:
             ReadError: no text.
         """
-        report = read_report(source) if isinstance(source, Path) else parse_report(source)
+        report = read_report(source) if isinstance(source, Path) else parse_report(str(source))
         text, notes = (report.text, []) if self.sections is None else chosen_sections(report.text, self.sections)
         stored = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
         return {"text": stored, NOTES: notes_array([*report.notes, *notes])}

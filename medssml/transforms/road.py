@@ -72,6 +72,9 @@ class Road(Transform):
     def prepare(self, source: Source, given: Any = None) -> Prepared:
         return self.preparation.prepare(source, given)
 
+    def held(self, name: str, value: Any) -> Source:
+        return self.loader.preparation.held(name, value)
+
     def spec(self, name: str | None = None) -> dict[str, Any]:
         return self.preparation.spec(type(self.loader).__name__)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.readers.arrays import as_array
 from medssml.readers.errors import ReadError
 from medssml.readers.table import parse_table, read_table
 from medssml.readers.units import same_unit
@@ -33,13 +35,28 @@ class TableValues(Preparation):
     def settings(self) -> dict[str, Any]:
         return {"features": self.features}
 
+    def held(self, name: str, value: Any) -> Source:
+        """The text of values in memory: a dict or Series of feature and value, or an array (F,) in the order of `features`."""
+        array = as_array(value)
+        if isinstance(value, Mapping) or hasattr(value, "items"):
+            values = dict(value.items())
+        elif array is not None and array.ndim == 1 and len(array) == len(self.features):
+            values = dict(zip(self.features, array.tolist(), strict=True))
+        elif array is not None:
+            order = ", ".join(f"{feature} ({unit})" if unit else feature for feature, unit in self.features.items())
+            raise ValueError(f"{name} is an array {array.shape}; fix: (F,) numbers, NaN where not measured: {order}")
+        else:
+            raise TypeError(f"{name} is a {type(value).__name__}; fix: a path, a text, or a dict of feature and value")
+        known = {str(feature): number for feature, number in values.items() if number is not None and number == number}
+        return json.dumps({feature: str(number) for feature, number in known.items()})
+
     def prepare(self, source: Source, given: Any = None) -> Prepared:
         """{"values": (F,) float64, NaN where not measured, "notes"}. A `Path` is a file, a string is the text itself.
 
         Raises:
             ReadError: not a table, none of the features, or a value in another unit.
         """
-        read = read_table(source) if isinstance(source, Path) else parse_table(source)
+        read = read_table(source) if isinstance(source, Path) else parse_table(str(source))
         where = str(source) if isinstance(source, Path) else "table text"
         for name, unit in self.features.items():
             stated = read.units.get(name, "")

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from medssml.readers.arrays import held_xray
+from medssml.readers.held import Held
 from medssml.readers.xray import read_xray
 from medssml.transforms.base import NOTES, Preparation, Prepared, Source, at_least, notes_array
 
@@ -43,12 +45,15 @@ class XraySquare(Preparation):
         Raises:
             ReadError: the image cannot be used.
         """
-        radiograph = read_xray(source)
+        radiograph = source.value if isinstance(source, Held) else read_xray(source)
         gray = np.ascontiguousarray(radiograph.array, dtype=np.float32)
         if self.fit == "crop":
             gray = _central_square(gray)
         gray = self._square(self._stretch(gray))
         return {"gray": np.rint(gray * 65535).astype(np.uint16), NOTES: notes_array(radiograph.notes)}
+
+    def held(self, name: str, value: Any) -> Source:
+        return Held(held_xray(name, value))
 
     def _stretch(self, gray: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.percentiles is None:

@@ -88,9 +88,9 @@ def test_two_runs_of_one_process_in_one_store_do_not_mix(
 ) -> None:
     import mlflow
 
-    before = mlflow.get_tracking_uri()
     shared = tmp_path / "all"
     monkeypatch.setenv(store.URI_VARIABLE, f"sqlite:///{shared / 'mlflow.db'}")
+    before = mlflow.get_tracking_uri()
     first, second = tmp_path / "pretrain", tmp_path / "tuned"
     for folder in (first, second):
         folder.mkdir()
