@@ -4,19 +4,75 @@
     model = medssml.load("runs/demo")
     model.predict({"ct": "a.nii.gz", "report": "No acute findings."}, task="malignant")
 
-Nothing heavy is imported before it is asked for. Every verb of the command line is one function in
-``medssml.verbs.<verb>``; those whose name is no package of medssml are also at hand here, as ``medssml.pretrain(...)``.
+Every verb of the command line is a function of the same name and arguments, `medssml.pretrain(...)`, that returns what it
+found (`medssml.api`). Nothing heavy is imported before it is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssml.api import (
+        Stopped,
+        cache,
+        check,
+        demo,
+        doctor,
+        embed,
+        evaluate,
+        finetune,
+        ids,
+        impact,
+        import_,
+        phantom,
+        predict,
+        prepare,
+        pretrain,
+        report,
+        ui,
+    )
+    from medssml.batch import Batch, Encoded, Fused
+    from medssml.manifest.manifest import Manifest
+    from medssml.model import MultimodalModel, Task
+    from medssml.predictor import Predictor, load
 
 __version__ = "0.1.0"
 
-#: Public name -> the module that defines it.
-_PUBLIC = {
+__all__ = [
+    "Batch",
+    "Encoded",
+    "Fused",
+    "Manifest",
+    "MultimodalModel",
+    "Predictor",
+    "Stopped",
+    "Task",
+    "__version__",
+    "cache",
+    "check",
+    "demo",
+    "doctor",
+    "embed",
+    "evaluate",
+    "finetune",
+    "ids",
+    "impact",
+    "import_",
+    "load",
+    "phantom",
+    "predict",
+    "prepare",
+    "pretrain",
+    "report",
+    "ui",
+]
+
+#: Public name -> the module that defines it; the verbs are in `medssml.api`.
+_MODULES = {
     "Batch": "medssml.batch",
     "Encoded": "medssml.batch",
     "Fused": "medssml.batch",
@@ -26,31 +82,31 @@ _PUBLIC = {
     "Task": "medssml.model",
     "load": "medssml.predictor",
 }
-_VERBS = (
-    "check",
-    "demo",
-    "doctor",
-    "embed",
-    "evaluate",
-    "finetune",
-    "impact",
-    "predict",
-    "prepare",
-    "pretrain",
-    "report",
-)
-_PUBLIC.update({verb: f"medssml.verbs.{verb}" for verb in _VERBS})
 
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+
+class _Package(ModuleType):
+    """This module, in which `phantom` is the verb, although there is a package of that name: importing anything of that
+    package would put it in the verb's place."""
+
+    @property
+    def phantom(self) -> Any:
+        return importlib.import_module("medssml.api").phantom
+
+    @phantom.setter
+    def phantom(self, package: ModuleType) -> None:
+        """Python's import says where the package is; `from medssml.phantom import Design` finds it without."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in __all__:
         raise AttributeError(f"module 'medssml' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    value = getattr(importlib.import_module(_MODULES.get(name, "medssml.api")), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC])
+    return sorted({*globals(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

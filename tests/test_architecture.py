@@ -31,10 +31,10 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"predictor"}),
     frozenset({"objectives", "missing", "evaluation"}),
     frozenset({"trainers", "transfer", "counterfactual"}),
-    frozenset({"reports", "tracking"}),
+    frozenset({"reports", "results", "tracking"}),
     frozenset({"runs"}),
     frozenset({"verbs"}),
-    frozenset({"cli"}),
+    frozenset({"api", "cli"}),
     frozenset({"__main__"}),
 )
 LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}

@@ -300,7 +300,7 @@ def test_results_go_to_the_run_of_the_training_and_leave_no_run_active(place: Pl
             tracker.metrics(1, {"loss": 1.0})
     first, second = runs
     given = {**common(place, tmp_path / "results"), "checkpoint": str(first)}
-    evaluate(bootstrap=20, probes=False, task=["sick"], **given)
+    evaluate(bootstrap=20, task=["sick"], **given)
     impact(task="sick", bootstrap=20, donors=2, sweep=False, **{**given, "checkpoint": [str(first), str(second)]})
     predict(**{**given, "out": tmp_path / "predictions.csv", "split": "val"})
     predict(**{**given, "out": tmp_path / "predictions.csv", "checkpoint": str(second), "track": False})
