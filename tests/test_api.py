@@ -76,7 +76,7 @@ def test_a_phantom_is_made_and_checked(tmp_path: Path, monkeypatch: pytest.Monke
     table.assign(study_id=table["study_id"].iloc[0]).to_csv(manifest, index=False)
     refused = medssml.check(str(manifest), problems="list.csv", workers=1)
     assert refused.refused and not refused.ok and repr(refused).startswith("Checked(refused; ")
-    assert set(refused.problems["action"]) == {"refused"} and refused.problems["row"].gt(0).any()
+    assert "refused" in set(refused.problems["action"]) and refused.problems["row"].gt(0).any()
     with pytest.raises(ValueError, match="no column"):
         medssml.check(manifest, modalities="mri")
 
