@@ -141,7 +141,7 @@ def finetune(
         )
 
 
-def _tags(checkpoint: str, config: Path | None) -> dict[str, str]:
+def _tags(checkpoint: str, config: str | Path | None) -> dict[str, str]:
     from medssml.tracking import parent_tags
 
     own = {"medssml.verb": "finetune", "medssml.config": "defaults" if config is None else Path(config).stem}
