@@ -92,3 +92,17 @@ def test_from_the_manifest_to_a_prediction(place: Path) -> None:
     values = f'{{"crp": {study.table_crp}, "ldh": {study.table_ldh if isinstance(study.table_ldh, str) else "null"}}}'
     alone = model.predict({"table": values}, task="ill")["ill"]
     assert alone == pytest.approx(measured["probability"].iloc[0], abs=1e-4)
+
+
+def test_the_shipped_config_of_laboratory_values_runs(place: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(place / "manifest.csv", dtype=str, keep_default_na=False).rename(
+        columns={"table_ldh": "table_lactate"}
+    )
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    given = ["--config", "laboratory", "--manifest", str(tmp_path / "manifest.csv"), "--out", str(tmp_path / "run")]
+    short = ["trainer.max_steps=2", "trainer.validate_every=0", "data.batch_size=16", "data.prepare_workers=0"]
+    flags = [word for setting in [*short, "privacy.strict=false"] for word in ("--set", setting)]
+    assert cli.main(["pretrain", *given, *flags, "--no-track"]) == 0
+    model = medssml.load(str(tmp_path / "run"))
+    assert set(model.modalities) == {"report", "table"}  # nobody here has a radiograph
+    assert model.embed({"table": '{"crp": 80.0}'}).shape == (1, 128)
