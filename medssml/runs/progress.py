@@ -1,8 +1,13 @@
-"""How far a long pass is, in a line every few seconds: readable in a terminal and in the log of a batch job."""
+"""How far a long pass is: a line every few seconds, which the log of a batch job can hold, or a bar on a terminal."""
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from medssml.runs import console
 
@@ -26,3 +31,70 @@ class Progress:
             left = console.duration((now - since) / (done - first) * (total - done))
             console.say(f"{done:,} of {total:,} {self.what}, about {left} left")
             self._said = now
+
+
+class TrainingBar:
+    """Steps, the parts of the loss, studies a second and the time left, on one line of a terminal.
+
+    Args:
+        bar: a `rich` progress with the fields `losses` and `rate`.
+    """
+
+    #: Steps that the rate is taken over.
+    WINDOW = 20
+
+    def __init__(self, bar: Any) -> None:
+        self.bar = bar
+        self._task: Any = None
+        self._losses = ""
+        self._seen: list[tuple[float, int]] = []
+
+    def step(self, step: int, total: int, studies: int, means: Mapping[str, float]) -> None:
+        """See `medssml.trainers.callback.Watcher`."""
+        from medssml.trainers.callback import losses_in_words
+
+        self._losses = losses_in_words(means).strip() or self._losses
+        self._seen = [*self._seen[-self.WINDOW :], (time.monotonic(), studies)]
+        spent = self._seen[-1][0] - self._seen[0][0]
+        rate = f"{sum(count for _, count in self._seen[1:]) / spent:.3g} studies/s" if spent > 0 else ""
+        if self._task is None:
+            self._task = self.bar.add_task("steps", total=total, completed=step - 1, losses="", rate="")
+        self.bar.update(self._task, completed=step, total=total, losses=self._losses, rate=rate, refresh=True)
+
+
+@contextmanager
+def training_bar() -> Iterator[TrainingBar | None]:
+    """A bar on a terminal; None elsewhere, where the lines of the training say the same."""
+    if not console.on_terminal():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    fields = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True), TextColumn("{task.fields[losses]}"))
+    # Drawn when a step is done: a thread of its own would live on in the processes that are forked.
+    columns = (TextColumn("steps"), BarColumn(bar_width=20), MofNCompleteColumn(), *fields)
+    with (
+        Progress(*columns, console=console.rich_console(), auto_refresh=False, transient=True) as bar,
+        _above_the_bar(),
+    ):
+        yield TrainingBar(bar)
+
+
+@contextmanager
+def _above_the_bar() -> Iterator[None]:
+    """Inside, log lines go where `rich` has put stdout, and lines of progress, which the bar shows, to log.txt alone."""
+
+    def shown(record: logging.LogRecord) -> bool:
+        return not record.name.endswith(".progress")
+
+    handlers = [h for h in logging.getLogger().handlers if isinstance(h, logging.StreamHandler)]
+    streams = [handler.setStream(sys.stdout) for handler in handlers]
+    for handler in handlers:
+        handler.addFilter(shown)
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, streams, strict=True):
+            handler.removeFilter(shown)
+            if stream is not None:
+                handler.setStream(stream)

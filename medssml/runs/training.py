@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import shutil
-import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from medssml.data.datamodule import StudyDataModule
 from medssml.files import write_json
@@ -25,6 +21,7 @@ from medssml.trainers.loop import Outcome, fit
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.runs import console
 from medssml.runs.modality_account import remember_subjects
+from medssml.runs.progress import training_bar
 from medssml.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -112,10 +109,11 @@ def train(
     )
     tracker = _tracker(folder, config, data.manifest, facts) if track and folder.writes else None
     try:
-        outcome = fit(
-            learner, loader, folder.path, settings, val=val, studies=data.loader("train"), identity=identity,
-            tracker=tracker,
-        )  # fmt: skip
+        with training_bar() as bar:
+            outcome = fit(
+                learner, loader, folder.path, settings, val=val, studies=data.loader("train"), identity=identity,
+                tracker=tracker, watcher=bar,
+            )  # fmt: skip
         if tracker is not None and outcome.status == "stopped":
             tracker.stopped()
     except BaseException:
@@ -167,6 +165,14 @@ def write_model(
 
 def conclude(outcome: Outcome, data: StudyDataModule, folder: RunFolder) -> int | Path:
     """What a verb returns: the run folder, or the exit code of a run that was stopped or lost too many studies."""
+    counts = {split: len(data.manifest.split(split)) for split in SPLITS}
+    told = {"status": outcome.status, "steps": outcome.step, "seconds": outcome.seconds, "studies": counts}
+    left_out = {
+        "quarantined": data.studies.quarantined,
+        "validation_score": outcome.score,
+        "validation": outcome.metrics,
+    }
+    console.tell({"run": str(folder.path), **told, **left_out})
     if outcome.status == "stopped":
         console.say(f"stopped and saved at step {outcome.step}; the same command continues from there")
         return outcome.exit_code
@@ -176,47 +182,3 @@ def conclude(outcome: Outcome, data: StudyDataModule, folder: RunFolder) -> int 
         console.warn(f"{excess}; fix: mend the files named in problems.csv, or a larger data.quarantine_limit")
         return 4
     return folder.path
-
-
-def rehearse(
-    make: Callable[[StudyDataModule], Learner], data: StudyDataModule, config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """--dry-run: two steps on a few studies of every pattern of presence; writes nothing and says what to expect."""
-    few = _few(data.all_studies, data.batch_size)
-    rehearsal = StudyDataModule(
-        few,
-        data.transforms,
-        batch_size=min(data.batch_size, len(few)),
-        seed=data.seed,
-        tasks=data.tasks,
-        cache_dir=data.store if isinstance(data.store, Shards) else None,
-        prepare_workers=0,
-    )
-    prepare(rehearsal, None)
-    learner = make(rehearsal)
-    rehearsal.views = learner.views
-    _, settings = settings_of(config)
-    quick = dataclasses.replace(settings, max_epochs=None, max_steps=2, accumulate=1, validate_every=0)
-    with tempfile.TemporaryDirectory() as scratch:
-        outcome = fit(learner, rehearsal.train_dataloader(), Path(scratch), quick, studies=rehearsal.loader("train"))
-
-    train = len(data.all_studies.split("train"))
-    steps = settings.total_steps(max(1, train // data.batch_size))
-    parameters = sum(parameter.numel() for parameter in learner.model.parameters())
-    expected = outcome.seconds / 2 * steps * settings.accumulate
-    console.say(f"model: {parameters:,} parameters; patterns tried: {len(presence(few)['patterns'])}")
-    console.say(f"{steps} steps of {data.batch_size * settings.accumulate} studies, about {console.duration(expected)}")
-    console.say("dry run: nothing was written")
-    return {"parameters": parameters, "steps": steps, "seconds": expected}
-
-
-def _few(manifest: Manifest, most: int) -> Manifest:
-    """Training studies of `manifest`, at most `most`, of every pattern of presence in turn."""
-    train = manifest.split("train")
-    patterns = ["".join("1" if here else "0" for here in row) for row in train.present]
-    rank: dict[str, int] = {}
-    turn = []
-    for pattern in patterns:
-        rank[pattern] = rank.get(pattern, 0) + 1
-        turn.append(rank[pattern])
-    return train.filter(np.sort(np.argsort(turn, kind="stable")[: max(most, 2)]))

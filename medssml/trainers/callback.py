@@ -20,8 +20,11 @@ from medssml.trainers.history import History, RunningMean, numbers_of_step
 from medssml.trainers.learner import Learner, evaluating
 from medssml.trainers.settings import TrainerSettings
 from medssml.trainers.signals import StopRequest
+from medssml.trainers.stream import Portion
 
 log = logging.getLogger(__name__)
+#: Lines of progress have a logger of their own: where a bar shows the same, they are for log.txt alone.
+progress = logging.getLogger(f"{__name__}.progress")
 
 #: Seconds between two lines of progress.
 SAY_EVERY_S = 10.0
@@ -33,6 +36,13 @@ class Tracker(Protocol):
     def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
 
     def flush(self) -> None: ...
+
+
+class Watcher(Protocol):
+    """Who looks on while a run goes, such as a bar on a terminal."""
+
+    def step(self, step: int, total: int, studies: int, means: Mapping[str, float]) -> None:
+        """After each step of the optimiser. studies: of this step. means: train/... since the last row; mostly empty."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,7 @@ class Course(pl.Callback):
         studies: Iterable[Batch] | None,
         identity: dict[str, str],
         tracker: Tracker | None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.learner = learner
         self.folder = folder
@@ -77,10 +88,12 @@ class Course(pl.Callback):
         self.studies = studies
         self.identity = identity
         self.tracker = tracker
+        self.watcher = watcher
         self.stop = StopRequest()
         self.history = History(folder / "history.csv")
         self.means = RunningMean()
         self.parts: list[dict[str, Tensor]] = []
+        self.studies_seen = 0
         self.over = False
         self.resumed = False
         self.best: dict[str, Any] = {"score": None, "step": 0, "since": 0}
@@ -180,10 +193,13 @@ class Course(pl.Callback):
             with trainer.precision_plugin.forward_context():
                 self.learner.begin_epoch(self.studies)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Portion, batch_idx: int
+    ) -> None:
         """After every batch; between two optimiser steps nothing else happens."""
         learner = self.learner
         learner.batches += 1
+        self.studies_seen += len(batch.group[batch.place])
         self.parts.append(learner.numbers)
         learner.numbers = {}
         if learner.batches % self.settings.accumulate != 0:
@@ -194,8 +210,10 @@ class Course(pl.Callback):
         self.over = learner.step >= learner.total
         epoch = learner.batches // self.per_epoch
         edge = epoch > (learner.batches - self.settings.accumulate) // self.per_epoch
-        if learner.step % self.settings.log_every == 0 or self.over:
-            self._log(trainer)
+        means = self._log(trainer) if learner.step % self.settings.log_every == 0 or self.over else {}
+        if self.watcher is not None and learner.global_rank == 0:
+            self.watcher.step(learner.step, learner.total, self.studies_seen * trainer.world_size, means)
+        self.studies_seen = 0
         if self._validates(epoch, edge):
             self._validate(trainer)
 
@@ -207,12 +225,13 @@ class Course(pl.Callback):
 
     # Details.
 
-    def _log(self, trainer: pl.Trainer) -> None:
+    def _log(self, trainer: pl.Trainer) -> dict[str, float]:
         means = {f"train/{name}": value for name, value in self.means.read().items()}
         self._row(means | {"lr": max(group["lr"] for group in trainer.optimizers[0].param_groups)})
-        self._say(means.get("train/loss"))
+        self._say(means)
+        return means
 
-    def _say(self, loss: float | None) -> None:
+    def _say(self, means: Mapping[str, float]) -> None:
         now, step, total = time.monotonic(), self.learner.step, self.learner.total
         if self._first is None:
             self._first = (now, step)
@@ -220,8 +239,10 @@ class Course(pl.Callback):
             return
         self._said = now
         pace = (now - self._first[0]) / max(1, step - self._first[1])
-        left = "" if self.over or step == self._first[1] else f"  {pace * (total - step):.0f} s left"
-        log.info("step %d/%d%s%s", step, total, "" if loss is None else f"  loss {loss:.4f}", left)
+        known = pace > 0 and step > self._first[1]
+        rate = f"  {1 / pace:.3g} steps/s" if known else ""
+        left = f"  {pace * (total - step):.0f} s left" if known and not self.over else ""
+        progress.info("step %d/%d%s%s%s", step, total, losses_in_words(means), rate, left)
 
     def _row(self, metrics: Mapping[str, float]) -> None:
         if self.learner.global_rank == 0:
@@ -264,3 +285,12 @@ class Course(pl.Callback):
             return asked
         # One rank may have the signal before the others; all have to stop at the same step.
         return bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
+
+
+def losses_in_words(means: Mapping[str, float]) -> str:
+    """The loss and, where it has several, its parts: "  loss 2.31 (contrast 1.20, masked 1.11)"; "" where none is known."""
+    if "train/loss" not in means:
+        return ""
+    names = [name for name in means if name.endswith("/loss") and name.count("/") == 2]
+    parts = ", ".join(f"{name.split('/')[1]} {means[name]:.3g}" for name in names)
+    return f"  loss {means['train/loss']:.4f}" + (f" ({parts})" if len(names) > 1 else "")

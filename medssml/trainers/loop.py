@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from medssml.batch import Batch
 from medssml.trainers import checkpoint
-from medssml.trainers.callback import Course, Outcome, Tracker
+from medssml.trainers.callback import Course, Outcome, Tracker, Watcher
 from medssml.trainers.checkpoint import CheckpointError
 from medssml.trainers.learner import Learner
 from medssml.trainers.precision import chosen_precision, device_type
@@ -22,7 +22,7 @@ from medssml.trainers.stream import Stream, TrainLoader
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Outcome", "Tracker", "fit"]
+__all__ = ["Outcome", "Tracker", "Watcher", "fit"]
 
 
 def fit(
@@ -35,6 +35,7 @@ def fit(
     studies: Iterable[Batch] | None = None,
     identity: Mapping[str, str] | None = None,
     tracker: Tracker | None = None,
+    watcher: Watcher | None = None,
 ) -> Outcome:
     """Trains `learner`, or goes on where the run in `folder` stopped; afterwards its model holds the weights to keep.
 
@@ -50,6 +51,7 @@ def fit(
             epoch (`Objective.begin_epoch`).
         identity: name -> text of what must not change between a run and its resumption (config, manifest, studies).
         tracker: gets what history.csv gets.
+        watcher: is told of every step.
 
     Raises:
         CheckpointError: the folder holds a run that differs in `identity`, or damaged checkpoints.
@@ -78,8 +80,9 @@ def fit(
         learner.keep_average(settings.ema)
 
     course = Course(
-        learner, folder, settings, per_epoch, precision, val=val, studies=studies, identity=known, tracker=tracker
-    )
+        learner, folder, settings, per_epoch, precision, val=val, studies=studies, identity=known, tracker=tracker,
+        watcher=watcher,
+    )  # fmt: skip
     course.restore(state)
     log.info("precision %s on %s", precision, device)
     if not course.over:

@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 
 
 def doctor(*, folder: Path = Path(".")) -> dict[str, Any]:
-    """Versions, codecs, GPU, memory, disk, shared memory, threads, sqlite: what is missing and the command that fixes it.
+    """Versions, network, codecs, GPU, memory, disk, open files, sqlite: what is missing and the command that fixes it.
 
     Args:
         folder: where runs will be written; its disk and its locks are tried.
@@ -47,7 +47,16 @@ def doctor(*, folder: Path = Path(".")) -> dict[str, Any]:
         {"findings": [...], "exit_code": 0, or 2 where something that medssml needs is missing}.
     """
     findings: list[Finding] = []
-    for look in (_python, _packages, _codecs, _compute, _memory, lambda: _disk(folder), lambda: _sqlite(folder)):
+    for look in (
+        _python,
+        _network,
+        _packages,
+        _codecs,
+        _compute,
+        _memory,
+        lambda: _disk(folder),
+        lambda: _sqlite(folder),
+    ):
         for finding in look():
             findings.append(finding)
             console.say(f"{finding.state:<8}{finding.topic:<10}{finding.what:<26}{finding.value}")
@@ -68,9 +77,26 @@ def _python() -> Iterator[Finding]:
     if sys.dont_write_bytecode:
         what = "set: large imports take twice as long"
         yield Finding("python", "PYTHONDONTWRITEBYTECODE", "note", what, "unset PYTHONDONTWRITEBYTECODE")
+    found = shutil.which("medssml")
+    activate = Path(sys.prefix) / "bin" / "activate"
+    way = f"source {activate}" if activate.exists() else f"export PATH={Path(sys.executable).parent}:$PATH"
+    yield Finding(
+        "python", "medssml on the PATH", "ok" if found else "note", "yes" if found else "no", "" if found else way
+    )
     encoding = sys.getfilesystemencoding()
     fine = encoding.lower().replace("-", "") == "utf8"
     yield Finding("python", "file names", "ok" if fine else "note", encoding, "" if fine else "export PYTHONUTF8=1")
+
+
+def _network() -> Iterator[Finding]:
+    """What might be asked for over a network. medssml itself fetches nothing and reports nothing."""
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    said = "on" if offline else "off; export HF_HUB_OFFLINE=1 keeps transformers from asking for files by name"
+    yield Finding("network", "HF_HUB_OFFLINE", "ok", said)
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    yield Finding(
+        "network", "MLflow", "ok", "a file in each run folder" if server is None else "MLFLOW_TRACKING_URI is set"
+    )
 
 
 def _packages() -> Iterator[Finding]:
@@ -155,9 +181,9 @@ def _compute() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _cgroup_limit()
-    usable = min(total, limit) if limit else total
+    from medssml.runs.memory import memory_of_machine
+
+    usable = memory_of_machine()
     fine = usable >= 6 * GIB
     fix = "" if fine else "the demo needs 6 GiB; close other programs or use a smaller batch (--set data.batch_size=4)"
     yield Finding("memory", "RAM", "ok" if fine else "note", f"{usable / GIB:.1f} GiB", fix)
@@ -173,17 +199,6 @@ def _memory() -> Iterator[Finding]:
     fine = files >= 1024 or files == resource.RLIM_INFINITY
     fix = "" if fine else "ulimit -n 4096"
     yield Finding("memory", "open files", "ok" if fine else "note", str(files), fix)
-
-
-def _cgroup_limit() -> int | None:
-    """Bytes that a container may use, where it says so."""
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(name).read_text().strip()
-        except OSError:
-            continue
-        return int(text) if text.isdigit() else None
-    return None
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from medssml.model import Task
 from medssml.objectives import Objective, Step
 from medssml.privacy import short_code
 from medssml.trainers import checkpoint
+from medssml.trainers.callback import losses_in_words
 from medssml.trainers.checkpoint import CheckpointError
 from medssml.trainers.history import read
 from medssml.trainers.judges import TaskJudge
@@ -292,3 +293,31 @@ def test_bf16_autocast_runs_and_a_resume_in_another_precision_is_refused(tmp_pat
     with pytest.raises(CheckpointError, match="fix: --precision bf16-mixed, or --fresh"):
         toy_run(tmp_path, precision="32")
     assert toy_run(tmp_path, precision="bf16-mixed")[1].skipped
+
+
+def test_who_looks_on_is_told_of_every_step_with_the_parts_of_the_loss(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Watcher:
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int, int, bool]] = []
+
+        def step(self, step: int, total: int, studies: int, means: Mapping[str, float]) -> None:
+            self.seen.append((step, total, studies, "train/loss" in means))
+
+    watcher, settings = Watcher(), TrainerSettings(max_steps=4, accumulate=2, log_every=2, device="cpu", precision="32")
+    learner = tuner(toy_model(), None, Optim(lr=0.01), seed=3)
+    with caplog.at_level(logging.INFO, logger="medssml"):
+        fit(learner, ToyLoader(size=8), tmp_path, settings, watcher=watcher)
+    assert watcher.seen == [(1, 4, 16, False), (2, 4, 16, True), (3, 4, 16, False), (4, 4, 16, True)]
+    assert any(record.message.startswith("step 4/4  loss ") for record in caplog.records)
+
+
+def test_the_loss_is_said_with_its_parts_where_it_has_several() -> None:
+    one = {"train/loss": 2.0, "train/supervised/loss": 2.0}
+    assert losses_in_words(one) == "  loss 2.0000"
+    assert (
+        losses_in_words({**one, "train/words/loss": 0.5, "train/grad_norm": 1.0})
+        == "  loss 2.0000 (supervised 2, words 0.5)"
+    )
+    assert losses_in_words({"lr": 1.0}) == ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from medssml.runs import memory
 from medssml.verbs import doctor as module
 from medssml.verbs.doctor import doctor
 
@@ -65,6 +66,24 @@ def test_the_folder_need_not_exist_and_is_not_made(tmp_path: Path) -> None:
 
 
 def test_a_container_limit_counts_as_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_cgroup_limit", lambda: 2 * module.GIB)
+    monkeypatch.setattr(memory, "cgroup_limit", lambda: 2 * module.GIB)
     ram = findings(tmp_path, "memory")["RAM"]
     assert ram["value"] == "2.0 GiB" and ram["state"] == "note" and "6 GiB" in ram["fix"]
+
+
+def test_a_command_that_is_not_on_the_path_is_told_how_to_come_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = findings(tmp_path, "python")["medssml on the PATH"]
+    assert found["state"] == "note" and found["value"] == "no" and "bin" in found["fix"]
+    (tmp_path / "medssml").write_text("")
+    (tmp_path / "medssml").chmod(0o755)
+    assert findings(tmp_path, "python")["medssml on the PATH"]["state"] == "ok"
+
+
+def test_the_offline_flag_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert findings(tmp_path, "network")["HF_HUB_OFFLINE"]["value"] == "on"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert "export HF_HUB_OFFLINE=1" in findings(tmp_path, "network")["HF_HUB_OFFLINE"]["value"]

@@ -1,0 +1,45 @@
+"""How much memory there is, and how much was used."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+GIB = 1 << 30
+
+
+def cgroup_limit() -> int | None:
+    """Bytes that a container may use, where it says so."""
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(name).read_text().strip()
+        except OSError:
+            continue
+        return int(text) if text.isdigit() else None
+    return None
+
+
+def memory_of_machine() -> int:
+    """Bytes that this process may use, others aside."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = cgroup_limit()
+    return min(total, limit) if limit else total
+
+
+def memory_of_device(device: str) -> int:
+    """Bytes of the GPU, or of the machine."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return memory_of_machine()
+
+
+def peak_memory(device: str) -> int:
+    """Bytes at most so far: on a GPU what tensors took, on a CPU what this process had."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
