@@ -240,6 +240,19 @@ def load_config(
 ) -> dict[str, Any]:
     """The resolved config: what the file says, what the command line changed, and the default of everything else.
 
+    Args and errors as of `resolved_config`.
+    """
+    return resolved_config(path, schema, overrides, plugins)[0]
+
+
+def resolved_config(
+    path: Path | str | None,
+    schema: type | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    plugins: Collection[str] = (),
+) -> tuple[dict[str, Any], Lines]:
+    """The resolved config, and where each of its keys was written.
+
     Args:
         path: a YAML file, which may say ``base: OTHER.yaml`` for what it does not say; None for the defaults alone.
         schema: a dataclass whose fields are the config's keys, or key -> type. A type may be a dataclass (a section), a
@@ -266,8 +279,8 @@ def load_config(
         _override(values, override, lines)
     fitter = Fitter(lines, functools.partial(resolve, plugins=plugins))
     if isinstance(schema, Mapping):
-        return fitter.section(values, schema, {}, "the config", ())
-    return fitter.fit(values, schema, ())
+        return fitter.section(values, schema, {}, "the config", ()), lines
+    return fitter.fit(values, schema, ()), lines
 
 
 def default_section(schema: type | Mapping[str, Any], name: str) -> dict[str, Any] | None:

@@ -64,6 +64,13 @@ class Lines:
                 return f"{self.source}:{self.line[key[:end]]}"
         return self.source
 
+    def written(self, key: Key) -> str | None:
+        """Where exactly `key` was set; None where nobody did. What an argument sets, it sets with all that is in it."""
+        if key in self.given or key in self.line:
+            return self.where(key)
+        around = (self.given.get(key[:end]) for end in range(len(key) - 1, 0, -1))
+        return next((said for said in around if said is not None and said.startswith("--")), None)
+
 
 def read_with_base(path: Path) -> tuple[Any, Lines]:
     """The value of a file that may say ``base: OTHER.yaml``, a file beside it: what it does not say is the other's.
@@ -93,11 +100,21 @@ def _read_with_base(path: Path, above: tuple[Path, ...]) -> tuple[Any, Lines]:
     if not isinstance(under, dict):
         return value, lines
     merged = _merged(under, value)
-    for key in beneath.line:
-        if key not in lines.line:
+    for key in (*beneath.line, *beneath.given):
+        if key not in lines.line and not _taken_whole(value, key):
             lines.given[key] = beneath.where(key)
-    lines.given.update({key: said for key, said in beneath.given.items() if key not in lines.line})
     return merged, lines
+
+
+def _taken_whole(over: Any, key: Key) -> bool:
+    """Whether `key` lies in what `over` does not share with its base: a list, or a class with its arguments."""
+    for part in key:
+        if not isinstance(over, dict) or "class_path" in over:
+            return True
+        if part not in over:
+            return False
+        over = over[part]
+    return False
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
