@@ -45,6 +45,11 @@ VERBS = {
     "check": Verb(
         "every problem of a manifest and its files, before any training", "check cohort/manifest.csv", ("manifest",)
     ),
+    "plan": Verb(
+        "crop, spacing, lengths, batch, memory and time from what the files are like, as a config",
+        "plan cohort/manifest.csv --out plan.yaml",
+        ("manifest",),
+    ),
     "prepare": Verb(
         "read and resample every file once, so that training only loads and crops",
         "prepare --config smoke/pretrain --manifest cohort/manifest.csv",
@@ -91,7 +96,7 @@ _REPEATED_HELP = {
 }
 _COMMON = {
     "verbose": "say more, and show the traceback of an error",
-    "quiet": "say only warnings and errors",
+    "quiet": "say nothing but errors",
     "json": "the result as JSON on stdout, everything else on stderr",
 }
 _QUIET_LIBRARIES = {
@@ -106,7 +111,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     """Help whose description keeps its lines, as wide as a page."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=110)
+        super().__init__(prog, max_help_position=24, width=118)
 
 
 class UsageError(ValueError):
@@ -132,6 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         code, message = explain(error)
         print(f"error: {printable(message)}", file=sys.stderr)
+        if "--json" in arguments and not arguments[0].startswith("-"):
+            from medssml.runs import console
+
+            console.show_json({"verb": arguments[0], "exit_code": code, "error": message})
         return code
 
 
@@ -155,7 +164,8 @@ def _run(arguments: list[str]) -> int:
     for flag in _COMMON:
         if flag not in inspect.signature(function).parameters:
             del values[flag]
-    return _call(function, values, **said)
+    said["piped"] = bool(values.get("print_config") or values.get("print_slurm"))
+    return _call(name, flags, function, values, **said)
 
 
 def function_of(verb: str) -> Callable[..., Any]:
@@ -164,11 +174,18 @@ def function_of(verb: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"medssml.verbs.{name}"), name)  # type: ignore[no-any-return]
 
 
-def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool, quiet: bool, json: bool) -> int:
-    """Runs the verb's function; an integer that it returns is the exit code, anything else its result.
-
-    A result that is a dict may carry its "exit_code".
-    """
+def _call(
+    name: str,
+    flags: Sequence[str],
+    function: Callable[..., Any],
+    values: dict[str, Any],
+    *,
+    verbose: bool,
+    quiet: bool,
+    json: bool,
+    piped: bool,
+) -> int:
+    """Runs the verb's function; what it returns is shown, and says the exit code (`console.result`)."""
     import logging
 
     from medssml.foreign_text import LogLine
@@ -176,22 +193,21 @@ def _call(function: Callable[..., Any], values: dict[str, Any], *, verbose: bool
 
     for variable, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(variable, value)
-    console.configure(quiet=quiet, json=json)
-    stream = sys.stderr if json else sys.stdout
+    console.configure(quiet=quiet, json=json, piped=piped, command=(name, *flags))
+    stream = sys.stderr if json or piped else sys.stdout
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LogLine(traceback=verbose))
-    logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
-    logging.getLogger("medssml").setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    least = logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else least)
+    logging.getLogger("medssml").setLevel(logging.DEBUG if verbose else least if quiet else logging.INFO)
     if not verbose:
         warnings.simplefilter("ignore")
     if values.get("plugins") and os.getcwd() not in sys.path:
         # A plug-in may lie in the current folder; last, so that it can hide nothing.
         sys.path.append(os.getcwd())
-    value = function(**values)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    console.result(value)
-    return int(value.get("exit_code", 0)) if isinstance(value, dict) else 0
+    # The libraries that a verb imports take seconds: somebody who waits sees at once that it was understood.
+    console.say(f"medssml {importlib.import_module('medssml').__version__} {name}")
+    return console.result(name, function(**values))
 
 
 def overview() -> str:
@@ -221,7 +237,10 @@ def parse(name: str, function: Callable[..., Any], flags: Sequence[str]) -> dict
     """
     parser = parser_of(name, function)
     if "-h" in flags or "--help" in flags:
-        parser.print_help()
+        # A verb may have more to say, such as what its arguments can be.
+        own_help = getattr(sys.modules[function.__module__], "own_help", lambda words: ("", True))
+        text, flags_too = own_help([flag for flag in flags if not flag.startswith("-")])
+        print("\n".join([*filter(None, [text]), *([parser.format_help().rstrip()] if flags_too else [])]))
         return None
     import jsonargparse
 
@@ -284,6 +303,7 @@ def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str, positi
     default = None if required else parameter.default
     flag = "--" + _REPEATED.get(name, name).replace("_", "-")
     text = " ".join((text or _REPEATED_HELP.get(flag[2:], "")).split()).replace("%", "%%")
+    text = text.replace("; may be given several times", "; repeatable")
     if required and name not in positional:
         text = f"{text} (required)"
     elif default is not None and not isinstance(default, bool) and default not in ("", (), []):

@@ -111,6 +111,7 @@ def test_a_verb_is_one_documented_function_with_simple_arguments(name: str) -> N
         assert not word.startswith("--") or word in flags, f"the example of {name} uses {word}"
     missing = [a.dest for a in parser._actions if not a.help and a.option_strings]
     assert missing == [], f"the docstring of {name} does not explain {missing}"
+    assert len(helps.splitlines()) <= 40, f"the help of {name} fills more than a screen"
     assert all(p.kind is not p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
 
@@ -241,11 +242,49 @@ def test_json_leaves_stdout_to_the_result(verb: Any, capsys: Any) -> None:
 
     verb(report)
     code, out, err = run(capsys, "report", "x", "--json")
-    assert (code, json.loads(out)) == (0, "x") and "working" in err
+    assert (code, json.loads(out)) == (0, {"verb": "report", "exit_code": 0, "written": "x"}) and "working" in err
     code, out, err = run(capsys, "report", "x")
     assert "working" in out and "written: x" in out
     code, out, err = run(capsys, "report", "x", "--quiet")
     assert (out, err) == ("", "")
+
+
+def test_an_error_is_json_too_where_json_is_asked_for(verb: Any, capsys: Any) -> None:
+    def report(study: Path) -> None:
+        """Fails."""
+        raise _Refused("row 4: empty")
+
+    verb(report)
+    code, out, err = run(capsys, "report", "a", "--json")
+    assert json.loads(out) == {"verb": "report", "exit_code": 3, "error": "row 4: empty"} and code == 3
+    assert err.endswith("error: row 4: empty\n")
+    assert run(capsys, "report", "a")[1] == f"medssml {medssml.__version__} report\n"
+
+
+def test_the_first_word_is_out_before_anything_heavy_is_imported() -> None:
+    program = (
+        "import sys; from medssml import cli; from medssml.runs import console\n"
+        f"heavy = lambda: [m for m in {HEAVY!r} if m in sys.modules]\n"
+        "for name in cli.VERBS:\n"
+        "    console.say = lambda text: print(text, heavy())\n"
+        "    cli._call(name, [], lambda: None, {}, verbose=False, quiet=False, json=False, piped=False)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", program], env=CLEAN, check=True, capture_output=True, text=True).stdout
+    assert out.splitlines() == [f"medssml {medssml.__version__} {name} []" for name in cli.VERBS]
+
+
+def test_import_help_lists_every_layout_and_with_a_name_its_flags(capsys: Any) -> None:
+    from medssml.importers import layouts
+
+    code, out, _ = run(capsys, "import", "--help")
+    assert code == 0 and len(out.splitlines()) <= 40
+    for name, layout in layouts().items():
+        assert f"  {name} " in out and f"{layout.title}: {layout.expects}\n" in out
+        for known in (name, *layout.aliases):
+            assert run(capsys, "import", known, "--help")[1].startswith(f"{layout.title}\nexpects: {layout.expects}\n")
+    assert "--val-fraction" in run(capsys, "import", "mimic-cxr", "--help")[1]
+    code, _, err = run(capsys, "import", "mimic-cxt", "--help")
+    assert code == 2 and "did you mean 'mimic-cxr'?" in err
 
 
 def test_version_and_no_verb(capsys: Any) -> None:

@@ -96,9 +96,25 @@ def account(rows: int, problems: Iterable[Problem]) -> Accounting:
     return Accounting(rows, rows - len(quarantined) - len(refused), len(quarantined), len(refused))
 
 
-def write_problems(problems: Iterable[Problem], path: str | Path) -> Path:
-    """problems.csv, whole or not at all; a header alone where there are none."""
-    return write_rows(path, COLUMNS, (problem.line() for problem in problems))
+def write_problems(problems: Iterable[Problem], path: str | Path, verb: str = "") -> Path:
+    """problems.csv, whole or not at all; a header alone where there are none.
+
+    Args:
+        verb: of verbs that may share a folder with others, the one that writes: a last column; see `own_list`.
+    """
+    if not verb:
+        return write_rows(path, COLUMNS, (problem.line() for problem in problems))
+    return write_rows(path, (*COLUMNS, "verb"), ({**problem.line(), "verb": verb} for problem in problems))
+
+
+def own_list(folder: Path, verb: str) -> Path:
+    """Where a verb lists problems in a folder of results: problems.csv, or problems_VERB.csv where that is another verb's."""
+    path = folder / "problems.csv"
+    if not path.exists():
+        return path
+    header = path.read_text(encoding="utf-8-sig").partition("\n")[0].strip().split(",")
+    others = header[-1] != "verb" or any(line["verb"] != verb for line in read_rows(path))
+    return folder / f"problems_{verb}.csv" if others else path
 
 
 def read_problems(path: str | Path) -> list[Problem]:

@@ -153,34 +153,38 @@ def open_studies(
     return opened.index.manifest(own, ids, {**(tasks or {}), **known} if labels else None), opened
 
 
-def conclude(parts: Sequence[PreparedStudies], out: Path) -> Path | int:
-    """Writes problems.csv, says what was left out, and returns `out`, or exit code 4 where that was too much.
+def conclude(parts: Sequence[PreparedStudies], out: Path, verb: str) -> Path | int:
+    """Lists what was left out, says so, and returns `out`, or exit code 4 where that was too much.
 
     Accepted and left out are the rows that were asked for. The list of an earlier call does not stay where there is nothing
-    to list now; that of a training does.
+    to list now; that of another verb does.
 
     Args:
         parts: the studies that were asked for, none of them in two parts.
         out: folder, or file in the folder, of the results.
+        verb: who asks.
     """
-    from medssml.manifest.problems import write_problems
+    from medssml.manifest.problems import own_list, write_problems
     from medssml.manifest.quarantine import Allowance
     from medssml.runs import console
 
-    folder = out if out.is_dir() else out.parent
     problems = [problem for part in parts for problem in (*part.problems, *part.nothing)]
-    if problems or ((folder / "problems.csv").exists() and not (folder / "manifest.sha256").exists()):
-        write_problems(problems, folder / "problems.csv")
+    listed = own_list(out if out.is_dir() else out.parent, verb)
+    if problems or listed.exists():
+        write_problems(problems, listed, verb)
     rows, asked = sum(part.quarantined for part in parts), sum(part.asked for part in parts)
-    if empty := sum(part.empty for part in parts):
-        console.warn(f"{empty} of {asked} studies have nothing that this model reads: left out, see problems.csv")
+    empty = sum(part.empty for part in parts)
+    told = {"asked": asked, "left_out": {"failing files": rows, "nothing to read": empty}}
+    console.tell({"out": str(out), "studies": told} | ({"problems": str(listed)} if problems else {}))
+    if empty:
+        console.warn(f"{empty} of {asked} studies have nothing that this model reads: left out, see {listed.name}")
     if not rows:
         return out
     console.warn(
-        f"{rows} of {asked} studies left out, as a file of theirs cannot be used: problems.csv says which and why"
+        f"{rows} of {asked} studies left out, as a file of theirs cannot be used: {listed.name} says which and why"
     )
     if excess := Allowance().excess(rows, asked):
-        console.warn(f"{excess}; fix: mend the files named in problems.csv")
+        console.warn(f"{excess}; fix: mend the files named in {listed.name}")
         return 4
     return out
 

@@ -66,7 +66,7 @@ def check(
     from medssml.checks.limits import read_limits
     from medssml.checks.proportion import losses
     from medssml.manifest.labels import declared_labels
-    from medssml.manifest.problems import account, write_problems
+    from medssml.manifest.problems import account, grouped, write_problems
     from medssml.manifest.redaction import redacted
     from medssml.manifest.tolerant_read import read_studies
     from medssml.privacy import pseudonyms
@@ -94,6 +94,18 @@ def check(
     written = write_problems(redacted(found, pseudonyms(hash_ids)), target)
     if modalities is not None:
         console.say(f"looked at {', '.join(modalities)} only")
+    console.tell(
+        {
+            **accounting._asdict(),
+            "lost": lost,
+            "problems": str(written),
+            "kinds": [
+                {"action": group[0].action, "column": group[0].column, "code": group[0].code, "cases": len(group)}
+                | {"first": redacted(group[:1], pseudonyms(hash_ids))[0].line()}
+                for group in grouped(found)
+            ],
+        }
+    )
     console.say(f"{_sums(accounting)}; {len(found):,} line{'s' * (len(found) != 1)} in {written}")
     if report is not None:
         from medssml.reports.check_page import Check, write_check_page

@@ -92,7 +92,10 @@ def _conclude(story: Story, scale: Scale) -> None:
     from medssml.reports.verdict import verdicts
 
     console.say("")
-    for said in verdicts(read_results(story.folder)):
+    found, commands = verdicts(read_results(story.folder)), next_commands(story.folder, scale)
+    page = story.folder / "report.html"
+    console.tell({"page": str(page), "verdicts": found, "seconds": story.done, "next": commands}, anew=True)
+    for said in found:
         console.say(said)
     console.say("")
     if story.seconds:
@@ -102,8 +105,8 @@ def _conclude(story: Story, scale: Scale) -> None:
         console.say(f"this took {console.duration(story.seconds)} and {peak:.1f} GiB of memory at most")
     else:
         console.say("everything was done before; --fresh starts over")
-    console.say(f"open {story.folder / 'report.html'} in a browser; then, for example:")
-    for command in next_commands(story.folder, scale):
+    console.say(f"open {page} in a browser; then, for example:")
+    for command in commands:
         console.say(f"  {command}")
 
 

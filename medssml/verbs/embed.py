@@ -54,6 +54,7 @@ def embed(
     from medssml.evaluation.encoded_studies import bits, encode_studies, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
     from medssml.predictor import load
+    from medssml.runs import console
     from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden, write_parquet
     from medssml.runs.modality_account import of_reported
 
@@ -84,4 +85,5 @@ def embed(
     columns = pd.DataFrame(vectors[rows], columns=[f"e{i}" for i in range(vectors.shape[1])])
     write_parquet(out, pd.concat([frame, columns], axis=1))
     say_hidden(len(studies.manifest) - len(rows), studies.asked, subset)
-    return conclude([studies], out)
+    console.tell({"embedded": len(rows), "dimensions": vectors.shape[1]})
+    return conclude([studies], out, "embed")

@@ -113,13 +113,15 @@ def evaluate(
         entry["labels"] = account[name]["splits"]
         _mark(entry["subsets"], never)
     protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits) | {"remarks": remarks}
-    write_json(Path(out) / "metrics.json", {"tasks": results, "retrieval": retrieval, "protocol": protocol})
+    metrics = {"tasks": results, "retrieval": retrieval, "protocol": protocol}
+    write_json(Path(out) / "metrics.json", metrics)
+    console.tell(metrics)
     write_json(Path(out) / "retrieval.json", shown)
     if track:
         add_evaluation(checkpoint, Path(out) / "metrics.json", facts(account))
     write_csv(Path(out) / "predictions.csv", predictions)
     write_csv(Path(out) / "embedding_map.csv", _map(predictor.model, splits.test, cohort, seed, where))
-    return conclude([cohort], Path(out))
+    return conclude([cohort], Path(out), "evaluate")
 
 
 def _chosen_tasks(table: Any, task: Sequence[str]) -> list[str]:

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from medssml.model import MultimodalModel
     from medssml.runs.run_folder import RunFolder
     from medssml.trainers.learner import Learner
+    from medssml.yaml_lines import Lines
 
 
 def finetune(
     *,
-    checkpoint: str,
+    checkpoint: str = "",
     manifest: Path | None = None,
     shards: str | None = None,
-    task: Sequence[str],
-    out: Path,
+    task: Sequence[str] = (),
+    out: Path | None = None,
     config: Path | str | None = None,
     architecture: Path | str | None = None,
     kind: Sequence[str] = (),
@@ -40,41 +41,41 @@ def finetune(
     plugins: Sequence[str] = (),
     fresh: bool = False,
     dry_run: bool = False,
+    print_config: bool = False,
+    print_slurm: bool = False,
     track: bool = True,
 ) -> int | Path | dict[str, Any]:
     """Learns one or several tasks from the labelled training studies and writes a run folder.
 
-    `model/` holds the weights with the best mean AUROC on the validation studies (their loss where an AUROC is not
-    defined, the last weights where they have too few labels or with trainer.validate_every=0); test studies are never
-    looked at. The same command run again continues where it stopped.
+    Of the weights, those with the best mean AUROC on the validation studies are kept, or loss where none is defined.
 
     Args:
-        checkpoint: run folder of a pretraining, or `none` to train from scratch (then with --architecture).
+        checkpoint: run folder of a pretraining, or `none` to train from scratch (needed).
         manifest: the study table, CSV or Parquet.
-        shards: in place of a manifest, where medssml prepare --shards wrote: a folder, or a URL such as s3://bucket/cohort.
-        task: name of a label column without `label_`; may be given several times; `all` for every one of them.
-        out: run folder.
-        config: settings of the fine-tuning: a file, or the name of a shipped one such as cohort; defaults without it.
-        architecture: with --checkpoint none: the pretraining config (path or name) whose model and transforms are used;
-            without it, --config is read as one.
-        kind: TASK=binary, multiclass or regression, or regression:UNIT, where the cells alone do not say it rightly.
-        classes: TASK=a,b,c: the values of its classes in their order, of two the last is the positive one; may be given
-            several times.
-        labels: share of the labelled training subjects that is used; a smaller share is a part of a larger one.
-        freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
+        shards: in place of a manifest, the folder or URL that medssml prepare --shards wrote.
+        task: a label column without `label_`, or `all` (needed); may be given several times.
+        out: run folder (needed, but for --print-config and --print-slurm).
+        config: settings: a file, or the name of a shipped one such as cohort; defaults without it.
+        architecture: for `none`, the pretraining config with model and transforms; --config by default.
+        kind: TASK=binary, multiclass or regression, or regression:UNIT, where cells do not say it.
+        classes: TASK=a,b,c: its classes in their order, of two the last is the positive one.
+        labels: share of the labelled training subjects; a smaller one is a part of a larger.
+        freeze: none, encoders, all_but_heads, or how many first blocks of every encoder.
         overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
         seed: of new weights, order, augmentation and the choice of labels.
         device: auto, cpu or cuda.
         devices: how many devices on each machine.
         num_nodes: how many machines.
         precision: auto, 32 or bf16-mixed.
-        cache: folder of prepared studies or fetched shards, shared between runs; a folder `cache` beside the run folder by
+        cache: folder of prepared studies or fetched shards; a folder `cache` beside the run folder by
             default.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that classes may come from; may be given several times.
         fresh: start over, removing what an earlier run left in the folder.
-        dry_run: two steps on a few studies, an estimate of the time, and nothing written.
+        dry_run: a few steps on studies of every pattern: time, memory, and nothing written.
+        print_config: the resolved config on stdout, with where each value comes from; nothing else is done.
+        print_slurm: a SLURM script that runs this command, on stdout; nothing else is done.
         track: log to MLflow, in the run folder or where MLFLOW_TRACKING_URI says.
 
     Returns:
@@ -91,6 +92,7 @@ def finetune(
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.labels import label_account, say_account, warn_of_untrained
     from medssml.runs.run_folder import RunFolder
+    from medssml.runs.shown_config import shown
     from medssml.runs.source import source
     from medssml.runs.training_config import with_precision
     from medssml.trainers.ranks import is_first
@@ -98,7 +100,13 @@ def finetune(
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     told += [] if freeze is None else [f"freeze={freeze}"]
-    resolved = with_precision(_resolved(checkpoint, config, architecture, [*overrides, *told], plugins))
+    resolved, origins = _resolved(checkpoint, config, architecture, [*overrides, *told], plugins)
+    if print_config or print_slurm:
+        return shown(resolved, origins, slurm=print_slurm)
+    missing = [flag for flag, given in (("--checkpoint", checkpoint), ("--task", task), ("--out", out)) if not given]
+    if missing or out is None:
+        raise ValueError(f"missing {', '.join(missing)}; fix: see medssml finetune --help")
+    resolved = with_precision(resolved)
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out, writes=is_first(resolved["trainer"]))
     folder.tags = _tags(checkpoint, config or architecture)
@@ -121,6 +129,7 @@ def finetune(
     if folder.done and not fresh:
         folder.begin(resolved, table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
+        console.tell({"run": str(folder.path), "status": "done before"})
         return folder.path
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     model, transforms, remarks = _model_and_transforms(resolved, chosen, checkpoint, plugins)
@@ -168,8 +177,9 @@ def _resolved(
     architecture: Path | str | None,
     overrides: Sequence[str],
     plugins: Sequence[str],
-) -> dict[str, Any]:
-    from medssml.config import ConfigError, load_config
+) -> tuple[dict[str, Any], Lines]:
+    """The config of the fine-tuning, with the model and its transforms where it starts from scratch."""
+    from medssml.config import ConfigError, resolved_config
     from medssml.runs.training_config import Architecture, FinetuneConfig
     from medssml.shipped_configs import config_path
 
@@ -178,13 +188,15 @@ def _resolved(
     if checkpoint != "none":
         if architecture is not None:
             raise ConfigError("--architecture is for --checkpoint none; a checkpoint brings its own; fix: leave it out")
-        return load_config(settings_file, FinetuneConfig, overrides, plugins)
+        return resolved_config(settings_file, FinetuneConfig, overrides, plugins)
     source = architecture or config
     if source is None:
         raise ConfigError("--checkpoint none has no model; fix: --architecture NAME, as of a pretraining")
-    scratch = load_config(config_path(source, "pretrain"), Architecture, (), plugins)
-    settings = load_config(settings_file, FinetuneConfig, overrides, plugins)
-    return {"model": scratch["model"], "transforms": scratch["transforms"], **settings}
+    scratch, of_scratch = resolved_config(config_path(source, "pretrain"), Architecture, (), plugins)
+    settings, origins = resolved_config(settings_file, FinetuneConfig, overrides, plugins)
+    taken = ("model", "transforms")
+    origins.given.update({key: of_scratch.where(key) for key in of_scratch.line if key[:1] and key[0] in taken})
+    return {**{name: scratch[name] for name in taken}, **settings}, origins
 
 
 def _start(checkpoint: str) -> str:
@@ -392,7 +404,8 @@ def _rehearse(
     config: Mapping[str, Any], table: Manifest, prepared: Any, checkpoint: str, plugins: Sequence[str]
 ) -> dict[str, Any]:
     from medssml.runs import training
+    from medssml.runs.rehearsal import rehearse
 
     model, transforms, _ = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, config, prepared, config["tasks"])
-    return training.rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config)
+    return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config)

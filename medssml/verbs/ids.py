@@ -39,6 +39,7 @@ def ids(manifest: Path, *, out: Path, results: Path | None = None) -> Path:
     else:
         named = _named(Path(results), known, manifest.name)
         console.say(f"{named['study_id'].nunique():,} studies named")
+    console.tell({"studies": int(named["study_id"].nunique()), "rows": len(named)})
     return write_csv(out, named, digits=None, private=True)
 
 

@@ -143,7 +143,7 @@ def impact(
     _write(found, table, split, runs, remarks, Path(out))
     if track:
         add_impact(runs, Path(out) / "impact.json")
-    return conclude(asked, Path(out))
+    return conclude(asked, Path(out), "impact")
 
 
 def _remarks(runs: Sequence[str], predictor: Predictor, table: Manifest, split: str, baseline: str) -> list[str]:
@@ -240,6 +240,7 @@ def _write(
         "remarks": list(remarks),
     }
     write_json(out / "impact.json", result)
+    console.tell(result)
     write_csv(out / "impact.csv", found.rows)
     write_report(out, out / "impact.html", only=["impact"])
     headings = {key: text for measure in result["measures"].values() for key, text in measure["headings"].items()}
@@ -265,4 +266,5 @@ def _self_test() -> int:
     console.table(rows, ("oracle", "quantity", "expected", "found", ""))
     wrong = sum(not check.agrees for check in checks)
     console.say(f"{len(checks) - wrong} of {len(checks)} agree")
+    console.tell({"checks": checks})
     return 0 if wrong == 0 else 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from medssml.foreign_text import collecting
 from medssml.runs import console
+from medssml.schema import nearest
 
 if TYPE_CHECKING:
     from medssml.importers.write_manifest import Imported
@@ -95,6 +97,51 @@ def import_(
         "source_rows": done.lines,
         "notes": list(done.notes),
     }
+
+
+def own_help(words: Sequence[str]) -> tuple[str, bool]:
+    """`medssml import --help`: the layouts, a line each; with a NAME, what that one expects, and then the flags.
+
+    Returns:
+        text, and whether the flags follow.
+
+    Raises:
+        KeyError: no such layout.
+    """
+    known = _listed()
+    if not words:
+        width = max(map(len, known))
+        lines = [f"  {name.ljust(width)}  {one.title}: {one.expects}" for name, one in known.items()]
+        usage = "usage: medssml import NAME ROOT --out manifest.csv [FLAGS]\n\nNAME is one of:"
+        return "\n".join([usage, *lines, "", "medssml import NAME --help shows the flags"]), False
+    name = words[0].strip().lower().replace("_", "-")
+    meant = {alias: own for own, one in known.items() for alias in (own, *one.aliases)}
+    if name not in meant:
+        raise KeyError(f"no layout {words[0]!r}{nearest(name, meant)}")
+    one = known[meant[name]]
+    return f"{one.title}\nexpects: {one.expects}\n", True
+
+
+class _Listed(NamedTuple):
+    """What the help says of a layout."""
+
+    title: str
+    expects: str
+    aliases: tuple[str, ...]
+
+
+def _listed() -> dict[str, _Listed]:
+    """Name -> what is said of it, of every layout: read from the source, as importing them takes seconds."""
+    found = {}
+    for file in (Path(__file__).parent.parent / "importers").glob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LAYOUTS":
+                for layout in node.value.elts if isinstance(node.value, ast.Tuple) else ():
+                    arguments = layout.args  # type: ignore[attr-defined]
+                    name, title, expects = (ast.literal_eval(word) for word in arguments[:3])
+                    aliases = ast.literal_eval(arguments[5]) if len(arguments) > 5 else ()
+                    found[name] = _Listed(title, expects, aliases)
+    return dict(sorted(found.items()))
 
 
 def _progress(files: int) -> None:

@@ -57,6 +57,9 @@ def phantom(
         progress=_progress,
     )
     console.say(f"{studies:,} studies in {Path(out) / 'manifest.csv'}, the truth about them beside it")
+    console.tell(
+        {"manifest": str(Path(out) / "manifest.csv"), "truth": str(Path(out) / "truth.json"), "studies": studies}
+    )
     return Path(out) / "manifest.csv"
 
 

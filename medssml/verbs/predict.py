@@ -58,6 +58,7 @@ def predict(
     from medssml.evaluation.subsets import answers_table
     from medssml.files import write_csv
     from medssml.predictor import load
+    from medssml.runs import console
     from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden
     from medssml.runs.modality_account import of_reported
     from medssml.tracking import add_predictions
@@ -92,4 +93,5 @@ def predict(
     if track:
         add_predictions(checkpoint, split=split, studies=answers["study_id"].nunique(), manifest_sha256=table.sha256)
     say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset)
-    return conclude([studies], out)
+    console.tell({"tasks": names, "rows": len(answers), "answered": answers["study_id"].nunique()})
+    return conclude([studies], out, "predict")

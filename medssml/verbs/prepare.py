@@ -38,7 +38,7 @@ def prepare(
     shards: str | None = None,
     shard_mb: float = 64.0,
     plain_ids: bool = False,
-    problems: Path = Path("problems.csv"),
+    problems: Path | None = None,
     data_root: Path | None = None,
     allow_outside: bool = False,
     plugins: Sequence[str] = (),
@@ -61,7 +61,7 @@ def prepare(
             neither the files nor room for all of them; give the same to pretrain and finetune.
         shard_mb: MiB of one shard, about.
         plain_ids: ids in the shards as the manifest has them; by default they are keyed hashes.
-        problems: where the list of files that fail goes.
+        problems: where the list of files that fail goes; problems.csv in the cache by default.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that classes may come from; may be given several times.
@@ -98,13 +98,14 @@ def prepare(
     with _stoppable():
         found = prepare_all(dataset, workers=workers, timeout_s=timeout_s, engine=engine, progress=progress)
         sharded = {} if shards is None else _write_shards(dataset, found, shards, shard_mb, plain_ids)
-    written = write_problems(found, problems)
+    written = write_problems(found, problems or cache / "problems.csv")
     result = {
         "files": files,
         "new": progress.total,
         "prepared": files - len(found),
         "quarantined": len({problem.row for problem in found}),
         "seconds": round(time.monotonic() - started, 3),
+        "problems": str(written),
         **sharded,
     }
     _conclude(result, found, written, cache)

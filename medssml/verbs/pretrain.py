@@ -17,7 +17,7 @@ def pretrain(
     config: Path | str,
     manifest: Path | None = None,
     shards: str | None = None,
-    out: Path,
+    out: Path | None = None,
     overrides: Sequence[str] = (),
     seed: int | None = None,
     device: str | None = None,
@@ -30,6 +30,8 @@ def pretrain(
     plugins: Sequence[str] = (),
     fresh: bool = False,
     dry_run: bool = False,
+    print_config: bool = False,
+    print_slurm: bool = False,
     track: bool = True,
 ) -> int | Path | dict[str, Any]:
     """Learns from the training studies of a manifest, without their labels, and writes a run folder.
@@ -42,7 +44,7 @@ def pretrain(
             smoke/pretrain.
         manifest: the study table, CSV or Parquet.
         shards: in place of a manifest, where medssml prepare --shards wrote: a folder, or a URL such as s3://bucket/cohort.
-        out: run folder.
+        out: run folder (needed, but for --print-config and --print-slurm).
         overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
         seed: of weights, order, augmentation and masks.
         device: auto, cpu or cuda.
@@ -55,7 +57,9 @@ def pretrain(
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that the config may name classes from; may be given several times.
         fresh: start over, removing what an earlier run left in the folder.
-        dry_run: two steps on a few studies, an estimate of the time, and nothing written.
+        dry_run: a few steps on studies of every pattern: time, memory, and nothing written.
+        print_config: the resolved config on stdout, with where each value comes from; nothing else is done.
+        print_slurm: a SLURM script that runs this command, on stdout; nothing else is done.
         track: log to MLflow, in the run folder or where MLFLOW_TRACKING_URI says.
 
     Returns:
@@ -65,20 +69,25 @@ def pretrain(
         medssml.config.ConfigError: a wrong key or value. medssml.manifest.table_text.ManifestError: a wrong table.
         RunFolderError: the folder holds another run.
     """
-    from medssml.config import load_config
+    from medssml.config import resolved_config
     from medssml.privacy import pseudonyms
     from medssml.runs import console
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.run_folder import RunFolder
+    from medssml.runs.shown_config import shown
     from medssml.runs.source import source
     from medssml.runs.training_config import PretrainConfig, with_precision
     from medssml.shipped_configs import config_path
     from medssml.trainers.ranks import is_first
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
-    resolved = with_precision(
-        load_config(config_path(config, "pretrain"), PretrainConfig, [*overrides, *told], plugins)
-    )
+    file = config_path(config, "pretrain")
+    resolved, origins = resolved_config(file, PretrainConfig, [*overrides, *told], plugins)
+    if print_config or print_slurm:
+        return shown(resolved, origins, slurm=print_slurm)
+    if out is None:
+        raise ValueError("missing --out; fix: a run folder, such as --out runs/pretrain")
+    resolved = with_precision(resolved)
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out, writes=is_first(resolved["trainer"]))
     folder.tags = {"medssml.verb": "pretrain", "medssml.config": Path(config).stem}
@@ -90,10 +99,11 @@ def pretrain(
         modalities=list(resolved["transforms"]), ids=ids, data_root=data_root, allow_outside=allow_outside,
     )  # fmt: skip
     if dry_run:
-        return _rehearse(resolved, table, prepared, plugins)
+        return rehearsed(resolved, table, prepared, plugins)
     if folder.done and not fresh:
         folder.begin(resolved, table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
+        console.tell({"run": str(folder.path), "status": "done before"})
         return folder.path
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     node, transforms, remarks = parts(resolved, table, plugins)
@@ -146,12 +156,14 @@ def _run(
     return training.conclude(outcome, data, folder)
 
 
-def _rehearse(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
+def rehearsed(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
+    """What a training would take; see `medssml.runs.rehearsal.rehearse`."""
     from medssml.runs import training
+    from medssml.runs.rehearsal import rehearse
 
     node, transforms, _ = parts(config, table, plugins)
     data = training.studies(table, transforms, config, prepared)
-    return training.rehearse(lambda _: _learner(node, config, plugins)[0], data, config)
+    return rehearse(lambda _: _learner(node, config, plugins)[0], data, config)
 
 
 def parts(

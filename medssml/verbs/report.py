@@ -21,8 +21,13 @@ def report(run: Path, *, out: Path | None = None) -> Path:
         ValueError: no such folder, or no result file in it.
     """
     from medssml.reports import write_report
+    from medssml.reports.results import WRITTEN_BY, read_results
+    from medssml.runs import console
     from medssml.tracking import add_artifact
 
     page = write_report(run, out)
+    found = read_results(run)
+    shown = {name: sorted(folder or "." for folder in found.of(name)) for name in WRITTEN_BY if found.of(name)}
+    console.tell({"page": str(page), "shows": shown})
     add_artifact(run, page)
     return page

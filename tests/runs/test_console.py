@@ -32,18 +32,41 @@ def test_a_table_aligns_numbers_to_the_right(capsys: Any) -> None:
     assert capsys.readouterr().out.splitlines()[0] == "a  b"
 
 
-def test_quiet_leaves_warnings(capsys: Any) -> None:
-    console.configure(quiet=True)
-    console.say("not said")
-    console.warn("said")
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err == "warning: said\n"
+def test_quiet_keeps_warnings_back_until_the_verb_fails(capsys: Any) -> None:
+    for code, err in ((0, ""), (4, "warning: said\n")):
+        console.configure(quiet=True)
+        console.say("not said")
+        console.warn("said")
+        assert console.result("check", code) == code
+        captured = capsys.readouterr()
+        assert captured.out == "" and captured.err == err
 
 
-def test_json_results_hold_arrays_and_paths(capsys: Any) -> None:
+def test_a_result_is_one_object_with_what_was_told(capsys: Any) -> None:
     console.configure(json=True)
     console.say("on stderr")
-    console.result({"a": np.arange(2), "b": Path("x"), "c": np.float64(0.5)})
+    console.tell({"a": np.arange(2), "b": Path("x"), "c": np.float64(0.5), "d": float("nan"), "e": (1, None)})
+    console.result("report", Path("page.html"))
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"a": [0, 1], "b": "x", "c": 0.5}
+    told = {"a": [0, 1], "b": "x", "c": 0.5, "d": None, "e": [1, None]}
+    assert json.loads(captured.out) == {"verb": "report", "exit_code": 0, "written": "page.html", **told}
     assert captured.err == "on stderr\n"
+    console.tell({"a": 1}, anew=True)
+    assert console.result("check", {"exit_code": 3}) == 3
+    assert json.loads(capsys.readouterr().out) == {"verb": "check", "exit_code": 3, "a": 1}
+
+
+def test_without_json_nothing_that_was_told_is_kept(capsys: Any) -> None:
+    console.configure()
+    console.tell({"large": 1})
+    console.configure(json=True)
+    console.result("check", 0)
+    assert json.loads(capsys.readouterr().out) == {"verb": "check", "exit_code": 0}
+
+
+def test_what_was_asked_for_has_stdout_to_itself(capsys: Any) -> None:
+    console.configure(piped=True)
+    console.say("aside")
+    console.payload("seed: 0")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("seed: 0\n", "aside\n")

@@ -96,3 +96,17 @@ def test_the_page_begins_with_what_was_learned_and_what_not(run: Path, capsys: p
 def test_the_next_commands_work_as_printed(run: Path, number: int) -> None:
     command = module.next_commands(run, SCALE)[number]
     assert cli.main(shlex.split(command)[1:]) == 0
+
+
+def test_as_json_it_tells_the_verdicts_and_what_to_do_next(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "QUICK", SCALE)
+    assert cli.main(["demo", "--out", str(run), "--quick", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verb"] == "demo" and found["page"] == str(run / "report.html")
+    assert (
+        found["verdicts"]
+        and found["next"] == module.next_commands(run, SCALE)
+        and set(found["seconds"]) >= {"pretrain"}
+    )

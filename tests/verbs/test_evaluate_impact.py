@@ -246,8 +246,10 @@ def test_studies_that_have_nothing_are_counted_said_and_listed(
     left = set(table.study_id) - set(pd.read_csv(tmp_path / "p.csv", dtype=str).study_id)
     assert set(listed.study_id) == left and len(left) == 6 and set(listed.code) == {"no_modality"}
     # A later call without any does not leave that list standing; nor are those hidden by --subset gone without a word.
-    embed(checkpoint=str(place.run), **common(place, tmp_path / "e.parquet"), subset=MODALITIES[0])
+    predict(checkpoint=str(place.run), **common(place, tmp_path / "p.csv"))
     assert pd.read_csv(tmp_path / "problems.csv").empty
+    embed(checkpoint=str(place.run), **common(place, tmp_path / "e.parquet"), subset=MODALITIES[0])
+    assert not (tmp_path / "problems_embed.csv").exists()
     hidden = 240 - len(pd.read_parquet(tmp_path / "e.parquet"))
     assert f"{hidden} of 240 studies have none of --subset {MODALITIES[0]}: left out" in capsys.readouterr().err
 

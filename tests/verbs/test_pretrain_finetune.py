@@ -127,11 +127,17 @@ def test_a_cohort_without_one_modality_gets_a_model_without_it(cohort: Path, cac
     assert load(str(out)).modalities == ("ct", "xray", "eeg")
 
 
-def test_dry_run_writes_nothing(cohort: Path, tmp_path: Path) -> None:
+def test_dry_run_tells_memory_and_time_and_writes_nothing(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from medssml.verbs.pretrain import pretrain
 
     result = pretrain(config=SMOKE / "pretrain.yaml", manifest=cohort, out=tmp_path / "run", dry_run=True)
     assert isinstance(result, dict) and result["steps"] > 0 and result["parameters"] > 0
+    assert result["seconds_per_step"] > 0 and result["device"] in ("cpu", "cuda") and result["peak_memory_gib"] > 0
+    assert result["seconds"] == pytest.approx(result["seconds_per_step"] * result["steps"])
+    said = capsys.readouterr().out
+    assert f"memory: {result['peak_memory_gib']:.1f} GiB at most" in said and f"{result['steps']} steps, about" in said
     assert list(tmp_path.iterdir()) == []
 
 
