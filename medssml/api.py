@@ -27,6 +27,7 @@ from medssml.verbs.ids import ids as _ids
 from medssml.verbs.impact import impact as _impact
 from medssml.verbs.import_ import import_ as _import
 from medssml.verbs.phantom import phantom as _phantom
+from medssml.verbs.plan import plan as _plan_verb
 from medssml.verbs.predict import predict as _predict
 from medssml.verbs.prepare import prepare as _prepare
 from medssml.verbs.pretrain import pretrain as _pretrain
@@ -122,8 +123,8 @@ def _nothing_wrong(outcome: Outcome) -> bool:
 
 
 def _run(outcome: Outcome) -> Run | Any:
-    """The run folder; of a dry run what it found out."""
-    if outcome.given.get("dry_run"):
+    """The run folder; of a dry run, or where something is only shown, what was found out."""
+    if any(outcome.given.get(only) for only in ("dry_run", "print_config", "print_slurm")):
         return outcome.value
     return Run(outcome.given["out"], too_many_lost=outcome.code == 4)
 
@@ -173,6 +174,7 @@ phantom = _returning(_phantom, _path)
 report = _returning(_report, _path)
 ids = _returning(_ids, _path)
 import_ = _returning(_import, _value)
+plan = _returning(_plan_verb, _value)
 prepare = _returning(_prepare, _value)
 cache = _returning(_cache, _value)
 doctor = _returning(_doctor, _nothing_wrong)

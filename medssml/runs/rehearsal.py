@@ -107,6 +107,7 @@ def say(found: Mapping[str, Any]) -> None:
 def _few(manifest: Manifest, most: int) -> Manifest:
     """Training studies of `manifest`, at most `most`, of every pattern of presence in turn."""
     train = manifest.split("train")
+    train = train.filter(train.present.any(axis=1))
     patterns = ["".join("1" if here else "0" for here in row) for row in train.present]
     rank: dict[str, int] = {}
     turn = []

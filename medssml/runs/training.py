@@ -70,7 +70,8 @@ def prepare(data: StudyDataModule, folder: RunFolder | None, before: Collection[
         console.warn(
             f"{len(data.studies.nothing)} of {data.studies.asked} studies have nothing that the model reads: left out"
         )
-    for remark in data.remarks:
+    # What a few studies taught, such as their vocabulary, says nothing of the training.
+    for remark in data.remarks if folder is not None else ():
         console.warn(remark)
     counts = {split: len(data.manifest.split(split)) for split in SPLITS}
     console.say(
