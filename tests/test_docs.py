@@ -1,4 +1,7 @@
-"""What the pages show works: Python snippets run, commands parse, links lead somewhere, every config is accepted."""
+"""What the pages show works: Python and YAML blocks run, commands parse, links lead somewhere, every config is accepted.
+
+Fenced blocks are code; output, formulas and excerpts are indented, or fenced as `text` or `csv`.
+"""
 
 from __future__ import annotations
 
@@ -20,24 +23,42 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 OTHER_COMMANDS = {"make", "git", "cd", "ls", "python", "pip", "sudo", "source", "export", "torchrun", "head", "cat"}
 
 
+#: Pages whose blocks run without anything that a test has made: tests/test_docs_alone.py.
+ALONE = (
+    "comparing_runs.md",
+    "laboratory_values.md",
+    "tutorials/analyst.md",
+    "tutorials/hospital.md",
+    "tutorials/researcher.md",
+)
+FENCE = re.compile(
+    r"^(?:<!-- not run: (?P<why>[^\n]+?) -->\n)?```(?P<language>\w*)(?P<options>[^\n]*)\n(?P<text>.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
+
+
 class Snippet(NamedTuple):
-    """A fenced block. flags: words after the language; `skip` leaves a block out of the tests, for all to see."""
+    """A fenced block. why: the reason for which it is not run, from the comment before it. title: the file it is saved as."""
 
     page: Path
     line: int
     language: str
-    flags: tuple[str, ...]
+    why: str | None
+    title: str | None
     text: str
 
 
-def snippets(language: str) -> list[Snippet]:
+def snippets(*languages: str, page: Path | None = None) -> list[Snippet]:
+    """The blocks of some languages, of one page or of all, in their order."""
     found = []
-    for page in PAGES:
-        text = page.read_text("utf-8")
-        for match in re.finditer(r"^```(\w+)([^\n]*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-            line = text.count("\n", 0, match.start()) + 1
-            if match.group(1) == language:
-                found.append(Snippet(page, line, language, tuple(match.group(2).split()), match.group(3)))
+    for path in PAGES if page is None else [page]:
+        text = path.read_text("utf-8")
+        for match in FENCE.finditer(text):
+            line = text.count("\n", 0, match.start("language")) + 1
+            title = re.search(r'title="([^"]+)"', match["options"])
+            if not languages or match["language"] in languages:
+                name = title.group(1) if title else None
+                found.append(Snippet(path, line, match["language"], match["why"], name, match["text"]))
     return found
 
 
@@ -122,7 +143,9 @@ def with_runs(workplace: Path) -> Path:
 def pages_with_python() -> list[Any]:
     found: dict[Path, list[Snippet]] = {}
     for snippet in snippets("python"):
-        if "skip" not in snippet.flags:
+        if snippet.page.relative_to(ROOT / "docs" if "docs" in snippet.page.parts else ROOT).as_posix() in ALONE:
+            continue
+        if snippet.why is None:
             found.setdefault(snippet.page, []).append(snippet)
     return [pytest.param(blocks, id=str(page.relative_to(ROOT))) for page, blocks in found.items()]
 
@@ -136,10 +159,8 @@ def test_python_snippets_run_page_by_page(
     monkeypatch.setattr("sys.path", [str(with_runs), *os.sys.path])  # type: ignore[attr-defined]
     names: dict[str, Any] = {"__name__": "snippet"}
     for block in blocks:
-        for flag in block.flags:
-            # ```python file=NAME: the reader saves the block under this name.
-            if flag.startswith("file="):
-                (with_runs / flag.removeprefix("file=")).write_text(block.text, "utf-8")
+        if block.title is not None:  # the reader saves the block under this name
+            (with_runs / block.title).write_text(block.text, "utf-8")
         padded = "\n" * block.line + block.text
         exec(compile(padded, str(block.page), "exec"), names)
 
@@ -157,9 +178,37 @@ def test_the_index_names_every_verb_and_every_tutorial() -> None:
     assert [t.name for t in (ROOT / "docs" / "tutorials").glob("*.md") if f"tutorials/{t.name}" not in index] == []
 
 
-def test_the_tutorial_snippets_that_are_left_out_are_few() -> None:
-    skipped = [f"{s.page.name}:{s.line}" for s in snippets("python") if "skip" in s.flags]
-    assert len(skipped) <= 2, skipped
+def test_each_row_of_what_a_newcomer_finds_has_its_evidence() -> None:
+    text = (ROOT / "docs" / "first_minutes.md").read_text("utf-8")
+    rows = {int(m[1]): m[2] for m in re.finditer(r"^\| (\d+) \| .* \| ([^|]+) \|$", text, re.MULTILINE)}
+    assert sorted(rows) == list(range(1, 30))
+    assert [row for row, evidence in rows.items() if not re.search(r"\]\(|`|any training", evidence)] == []
+    for command in re.findall(r"`medssml (\S+)([^`]*)`", text):
+        verb, flags = command[0], shlex.split(command[1])
+        assert verb == "--help" or verb in cli.VERBS, verb
+        known = cli.parser_of(verb, cli.function_of(verb)).format_help() if verb in cli.VERBS else ""
+        assert [flag for flag in flags if flag.startswith("--") and flag not in known] == [], command
+
+
+def test_every_fenced_block_runs_or_says_why_not() -> None:
+    run = {"python", "bash", "yaml"}
+    shown = {"text", "csv", "mermaid"}
+    unknown = [f"{s.page.name}:{s.line}: {s.language!r}" for s in snippets() if s.language not in run | shown]
+    assert unknown == []
+    left_out = [f"{s.page.name}:{s.line}" for s in snippets("python", "yaml") if s.why is not None]
+    assert len(left_out) <= 3, left_out
+
+
+@pytest.mark.parametrize(
+    "block", [s for s in snippets("yaml") if s.why is None], ids=lambda s: f"{s.page.relative_to(ROOT)}:{s.line}"
+)
+def test_a_yaml_block_is_accepted_as_a_part_of_a_config(block: Snippet, tmp_path: Path) -> None:
+    from medssml.config import load_config
+    from medssml.runs.training_config import PretrainConfig
+
+    shutil.copy(ROOT / "configs" / "smoke" / "pretrain.yaml", tmp_path / "pretrain.yaml")
+    (tmp_path / "block.yaml").write_text(f"base: pretrain.yaml\n{block.text}", "utf-8")
+    load_config(tmp_path / "block.yaml", PretrainConfig)
 
 
 @pytest.mark.parametrize(

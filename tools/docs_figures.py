@@ -36,7 +36,7 @@ def figures() -> dict[str, Callable[[], Figure]]:
 def drawn(name: str) -> str:
     """The SVG of a figure, the same at every build."""
     stream = io.StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name, "svg.fonttype": "path"}):
         figure = figures()[name]()
         figure.savefig(stream, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
     return stream.getvalue()

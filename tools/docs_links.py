@@ -21,7 +21,7 @@ LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 LOADED = re.compile(
     r"""<(?:script|img|iframe|source)[^>]*\ssrc=["']?(?:https?:)?//[^"'\s>]+|<link[^>]*rel=["']?(?:stylesheet|preload|preconnect)[^>]*href=["']?(?:https?:)?//[^"'\s>]+"""
 )
-LANGUAGES = {".yaml": "yaml", ".py": "python", ".toml": "toml", "": "make"}
+LANGUAGES = {".yaml": "yaml", ".py": "python", ".toml": "toml", ".cff": "yaml", "": "make"}
 
 
 def page_of(path: str) -> str:
