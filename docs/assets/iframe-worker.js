@@ -7,26 +7,32 @@ if (location.protocol === "file:") {
       this.frame.hidden = true;
       document.body.append(this.frame);
       const inner = this.frame.contentWindow;
-      window.addEventListener("message", (event) => {
-        if (event.source !== inner) return;
-        const message = new MessageEvent("message", { data: event.data });
-        this.dispatchEvent(message);
-        if (this.onmessage) this.onmessage(message);
-      });
       inner.document.open();
       inner.document.write(`<!doctype html><body><script>
-        postMessage = (data) => parent.postMessage(data, "*");
         importScripts = (...urls) => urls.reduce((done, url) => done.then(() => new Promise((ready) => {
           const script = document.createElement("script");
           script.src = url;
           script.onload = ready;
           document.body.append(script);
         })), Promise.resolve());
-      <\/script><script src="${url}"><\/script></body>`);
+      <\/script></body>`);
       inner.document.close();
+      // What the worker posts comes out of this object.
+      inner.postMessage = (data) => {
+        const message = new MessageEvent("message", { data });
+        this.dispatchEvent(message);
+        if (this.onmessage) this.onmessage(message);
+      };
+      this.ready = new Promise((ready) => {
+        const script = inner.document.createElement("script");
+        script.src = url;
+        script.onload = ready;
+        inner.document.body.append(script);
+      });
     }
     postMessage(data) {
-      this.frame.contentWindow.postMessage(data, "*");
+      const inner = this.frame.contentWindow;
+      this.ready.then(() => inner.dispatchEvent(new inner.MessageEvent("message", { data })));
     }
     terminate() {
       this.frame.remove();
