@@ -17,7 +17,7 @@ from tests.test_docs import ALONE, ROOT, Snippet, snippets
 TUTORIALS = tuple(page for page in ALONE if page.startswith("tutorials/"))
 #: Verb -> flags added to its commands: the same verbs on a small cohort, with a few steps.
 SHORT = {
-    "phantom": ["--preset", "small", "--studies", "60", "--workers", "1"],
+    "phantom": ["--preset", "small", "--studies", "40", "--workers", "1"],
     "pretrain": ["--set", "trainer.max_steps=2", "--set", "trainer.validate_every=0", "--no-track"],
     "finetune": ["--set", "trainer.max_steps=2", "--set", "trainer.validate_every=0", "--no-track"],
     "impact": [],
@@ -37,6 +37,7 @@ def saved(block: Snippet, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", TUTORIALS)
 def test_the_python_blocks_of_a_tutorial_run_in_a_fresh_interpreter(page: str, tmp_path: Path) -> None:
     blocks = blocks_of(page, "python")
@@ -45,7 +46,7 @@ def test_the_python_blocks_of_a_tutorial_run_in_a_fresh_interpreter(page: str, t
     (tmp_path / "page.py").write_text("\n".join(block.text for block in blocks), "utf-8")
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "page.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -61,6 +62,7 @@ def shortened(words: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", ALONE)
 def test_the_commands_of_a_page_run_in_their_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
