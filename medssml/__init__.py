@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         prepare,
         pretrain,
         report,
+        study_cohort,
+        study_phantom,
         ui,
     )
     from medssml.batch import Batch, Encoded, Fused
@@ -70,6 +72,8 @@ __all__ = [
     "prepare",
     "pretrain",
     "report",
+    "study_cohort",
+    "study_phantom",
     "ui",
 ]
 

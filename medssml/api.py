@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from medssml.results import Checked, Evaluation, Impact, Run, problem_table
 from medssml.schema import hints_of
+from medssml.studies.cohort import study_cohort as _study_cohort
+from medssml.studies.phantom import study_phantom as _study_phantom
 from medssml.verbs.cache import cache as _cache
 from medssml.verbs.check import check as _check
 from medssml.verbs.demo import demo as _demo
@@ -173,6 +175,8 @@ check = _returning(_check, _checked)
 phantom = _returning(_phantom, _path)
 report = _returning(_report, _path)
 ids = _returning(_ids, _path)
+study_cohort = _returning(_study_cohort, _path)
+study_phantom = _returning(_study_phantom, _path)
 import_ = _returning(_import, _value)
 plan = _returning(_plan_verb, _value)
 prepare = _returning(_prepare, _value)

@@ -86,6 +86,14 @@ VERBS = {
     ),
     "report": Verb("one offline HTML page of a run folder", "report runs/malignant", ("run",)),
     "ui": Verb("MLflow's own pages on a run folder: curves, results, report", "ui runs/malignant", ("run",)),
+    "study cohort": Verb(
+        "one pretraining, every task, classical baselines, several seeds: on any cohort",
+        "study cohort --manifest cohort/manifest.csv --out runs/cohort --tasks malignant effusion",
+    ),
+    "study phantom": Verb(
+        "what pretraining is worth on simulated cohorts, beside the best that is possible",
+        "study phantom --out runs/phantom --seeds 3",
+    ),
 }
 
 #: Arguments whose flag has another name: given several times, one value each.
@@ -154,6 +162,10 @@ def _run(arguments: list[str]) -> int:
     name, *flags = arguments
     if name.startswith("-"):
         raise UsageError(f"medssml: the first word must be a verb, received {name!r}; fix: medssml VERB {name} ...")
+    if (family := [verb for verb in VERBS if verb.startswith(f"{name} ")]) and flags[:1] in ([], ["-h"], ["--help"]):
+        print("\n".join(f"medssml {verb}: {VERBS[verb].does}" for verb in family))
+        return 0 if flags else 2
+    name, flags = named(arguments)
     if name not in VERBS:
         raise UsageError(f"medssml: unknown verb {name!r}{nearest(name, VERBS)}")
     function = function_of(name)
@@ -168,8 +180,22 @@ def _run(arguments: list[str]) -> int:
     return _call(name, flags, function, values, **said)
 
 
+def named(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The verb that a command line begins with, one or two words, and what follows it."""
+    name, *rest = words
+    if rest and any(verb.startswith(f"{name} ") for verb in VERBS):
+        return f"{name} {rest[0]}", rest[1:]
+    return name, rest
+
+
 def function_of(verb: str) -> Callable[..., Any]:
-    """The function of a verb; one whose name is a word of Python's has an underscore after it: `import_`."""
+    """The function of a verb; one whose name is a word of Python's has an underscore after it: `import_`.
+
+    That of `study NAME` is `medssml.studies.NAME.study_NAME`: it calls other verbs.
+    """
+    study = verb.removeprefix("study ")
+    if study != verb:
+        return getattr(importlib.import_module(f"medssml.studies.{study}"), f"study_{study}")  # type: ignore[no-any-return]
     name = f"{verb}_" if keyword.iskeyword(verb) else verb
     return getattr(importlib.import_module(f"medssml.verbs.{name}"), name)  # type: ignore[no-any-return]
 
@@ -320,8 +346,8 @@ def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str, positi
         item = _item(hint)
         of = item if item is not None else hint
         shape = {"dest": name, "type": of, "required": required, "help": text, "metavar": _metavar(of, flag)}
-        extra = {"default": default} if item is None else {"action": "append"}
-        parser.add_argument(flag, **shape, **extra)
+        several = {"action": "append"} if positional or name in _REPEATED else {"action": "extend", "nargs": "+"}
+        parser.add_argument(flag, **shape, **({"default": default} if item is None else several))
 
 
 def _metavar(hint: Any, flag: str) -> str | None:

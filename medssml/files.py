@@ -69,6 +69,26 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def require_ending(flag: str, path: str | Path | None, *endings: str) -> None:
+    """Refuses a file whose name promises another format than what is written; None, where there is to be none, is none.
+
+    Raises:
+        ValueError: with the flag and the right endings.
+    """
+    if path is not None and Path(path).suffix.lower() not in endings:
+        raise ValueError(
+            f"{flag} {path}: what is written is {endings[0][1:]}; fix: a name that ends in {' or '.join(endings)}"
+        )
+
+
+def private_folder(path: str | Path) -> Path:
+    """Makes a folder that nobody but this user may look into (mode 700); one that is there stays as it is."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
 def write_bytes(path: str | Path, content: bytes, *, durable: bool = True) -> Path:
     """Writes `content` to `path`."""
     with whole(path, durable=durable) as beside:

@@ -19,7 +19,7 @@ from medssml.results import Checked, Evaluation, Run
 
 @pytest.mark.parametrize("verb", list(cli.VERBS))
 def test_a_verb_has_the_arguments_of_its_command_line(verb: str) -> None:
-    function = getattr(medssml, f"{verb}_" if verb == "import" else verb)
+    function = getattr(medssml, f"{verb}_" if verb == "import" else verb.replace(" ", "_"))
     of_cli = cli.function_of(verb)
     assert inspect.signature(function).parameters == inspect.signature(of_cli).parameters
     assert function.__doc__ == of_cli.__doc__ and function.__name__ in dir(medssml)

@@ -34,6 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"reports", "results", "tracking"}),
     frozenset({"runs"}),
     frozenset({"verbs"}),
+    frozenset({"studies"}),
     frozenset({"api", "cli"}),
     frozenset({"__main__"}),
 )

@@ -82,7 +82,7 @@ def test_every_command_in_the_docs_parses(where: str, line: str) -> None:
         if words[0] == "python" and words[1].endswith(".py"):
             assert (ROOT / words[1]).exists(), f"{where}: no script {words[1]}"
         return
-    _, verb, *flags = words
+    verb, flags = cli.named(words[1:])
     assert verb in cli.VERBS, f"{where}: {line}"
     values = cli.parse(verb, cli.function_of(verb), flags)
     for flag, kind in (("config", "finetune" if verb == "finetune" else "pretrain"), ("architecture", "pretrain")):

@@ -25,6 +25,18 @@ ALLOWED = {
 }
 
 
+def check_value(kind: str, name: str | None) -> str:
+    """The name of a value function of a kind of task; its default for None.
+
+    Raises:
+        ValueError: unknown, or not of this kind of task.
+    """
+    name = DEFAULT[kind] if name is None else name
+    if name not in ALLOWED[kind]:
+        raise ValueError(f"value {name!r} is not for a {kind} task; accepted: {', '.join(ALLOWED[kind])}")
+    return name
+
+
 @dataclass(frozen=True)
 class Value:
     """A value function: outputs of a model about a study -> one number.
@@ -52,9 +64,7 @@ class Value:
         Raises:
             ValueError: unknown, or not of this kind of task.
         """
-        name = DEFAULT[kind] if name is None else name
-        if name not in ALLOWED[kind]:
-            raise ValueError(f"value {name!r} is not for a {kind} task; accepted: {', '.join(ALLOWED[kind])}")
+        name = check_value(kind, name)
         predicted = (factual > 0).astype(float) if kind != "multiclass" else factual.argmax(axis=-1).astype(float)
         if name in ("label", "log_likelihood"):
             return cls(kind, name, np.asarray(target, dtype=float))

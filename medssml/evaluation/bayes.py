@@ -39,6 +39,16 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     return table.set_index("study_id")
 
 
+def known_truth(manifest: str | Path | None, truth: str | Path | None) -> pd.DataFrame | None:
+    """What is known of simulated studies: the file `truth`, or the one beside the manifest, if it is there.
+
+    Raises:
+        OSError: no such file. ValueError: it is no such table.
+    """
+    path = find_truth(manifest) if truth is None and manifest is not None else truth
+    return None if path is None else read_truth(path)
+
+
 def bayes_column(task: str, subset: str) -> str:
     """Name of the column with the best possible probability of a task from a subset."""
     return f"{_BEST}{task}__{subset}"

@@ -98,15 +98,6 @@ def step(text: str) -> Iterator[None]:
     say(f"{text}: done in {duration(time.monotonic() - started)}")
 
 
-def stop_unless_done(done: Any) -> None:
-    """Ends a script of several verbs with the exit code of one that was stopped or refused.
-
-    4, a training that went to its end but lost many studies, has said so and is no reason to stop.
-    """
-    if isinstance(done, int) and done not in (0, 4):
-        raise SystemExit(done)
-
-
 def duration(seconds: float) -> str:
     """`seconds` as a person says it: 3.2 s, 2 min 05 s, 1 h 04 min."""
     if seconds < 60:

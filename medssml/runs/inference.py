@@ -85,12 +85,29 @@ def read_studies(
     if not own:
         raise ValueError(f"{raw.path.name} has none of the columns {list(predictor.modalities)} that this model reads")
     known = {name: label for name, label in _known_labels(predictor).items() if f"label_{name}" in columns}
-    said = {**(tasks or {}), **known}
+    said = {**_agreeing(tasks or {}, known), **known}
     studies = Manifest.read(raw, data_root, own, allow_outside, tasks=said, ids=ids, labels=labels)
     say_saved(studies, raw.path)
     if not labels:
         _say_unknown(studies, known, raw.path.name)
     return studies
+
+
+def _agreeing(said: Mapping[str, str | Label], known: Mapping[str, Label]) -> Mapping[str, str | Label]:
+    """What --kind and --classes say of tasks, unless that is at odds with what the model was trained for.
+
+    Raises:
+        ValueError: with both.
+    """
+    for task in said.keys() & known.keys():
+        given, own = said[task], known[task]
+        kind, classes = (given, ()) if isinstance(given, str) else (given.kind, given.classes)
+        if kind != own.kind or (classes and own.classes and classes != own.classes):
+            named = f" of {', '.join(own.classes)}" if own.classes else ""
+            raise ValueError(
+                f"--kind, --classes: the model was trained for {task} as {own.kind}{named}; fix: leave {task} out of both"
+            )
+    return said
 
 
 def _known_labels(predictor: Predictor) -> dict[str, Label]:
@@ -150,7 +167,7 @@ def open_studies(
         raise ValueError(f"the shards have none of {list(predictor.modalities)} that this model reads")
     known = {name: label for name, label in _known_labels(predictor).items() if f"label_{name}" in opened.index.table}
     ids = pseudonyms(not plain_ids and truth is None, out)
-    return opened.index.manifest(own, ids, {**(tasks or {}), **known} if labels else None), opened
+    return opened.index.manifest(own, ids, {**_agreeing(tasks or {}, known), **known} if labels else None), opened
 
 
 def conclude(parts: Sequence[PreparedStudies], out: Path, verb: str) -> Path | int:

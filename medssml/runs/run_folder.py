@@ -56,7 +56,8 @@ class RunFolder:
         self.writes = writes
         #: What the run is found by where it is tracked: its verb, config and parent run.
         self.tags: dict[str, str] = {}
-        self._new = self._made = False
+        self._new = False
+        self._made: list[Path] = []
 
     @property
     def model(self) -> Path:
@@ -87,10 +88,11 @@ class RunFolder:
         """
         if not self.writes:
             return
-        if fresh:
-            self.clear()
-        self._made = not self.path.exists()
+        self._restore()
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
+        if fresh:
+            self._set_aside()
         saved, recorded = self.path / "config.yaml", self.path / "manifest.sha256"
         if saved.exists() and recorded.exists():
             differing = differences(read_yaml(saved), plain(config))
@@ -108,15 +110,45 @@ class RunFolder:
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:
-        """Inside, a run starts; one that fails before its first checkpoint leaves nothing behind but problems.csv."""
+        """Inside, a run starts; one that fails before its first checkpoint leaves nothing behind but problems.csv, and what
+        `fresh` was to remove is there again."""
         try:
             yield
         except BaseException:
             if self._new and not (self.path / "checkpoints").exists():
-                self.clear(keep="problems.csv" if self._problems() else "")
-                if self._made and not any(self.path.iterdir()):
-                    self.path.rmdir()
+                keep = "problems.csv" if self._problems() else ""
+                self.clear(keep)
+                self._restore(keep)
+                for folder in self._made:
+                    if any(folder.iterdir()):
+                        break
+                    folder.rmdir()
             raise
+
+    def started(self) -> None:
+        """The run can be trained: what an earlier one left here goes now, where it is to start over."""
+        if self.writes:
+            shutil.rmtree(self._aside, ignore_errors=True)
+
+    @property
+    def _aside(self) -> Path:
+        return self.path / ".before_fresh"
+
+    def _set_aside(self) -> None:
+        """What a run has written here waits until the next one has started: it may be refused."""
+        self._aside.mkdir(exist_ok=True)
+        for name in OWN:
+            if os.path.lexists(self.path / name):
+                (self.path / name).rename(self._aside / name)
+
+    def _restore(self, keep: str = "") -> None:
+        """What was set aside for a run that failed or was killed before it started comes back; else it goes."""
+        if self._aside.exists() and not (self.path / "checkpoints").exists():
+            self.clear(keep)
+            for kept in self._aside.iterdir():
+                if kept.name != keep:
+                    kept.rename(self.path / kept.name)
+        shutil.rmtree(self._aside, ignore_errors=True)
 
     def remember(self, remarks: Iterable[str]) -> None:
         """Adds lines to log.txt that were said to the user otherwise."""

@@ -109,6 +109,7 @@ def train(
         ids, "non_finite", "loss or gradient of a batch with this study was not finite", "look at its files"
     )
     tracker = _tracker(folder, config, data.manifest, facts) if track and folder.writes else None
+    folder.started()
     try:
         with training_bar() as bar:
             outcome = fit(

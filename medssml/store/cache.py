@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medssml.files import write_bytes
+from medssml.files import private_folder, write_bytes
 from medssml.readers.inflate import crc32
 
 Arrays = dict[str, NDArray[Any]]
@@ -114,7 +114,9 @@ class Cache:
             pass
         except DamagedEntry as damage:
             _log.warning("cache entry %s is damaged (%s): it is made again", key, damage)
-        write_entry(path, make(), about)
+        arrays = make()
+        private_folder(self.folder)
+        write_entry(path, arrays, about)
         self._checked.discard(key)
         return self._keep(key, self._read(key, path))
 
@@ -217,7 +219,9 @@ def _write(path: Path, content: bytes) -> None:
         reason = (
             f"the cache in {path.parent.parent} cannot be written ({error.strerror}): {len(content):,} bytes needed"
         )
-        raise OSError(error.errno, f"{reason}; fix: free space, or name another folder with cache_dir") from error
+        raise OSError(
+            error.errno, f"{reason}; fix: free space, or name another folder with --cache or MEDSSML_CACHE"
+        ) from error
 
 
 def read_entry(path: Path, check: bool = True) -> Entry:

@@ -15,6 +15,7 @@ from multiprocessing import TimeoutError as Stalled
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from medssml.files import private_folder
 from medssml.foreign_text import collecting, one_line
 from medssml.store.cache import Arrays, Cache
 from medssml.store.cache_folder import NOTES_PREFIX
@@ -165,9 +166,9 @@ def _round(
     if cache.folder is None:
         raise ValueError("processes share prepared files through a folder; build the cache as Cache(folder)")
     # Not the parent's: that one may hold studies in memory.
-    shared = Cache(cache.folder.absolute())
-    shared.folder.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
-    with tempfile.TemporaryDirectory(prefix=NOTES_PREFIX, dir=shared.folder) as desk:
+    folder = private_folder(cache.folder.absolute())
+    shared = Cache(folder)
+    with tempfile.TemporaryDirectory(prefix=NOTES_PREFIX, dir=folder) as desk:
         # loky starts fresh interpreters: no lock or thread of this process can be inherited half way. One job would
         # make joblib work in this process, so there are two, of which `pre_dispatch` keeps as many busy as are asked for.
         with parallel_config("loky", inner_max_num_threads=1, idle_worker_timeout=_IDLE_S):

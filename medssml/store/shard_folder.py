@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from medssml.files import private_folder
 from medssml.readers.inflate import crc32
 from medssml.store.cache import DamagedEntry
 from medssml.store.shards import Shard, ShardError, Storage
@@ -88,7 +89,8 @@ class ShardFolder:
         Raises:
             as `map`.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder.parent)  # the cache that it lies in
+        private_folder(self.folder)
         with _locked(self._lock_of(shard.name)):
             if self.has(shard):
                 return True

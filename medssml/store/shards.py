@@ -95,6 +95,8 @@ class Storage:
             fix = f"pip install 'medssml[{_EXTRAS[package]}]'" if package else f"install what fsspec asks for: {error}"
             missing = f"package {package!r} is not installed" if package else "a package is not installed"
             raise MissingExtra(f"shards {self.url}: {missing}; fix: {fix}") from error
+        except OSError as error:
+            raise NotReached(f"{self.url}: {error}; fix: look at network and credentials") from error
         except ValueError as error:
             raise ShardError(f"shards {self.url}: {error}; fix: a folder, or a URL that fsspec knows") from error
         return system, path.rstrip("/")

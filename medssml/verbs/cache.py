@@ -24,7 +24,7 @@ class CacheError(ValueError):
 def cache(
     action: Literal["ls", "verify", "clear"],
     *,
-    cache: Path = Path("runs/cache"),
+    cache: Path | None = None,
     transform: str | None = None,
     older_than_days: float | None = None,
     damaged: bool = False,
@@ -37,7 +37,7 @@ def cache(
 
     Args:
         action: ls (entries and sizes by modality and settings), verify (reads every entry), clear (removes entries).
-        cache: folder of prepared studies.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or runs/cache.
         transform: only entries of this transform, such as CTTransform.
         older_than_days: only entries written longer ago.
         damaged: clear only what verify finds damaged.
@@ -49,21 +49,23 @@ def cache(
     Raises:
         CacheError: no such folder, or clear without yes.
     """
+    from medssml.runs.cache_place import RUNS, cache_place
     from medssml.store import cache_folder
 
-    if not cache.is_dir():
-        raise CacheError(f"{cache}: no such cache; fix: name the folder with --cache, or fill it with medssml prepare")
+    folder = cache_place(cache, RUNS / "any")
+    if not folder.is_dir():
+        raise CacheError(f"{folder}: no such cache; fix: name the folder with --cache, or fill it with medssml prepare")
     latest = None if older_than_days is None else time.time() - older_than_days * _DAY_S
     found = [
         item
-        for item in cache_folder.items(cache)
+        for item in cache_folder.items(folder)
         if (transform is None or item.transform == transform) and (latest is None or item.modified < latest)
     ]
     if action == "ls":
         return _list(found)
     if action == "verify":
-        return _verify(found, cache)
-    return _clear(_damaged(found) if damaged else found, cache, yes)
+        return _verify(found, folder)
+    return _clear(_damaged(found) if damaged else found, folder, yes)
 
 
 def _list(found: Sequence[Item]) -> dict[str, Any]:

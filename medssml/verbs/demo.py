@@ -21,7 +21,7 @@ PLAIN = "privacy.strict=false"
 #: Folder of the model without pretraining.
 SCRATCH = "scratch"
 #: Folders inside the run that only the demo writes.
-OWN = ("cohort", "pretrain", "cache", SCRATCH)
+OWN = ("cohort", "pretrain", SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
     Raises:
         ValueError: the folder holds a demo with other settings.
     """
+    from medssml.bounds import bounded
+
+    bounded("--seed", seed, least=0)
     folder = out if out is not None else Path("runs/demo-quick" if quick else "runs/demo")
     scale = QUICK if quick else FULL
     story = Story(folder, {**json.loads(json.dumps(asdict(scale))), "seed": seed}, fresh=fresh)
@@ -112,8 +115,10 @@ def _conclude(story: Story, scale: Scale) -> None:
 
 def next_commands(run: Path, scale: Scale) -> list[str]:
     """Three commands that work as they stand, from the folder in which the demo was run."""
+    from medssml.runs.cache_place import cache_place
+
     medssml = "medssml" if shutil.which("medssml") else os.path.relpath(Path(sys.executable).parent / "medssml")
-    studies = f"--manifest {run / 'cohort' / 'manifest.csv'} --cache {run / 'cache'}"
+    studies = f"--manifest {run / 'cohort' / 'manifest.csv'} --cache {cache_place(None, run)}"
     more = run.with_name(f"{run.name}-more")
     finetune = f"finetune --checkpoint {run / 'pretrain'} {studies} --config {scale.finetune}"
     pretrain = f"pretrain --config {scale.pretrain} {studies} --out {more / 'pretrain'}"
@@ -136,6 +141,7 @@ def _tell(story: Story, scale: Scale, seed: int) -> int:
 
 def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
     """From nothing to two models of every task: one from the pretrained weights, one from scratch."""
+    from medssml.runs.cache_place import cache_place
     from medssml.verbs.check import check
     from medssml.verbs.finetune import finetune
     from medssml.verbs.phantom import phantom
@@ -144,7 +150,7 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
     cohort, pretrained, recipe = run / "cohort", run / "pretrain", scale.pretrain
     simulated = {"out": cohort, "studies": scale.studies, "seed": seed, "preset": "small"}
     checked = {"manifest": cohort / "manifest.csv", "problems": cohort / "problems.csv"}
-    shared = {"manifest": cohort / "manifest.csv", "cache": run / "cache", "seed": seed}
+    shared = {"manifest": cohort / "manifest.csv", "cache": cache_place(None, run), "seed": seed}
     learning = shared | {"config": recipe, "out": pretrained, "overrides": [PLAIN]}
     tuning = shared | {"task": ["all"], "labels": scale.labels, "config": scale.finetune}
     kept = {"checkpoint": str(pretrained), "out": run, "overrides": [PLAIN]}
@@ -161,11 +167,16 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
 
 def _judging(run: Path, scale: Scale) -> list[Station]:
     """What the models can do, what each modality does in the pretrained one, and a page about it."""
+    from medssml.runs.cache_place import cache_place
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.impact import impact
     from medssml.verbs.report import report
 
-    shared = {"manifest": run / "cohort" / "manifest.csv", "cache": run / "cache", "bootstrap": scale.resamples}
+    shared = {
+        "manifest": run / "cohort" / "manifest.csv",
+        "cache": cache_place(None, run),
+        "bootstrap": scale.resamples,
+    }
     pretrained = shared | {"checkpoint": str(run / "pretrain"), "out": run / "pretrain"}
     kept = shared | {"checkpoint": str(run), "out": run}
     raw = shared | {"checkpoint": str(run / SCRATCH), "out": run / SCRATCH}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 
 def embed(
@@ -12,7 +13,7 @@ def embed(
     manifest: Path | None = None,
     shards: str | None = None,
     out: Path,
-    split: str = "all",
+    split: Literal["test", "val", "train", "all"] = "all",
     subset: str | None = None,
     device: str = "auto",
     cache: Path | None = None,
@@ -32,7 +33,8 @@ def embed(
         split: train, val, test, or all.
         subset: show only these modalities, such as ct+report; studies with none of them are left out.
         device: auto, cpu or cuda.
-        cache: folder of prepared studies; `cache` beside OUT by default.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
+            training.
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
@@ -53,23 +55,26 @@ def embed(
     from medssml.data.prepared_studies import prepare_studies
     from medssml.evaluation.encoded_studies import bits, encode_studies, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
+    from medssml.files import require_ending
     from medssml.predictor import load
     from medssml.runs import console
+    from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden, write_parquet
     from medssml.runs.modality_account import of_reported
 
     bounded("--workers", workers, least=0)
+    require_ending("--out", out, ".parquet")
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
+    everything = (1 << len(predictor.modalities)) - 1
+    mask = everything if subset is None else subset_mask(subset, predictor.modalities)
     table, prepared = open_studies(
-        manifest, shards, predictor, cache or out.parent / "cache",
+        manifest, shards, predictor, cache_of_model(cache, checkpoint, out),
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, labels=False,
     )  # fmt: skip
     of_reported(checkpoint, predictor.modalities, table, split)
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
-    everything = (1 << len(predictor.modalities)) - 1
-    mask = everything if subset is None else subset_mask(subset, predictor.modalities)
     encoded = encode_studies(predictor.model, studies.batches(), where)
     vectors = embed_subset(predictor.model, encoded, mask, where)
     seen = bits(encoded.has) & mask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ def evaluate(
     manifest: Path | None = None,
     shards: str | None = None,
     out: Path,
-    split: str = "test",
+    split: Literal["test", "val", "train", "all"] = "test",
     task: Sequence[str] = (),
     kind: Sequence[str] = (),
     classes: Sequence[str] = (),
@@ -59,7 +59,8 @@ def evaluate(
         probes: fit probes on the training studies.
         truth: truth.csv of a simulated cohort; the one beside the manifest by default.
         device: auto, cpu or cuda.
-        cache: folder of prepared studies; OUT/cache by default.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
+            training.
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
@@ -76,10 +77,12 @@ def evaluate(
     """
     from medssml.bounds import bounded
     from medssml.data.prepared_studies import prepare_studies
+    from medssml.evaluation.bayes import known_truth
     from medssml.files import write_csv, write_json
     from medssml.manifest.labels import declared_labels
     from medssml.predictor import load
     from medssml.runs import console
+    from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
     from medssml.runs.labels import facts, label_account, say_account
     from medssml.runs.modality_account import of_reported
@@ -88,9 +91,10 @@ def evaluate(
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
     bounded("--workers", workers, least=0)
     where = chosen_device(device)
+    known = known_truth(manifest, truth)
     predictor = load(checkpoint, plugins, where)
     table, prepared = open_studies(
-        manifest, shards, predictor, cache or Path(out) / "cache",
+        manifest, shards, predictor, cache_of_model(cache, checkpoint, out),
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
@@ -104,9 +108,7 @@ def evaluate(
     with console.step("encoding"):
         splits = _splits(cohort, predictor.model, split, probes, where)
     with console.step("metrics"):
-        results, predictions = _tasks(
-            predictor.model, splits, cohort, names, manifest, truth, bootstrap, seed, probes, where
-        )
+        results, predictions = _tasks(predictor.model, splits, cohort, names, known, bootstrap, seed, probes, where)
         retrieval, shown = _retrieval(predictor.model, splits.test, bootstrap, seed)
     never = [name for name in predictor.modalities if training.trained is not None and name not in training.trained]
     for name, entry in results.items():
@@ -161,21 +163,17 @@ def _tasks(
     splits: Splits,
     cohort: PreparedStudies,
     names: Sequence[str],
-    manifest: Path | None,
-    truth: Path | None,
+    known: pd.DataFrame | None,
     bootstrap: int,
     seed: int,
     probes: bool,
     device: str,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The entry `tasks` of metrics.json, and predictions.csv."""
-    from medssml.evaluation.bayes import find_truth, read_truth
     from medssml.evaluation.probing import FusedEmbeddings, Target
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
     from medssml.runs import console
 
-    found = find_truth(manifest) if truth is None and manifest is not None else truth
-    known = None if found is None else read_truth(found)
     # Probes need training studies that are not the ones reported.
     probing = probes and splits.train is not splits.test
     settings = TaskSettings(bootstrap, seed, probing, device, known)

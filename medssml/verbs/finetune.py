@@ -67,8 +67,8 @@ def finetune(
         devices: how many devices on each machine.
         num_nodes: how many machines.
         precision: auto, 32 or bf16-mixed.
-        cache: folder of prepared studies or fetched shards; a folder `cache` beside the run folder by
-            default.
+        cache: folder of prepared studies or fetched shards, shared between runs; by default what MEDSSML_CACHE says, or a
+            folder `cache` beside the run folder.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that classes may come from; may be given several times.
@@ -88,7 +88,8 @@ def finetune(
     """
     from medssml.manifest.labels import declared_labels
     from medssml.privacy import pseudonyms
-    from medssml.runs import console
+    from medssml.runs import console, training
+    from medssml.runs.cache_place import cache_place
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.labels import label_account, say_account, warn_of_untrained
     from medssml.runs.run_folder import RunFolder
@@ -110,11 +111,12 @@ def finetune(
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out, writes=is_first(resolved["trainer"]))
     folder.tags = _tags(checkpoint, config or architecture)
+    place = cache_place(cache, folder.path)
     if not dry_run:
         begun = None if checkpoint == "none" else checkpoint
-        refuse_overlap(folder.path, {"--checkpoint": begun, **inputs(manifest, shards, data_root, cache)})
+        refuse_overlap(folder.path, {"--checkpoint": begun, **inputs(manifest, shards, data_root, place)})
     table, prepared = source(
-        manifest, shards, resolved, cache or folder.path.parent / "cache",
+        manifest, shards, resolved, place,
         modalities=_modalities(checkpoint, resolved), ids=ids, data_root=data_root, allow_outside=allow_outside,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
@@ -133,21 +135,13 @@ def finetune(
         return folder.path
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     model, transforms, remarks = _model_and_transforms(resolved, chosen, checkpoint, plugins)
+    data = training.studies(chosen, transforms, resolved, prepared, tasks)
+    before = _trained_before(checkpoint)
     folder.begin(resolved, table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
         folder.remember(remarks)
         folder.write_labels(account)
-        return _run(
-            model,
-            transforms,
-            remarks,
-            config=resolved,
-            table=chosen,
-            folder=folder,
-            prepared=prepared,
-            track=track,
-            before=_trained_before(checkpoint),
-        )
+        return _run(model, data, remarks, config=resolved, folder=folder, track=track, before=before)
 
 
 def _tags(checkpoint: str, config: str | Path | None) -> dict[str, str]:
@@ -298,6 +292,7 @@ def _model_and_transforms(
     from medssml.model import MultimodalModel
     from medssml.predictor import load_transforms
     from medssml.runs.modality_account import account, having, say
+    from medssml.trainers.freezing import freeze_parts
     from medssml.verbs.pretrain import built_model, parts
 
     remarks: list[str] = []
@@ -306,6 +301,9 @@ def _model_and_transforms(
         model = built_model(node, int(config["seed"]), plugins)
     else:
         model, transforms = MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
+    freeze_parts(
+        model, config["freeze"]
+    )  # refuses what this model cannot freeze; `train_only` freezes once heads are there
     then = f"what is learned here ({', '.join(config['tasks'])}) is not learned from it"
     read = account(model.modalities, trained=having(table.split("train")), table=table, then=then)
     say(read)
@@ -340,13 +338,11 @@ def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> Learner:
 
 def _run(
     model: MultimodalModel,
-    transforms: Mapping[str, Any],
+    data: StudyDataModule,
     remarks: Sequence[str],
     *,
     config: Mapping[str, Any],
-    table: Manifest,
     folder: RunFolder,
-    prepared: Any,
     track: bool,
     before: Collection[str],
 ) -> int | Path:
@@ -354,7 +350,6 @@ def _run(
     from medssml.runs.labels import facts, label_account
     from medssml.runs.modality_account import sentences
 
-    data = training.studies(table, transforms, config, prepared, config["tasks"])
     training.prepare(data, folder, before)
     learner = _learner(model, config, data.manifest)
     if config["probe_first"]:

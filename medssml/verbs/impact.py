@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from medssml.counterfactual.impact import Impact
     from medssml.data.prepared_studies import PreparedStudies
     from medssml.manifest.manifest import Manifest
@@ -26,7 +24,7 @@ def impact(
     shards: str | None = None,
     task: str = "",
     out: Path | None = None,
-    split: str = "test",
+    split: Literal["test", "val", "train", "all"] = "test",
     value: str | None = None,
     baseline: str = "absent",
     empty: str = "mean",
@@ -68,7 +66,8 @@ def impact(
         seed: of the resamples and the donors.
         truth: truth.csv of a simulated cohort; the one beside the manifest by default.
         device: auto, cpu or cuda.
-        cache: folder of prepared studies; OUT/cache by default.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
+            training.
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
@@ -96,10 +95,13 @@ def impact(
     from medssml.counterfactual.answers import Intervention
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
+    from medssml.counterfactual.values import check_value
     from medssml.data.prepared_studies import prepare_studies
+    from medssml.evaluation.bayes import known_truth
     from medssml.evaluation.encoded_studies import encode_studies
     from medssml.predictor import load
     from medssml.runs import console
+    from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
     from medssml.tracking import add_impact
 
@@ -108,11 +110,13 @@ def impact(
     bounded("--donors", donors, least=1)
     where = chosen_device(device)
     how = Intervention(baseline, empty, donors, seed)
+    known = known_truth(manifest, truth)
     predictors = [load(run, plugins, where) for run in runs]
     for predictor in predictors:
         _check_task(predictor, task)
+        check_value(predictor.model.tasks[task].kind, value)
     table, prepared = open_studies(
-        manifest, shards, predictors[0], cache or Path(out) / "cache",
+        manifest, shards, predictors[0], cache_of_model(cache, runs[0], out),
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
     )  # fmt: skip
     remarks = _remarks(runs, predictors[0], table, split, baseline)
@@ -135,7 +139,7 @@ def impact(
             sweep=tuple(BASELINES) if sweep else (),
             groups=asked[0].manifest.groups,
             references=None if reference is None else references,
-            truth=_truth(manifest, truth),
+            truth=known,
             bootstrap=bootstrap,
             seed=seed,
             device=where,
@@ -208,14 +212,6 @@ def _reference_outputs(
         return None
     encoded = encode_studies(predictor.model, reference[0].batches(), device)
     return np.asarray(predict_within(predictor.model, encoded, encoded.present, device=device)[task])
-
-
-def _truth(manifest: Path | None, truth: Path | None) -> pd.DataFrame | None:
-    """What is known of simulated studies: the file that was named, or the one beside the manifest."""
-    from medssml.evaluation.bayes import find_truth, read_truth
-
-    path = find_truth(manifest) if truth is None and manifest is not None else truth
-    return None if path is None else read_truth(path)
 
 
 def _write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 
 def predict(
@@ -13,7 +14,7 @@ def predict(
     shards: str | None = None,
     out: Path,
     task: Sequence[str] = (),
-    split: str = "all",
+    split: Literal["test", "val", "train", "all"] = "all",
     subset: str | None = None,
     device: str = "auto",
     cache: Path | None = None,
@@ -35,7 +36,8 @@ def predict(
         split: train, val, test, or all.
         subset: show only these modalities, such as ct+report; studies with none of them are left out.
         device: auto, cpu or cuda.
-        cache: folder of prepared studies; `cache` beside OUT by default.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
+            training.
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
@@ -56,16 +58,19 @@ def predict(
     from medssml.data.prepared_studies import prepare_studies
     from medssml.evaluation.encoded_studies import encode_studies, subset_mask
     from medssml.evaluation.subsets import answers_table
-    from medssml.files import write_csv
+    from medssml.files import require_ending, write_csv
     from medssml.predictor import load
     from medssml.runs import console
+    from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden
     from medssml.runs.modality_account import of_reported
     from medssml.tracking import add_predictions
 
     bounded("--workers", workers, least=0)
+    require_ending("--out", out, ".csv")
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
+    mask = None if subset is None else subset_mask(subset, predictor.modalities)
     asked = [task] if isinstance(task, str) else list(task)
     names = asked or list(predictor.tasks)
     for name in names:
@@ -75,13 +80,12 @@ def predict(
     if not names:
         raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
     table, prepared = open_studies(
-        manifest, shards, predictor, cache or out.parent / "cache",
+        manifest, shards, predictor, cache_of_model(cache, checkpoint, out),
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, labels=False,
     )  # fmt: skip
     of_reported(checkpoint, predictor.modalities, table, split)
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
-    mask = None if subset is None else subset_mask(subset, predictor.modalities)
     frames = [
         answers_table(
             predictor.model, encode_studies(predictor.model, studies.batches(part), where), names, mask, where

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medssml.data.dataset import StudyDataset
     from medssml.manifest.manifest import Manifest
     from medssml.manifest.problems import Problem
+    from medssml.store.shards import Storage
 
 
 class Stopped(Exception):
@@ -30,7 +31,7 @@ def prepare(
     manifest: Path,
     config: Path | str | None = None,
     checkpoint: str | None = None,
-    cache: Path = Path("runs/cache"),
+    cache: Path | None = None,
     overrides: Sequence[str] = (),
     engine: Literal["local", "ray"] = "local",
     workers: int = 2,
@@ -52,7 +53,8 @@ def prepare(
         manifest: the study table, CSV or Parquet.
         config: a pretraining config, by path or shipped name: its transforms are used.
         checkpoint: in place of a config, a run folder or model folder: the transforms of its model are used.
-        cache: folder of prepared studies; give the same one to the verbs that follow.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of
+            --checkpoint, or runs/cache, where runs in `runs` look for it.
         overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
         engine: local, for processes on this machine; ray, for the machines of a Ray cluster (extra [ray]).
         workers: processes on this machine; 0 for none beside this one.
@@ -78,10 +80,12 @@ def prepare(
     """
     from medssml.data.dataset import StudyDataset
     from medssml.data.prepare import prepare_all
+    from medssml.files import require_ending
     from medssml.manifest.manifest import Manifest
     from medssml.manifest.problems import write_problems
     from medssml.runs.source import say_saved
     from medssml.store.cache import Cache
+    from medssml.store.shards import Storage
 
     if workers < 0:
         raise ValueError(f"--workers is {workers}; fix: 0 or more")
@@ -89,16 +93,21 @@ def prepare(
         raise ValueError(f"--shard-mb is {shard_mb:g}; fix: more than 0, such as 64")
     if not timeout_s > 0:
         raise ValueError(f"--timeout-s is {timeout_s:g}; fix: more than 0")
+    if shards is None and plain_ids:
+        raise ValueError("--plain-ids is of the ids in shards; fix: --shards, or leave it out")
+    require_ending("--problems", problems, ".csv")
+    storage = None if shards is None else Storage(shards)
     transforms = _transforms(config, checkpoint, overrides, plugins)
+    place = _place(cache, checkpoint)
     table = Manifest.read(manifest, data_root, list(transforms), allow_outside)
     say_saved(table, manifest)
-    dataset = StudyDataset(table, transforms, Cache(cache))
+    dataset = StudyDataset(table, transforms, Cache(place))
     files = sum(len(dataset.present(index)) for index in range(len(dataset)))
     progress, started = Progress("files"), time.monotonic()
     with _stoppable():
         found = prepare_all(dataset, workers=workers, timeout_s=timeout_s, engine=engine, progress=progress)
-        sharded = {} if shards is None else _write_shards(dataset, found, shards, shard_mb, plain_ids)
-    written = write_problems(found, problems or cache / "problems.csv")
+        sharded = {} if storage is None else _write_shards(dataset, found, storage, shard_mb, plain_ids)
+    written = write_problems(found, problems or place / "problems.csv")
     result = {
         "files": files,
         "new": progress.total,
@@ -108,12 +117,12 @@ def prepare(
         "problems": str(written),
         **sharded,
     }
-    _conclude(result, found, written, cache)
+    _conclude(result, found, written, place)
     return {**result, "exit_code": 4} if _too_many(table, found) else result
 
 
 def _write_shards(
-    dataset: StudyDataset, found: Sequence[Problem], shards: str, shard_mb: float, plain_ids: bool
+    dataset: StudyDataset, found: Sequence[Problem], storage: Storage, shard_mb: float, plain_ids: bool
 ) -> dict[str, Any]:
     """Writes the studies without a problem into shards, under the ids by which they may travel."""
     import dataclasses
@@ -123,17 +132,21 @@ def _write_shards(
     from medssml.data.shard_writer import write_shards
     from medssml.privacy import pseudonyms
     from medssml.readers.errors import human
-    from medssml.store.shards import Storage
 
-    storage = Storage(shards)
     table = dataset.manifest.filter(usable(dataset, found)[0])
     coded = dataclasses.replace(table, ids=pseudonyms(not plain_ids, storage.folder))
     studies = StudyDataset(coded, dataset.transforms, dataset.cache)
     done = write_shards(studies, storage, shard_mb=shard_mb, progress=Progress("studies"))
     console.say(
-        f"{done.studies:,} studies in {done.shards:,} shards ({human(done.nbytes)}) in {shards}, {done.new:,} of them new"
+        f"{done.studies:,} studies in {done.shards:,} shards ({human(done.nbytes)}) in {storage.url}, {done.new:,} of them new"
     )
     return {"shards": done.shards, "new_shards": done.new, "sharded": done.studies, "shard_bytes": done.nbytes}
+
+
+def _place(cache: Path | None, checkpoint: str | None) -> Path:
+    from medssml.runs.cache_place import RUNS, cache_of_model, cache_place
+
+    return cache_place(cache, RUNS / "any") if checkpoint is None else cache_of_model(cache, checkpoint)
 
 
 def _transforms(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medssml.data.datamodule import StudyDataModule
     from medssml.manifest.manifest import Manifest
     from medssml.runs.run_folder import RunFolder
     from medssml.trainers.learner import Learner
@@ -51,8 +52,8 @@ def pretrain(
         devices: how many devices on each machine.
         num_nodes: how many machines.
         precision: auto, 32 or bf16-mixed.
-        cache: folder of prepared studies or fetched shards, shared between runs; a folder `cache` beside the run folder by
-            default.
+        cache: folder of prepared studies or fetched shards, shared between runs; by default what MEDSSML_CACHE says, or a
+            folder `cache` beside the run folder.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that the config may name classes from; may be given several times.
@@ -71,7 +72,8 @@ def pretrain(
     """
     from medssml.config import resolved_config
     from medssml.privacy import pseudonyms
-    from medssml.runs import console
+    from medssml.runs import console, training
+    from medssml.runs.cache_place import cache_place
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.shown_config import shown
@@ -91,11 +93,12 @@ def pretrain(
     ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
     folder = RunFolder(out, writes=is_first(resolved["trainer"]))
     folder.tags = {"medssml.verb": "pretrain", "medssml.config": Path(config).stem}
+    place = cache_place(cache, folder.path)
     if not dry_run:
         teacher = None if resolved["teacher"] is None else resolved["teacher"]["checkpoint"]
-        refuse_overlap(folder.path, {**inputs(manifest, shards, data_root, cache), "the teacher": teacher})
+        refuse_overlap(folder.path, {**inputs(manifest, shards, data_root, place), "the teacher": teacher})
     table, prepared = source(
-        manifest, shards, resolved, cache or folder.path.parent / "cache",
+        manifest, shards, resolved, place,
         modalities=list(resolved["transforms"]), ids=ids, data_root=data_root, allow_outside=allow_outside,
     )  # fmt: skip
     if dry_run:
@@ -108,12 +111,10 @@ def pretrain(
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     node, transforms, remarks = parts(resolved, table, plugins)
     learner, left_out = _learner(node, resolved, plugins)
+    data = training.studies(table, transforms, resolved, prepared)
     folder.begin(resolved, table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
-        remarks = [*remarks, *left_out]
-        return _run(
-            learner, transforms, remarks, config=resolved, table=table, folder=folder, prepared=prepared, track=track
-        )
+        return _run(learner, data, [*remarks, *left_out], config=resolved, folder=folder, track=track)
 
 
 def inputs(
@@ -132,19 +133,16 @@ def inputs(
 
 def _run(
     learner: Learner,
-    transforms: Mapping[str, Any],
+    data: StudyDataModule,
     remarks: Sequence[str],
     *,
     config: Mapping[str, Any],
-    table: Manifest,
     folder: RunFolder,
-    prepared: Any,
     track: bool,
 ) -> int | Path:
     from medssml.runs import modality_account, training
 
-    data = training.studies(table, transforms, config, prepared)
-    read = modality_account.account(learner.model.modalities, trained=None, table=table)
+    read = modality_account.account(learner.model.modalities, trained=None, table=data.all_studies)
     modality_account.say(read)
     remarks = [*remarks, *read]
     folder.remember(remarks)

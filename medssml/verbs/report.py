@@ -20,11 +20,13 @@ def report(run: Path, *, out: Path | None = None) -> Path:
     Raises:
         ValueError: no such folder, or no result file in it.
     """
+    from medssml.files import require_ending
     from medssml.reports import write_report
     from medssml.reports.results import WRITTEN_BY, read_results
     from medssml.runs import console
     from medssml.tracking import add_artifact
 
+    require_ending("--out", out, ".html", ".htm")
     page = write_report(run, out)
     found = read_results(run)
     shown = {name: sorted(folder or "." for folder in found.of(name)) for name in WRITTEN_BY if found.of(name)}

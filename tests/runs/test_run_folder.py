@@ -67,6 +67,50 @@ def test_what_explains_the_failure_stays_and_so_do_a_users_files(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "problems.csv"]
 
 
+def finished(path: Path) -> list[str]:
+    """A run folder of an earlier run, and what is in it."""
+    folder = RunFolder(path)
+    folder.begin({"seed": 0}, "old")
+    for name in ("model", "checkpoints"):
+        (path / name).mkdir()
+        (path / name / "weights").write_text("old")
+    return sorted(str(kept.relative_to(path)) for kept in path.rglob("*"))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_earlier_run_is_there_again_where_a_fresh_one_cannot_start(tmp_path: Path, killed: bool) -> None:
+    before = finished(tmp_path)
+    folder = RunFolder(tmp_path)
+    folder.begin({"seed": 1}, "new", fresh=True)
+    assert (tmp_path / "manifest.sha256").read_text() == "new\n" and not (tmp_path / "model").exists()
+    if killed:
+        RunFolder(tmp_path).begin({"seed": 0}, "old")
+    else:
+        with pytest.raises(KeyError), folder.starting():
+            raise KeyError("x")
+    assert sorted(str(kept.relative_to(tmp_path)) for kept in tmp_path.rglob("*")) == before
+    assert (tmp_path / "manifest.sha256").read_text() == "old\n"
+
+
+def test_an_earlier_run_goes_once_the_fresh_one_has_started(tmp_path: Path) -> None:
+    finished(tmp_path)
+    folder = RunFolder(tmp_path)
+    folder.begin({"seed": 1}, "new", fresh=True)
+    with pytest.raises(KeyError), folder.starting():
+        folder.started()
+        (tmp_path / "checkpoints").mkdir()
+        raise KeyError("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "config.yaml", "manifest.sha256"]
+
+
+def test_folders_that_were_made_for_it_go_too(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "b" / "run")
+    folder.begin({"seed": 0}, "hash")
+    with pytest.raises(KeyError), folder.starting():
+        raise KeyError("x")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_a_run_that_had_begun_keeps_its_folder(tmp_path: Path, begun: bool) -> None:
     folder = RunFolder(tmp_path)

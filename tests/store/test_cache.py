@@ -127,7 +127,7 @@ def test_a_full_disk_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="bytes needed.*cache_dir") as caught:
+    with pytest.raises(OSError, match="bytes needed.*--cache or MEDSSML_CACHE") as caught:
         Cache(tmp_path).get("ab12", lambda: ARRAYS)
     assert caught.value.errno == errno.ENOSPC
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

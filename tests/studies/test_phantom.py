@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipelines import phantom_study
+from medssml.runs.run_folder import RunFolderError
+from medssml.studies.phantom import study_phantom
+from medssml.studies.phantom_results import losses
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 METHODS = {"finetune", "scratch", "finetune, all labels", "bayes"}
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def options(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("study")
+    out = tmp_path_factory.mktemp("studies") / "study"
     # The cohort of the first seed is there already; two fifths each are to train on and to test, so that both classes occur.
     place = out / "seed0" / "cohort"
     shutil.copytree(cohort.parent, place)
@@ -39,7 +41,7 @@ def options(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
 @pytest.fixture(scope="module")
 def done(options: dict[str, Any]) -> Path:
-    phantom_study.main(**options)
+    study_phantom(**options)
     return Path(options["out"])
 
 
@@ -72,10 +74,17 @@ def test_run_again_it_trains_nothing(done: Path, options: dict[str, Any], monkey
 
     before = (done / "results.json").read_bytes()
     monkeypatch.setattr(training, "train", refused)
-    started = time.perf_counter()
-    phantom_study.main(**options)
-    assert time.perf_counter() - started < 30
+    started = time.process_time()
+    study_phantom(**options)
+    assert time.process_time() - started < 30
     assert (done / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("other", [{"labels": 0.5}, {"studies": 100}, {"missing": 0.1}])
+def test_another_study_in_the_folder_is_refused(done: Path, options: dict[str, Any], other: dict[str, Any]) -> None:
+    (name,) = other
+    with pytest.raises(RunFolderError, match=f"{name}: .*was .*, now"):
+        study_phantom(**options | other)
 
 
 def test_a_loss_is_told_apart_from_what_bayes_loses() -> None:
@@ -85,9 +94,9 @@ def test_a_loss_is_told_apart_from_what_bayes_loses() -> None:
     known = pd.DataFrame({"y": y, "subject": np.arange(200), "cohort": cohort})
     bayes = known.assign(**{"a": y + rng.normal(size=200), "a+b": y + 0.3 * rng.normal(size=200)})
     blind = bayes.assign(a=rng.normal(size=200))
-    same = phantom_study.losses(bayes, bayes, 50)
+    same = losses(bayes, bayes, 50)
     assert set(same) == {"a"} and same["a"]["estimate"] == same["a"]["ci_high"] == 0
     expected = np.mean(
         [roc_auc_score(y[p], bayes["a"][p]) - roc_auc_score(y[p], blind["a"][p]) for p in (cohort == 0, cohort == 1)]
     )
-    assert phantom_study.losses(blind, bayes, 50)["a"]["estimate"] == pytest.approx(expected)
+    assert losses(blind, bayes, 50)["a"]["estimate"] == pytest.approx(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import cohort_study
+from medssml.runs.run_folder import RunFolderError
+from medssml.studies import cohort_fits, cohort_results
+from medssml.studies.cohort import study_cohort
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 MODALITIES = ("ct", "xray", "eeg", "report")
@@ -80,7 +83,7 @@ def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest
         "manifest": manifests[0],
         "test_manifest": manifests[1],
         "data_root": cohort.parent,
-        "out": tmp_path_factory.mktemp("study"),
+        "out": tmp_path_factory.mktemp("studies") / "study",
         "seeds": 1,
         "tasks": TASKS,
         "config": SMOKE / "pretrain.yaml",
@@ -100,19 +103,19 @@ def small() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classical, "PENALTIES", (0.1,))
-        patch.setattr(cohort_study, "LEAST_TO_CHOOSE", 3)
+        patch.setattr(cohort_results, "LEAST_TO_CHOOSE", 3)
         yield
 
 
 @pytest.fixture(scope="module")
 def done(options: dict[str, Any]) -> Path:
-    cohort_study.main(**options)
+    study_cohort(**options)
     return Path(options["out"])
 
 
 def test_results_have_every_method_and_subset_with_its_interval(done: Path, options: dict[str, Any]) -> None:
     results = json.loads((done / "results.json").read_text())
-    names = ("classical", "probe", "finetune", cohort_study.CHOSEN)
+    names = ("classical", "probe", "finetune", cohort_results.CHOSEN)
     methods = [name + part for name in names for part in ("", " [test manifest]")]
     assert list(results) == TASKS
     assert set(results["effusion"]) == set(methods)
@@ -136,7 +139,7 @@ def test_results_have_every_method_and_subset_with_its_interval(done: Path, opti
     protocol = json.loads((done / "protocol.json").read_text())
     assert protocol["seeds"] == 1 and set(protocol["chosen"]) == set(TASKS)
     for task, picked in protocol["chosen"].items():
-        assert picked in ("probe", "finetune") and results[task][cohort_study.CHOSEN] == results[task][picked]
+        assert picked in ("probe", "finetune") and results[task][cohort_results.CHOSEN] == results[task][picked]
 
 
 def test_run_again_it_computes_nothing_and_says_the_same(
@@ -144,13 +147,51 @@ def test_run_again_it_computes_nothing_and_says_the_same(
 ) -> None:
     before = (done / "results.json").read_bytes()
     weights = {path: path.stat().st_mtime_ns for path in done.rglob("model.safetensors")}
-    started = time.perf_counter()
+    started = time.process_time()
     with counted(monkeypatch) as log:
-        cohort_study.main(**options)
+        study_cohort(**options)
     assert log == [] and len(weights) == 1 + 4
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert (done / "results.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in done.rglob("model.safetensors")} == weights
+
+
+def test_another_study_in_the_folder_is_refused_and_changes_nothing(done: Path, options: dict[str, Any]) -> None:
+    """The answers are there, and would be taken for those of the other config."""
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match=r"finetuning: .*was.*, now .*fix: another --out"):
+        study_cohort(**options | {"finetune_config": SMOKE.parent / "finetune" / "frozen.yaml"})
+    with pytest.raises(RunFolderError, match="folds: .*was 2, now 3"):
+        study_cohort(**options | {"folds": 3})
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()} == before
+
+
+def test_the_study_lies_beside_its_cache_and_tables(done: Path) -> None:
+    assert {path.name for path in done.iterdir()} == {
+        "seed0", "classical", "results.json", "protocol.json", "results.html", "medssml_study.json",
+    }  # fmt: skip
+    cache = done.parent / "cache"
+    assert cache.stat().st_mode & 0o777 == 0o700 and list(cache.glob("tables/*/effusion.csv"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"tasks": ["malignannt"]}, "no column label_malignannt; did you mean 'malignant'?"),
+        ({"seeds": 0}, "--seeds"),
+        ({"folds": 1}, "--folds"),
+        ({"device": "tpu"}, "device 'tpu'"),
+        ({"config": Path("none.yaml")}, "no such config file"),
+        ({"finetune_config": SMOKE / "pretrain.yaml"}, "unknown key"),
+        ({"manifest": Path("none.csv")}, "none.csv"),
+    ],
+)
+def test_a_study_that_cannot_start_leaves_no_folder(
+    wrong: dict[str, Any], error: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises((ValueError, KeyError, OSError), match=".*".join(map(re.escape, error.split("; ")))):
+        study_cohort(**options | {"out": tmp_path / "out", "cache": tmp_path / "cache"} | wrong)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_test_manifest_without_a_split_is_answered_as_a_whole(
@@ -158,7 +199,14 @@ def test_a_test_manifest_without_a_split_is_answered_as_a_whole(
 ) -> None:
     second = read(manifests[1]).drop(columns="split")
     second.to_csv(tmp_path / "second.csv", index=False)
-    table, origin, _ = cohort_study.merged_table(manifests[0], tmp_path / "second.csv", cohort.parent)
+    study = cohort_fits.study_of(
+        tmp_path / "study",
+        tmp_path / "cache",
+        manifests[0],
+        test_manifest=tmp_path / "second.csv",
+        data_root=cohort.parent,
+    )
+    table, origin = cohort_fits.merged_table(study)
     assert set(origin) == set(second["study_id"])
     assert set(table.loc[table["study_id"].isin(set(origin)), "split"]) == {"test"}
     assert set(read(manifests[0])["study_id"]) == set(table["study_id"]) - set(origin)
@@ -174,14 +222,14 @@ def test_labels_of_test_studies_change_no_answer(done: Path, options: dict[str, 
             table.loc[held, column] = table.loc[held, column].map({"0": "1", "1": "0", "": ""})
         table.to_csv(tmp_path / f"{name}.csv", index=False)
         flipped.append(tmp_path / f"{name}.csv")
-    root = options["data_root"]
-    table, origin, common = cohort_study.merged_table(*flipped, root)
-    study = cohort_study.Study(
-        tmp_path / "study", common, flipped[0], options["config"], options["finetune_config"], threads=1
+    configs = {name: options[name] for name in ("config", "finetune_config", "data_root")}
+    study = cohort_fits.study_of(
+        tmp_path / "study", tmp_path / "cache", flipped[0], test_manifest=flipped[1], **configs
     )
-    (plan,) = cohort_study.plans_of(study, table, "effusion", set(origin), folds=2, few=FEW)
-    answers = cohort_study.model_answers(study, plan, done / "seed0" / "pretrain", seed=0)
-    answers["classical"] = cohort_study.classical_answers(study, plan)
+    table, origin = cohort_fits.merged_table(study)
+    (plan,) = cohort_fits.plans_of(study, table, "effusion", set(origin), folds=2, few=FEW)
+    answers = cohort_fits.model_answers(study, plan, done / "seed0" / "pretrain", seed=0)
+    answers["classical"] = cohort_fits.classical_answers(study, plan)
     for name, ours in answers.items():
         folder = done / "classical" if name == "classical" else done / "seed0" / "answers"
         theirs = pd.read_csv(
@@ -203,7 +251,7 @@ def test_what_validation_prefers_is_chosen_and_test_is_not_asked() -> None:
         table = {"study_id": names, "subject": names, "y": y, "probability": separation * y + noise, "seed": 0}
         return pd.DataFrame(table).assign(subset="ct")
 
-    found = cohort_study.best_on_validation(
+    found = cohort_results.best_on_validation(
         {
             ("malignant", "probe"): [says(3.0)],
             ("malignant", "finetune"): [says(0.5)],
@@ -220,5 +268,5 @@ def test_what_validation_prefers_is_chosen_and_test_is_not_asked() -> None:
 )
 def test_few_validation_studies_do_not_choose(labels: str, crossed: bool, expected: bool) -> None:
     table = pd.DataFrame({"split": "val", "label_x": list(labels)})
-    plan = cohort_study.Plan("x", "x", Path("x.csv"), cross_validated=crossed)
-    assert cohort_study.can_choose(table, plan) is expected
+    plan = cohort_fits.Plan("x", "x", Path("x.csv"), cross_validated=crossed)
+    assert cohort_results.can_choose(table, plan) is expected

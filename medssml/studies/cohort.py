@@ -1,0 +1,93 @@
+"""`medssml study cohort`: one pretraining, every task fine-tuned and probed, classical baselines, every subset of modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def study_cohort(
+    *,
+    manifest: Path,
+    out: Path,
+    test_manifest: Path | None = None,
+    data_root: Path | None = None,
+    tasks: Sequence[str] = (),
+    config: Path = Path("cohort"),
+    finetune_config: Path = Path("cohort"),
+    seeds: int = 3,
+    folds: int = 6,
+    cross_validate_below: int = 20,
+    bootstrap: int = 1000,
+    device: str | None = None,
+    threads: int = 0,
+    cache: Path | None = None,
+) -> Path:
+    """What pretraining is worth on any cohort: one model per seed, every task, beside classical baselines.
+
+    One model is pretrained per seed on the training studies, without labels. For each binary `label_*` column it is then
+    fine-tuned, and probed with its weights frozen; a classical baseline is fitted for each subset of modalities. All are
+    evaluated on the test studies of the manifest (and of --test-manifest). A task with few labelled test studies is also
+    cross-validated by subject over all labelled studies. Run again, it continues where it stopped.
+
+    Args:
+        manifest: the study table, with a split.
+        out: folder of all runs, results.json ({task: {method: {subset: ..}}}), protocol.json and results.html.
+        test_manifest: further studies; its test rows are answered too, all rows where it has no split.
+        data_root: what the paths of the manifests are relative to; the folder of each by default.
+        tasks: only these label columns, without `label_`; every binary one by default.
+        config: of the pretraining: a file, or the name of a shipped one.
+        finetune_config: of the fine-tuning, likewise.
+        seeds: pretrainings, from seed 0 on.
+        folds: of the cross-validation by subject.
+        cross_validate_below: a task with fewer labelled test studies than this is also cross-validated.
+        bootstrap: resamples of the subjects.
+        device: auto, cpu or cuda; of training what the configs say by default.
+        threads: of torch; 0 = all cores.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside OUT.
+
+    Returns:
+        results.html.
+
+    Raises:
+        medssml.config.ConfigError: a wrong config. medssml.manifest.table_text.ManifestError: a wrong table. KeyError: no such
+            task. StudyStopped: a run was stopped. medssml.runs.run_folder.RunFolderError: the folder holds another study.
+    """
+    import torch
+
+    from medssml.bounds import bounded
+    from medssml.runs import console
+    from medssml.runs.cache_place import cache_place
+    from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device
+    from medssml.studies.cohort_fits import chosen_tasks, merged_table, plans_of, pretrain_once, study_of
+    from medssml.studies.cohort_results import Collected, protocol_of
+    from medssml.studies.resume import same_study
+
+    for flag, value, least in (("--seeds", seeds, 1), ("--folds", folds, 2), ("--threads", threads, 0)):
+        bounded(flag, value, least=least)
+    bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
+    chosen_device(device or "auto")
+    torch.set_num_threads(threads or torch.get_num_threads())
+    out = Path(out).resolve()
+    study = study_of(
+        out, cache_place(cache, out), manifest, test_manifest=test_manifest, data_root=data_root, config=config,
+        finetune_config=finetune_config, device=device,
+    )  # fmt: skip
+    settings = study.settings() | {"folds": folds, "cross_validate_below": cross_validate_below}
+    table, further = merged_table(study)
+    chosen = chosen_tasks(table, tasks)
+    same_study(out, settings)
+    plans = [p for task in chosen for p in plans_of(study, table, task, further, folds, cross_validate_below)]
+    collected = Collected(further)
+    for plan in plans:
+        collected.ask_classical(study, plan)
+    for seed in range(seeds):
+        with console.step(f"seed {seed}: pretraining"):
+            pretrained = pretrain_once(study, seed)
+        for plan in plans:
+            with console.step(f"seed {seed}: {plan.name}"):
+                collected.ask_models(study, plan, pretrained, seed, table)
+        protocol = protocol_of(study, table, seed + 1, folds, cross_validate_below, bootstrap)
+        collected.write(out, protocol, bootstrap)
+        console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
+    return out / "results.html"
