@@ -80,7 +80,7 @@ def prepare(
     """
     from medssml.data.dataset import StudyDataset
     from medssml.data.prepare import prepare_all
-    from medssml.files import require_ending
+    from medssml.files import private_folder, require_ending
     from medssml.manifest.manifest import Manifest
     from medssml.manifest.problems import write_problems
     from medssml.runs.source import say_saved
@@ -101,7 +101,7 @@ def prepare(
     place = _place(cache, checkpoint)
     table = Manifest.read(manifest, data_root, list(transforms), allow_outside)
     say_saved(table, manifest)
-    dataset = StudyDataset(table, transforms, Cache(place))
+    dataset = StudyDataset(table, transforms, Cache(private_folder(place)))
     files = sum(len(dataset.present(index)) for index in range(len(dataset)))
     progress, started = Progress("files"), time.monotonic()
     with _stoppable():
