@@ -72,7 +72,7 @@ VERBS = {
         "embed --checkpoint runs/pretrain --manifest cohort/manifest.csv --out embeddings.parquet",
     ),
     "evaluate": Verb(
-        "probes, retrieval and metrics for every missing pattern",
+        "probes, retrieval, zero-shot and metrics for every missing pattern",
         "evaluate --checkpoint runs/malignant --manifest cohort/manifest.csv --out runs/malignant",
     ),
     "impact": Verb(

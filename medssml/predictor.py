@@ -186,15 +186,19 @@ class Predictor:
             raise TypeError(f"prompts is a {type(prompts).__name__}; fix: a dict of class and sentence")
         if len(prompts) < 2:
             raise ValueError(f"prompts names {list(prompts)}; fix: a sentence for each of two classes or more")
-        directions = []
-        for said in prompts.values():
-            sentences = [said] if isinstance(said, str) else list(said)
-            directions.append(
-                torch.nn.functional.normalize(self.place([{"report": s} for s in sentences]).mean(0), dim=0)
-            )
-        scores = (self.place(inputs) @ torch.stack(directions).T / temperature).softmax(1)
+        scores = (self.place(inputs) @ self.directions(prompts).T / temperature).softmax(1)
         answers = [dict(zip(prompts, row, strict=True)) for row in scores.tolist()]
         return answers[0] if _is_one(inputs) else answers
+
+    def directions(self, prompts: Mapping[str, str | Sequence[str]]) -> Tensor:
+        """(K, d) unit vectors of K classes: the mean direction of the sentences of each.
+
+        Raises:
+            as `place`.
+        """
+        several = ([said] if isinstance(said, str) else list(said) for said in prompts.values())
+        means = [self.place([{"report": f"{s}\n"} for s in sentences]).mean(0) for sentences in several]
+        return torch.nn.functional.normalize(torch.stack(means), dim=1)
 
     def generate(self, inputs: Study | Studies) -> Any:
         """The report that the model would write of one study (a text) or of several (a list), from what they have but it.

@@ -40,6 +40,20 @@ def shipped_names(kind: Kind) -> list[str]:
     return [*own, *(f"smoke/{name}" for name in fitting)]
 
 
+def prompts_path(given: str | Path) -> Path:
+    """The file that `--zero-shot` means: a file of this path, or shipped prompts of this name, such as `phantom`.
+
+    Raises:
+        ConfigError: neither, with all names.
+    """
+    path, shipped = Path(given), {file.stem: file for file in sorted((shipped_folder() / "prompts").glob("*.yaml"))}
+    if path.is_file():
+        return path
+    if str(given) in shipped:
+        return shipped[str(given)]
+    raise ConfigError(f"{given}: no such file of prompts, and none shipped; fix: a path, or one of {', '.join(shipped)}")
+
+
 def config_path(given: str | Path, kind: Kind) -> Path:
     """The file that `--config` means: a file of this path, or the shipped config of this name.
 

@@ -50,6 +50,9 @@ def evaluation_metrics(found: Mapping[str, Any], verb: str) -> Iterator[tuple[st
         yield from _intervals(f"{verb}/{task}", entry.get("as_observed", {}))
         for subset, metrics in entry.get("subsets", {}).items():
             yield from _intervals(f"{verb}/{task}/{subset or 'nothing'}", metrics)
+    for task, entry in found.get("zero_shot", {}).get("tasks", {}).items():
+        for subset, metrics in entry["subsets"].items():
+            yield from _intervals(f"{verb}/zero-shot/{task}/{subset}", metrics)
     for pair, metrics in found.get("retrieval", {}).items():
         yield from _intervals(f"{verb}/retrieval/{pair}", metrics)
 

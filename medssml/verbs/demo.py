@@ -183,7 +183,9 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
     # The page shows one task's impact in full, that of the run folder itself; the others lie beside it.
     places = [run, *(run / "impact" / task for task in scale.tasks[1:])]
     return [
-        Station("retrieve", "find reports by their images", evaluate, pretrained | {"probes": False}),
+        Station(
+            "retrieve", "find reports by their images", evaluate, pretrained | {"probes": False, "zero_shot": "phantom"}
+        ),
         Station("evaluate", "evaluate every missing pattern", evaluate, kept | {"probes": False}),
         Station("evaluate-scratch", "the same without pretraining", evaluate, raw | {"probes": False}),
         Station("gain", "what pretraining is worth", _measure_gain, {"run": run, "resamples": scale.resamples}),

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
 
     from medssml.data.prepared_studies import PreparedStudies
     from medssml.evaluation.encoded_studies import EncodedStudies
-    from medssml.evaluation.probing import Splits
+    from medssml.evaluation.probing import Splits, Target
+    from medssml.evaluation.zero_shot import Prompts
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
+    from medssml.predictor import Predictor
 
 
 def evaluate(
@@ -29,6 +31,7 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     probes: bool = True,
+    zero_shot: str | None = None,
     truth: Path | None = None,
     device: str = "auto",
     cache: Path | None = None,
@@ -57,6 +60,8 @@ def evaluate(
         bootstrap: resamples of the subjects.
         seed: of the resamples, the folds and the picture.
         probes: fit probes on the training studies.
+        zero_shot: a YAML or JSON file of prompts (task, class, sentences), or `phantom`, which comes with medssml: AUROC of
+            what lies nearest, of a pretrained run that kept a space with reports.
         truth: truth.csv of a simulated cohort; the one beside the manifest by default.
         device: auto, cpu or cuda.
         cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
@@ -100,6 +105,7 @@ def evaluate(
     )  # fmt: skip
     remarks, training = of_reported(checkpoint, predictor.modalities, table, split)
     names = _chosen_tasks(table, task)
+    prompts = _prompts(zero_shot, table, names)
     account = label_account(table, names)
     say_account(account)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
@@ -110,12 +116,13 @@ def evaluate(
     with console.step("metrics"):
         results, predictions = _tasks(predictor.model, splits, cohort, names, known, bootstrap, seed, probes, where)
         retrieval, shown = _retrieval(predictor.model, splits.test, bootstrap, seed)
+        found = _zero_shot(predictor, splits.test, prompts, table, bootstrap, seed)
     never = [name for name in predictor.modalities if training.trained is not None and name not in training.trained]
     for name, entry in results.items():
         entry["labels"] = account[name]["splits"]
         _mark(entry["subsets"], never)
     protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits) | {"remarks": remarks}
-    metrics = {"tasks": results, "retrieval": retrieval, "protocol": protocol}
+    metrics = {"tasks": results, "retrieval": retrieval, **found, "protocol": protocol}
     write_json(Path(out) / "metrics.json", metrics)
     console.tell(metrics)
     write_json(Path(out) / "retrieval.json", shown)
@@ -136,6 +143,44 @@ def _chosen_tasks(table: Any, task: Sequence[str]) -> list[str]:
         if name not in table.tasks:
             raise KeyError(f"the manifest has no column label_{name}{nearest(name, table.tasks)}")
     return asked or list(table.tasks)
+
+
+def _targets(table: Manifest) -> dict[str, Target]:
+    from medssml.evaluation.probing import Target
+
+    return {
+        name: Target(name, label.kind, label.n_classes, label.classes, label.unit)
+        for name, label in table.tasks.items()
+    }
+
+
+def _prompts(given: str | None, table: Manifest, names: Sequence[str]) -> Prompts:
+    """The prompts of the evaluated tasks; none where zero-shot was not asked for."""
+    from medssml.evaluation.zero_shot import chosen_prompts, read_prompts
+    from medssml.shipped_configs import prompts_path
+
+    return {} if given is None else chosen_prompts(read_prompts(prompts_path(given)), _targets(table), names)
+
+
+def _zero_shot(
+    predictor: Predictor, studies: EncodedStudies, prompts: Prompts, table: Manifest, bootstrap: int, seed: int
+) -> dict[str, Any]:
+    """{"zero_shot": its entry of metrics.json}, which is said as well; {} where it was not asked for."""
+    from medssml.evaluation.zero_shot import rows_of, why_not, zero_shot_tasks
+    from medssml.runs import console
+
+    if not prompts:
+        return {}
+    if reason := why_not(predictor.model):
+        console.warn(reason)
+        return {"zero_shot": {"tasks": {}, "reason": reason}}
+    found = zero_shot_tasks(
+        studies, predictor.model, prompts, _targets(table), lambda said: predictor.directions(said).cpu().numpy(),
+        n=bootstrap, seed=seed,
+    )  # fmt: skip
+    console.say("zero-shot, from sentences alone:")
+    console.table(rows_of(found), ("task", "shown", "studies", "positives", "AUROC"))
+    return {"zero_shot": found}
 
 
 def _splits(cohort: PreparedStudies, model: MultimodalModel, split: str, probes: bool, device: str) -> Splits:
@@ -170,7 +215,7 @@ def _tasks(
     device: str,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The entry `tasks` of metrics.json, and predictions.csv."""
-    from medssml.evaluation.probing import FusedEmbeddings, Target
+    from medssml.evaluation.probing import FusedEmbeddings
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
     from medssml.runs import console
 
@@ -178,12 +223,10 @@ def _tasks(
     probing = probes and splits.train is not splits.test
     settings = TaskSettings(bootstrap, seed, probing, device, known)
     embeddings = FusedEmbeddings(model, splits, device)
-    results, frames = {}, []
+    results, frames, targets = {}, [], _targets(cohort.manifest)
     split_of = dict(zip(cohort.manifest.study_codes, cohort.manifest.splits, strict=True))
     for name in names:
-        label = cohort.manifest.tasks[name]
-        target = Target(name, label.kind, label.n_classes, label.classes, label.unit)
-        results[name], frame = evaluate_task(model, embeddings, target, settings, split_of)
+        results[name], frame = evaluate_task(model, embeddings, targets[name], settings, split_of)
         if results[name].get("absent_classes"):
             absent = ", ".join(results[name]["absent_classes"])
             console.warn(f"{name}: no reported study is of class {absent}; means over classes are over the others")

@@ -21,8 +21,10 @@ def test_tasks_subsets_and_retrieval() -> None:
             "ct+eeg": {"n": 9, "auroc": interval(0.75), "never_trained": ["eeg"]},
         },
     }
-    found = {"tasks": {"sick": sick}, "retrieval": {"ct->report": {"n": 8, "r@5": interval(0.25)}}}
+    shot = {"tasks": {"sick": {"classes": ["no"], "subsets": {"ct": {"n": 7}}}}}
+    found = {"zero_shot": shot, "tasks": {"sick": sick}, "retrieval": {"ct->report": {"n": 8, "r@5": interval(0.25)}}}
     assert dict(evaluation_metrics(found, "evaluate-test")) == {
+        "evaluate-test/zero-shot/sick/ct/n": 7.0,
         "evaluate-test/sick/n": 60.0,
         "evaluate-test/sick/auroc": 0.5,
         "evaluate-test/sick/auroc/ci_low": 0.4,

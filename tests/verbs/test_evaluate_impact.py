@@ -142,6 +142,19 @@ def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(place: Place,
     assert json.loads((tmp_path / "retrieval.json").read_text())["pairs"]["ct->xray"][0]["top"]
 
 
+def test_evaluate_without_reports_in_its_space_has_no_zero_shot(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prompts.yaml").write_text('sick: {"0": Well., "1": Ill.}')
+    given = {**common(place, tmp_path), "zero_shot": str(tmp_path / "prompts.yaml"), "task": ["sick"]}
+    evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, **given)
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "zero-shot" in line]
+    assert "kept no space in which reports meet another modality; fix: evaluate the pretrained run" in said
+    assert json.loads((tmp_path / "metrics.json").read_text())["zero_shot"]["tasks"] == {}
+    with pytest.raises(ValueError, match="nowhere: no such file of prompts"):
+        evaluate(checkpoint=str(place.run), **{**given, "zero_shot": "nowhere"})
+
+
 def test_evaluate_without_probes_reads_no_training_study(place: Place, tmp_path: Path) -> None:
     # The same studies without their truth: nobody can tell that they are simulated.
     real = place.manifest.with_name("real") / "manifest.csv"
@@ -315,7 +328,7 @@ def test_results_go_to_the_run_of_the_training_and_leave_no_run_active(place: Pl
             tags = dict(database.execute("select key, value from tags").fetchall())
             assert database.execute("select name, status from runs").fetchall() == [(run.name, "FINISHED")]
             everything = "\n".join(database.iterdump())
-        assert "0004" not in everything and str(tmp_path) not in everything
+        assert "'0004" not in everything and str(tmp_path) not in everything
         found[run.name] = (dict(rows), tags)
     metrics, tags = found["first"]
     written = json.loads((tmp_path / "results" / "metrics.json").read_text())["tasks"]["sick"]
