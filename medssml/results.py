@@ -37,10 +37,15 @@ class Folder:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}{', too many studies lost' if self.too_many_lost else ''})"
 
+    #: Whose list of problems this is, where the folder has those of several verbs.
+    verb = ""
+
     @cached_property
     def problems(self) -> pd.DataFrame:
-        """problems.csv: row, study_id, column, file, code, problem, action, fix; no row where nothing was left out."""
-        return problem_table(self.path / "problems.csv")
+        """The verb's list: row, study_id, column, file, code, problem, action, fix; no row where nothing was left out."""
+        from medssml.manifest.problems import own_list
+
+        return problem_table(own_list(self.path, self.verb) if self.verb else self.path / "problems.csv")
 
     @cached_property
     def report(self) -> Path | None:
@@ -108,6 +113,8 @@ class Run(Folder):
 class Evaluation(Folder):
     """What `evaluate` wrote."""
 
+    verb = "evaluate"
+
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """metrics.json: tasks, retrieval, protocol."""
@@ -132,6 +139,8 @@ class Evaluation(Folder):
 
 class Impact(Folder):
     """What `impact` wrote."""
+
+    verb = "impact"
 
     @cached_property
     def result(self) -> dict[str, Any]:

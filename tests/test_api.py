@@ -100,3 +100,16 @@ def test_results_are_read_from_their_files(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("step,loss\n1,0.5\n")
     run = Run(tmp_path)
     assert run.config == {"seed": 3} and run.history["loss"].tolist() == [0.5] and not run.done
+
+
+def test_an_evaluation_in_the_folder_of_a_training_has_problems_of_its_own(tmp_path: Path) -> None:
+    from medssml.manifest.problems import Problem, own_list, write_problems
+
+    def problem(study: str) -> Problem:
+        return Problem(2, study, "ct", "", "damaged", "cut short", "replace it")
+
+    write_problems([problem("a")], tmp_path / "problems.csv", "pretrain")
+    assert len(Evaluation(tmp_path).problems) == 0
+    write_problems([problem("b")], own_list(tmp_path, "evaluate"), "evaluate")
+    assert Evaluation(tmp_path).problems["study_id"].tolist() == ["b"]
+    assert Run(tmp_path).problems["study_id"].tolist() == ["a"]
