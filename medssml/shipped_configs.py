@@ -51,7 +51,9 @@ def prompts_path(given: str | Path) -> Path:
         return path
     if str(given) in shipped:
         return shipped[str(given)]
-    raise ConfigError(f"{given}: no such file of prompts, and none shipped; fix: a path, or one of {', '.join(shipped)}")
+    raise ConfigError(
+        f"{given}: no such file of prompts, and none shipped; fix: a path, or one of {', '.join(shipped)}"
+    )
 
 
 def config_path(given: str | Path, kind: Kind) -> Path:
