@@ -84,6 +84,11 @@ VERBS = {
         "ids cohort/manifest.csv --results predictions.csv --out named.csv",
         ("manifest",),
     ),
+    "compare": Verb(
+        "several runs side by side: metrics with paired intervals, curves, configs",
+        "compare runs/scratch runs/finetuned --out compare.html",
+        ("runs",),
+    ),
     "report": Verb("one offline HTML page of a run folder", "report runs/malignant", ("run",)),
     "ui": Verb("MLflow's own pages on a run folder: curves, results, report", "ui runs/malignant", ("run",)),
     "study cohort": Verb(
@@ -335,8 +340,9 @@ def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str, positi
     elif default is not None and not isinstance(default, bool) and default not in ("", (), []):
         text = f"{text} (default: {str(default).replace('%', '%%')})"
     if name in positional:
-        optional = {} if required else {"nargs": "?", "default": default}
-        parser.add_argument(name, type=hint, help=text, metavar=name.upper(), **optional)
+        item = _item(hint)
+        shape = {"nargs": "+"} if item is not None else {} if required else {"nargs": "?", "default": default}
+        parser.add_argument(name, type=item or hint, help=text, metavar=name.upper(), **shape)
     elif isinstance(default, bool):
         if default:
             parser.add_argument(f"--no-{flag[2:]}", dest=name, action="store_false", help=f"do not: {text}")

@@ -98,6 +98,7 @@ def measure_impact(
     intervention: Intervention | None = None,
     sweep: Sequence[str] = ("marginal", "joint"),
     groups: Mapping[str, Array] | None = None,
+    classes: Sequence[str] = (),
     references: Sequence[Array | None] | None = None,
     truth: pd.DataFrame | None = None,
     measures: Measures = MEASURES,
@@ -115,6 +116,7 @@ def measure_impact(
         intervention: how a modality is taken away.
         sweep: further baselines to repeat the Shapley values with.
         groups: name of a grouping -> (N,) text, "" where not known.
+        classes: what the table calls the classes of the task, for the rows and the groups; their places otherwise.
         references: of each model, the logits of other studies, the mean of which is the answer to nothing; None for the
             studies themselves.
         truth: of `medssml.evaluation.bayes.read_truth`, for simulated studies: what is measured is compared with it.
@@ -144,10 +146,10 @@ def measure_impact(
     if best is not None:
         result["truth"] = compare_with_truth(findings, best, measures, measured.modalities)
     result["subgroups"] = subgroup_summary(
-        measured.shapley, _groups(measured, task, groups), measured.modalities, resampling
+        measured.shapley, _groups(measured, groups, classes), measured.modalities, resampling
     )
     result["baselines"] = _sweep(models, measured, task, value, how, sweep, resampling, device)
-    return Impact(result, _rows(measured))
+    return Impact(result, _rows(measured, classes))
 
 
 def _checked(models: Sequence[MultimodalModel], encoded: Sequence[EncodedStudies]) -> None:
@@ -203,6 +205,8 @@ def _overall(measured: _Measured, findings: Sequence[Finding], resampling: Resam
         "performance": {
             "metric": PERFORMANCE[answers[0].value.kind][0],
             "baseline": "absent",
+            "nothing": PERFORMANCE[answers[0].value.kind][2],
+            "positives": int((labelled.y == 1).sum()) if answers[0].value.kind == "binary" else None,
             "n_complete": int(labelled.complete.sum()),
             "shapley": {},
             "shapley_observed": {},
@@ -248,13 +252,22 @@ def _waterfall(measured: _Measured) -> dict[str, Any]:
     }
 
 
-def _groups(measured: _Measured, task: str, groups: Mapping[str, Array] | None) -> dict[str, Array]:
+def _labels(answers: Answers, classes: Sequence[str]) -> Array:
+    """(N,) the table's name of each study's class, None where it has none; numbers as they are."""
+    if answers.value.kind == "regression":
+        return answers.y
+    names = [classes[int(v)] if classes else f"{v:.0f}" for v in answers.y[np.isfinite(answers.y)]]
+    labels = np.full(len(answers.y), None, dtype=object)
+    labels[np.isfinite(answers.y)] = names
+    return labels
+
+
+def _groups(measured: _Measured, groups: Mapping[str, Array] | None, classes: Sequence[str]) -> dict[str, Array]:
     """The given groupings, the label's classes, and the patterns of modalities."""
-    studies = measured.studies
+    studies, answers = measured.studies, measured.answers[0]
     found = {name: np.asarray(labels, dtype=object) for name, labels in (groups or {}).items()}
-    y = measured.predictions[0].target(task)
-    if measured.answers[0].value.kind != "regression":
-        found["label"] = np.array(["" if np.isnan(v) else f"{v:.0f}" for v in y], dtype=object)
+    if answers.value.kind != "regression":
+        found["label"] = np.array([name or "" for name in _labels(answers, classes)], dtype=object)
     found["present"] = np.array([subset_name(int(b), studies.modalities) for b in bits(studies.has)], dtype=object)
     return found
 
@@ -303,7 +316,7 @@ def _sign_flips(phis: Mapping[str, Array], modalities: tuple[str, ...]) -> dict[
     return out
 
 
-def _rows(measured: _Measured) -> pd.DataFrame:
+def _rows(measured: _Measured, classes: Sequence[str]) -> pd.DataFrame:
     """One row per study and modality that it has, as means over the models."""
     studies, answers = measured.studies, measured.answers
     row, column = np.nonzero(studies.has)
@@ -315,6 +328,6 @@ def _rows(measured: _Measured) -> pd.DataFrame:
     for measure in measured.measures:
         columns = measure.columns(answers) if isinstance(measure, Measure) else {}
         table |= {name: values[row, column] for name, values in columns.items()}
-    table["label"] = answers[0].y[row]
+    table["label"] = _labels(answers[0], classes)[row]
     first = [name for name in COLUMNS if name in table]
     return pd.DataFrame({name: table[name] for name in [*first, *(name for name in table if name not in first)]})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
+
+from medssml.reports.figures import PHONE, WIDTH
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,30 @@ class Facts:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, an SVG element, and what to see in it."""
+    """A figure, an SVG element, and what to see in it. narrow: the same for a phone, where it is too wide for one."""
 
     kind: ClassVar[str] = "plot"
     svg: str
     caption: str = ""
+    narrow: str = ""
+
+
+def fitting(draw: Callable[[float], str], caption: str = "") -> Plot:
+    """A figure that is drawn for the page and for a phone, from its width in inches."""
+    return Plot(draw(WIDTH), caption, draw(PHONE))
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Small figures, as many to a row as fit."""
+
+    kind: ClassVar[str] = "panels"
+    plots: Sequence[Plot]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Small pictures side by side: (address of the image data, what is seen)."""
+    """Small pictures side by side: (address of the image data, or a text that stands for a picture, what is seen)."""
 
     kind: ClassVar[str] = "gallery"
     items: Sequence[tuple[str, str]]
@@ -69,14 +85,31 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Row:
-    """Plots side by side."""
+class Pale:
+    """Blocks that are shown without colour, and the reason why they are not to be relied on."""
 
-    kind: ClassVar[str] = "row"
+    kind: ClassVar[str] = "pale"
+    reason: str
     blocks: Sequence[Block]
 
 
-Block: TypeAlias = Text | Heading | Facts | Plot | Gallery | Table | Fold | Row
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts, one a line: (name, mark, sentence)."""
+
+    kind: ClassVar[str] = "judged"
+    items: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Words and what they mean."""
+
+    kind: ClassVar[str] = "terms"
+    items: Sequence[tuple[str, str]]
+
+
+Block: TypeAlias = Text | Heading | Facts | Plot | Panels | Gallery | Table | Fold | Pale | Judged | Terms
 
 
 @dataclass(frozen=True)

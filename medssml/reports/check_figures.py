@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,24 +13,21 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from medssml.checks.pictures import Picture
-from medssml.reports.figures import ACCENT, FAINT, WIDTH, canvas, style, svg
+from medssml.reports.figures import ACCENT, FAINT, INK, PANEL, canvas, palette, style, svg
 
+#: Width of one histogram, inches.
+PANEL_OF_FOUR = 2.5
 _BINS = 24
 _WIDE = 30.0
 _TRACE_PIXELS = (320, 288)
 
 
-def histograms(panels: Sequence[tuple[str, NDArray[np.float64]]], name: str) -> str:
-    """One small histogram per property, four to a row; a logarithmic axis where values span more than 30-fold."""
-    with style(f"histograms/{name}"):
-        columns = 4
-        rows = math.ceil(len(panels) / columns)
-        figure, axes = canvas(WIDTH, 1.75 * rows, columns, rows)
-        for place, (title, values) in zip(axes, panels, strict=False):
-            _histogram(place, title, values)
-        for place in axes[len(panels) :]:
-            place.set_visible(False)
-        return svg(figure, f"Histograms of {name}: " + ", ".join(title for title, _ in panels))
+def histogram(title: str, values: NDArray[np.float64], name: str) -> str:
+    """How one property of the files is spread; a logarithmic axis where values span more than 30-fold."""
+    with style(f"histogram/{name}/{title}"):
+        figure, (axes,) = canvas(PANEL_OF_FOUR, 1.8)
+        _histogram(axes, f"{title}, n = {len(values):,}", values)
+        return svg(figure, f"Histogram of {name}: {title}")
 
 
 def _histogram(axes: Axes, title: str, values: NDArray[np.float64]) -> None:
@@ -49,8 +46,31 @@ def _histogram(axes: Axes, title: str, values: NDArray[np.float64]) -> None:
             axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_title(title, fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8.5)
     axes.grid(axis="x", visible=False)
+
+
+def balance(task: str, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """How many studies of each split have each class, as the share of its bar. counts: split -> class -> studies."""
+    with style(f"balance/{task}"):
+        classes = list(dict.fromkeys(name for found in counts.values() for name in found))
+        columns = 1 if max(map(len, classes), default=0) > 11 else 2
+        figure, (axes,) = canvas(PANEL, 0.9 + 0.36 * len(counts) + 0.19 * math.ceil(len(classes) / columns))
+        for height, found in enumerate(counts.values()):
+            left, total = 0.0, sum(found.values())
+            for name, colour in palette(classes).items():
+                share = found.get(name, 0) / max(total, 1)
+                axes.barh(height, share, left=left, height=0.6, color=colour)
+                left += share
+        axes.set_yticks(range(len(counts)), [f"{s}, n = {sum(f.values()):,}" for s, f in counts.items()], color=INK)
+        axes.set(xlim=(0, 1), ylim=(len(counts) - 0.4, -0.6), xlabel="share of the labelled studies")
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.set_title(task)
+        for name, colour in palette(classes).items():
+            axes.barh(0, 0, color=colour, label=name)
+        figure.legend(loc="outside lower center", ncols=columns, handlelength=1, handleheight=1, columnspacing=1.0)
+        return svg(figure, f"Classes of {task} in each split")
 
 
 def address(picture: Picture) -> str:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from medssml import provenance
 from medssml.checks.budget import Overrun, run_each
 from medssml.checks.cohort_check import Examined, budget_of
 from medssml.checks.distributions import Difference, Property, drift, labels, properties, source_column
@@ -25,7 +26,8 @@ from medssml.manifest.levels import LEVELS
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import ACTIONS, Accounting, Problem, grouped
 from medssml.reports import check_figures, figures, words
-from medssml.reports.blocks import Block, Facts, Fold, Gallery, Heading, Plot, Section, Table
+from medssml.reports.blocks import Block, Facts, Fold, Gallery, Heading, Judged, Panels, Plot, Section, Table, fitting
+from medssml.reports.check_labels import balance, rare
 from medssml.reports.page import html
 
 _PICTURES_A_KIND, _PAIRS, _KINDS_PICTURED = 6, 12, 12
@@ -61,19 +63,47 @@ def write_check_page(path: str | Path, check: Check, workers: int = 2) -> Path:
         check: what was found.
         workers: processes that read the odd files again for their pictures.
     """
-    sections = [problems(check)]
+    sections: list[Section | None] = [problems(check)]
     if check.manifest is not None and check.examined is not None:
         found = properties(check.examined.files)
         sections += [
             odd_files(check, check.manifest, check.examined, workers),
             coverage(check.manifest, check.source),
+            balance(check.manifest),
             distributions(found),
             differences(check, check.manifest, found),
         ]
     sections.append(protocol(check))
     about = "Every problem of a table of studies and of its files, before any training."
-    text = html("Check of the studies", sections, facts=facts(check), about=about, made_from="")
+    shown = [section for section in sections if section is not None]
+    text = html(
+        "Check of the studies", shown, facts=facts(check), verdict=Judged(judged(check)),
+        origin=provenance.said(provenance.entry("check")), about=about, made_from="",
+    )  # fmt: skip
     return write_text(path, text)
+
+
+def judged(check: Check) -> list[tuple[str, str, str]]:
+    """(what, mark, sentence): whether training can start, what is worth a look, which classes are rare."""
+    rows, accepted, quarantined, refused = check.accounting
+    left_out = f", {quarantined:,} left out" if quarantined else ""
+    if refused or check.manifest is None:
+        cases = sum(problem.action == "refused" for problem in check.problems)
+        said = f"{cases:,} problem{'s' * (cases != 1)} of the table itself; put them right first."
+        lines = [("table", "refused", f"training does not start: {said}")]
+    elif check.lost:
+        lines = [("table", "refused", f"{accepted:,} of {rows:,} rows can be used{left_out}; {'; '.join(check.lost)}.")]
+    else:
+        lines = [("table", "accepted", f"training can start: {accepted:,} of {rows:,} rows can be used{left_out}.")]
+    flagged = [problem for problem in check.problems if problem.action == "flagged"]
+    if flagged:
+        kinds = Counter(problem.code.replace("_", " ") for problem in flagged)
+        named = ", ".join(f"{code} {count:,}" for code, count in kinds.most_common(4))
+        lines.append(("files", "flagged", f"{len(flagged):,} worth a look, used as they are: {named}."))
+    for task, few in () if check.manifest is None else rare(check.manifest):
+        said = ", ".join(f"{name} {count}" for name, count in few.items())
+        lines.append((task, "few studies", f"training studies of a rare class: {said}."))
+    return lines
 
 
 def facts(check: Check) -> Facts:
@@ -204,7 +234,11 @@ def coverage(manifest: Manifest, source: str | None) -> Section:
         ["modalities", *splits, "all"],
         [[words.subset(p), *[f"{counts[s]:,}" for s in splits], f"{counted['all'][p]:,}"] for p, counts in patterns],
     )
-    blocks: list[Block] = [Plot(figures.coverage(patterns, names)), Fold("The numbers", [table])]
+    there = [(name, word) for name, word in names if any(name in pattern.split("+") for pattern in counted["all"])]
+    blocks: list[Block] = [
+        fitting(lambda width: figures.coverage(patterns, there, width)),
+        Fold("The numbers", [table]),
+    ]
     column = source_column(manifest, source)
     if column is not None:
         blocks += [Heading(f"By {column}"), _by_source(manifest, column)]
@@ -234,7 +268,7 @@ def distributions(found: Sequence[Property]) -> Section:
         table = Table(["property", "files", "least", "5 %", "median", "95 %", "greatest"], rows)
         blocks += [
             Heading(words.modality(modality)),
-            Plot(check_figures.histograms(panels, modality)),
+            Panels([Plot(check_figures.histogram(title, values, modality)) for title, values in panels]),
             Fold("The numbers", [table]),
         ]
     lead = "Of every file that can be read; a logarithmic axis where values span more than 30-fold."

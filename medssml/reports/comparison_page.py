@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medssml import provenance
 from medssml.files import write_text
-from medssml.reports.blocks import Section, Table, Text
+from medssml.reports import result_figures, words
+from medssml.reports.blocks import Block, Fold, Heading, Judged, Section, Table, Text, fitting
+from medssml.reports.compare_page import BETTER, EVEN, WORSE
 from medssml.reports.page import html
+from medssml.reports.result_figures import Step
+from medssml.reports.results import estimate, number
+
+#: {method: {subset: {"auroc", "positives", "seeds", "gain"}}} of one task.
+Methods = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def write_study_page(path: str | Path, results: Mapping[str, Any], protocol: Mapping[str, Any]) -> Path:
@@ -16,39 +24,112 @@ def write_study_page(path: str | Path, results: Mapping[str, Any], protocol: Map
 
     Args:
         path: the file.
-        results: {task: {method: {subset: {"auroc": {estimate, ci_low, ci_high, n}, "positives", "seeds"}}}}.
+        results: {task: {method: {subset: {"auroc": {estimate, ci_low, ci_high, n}, "positives", "seeds", "gain"}}}}; a gain,
+            where it is there, is what the method adds to the first one, as a paired interval.
         protocol: what the numbers are: name -> text.
     """
-    sections = [Section(task, task, blocks=[_table(methods)]) for task, methods in results.items()]
-    lines = [Text(f"{name}: {value}") for name, value in protocol.items()]
+    sections = [Section(task, task, blocks=_task(task, methods)) for task, methods in results.items()]
+    lines = [Text(f"{name}: {_plainly(value)}") for name, value in protocol.items()]
     sections.append(Section("protocol", "Protocol", "What was done to get these numbers.", list(lines)))
-    return write_text(path, html("Study", sections))
+    said = [line for task, methods in results.items() for line in _judged(task, methods)]
+    about = f"{len(results)} tasks, every method on the same held-out subjects."
+    text = html(
+        "Study", sections, verdict=Judged(said) if said else None,
+        origin=provenance.said(provenance.entry("study")), about=about, made_from=" from results.json",
+    )  # fmt: skip
+    return write_text(path, text)
 
 
-def _table(methods: Mapping[str, Any]) -> Table:
+def _plainly(value: Any) -> str:
+    """A setting as words: pairs and lists without the marks of a programming language."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plainly(inner)}" for key, inner in value.items())
+    return ", ".join(map(_plainly, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _whole(methods: Methods) -> str:
+    """The subset with the most modalities."""
+    return max((s for subsets in methods.values() for s in subsets), key=lambda s: len(words.members(s)), default="")
+
+
+def _judged(task: str, methods: Methods) -> list[tuple[str, str, str]]:
+    """(task, mark, sentence) on the best method from the most modalities."""
+    whole = _whole(methods)
+    found = {method: estimate(subsets[whole]["auroc"]) for method, subsets in methods.items() if whole in subsets}
+    known = {method: value for method, value in found.items() if value is not None}
+    if not known:
+        return []
+    best = max(known, key=lambda method: known[method].value)
+    entry = methods[best][whole]
+    said = f"{best} is highest from {words.subset(whole)}: AUROC {words.interval(known[best])} on {_count(entry)}"
+    first, gain, low = next(iter(methods)), estimate(entry.get("gain")), known[best].low
+    if low is not None and low <= 0.5:
+        return [(task, EVEN, f"{said}; not better than chance.")]
+    if gain is None or gain.low is None or gain.high is None:
+        return [(task, EVEN if best != first else BETTER, f"{said}.")]
+    mark = BETTER if gain.low > 0 else WORSE if gain.high < 0 else EVEN
+    ends = f"{words.figure(gain.low)} to {words.figure(gain.high)}"
+    return [(task, mark, f"{said}; {words.signed(gain.value)} ({ends}) beside {first}.")]
+
+
+def _task(task: str, methods: Methods) -> list[Block]:
+    """From the most modalities: every method and its gain; then every subset, folded."""
+    whole, first = _whole(methods), next(iter(methods), "")
+    seen = [(name, subsets[whole]) for name, subsets in methods.items() if whole in subsets]
+    blocks: list[Block] = [Heading(f"From {words.subset(whole)}")]
+    values = _steps([(f"{name}, n = {number(e['auroc'].get('n')) or 0:,.0f}", e["auroc"]) for name, e in seen])
+    if values:
+        blocks.append(_drawn(f"{task}, AUROC", values, "AUROC", 0.5))
+    gains = _steps([(name, entry.get("gain")) for name, entry in seen])
+    if gains:
+        blocks.append(
+            _drawn(f"{task}, gain", gains, f"AUROC minus that of {first}, the same subjects drawn for both", 0.0)
+        )
+    blocks.append(Fold("Every subset of modalities", [_by_subset(methods), _table(methods)]))
+    return blocks
+
+
+def _steps(found: Sequence[tuple[str, Any]]) -> list[Step]:
+    pairs = [(name, estimate(value)) for name, value in found]
+    return [Step(name, value) for name, value in pairs if value is not None]
+
+
+def _drawn(title: str, rows: Sequence[Step], unit: str, level: float) -> Block:
+    return fitting(lambda width: result_figures.intervals(title, rows, unit, level=level, width=width))
+
+
+def _by_subset(methods: Methods) -> Table:
+    """One row per subset, one column per method: what can be read at a glance."""
+    subsets = list(dict.fromkeys(s for found in methods.values() for s in found if s))
+    subsets.sort(key=lambda s: len(words.members(s)))
     rows = [
-        [subset or "nothing", method, interval_text(entry["auroc"]), _range(entry.get("seeds", [])), _count(entry)]
+        [words.subset(s), *(words.figure(number(found.get(s, {}).get("auroc"))) for found in methods.values())]
+        for s in subsets
+    ]
+    return Table(["sees", *methods], rows, "AUROC.")
+
+
+def _table(methods: Methods) -> Table:
+    rows = [
+        [subset, method, interval_text(entry["auroc"]), _range(entry.get("seeds", [])), _count(entry)]
         for method, subsets in methods.items()
         for subset, entry in subsets.items()
         if subset
     ]
     rows.sort(key=lambda row: (row[0].count("+"), row[0]))
-    columns = ["sees", "method", "AUROC (95 %)", "range over seeds", "positive / studies"]
+    rows = [[words.subset(row[0]), *row[1:]] for row in rows]
+    columns = ["sees", "method", "AUROC (95 %)", "range over seeds", "studies"]
     return Table(columns, rows, "On held-out subjects; the interval is over subjects and seeds.", left=2)
 
 
 def interval_text(found: Mapping[str, Any]) -> str:
     """ "0.912 (0.870 to 0.951)"; without an interval where there is none."""
-    if found["estimate"] is None:
-        return "–"
-    if found["ci_low"] is None:
-        return f"{found['estimate']:.3f}"
-    return f"{found['estimate']:.3f} ({found['ci_low']:.3f} to {found['ci_high']:.3f})"
+    return words.interval(estimate(found))
 
 
-def _range(seeds: list[float]) -> str:
-    return f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "–"
+def _range(seeds: Sequence[float]) -> str:
+    return f"{words.figure(min(seeds))} to {words.figure(max(seeds))}" if len(seeds) > 1 else "–"
 
 
 def _count(entry: Mapping[str, Any]) -> str:
-    return f"{entry.get('positives', '?')} / {entry['auroc']['n']}"
+    return f"{entry['auroc']['n']:,} studies, {entry.get('positives', '?')} positive"

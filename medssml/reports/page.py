@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from medssml import provenance
 from medssml.files import write_text
 from medssml.reports import impact_section, run_sections, task_sections
-from medssml.reports.blocks import Block, Section
+from medssml.reports.blocks import Block, Judged, Section
+from medssml.reports.glossary import glossary
 from medssml.reports.results import WRITTEN_BY, Results, read_results
+from medssml.reports.verdict import verdicts
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +58,7 @@ def _files_of(only: Sequence[str]) -> list[str]:
     unknown = [anchor for anchor in only if anchor not in known]
     if unknown:
         raise ValueError(f"no section {unknown}; known: {', '.join(known)}")
-    return [name for anchor, _, files, _ in SECTIONS if anchor in only for name in files]
+    return [name for anchor, _, files, _ in SECTIONS if anchor in only for name in files] + [provenance.FILE]
 
 
 def render(results: Results, title: str, *, only: Sequence[str] | None = None) -> str:
@@ -69,7 +73,17 @@ def render(results: Results, title: str, *, only: Sequence[str] | None = None) -
         elif only is None:
             missing.append((name, files[-1], WRITTEN_BY[files[-1]]))
 
-    return html(title, sections, missing, task_sections.facts(results) if only is None else None)
+    said = Judged([(verdict.name, verdict.mark, verdict.text) for verdict in verdicts(results)])
+    facts = task_sections.facts(results) if only is None else None
+    return html(title, sections, missing, facts, verdict=said if said.items else None, origin=_origin(results))
+
+
+def _origin(results: Results) -> list[str]:
+    """What the last verb of the run's own folder was, or of the folders below."""
+    files = results.of(provenance.FILE)
+    entries: dict[str, Any] = files.get("") or next(iter(files.values()), {})
+    known = [entry for entry in entries.values() if isinstance(entry, dict)]
+    return provenance.said(max(known, key=lambda entry: str(entry.get("date")))) if known else []
 
 
 def html(
@@ -78,6 +92,8 @@ def html(
     missing: Sequence[tuple[str, str, str]] = (),
     facts: Block | None = None,
     *,
+    verdict: Block | None = None,
+    origin: Sequence[str] = (),
     about: str = "Report of a run.",
     made_from: str = " from the result files of this run",
 ) -> str:
@@ -87,6 +103,8 @@ def html(
         title, sections: of the page.
         missing: (section, file, verb that writes it).
         facts: shown under the title.
+        verdict: what was learned, before everything else.
+        origin: when, by which version, from which command and seed.
         about: a sentence under the title.
         made_from: the end of "Made by medssml", in the last line.
     """
@@ -101,7 +119,9 @@ def html(
     template = environment.get_template("report.html.j2")
     return template.render(
         title=title,
-        sections=sections,
+        sections=[*sections, glossary()],
+        verdict=verdict,
+        origin=list(origin),
         missing=missing,
         facts=facts,
         about=about,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medssml.files import read_rows
+from medssml.provenance import FILE
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ WRITTEN_BY = {
     "impact.csv": "impact",
     "problems.csv": "check, pretrain and finetune",
     "config.yaml": "pretrain and finetune",
+    FILE: "every verb that writes results",
 }
 
 Row = dict[str, str]
@@ -52,12 +54,13 @@ class Results:
         return self.files.get(name, {})
 
 
-def read_results(root: Path, names: Collection[str] | None = None) -> Results:
+def read_results(root: Path, names: Collection[str] | None = None, *, may_lack: bool = False) -> Results:
     """Everything in `root` that a report can show; a file that cannot be read is left out, with a warning.
 
     Args:
         root: a run folder; folders below it are looked through too.
         names: of the files to read, and then of those in `root` itself and nowhere else; all by default.
+        may_lack: nothing to report is no error.
 
     Raises:
         ValueError: no such folder, or nothing in it to report.
@@ -74,11 +77,25 @@ def read_results(root: Path, names: Collection[str] | None = None) -> Results:
         if content or path.name == "problems.csv":  # an empty list of problems says that there are none
             folder = path.parent.relative_to(root).as_posix()
             files.setdefault(path.name, {})["" if folder == "." else folder] = content
-    if not files:
+    if not files and not may_lack:
         raise ValueError(
             f"{root} holds no result file ({', '.join(WRITTEN_BY)}); fix: give the folder that a verb wrote with --out"
         )
     return Results(root, files)
+
+
+def result_folders(root: Path) -> Iterator[Path]:
+    """A run folder and the folders below it that may hold results, the nearest first."""
+    below = [root]
+    for _ in range(DEPTH + 1):
+        yield from below
+        entries = [entry for folder in below for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)]
+        below = [Path(entry.path) for entry in entries if _may_hold(entry)]
+
+
+def _may_hold(entry: os.DirEntry[str]) -> bool:
+    hidden = entry.name.startswith(".") or entry.name in NOT_HERE
+    return not hidden and entry.is_dir(follow_symlinks=False)
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
@@ -86,8 +103,7 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     yield from (Path(entry.path) for entry in entries if entry.name in WRITTEN_BY and entry.is_file())
     if depth < DEPTH:
         for entry in entries:
-            hidden = entry.name.startswith(".") or entry.name in NOT_HERE
-            if not hidden and entry.is_dir(follow_symlinks=False):
+            if _may_hold(entry):
                 yield from _candidates(Path(entry.path), depth + 1)
 
 

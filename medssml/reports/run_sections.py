@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from medssml.privacy import short_code
-from medssml.reports import figures, words
-from medssml.reports.blocks import Block, Facts, Fold, Heading, Plot, Section, Table, Text
+from medssml.reports import figures, simulated_examples, words
+from medssml.reports.blocks import Block, Facts, Fold, Gallery, Heading, Panels, Plot, Section, Table, Text, fitting
 from medssml.reports.figures import Colouring, Curve, Panel
 from medssml.reports.results import Results, estimate, number, series
 from medssml.reports.results import Row as CsvRow
@@ -51,6 +51,7 @@ def studies(results: Results) -> Section | None:
         for name in names
     }
     splits = [split for split in SPLITS if any(split in counts for _, counts in patterns)]
+    there = [(name, words.modality(name)) for name in names if having[name]]
     facts = [("studies", f"{total:,}", "")]
     facts += [
         (words.modality(n), f"{having[n]:,}", f"{100 * having[n] / max(total, 1):.0f} % of studies") for n in names
@@ -68,10 +69,16 @@ def studies(results: Results) -> Section | None:
         "Which modalities the studies have together. A modality that is absent is left out of every computation, not filled in.",
         [
             Facts(facts),
-            Plot(figures.coverage(patterns, [(name, words.modality(name)) for name in names])),
+            fitting(lambda width: figures.coverage(patterns, there, width), _nowhere(names, having)),
             Fold("The numbers", [table]),
         ],
     )
+
+
+def _nowhere(names: list[str], having: dict[str, int]) -> str:
+    """Which modalities no study has, and so no figure shows."""
+    lacking = [words.modality(name) for name in names if not having[name]]
+    return f"No study has {', '.join(lacking)}." if lacking else ""
 
 
 def learning(results: Results) -> Section | None:
@@ -84,7 +91,9 @@ def learning(results: Results) -> Section | None:
         if panels:
             if len(histories) > 1:
                 blocks.append(Heading(folder or "this run"))
-            blocks.append(Plot(figures.curves(panels, folder)))
+            blocks.append(Panels([Plot(figures.curves(panel, folder)) for panel in panels]))
+            said = _trained_on(results, folder)
+            blocks += [Text(said)] if said else []
     if not blocks:
         return None
     lead = (
@@ -92,6 +101,16 @@ def learning(results: Results) -> Section | None:
         "optimiser steps. A falling effective rank or a feature spread near 0 would be a sign of collapse."
     )
     return Section("learning", "Learning", lead, blocks)
+
+
+def _trained_on(results: Results, folder: str) -> str:
+    """How many studies are behind the curves."""
+    patterns = (results.of("presence.json").get(folder) or {}).get("patterns") or []
+    counts = {split: sum(int(row.get(split) or 0) for row in patterns) for split in ("train", "val")}
+    if not counts["train"]:
+        return ""
+    validated = f", n = {counts['val']:,} for validation" if counts["val"] else ""
+    return f"n = {counts['train']:,} studies for training{validated}."
 
 
 _PER_TASK = (
@@ -110,10 +129,10 @@ def panels_of(history: list[CsvRow]) -> list[Panel]:
     panels += [_both(history, f"{name}/loss", _title(name)) for name in objectives]
     for name in objectives:
         found = {t: t.removeprefix(f"{name}/accuracy").lstrip("_") for t in tails if t.startswith(f"{name}/accuracy")}
-        panels.append(_several(history, found, f"{_title(name)}: share found", None))
+        panels.append(_several(history, found, f"{_title(name)}: share found", None, share=True))
     for prefix, title, chance in _PER_TASK:
         found = {tail: tail.removeprefix(prefix) for tail in tails if tail.startswith(prefix)}
-        panels.append(_several(history, found, title, chance))
+        panels.append(_several(history, found, title, chance, share=chance is not None))
     panels.append(_several(history, {"rankme": ""}, "Effective rank (RankMe)", None))
     panels.append(_several(history, {"feature_spread": ""}, "Feature spread", 1.0))
     panels.append(Panel("Learning rate", [Curve(*series(history, "lr"))]))
@@ -134,7 +153,9 @@ def _both(history: list[CsvRow], tail: str, title: str) -> Panel:
     return Panel(title, [curve for curve in (train, val) if curve.x])
 
 
-def _several(history: list[CsvRow], tails: dict[str, str], title: str, level: float | None) -> Panel:
+def _several(
+    history: list[CsvRow], tails: dict[str, str], title: str, level: float | None, *, share: bool = False
+) -> Panel:
     """Lines of the validation, or of the training where there is none."""
     lines = []
     for tail, name in tails.items():
@@ -143,18 +164,21 @@ def _several(history: list[CsvRow], tails: dict[str, str], title: str, level: fl
             x, y = series(history, f"train/{tail}")
         if x:
             lines.append(Curve(x, y, words.subset(name) if "+" in name else name.replace("_", " ")))
-    return Panel(title, lines, level)
+    return Panel(title, lines, level, share)
 
 
 def embedding(results: Results) -> Section | None:
     """The map of embeddings, coloured by what studies have and what is known of them."""
     blocks: list[Block] = []
-    for rows in results.of("embedding_map.csv").values():
+    maps = results.of("embedding_map.csv")
+    for folder, rows in maps.items():
         points = [row for row in rows if number(row.get("x")) is not None and number(row.get("y")) is not None]
         colourings = colourings_of(points)
         if points and colourings:
             x, y = ([float(row[axis]) for row in points] for axis in ("x", "y"))
-            blocks.append(Plot(figures.embedding_map(x, y, colourings)))
+            title = f"{folder or 'this run'}, n = {len(points):,} studies"
+            blocks.append(Heading(title))
+            blocks.append(Panels([Plot(figures.embedding_map(x, y, c, folder)) for c in colourings]))
     if not blocks:
         return None
     lead = (
@@ -196,6 +220,7 @@ def retrieval(results: Results) -> Section | None:
             blocks.append(Heading(folder or "this run"))
         blocks.append(_retrieval_table(metrics["retrieval"]))
     for examples in results.of("retrieval.json").values():
+        blocks += _pictures(examples)
         examples = examples.get("pairs", examples)
         parts = [_example_table(name, cases) for name, cases in examples.items() if cases and isinstance(cases, list)]
         if parts:
@@ -209,21 +234,43 @@ def retrieval(results: Results) -> Section | None:
     return Section("retrieval", "Retrieval", lead, blocks)
 
 
+def _pictures(examples: dict[str, Any]) -> list[Block]:
+    """What the studies of examples show, where they are simulated: the query, then what was found for it."""
+    seen, pairs = examples.get("seen") or {}, examples.get("pairs") or {}
+    blocks: list[Block] = []
+    for name in simulated_examples.shown_pairs(pairs) if seen else []:
+        query, target = name.split("->")
+        cases = [
+            case for case in pairs[name][: simulated_examples.QUERIES] if str(case["query"]) in seen.get(query, {})
+        ]
+        blocks += [Heading(f"{words.direction(name)}, drawn at random")] if cases else []
+        for case in cases:
+            items = [
+                (seen[query][str(case["query"])], f"query; the right one has rank {number(case.get('rank')) or 0:g}")
+            ]
+            for place, hit in enumerate(case.get("top", []), start=1):
+                found = seen.get(target, {}).get(str(hit["study_id"]))
+                mark = "✓ right" if hit.get("hit") else "✗"
+                items += (
+                    []
+                    if found is None
+                    else [(found, f"{place}. {mark}, {words.figure(number(hit.get('similarity')), 2)}")]
+                )
+            blocks.append(Gallery(items))
+    return blocks
+
+
 _EXAMPLE_WORDS = (
     "Studies go by the beginning of their code. Rank 1 means that the right study came first; ✓ marks a right one "
     "among the nearest."
 )
 
 
-def _pair(name: str) -> str:
-    return " → ".join(words.modality(part) for part in name.split("->"))
-
-
 def _retrieval_table(found: dict[str, Any]) -> Table:
     measures = [m for m in ("r@1", "r@5", "median_rank") if any(m in row for row in found.values())]
     rows = []
     for name, row in found.items():
-        cells = [_pair(name)]
+        cells = [words.direction(name)]
         for measure in measures:
             value = row.get(measure)
             digits = 1 if measure == "median_rank" else 3
@@ -241,7 +288,9 @@ def _example_table(name: str, cases: list[dict[str, Any]]) -> Table:
     for case in cases[:EXAMPLES]:
         nearest = [_hit(hit) for hit in case.get("top", [])]
         rows.append([short_code(str(case["query"])), f"{number(case.get('rank')) or 0:g}", ", ".join(nearest)])
-    return Table(["query", "rank", f"nearest: {_pair(name)} (similarity)"], rows, _pair(name), left=3)
+    return Table(
+        ["query", "rank", f"nearest: {words.direction(name)} (similarity)"], rows, words.direction(name), left=3
+    )
 
 
 def _hit(hit: dict[str, Any]) -> str:

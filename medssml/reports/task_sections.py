@@ -6,14 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from medssml.reports import result_figures, words
-from medssml.reports.blocks import Block, Facts, Fold, Heading, Plot, Row, Section, Table, Text
+from medssml.reports.blocks import Block, Facts, Fold, Heading, Panels, Plot, Section, Table, Text, fitting
 from medssml.reports.result_figures import Measured
 from medssml.reports.results import Results, estimate, number, numbers
 from medssml.reports.run_sections import modalities_of
-from medssml.reports.verdict import verdicts
+from medssml.reports.verdict import GUESSING, NOT_LEARNED, verdict_on
 
 #: The metric that a task is judged by: the first of these that it has, and what guessing gives.
-JUDGED_BY = {"auroc": 0.5, "r2": 0.0, "balanced_accuracy": 0.5, "accuracy": None}
+JUDGED_BY = {**GUESSING, "accuracy": None}
+#: Metrics that lie between 0 and 1.
+SHARES = ("auroc", "balanced_accuracy", "accuracy")
 
 
 def tasks_of(results: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -74,7 +76,7 @@ def in_brief(results: Results) -> Section | None:
     kept = [i for i in range(len(columns)) if i < 2 or any(row[i] != "–" for row in rows)]
     table = Table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], left=2)
     lead = "Estimates with 95 % intervals, on test studies: as they are, and those that have the most modalities."
-    return Section("brief", "In brief", lead, [*(Text(said) for said in verdicts(results)), table])
+    return Section("brief", "In brief", lead, [table])
 
 
 def _in_brief(
@@ -88,6 +90,7 @@ def _in_brief(
     row = task["subsets"].get(whole, {})
     found = estimate(row.get(metric))
     best = best_possible(task).get(whole) if metric == "auroc" else None
+    judged = verdict_on(results, name)
     gap = words.interval(estimate(_mapping(row.get("bayes")).get("gap")))
     if gap == "–" and best is not None and found is not None:
         gap = words.figure(best - found.value)
@@ -99,7 +102,7 @@ def _in_brief(
         words.interval(found),
         words.figure(best),
         gap,
-        _counts_most(impact),
+        _counts_most(impact) if judged is None or judged.mark != NOT_LEARNED else "–",
     ]
 
 
@@ -114,10 +117,12 @@ def _counts_most(impact: dict[str, Any] | None) -> str:
 def performance(results: Results) -> Section | None:
     """Metrics of every task for every set of modalities."""
     blocks: list[Block] = []
+    limits = limits_of(results)
     for name, source, task in tasks_of(results):
-        blocks += _task(results, name, source, task)
+        blocks += _task(results, name, source, task, limits)
     if not blocks:
         return None
+    blocks = [*_declines(results, limits), *blocks]
     lead = (
         "In each row the model sees only the marked modalities. Bars are 95 % intervals over subjects; dashed is chance. "
         "Each row is measured on the studies that have these modalities, so rows differ in their studies too; the fold "
@@ -131,14 +136,63 @@ def performance(results: Results) -> Section | None:
     return Section("performance", "Performance for every missing pattern", lead, blocks)
 
 
-def _task(results: Results, name: str, source: str, task: dict[str, Any]) -> list[Block]:
+def limits_of(results: Results) -> dict[str, tuple[float, float]]:
+    """Metric -> the ends of the axis that all tasks share, as far as any interval or best value reaches, within what the
+    metric can be."""
+    ends: dict[str, list[float]] = {}
+    for _, _, task in tasks_of(results):
+        metric = judged_by(task)
+        if metric is None:
+            continue
+        reach = ends.setdefault(metric, [] if JUDGED_BY[metric] is None else [float(JUDGED_BY[metric] or 0.0)])
+        for part in ("subsets", "complete_cases"):
+            for row in (task.get(part) or {}).values():
+                found = estimate(row.get(metric))
+                reach += [] if found is None else [v for v in (found.low, found.value, found.high) if v is not None]
+            reach += best_possible(task, part).values() if metric == "auroc" else []
+    limits = {}
+    for metric, reach in ends.items():
+        room = 0.03 * (max(reach) - min(reach) or 1.0)
+        low, high = min(reach) - room, max(reach) + room
+        limits[metric] = (max(0.0, low), min(1.0, high)) if metric in SHARES else (low, high)
+    return limits
+
+
+def _declines(results: Results, limits: dict[str, tuple[float, float]]) -> list[Block]:
+    """How the quality falls as modalities go, on the same studies."""
+    plots, modalities = [], modalities_of(results)
+    for name, source, task in tasks_of(results):
+        metric, part = judged_by(task), task.get("complete_cases") or {}
+        if metric is None:
+            continue
+        rows = [Measured(s, estimate(part[s].get(metric)), _studies(part[s], metric)) for s in part if s]
+        rows = [row for row in rows if row.found is not None]
+        if len({len(words.members(row.name)) for row in rows}) > 1 and len(modalities) > 1:
+            title = f"{name} ({source})" if source else name
+            plots.append(
+                Plot(result_figures.decline(
+                    title, rows, metric=words.metric(metric), chance=JUDGED_BY[metric], limits=limits[metric]
+                ))
+            )  # fmt: skip
+    if not plots:
+        return []
+    said = (
+        "On the studies that have all modalities: a dot is a set of modalities that the model sees, the line goes through the "
+        "means of all sets of one size, dashed is chance."
+    )
+    return [Heading("As modalities go"), Panels(plots), Text(said)]
+
+
+def _task(
+    results: Results, name: str, source: str, task: dict[str, Any], limits: dict[str, tuple[float, float]]
+) -> list[Block]:
     title, metric = f"{name} ({source})" if source else name, judged_by(task)
     blocks: list[Block] = [Heading(title)]
     if task.get("method") not in (None, "head"):
         blocks.append(Text(f"The model has no head for this task: the answers are those of a {task['method']}."))
     if metric is not None:
-        blocks += _forest(results, name, title, task, metric, "subsets")
-        complete = _forest(results, name, f"{title}, same studies", task, metric, "complete_cases")
+        blocks += _forest(results, title, task, metric, "subsets", limits[metric])
+        complete = _forest(results, f"{title}, same studies", task, metric, "complete_cases", limits[metric])
         if complete:
             blocks.append(Fold("The same studies in every row: those that have all modalities of the task", complete))
     blocks += _all_metrics(results, task)
@@ -146,7 +200,9 @@ def _task(results: Results, name: str, source: str, task: dict[str, Any]) -> lis
     return blocks
 
 
-def _forest(results: Results, name: str, title: str, task: dict[str, Any], metric: str, part: str) -> list[Block]:
+def _forest(
+    results: Results, title: str, task: dict[str, Any], metric: str, part: str, limits: tuple[float, float]
+) -> list[Block]:
     modalities, found = modalities_of(results), task.get(part) or {}
     best = best_possible(task, part) if metric == "auroc" else {}
     rows = [
@@ -156,12 +212,17 @@ def _forest(results: Results, name: str, title: str, task: dict[str, Any], metri
     shown = [row for row in rows if row.found is not None]
     if not shown:
         return []
-    plot = result_figures.forest(
-        title, shown, metric=words.metric(metric), chance=JUDGED_BY[metric], modalities=modalities
-    )
+    there = [name for name in modalities if any(name in words.members(row.name) for row in shown)]
+
+    def draw(width: float) -> str:
+        return result_figures.forest(
+            title, shown, metric=words.metric(metric), chance=JUDGED_BY[metric], modalities=there, limits=limits,
+            width=width,
+        )  # fmt: skip
+
     unknown = [words.subset(row.name) for row in rows if row.found is None]
     note = f"Not enough labelled studies: {', '.join(unknown)}." if unknown else ""
-    return [Plot(plot, note)]
+    return [fitting(draw, note)]
 
 
 def _all_metrics(results: Results, task: dict[str, Any]) -> list[Block]:
@@ -217,7 +278,7 @@ _PROBES = {"linear": "linear probe", "knn": "nearest neighbours"}
 
 def calibration(results: Results) -> Section | None:
     """Reliability diagrams, of every study with all that it has."""
-    plots: list[Block] = []
+    plots: list[Plot] = []
     for name, source, task in tasks_of(results):
         observed = _mapping(task.get("as_observed"))
         points = [
@@ -236,7 +297,7 @@ def calibration(results: Results) -> Section | None:
         "Every test study with all that it has. Of the studies that are given a probability of 0.3, three in ten should be "
         "positive: on the dashed line. Larger dots are more studies. A slope below 1 means too extreme predictions."
     )
-    return Section("calibration", "Calibration", lead, [Row(plots)])
+    return Section("calibration", "Calibration", lead, [Panels(plots)])
 
 
 def facts(results: Results) -> Facts | None:

@@ -50,6 +50,11 @@ def subset(name: str) -> str:
     return " + ".join(modality(part) for part in members(name)) or "nothing"
 
 
+def direction(name: str) -> str:
+    """ "ct->report" as CT → report."""
+    return " → ".join(modality(part) for part in name.split("->"))
+
+
 def metric(name: str) -> str:
     """The word for a metric."""
     return METRICS.get(name, name.replace("_", " "))

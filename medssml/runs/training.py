@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medssml import provenance
 from medssml.data.datamodule import StudyDataModule
 from medssml.files import write_json
 from medssml.manifest.manifest import Manifest
@@ -110,6 +111,8 @@ def train(
     )
     tracker = _tracker(folder, config, data.manifest, facts) if track and folder.writes else None
     folder.started()
+    if folder.writes:
+        provenance.record(folder.path, "finetune" if "start" in config else "pretrain", data.seed)
     try:
         with training_bar() as bar:
             outcome = fit(

@@ -92,10 +92,10 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
 def _conclude(story: Story, scale: Scale) -> None:
     """What was learned and what not, what it took, and what to do next."""
     from medssml.reports.results import read_results
-    from medssml.reports.verdict import verdicts
+    from medssml.reports.verdict import sentences
 
     console.say("")
-    found, commands = verdicts(read_results(story.folder)), next_commands(story.folder, scale)
+    found, commands = sentences(read_results(story.folder)), next_commands(story.folder, scale)
     page = story.folder / "report.html"
     console.tell({"page": str(page), "verdicts": found, "seconds": story.done, "next": commands}, anew=True)
     for said in found:

@@ -61,6 +61,7 @@ def embed(
     from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden, write_parquet
     from medssml.runs.modality_account import of_reported
+    from medssml.runs.result_tables import say_embeddings
 
     bounded("--workers", workers, least=0)
     require_ending("--out", out, ".parquet")
@@ -89,6 +90,7 @@ def embed(
     )
     columns = pd.DataFrame(vectors[rows], columns=[f"e{i}" for i in range(vectors.shape[1])])
     write_parquet(out, pd.concat([frame, columns], axis=1))
+    say_embeddings(frame["subset"], vectors.shape[1])
     say_hidden(len(studies.manifest) - len(rows), studies.asked, subset)
     console.tell({"embedded": len(rows), "dimensions": vectors.shape[1]})
     return conclude([studies], out, "embed")

@@ -80,17 +80,20 @@ def evaluate(
     Raises:
         medssml.checkpoint.CheckpointError: no model, or one that is refused. KeyError: no such task.
     """
+    from medssml import provenance
     from medssml.bounds import bounded
     from medssml.data.prepared_studies import prepare_studies
     from medssml.evaluation.bayes import known_truth
     from medssml.files import write_csv, write_json
     from medssml.manifest.labels import declared_labels
     from medssml.predictor import load
+    from medssml.reports.simulated_examples import examples_seen, is_phantom
     from medssml.runs import console
     from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
     from medssml.runs.labels import facts, label_account, say_account
     from medssml.runs.modality_account import of_reported
+    from medssml.runs.result_tables import say_evaluation
     from medssml.tracking import add_evaluation
 
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
@@ -125,11 +128,15 @@ def evaluate(
     metrics = {"tasks": results, "retrieval": retrieval, **found, "protocol": protocol}
     write_json(Path(out) / "metrics.json", metrics)
     console.tell(metrics)
+    if manifest is not None and is_phantom(manifest):
+        shown["seen"] = examples_seen(cohort.manifest, shown["pairs"])
     write_json(Path(out) / "retrieval.json", shown)
     if track:
         add_evaluation(checkpoint, Path(out) / "metrics.json", facts(account))
     write_csv(Path(out) / "predictions.csv", predictions)
     write_csv(Path(out) / "embedding_map.csv", _map(predictor.model, splits.test, cohort, seed, where))
+    provenance.record(Path(out), "evaluate", seed)
+    say_evaluation(metrics)
     return conclude([cohort], Path(out), "evaluate")
 
 

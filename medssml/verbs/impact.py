@@ -138,6 +138,7 @@ def impact(
             intervention=how,
             sweep=tuple(BASELINES) if sweep else (),
             groups=asked[0].manifest.groups,
+            classes=predictors[0].model.tasks[task].label.classes,
             references=None if reference is None else references,
             truth=known,
             bootstrap=bootstrap,
@@ -222,10 +223,12 @@ def _write(
     remarks: Sequence[str],
     out: Path,
 ) -> None:
+    from medssml import provenance
     from medssml.files import write_csv, write_json
     from medssml.reports.page import write_report
     from medssml.runs import console
     from medssml.runs.inference import weights_hash
+    from medssml.runs.result_tables import say_impact
 
     result: dict[str, Any] = dict(found.result)
     result["protocol"] = {
@@ -238,19 +241,9 @@ def _write(
     write_json(out / "impact.json", result)
     console.tell(result)
     write_csv(out / "impact.csv", found.rows)
+    provenance.record(out, "impact", result["bootstrap"]["seed"])
     write_report(out, out / "impact.html", only=["impact"])
-    headings = {key: text for measure in result["measures"].values() for key, text in measure["headings"].items()}
-    shown = [key for key in headings if all(key in entry for entry in result["modalities"].values())]
-    rows = [(name, *(_text(entry[key]) for key in shown)) for name, entry in result["modalities"].items()]
-    console.table(rows, ("modality", *(headings[key] for key in shown)))
-
-
-def _text(interval: dict[str, Any]) -> str:
-    if interval["estimate"] is None:
-        return "-"
-    if interval["ci_low"] is None:
-        return f"{interval['estimate']:.3f}"
-    return f"{interval['estimate']:.3f} [{interval['ci_low']:.3f}, {interval['ci_high']:.3f}]"
+    say_impact(result)
 
 
 def _self_test() -> int:

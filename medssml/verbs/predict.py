@@ -64,6 +64,7 @@ def predict(
     from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden
     from medssml.runs.modality_account import of_reported
+    from medssml.runs.result_tables import say_predictions
     from medssml.tracking import add_predictions
 
     bounded("--workers", workers, least=0)
@@ -96,6 +97,7 @@ def predict(
     write_csv(out, answers)
     if track:
         add_predictions(checkpoint, split=split, studies=answers["study_id"].nunique(), manifest_sha256=table.sha256)
+    say_predictions(answers)
     say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset)
     console.tell({"tasks": names, "rows": len(answers), "answered": answers["study_id"].nunique()})
     return conclude([studies], out, "predict")

@@ -274,3 +274,68 @@ def write_run(folder):
         (folder / f"impact/{task}/impact.json").write_text(json.dumps(result))
         write_csv(folder / f"impact/{task}/impact.csv", rows)
     return folder
+
+
+def study_results(seed=0):
+    """results.json of a study: two tasks, three methods, every subset of three modalities."""
+    rng = np.random.default_rng(seed)
+    methods = {"classical": 0.0, "probe": 0.05, "finetune": 0.09}
+    found = {}
+    for task in TASKS:
+        found[task] = {}
+        for method, more in methods.items():
+            rows = {}
+            for name in ["", *subsets(MODALITIES[:3])]:
+                value = 0.55 + 0.08 * len([m for m in name.split("+") if m]) + more + float(rng.normal(0, 0.01))
+                entry = {"auroc": interval(value, 0.05), "positives": 40, "seeds": [value - 0.01, value, value + 0.01]}
+                if method != "classical":
+                    entry["gain"] = interval(more, 0.03)
+                rows[name] = entry
+            found[task][method] = rows
+    return found
+
+
+def write_cohort(root):
+    """A few studies of two sites with files, one of them odd."""
+    import nibabel as nib
+    from PIL import Image
+
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    affine = np.array([[-4, 0, 0, 62], [0, -4, 0, 61], [0, 0, 5, -300], [0, 0, 0, 1.0]])
+    rows = ["subject_id,study_id,split,site,ct,xray,report_text,label_ill,label_stage,label_age"]
+    for number in range(18):
+        low, high = (0, 256) if number == 3 else (-1000, 400)
+        nib.save(
+            nib.Nifti1Image(rng.integers(low, high, (32, 32, 13)).astype(np.int16), affine), root / f"{number}.nii.gz"
+        )
+        size = (40, 40) if number == 4 else (128, 96)
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(root / f"{number}.png")
+        split, site = ("train", "north") if number < 9 else ("test", "south")
+        labels = f"{number % 2},{('early', 'middle', 'late')[number % 3]},{40 + number / 7:.2f}"
+        rows.append(
+            f"p{number},s{number},{split},{site},{number}.nii.gz,{number}.png,No acute findings {number}.,{labels}"
+        )
+    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def compared_runs():
+    """What the page of a comparison is made of: three runs, two tasks."""
+    from medssml.reports.compare_page import ComparedRun
+
+    rng = np.random.default_rng(0)
+    names = ("scratch", "finetuned on few labels", "finetuned/again")
+    runs = []
+    for place, name in enumerate(names):
+        rows = [{key: str(value) for key, value in row.items()} for row in history(rng)]
+        config = {"seed": place, "optim": {"lr": 10.0 ** -(place + 2)}, "trainer": {"max_steps": 100}}
+        made = {"date": "2026-01-02T03:04:05+00:00", "version": "0.1.0", "command": "medssml finetune", "seed": place}
+        runs.append(ComparedRun(name, rows, config, {"finetune": made}))
+    tasks = {}
+    for task in TASKS:
+        values = {name: interval(0.7 + 0.08 * place, 0.06) for place, name in enumerate(names)}
+        gains = {name: interval(0.08 * place, 0.05) for place, name in enumerate(names) if place}
+        head = {"kind": "binary", "metric": "auroc", "n": 120, "subjects": 110, "positives": 40}
+        tasks[task] = {**head, "runs": values, "gains": gains}
+    return runs, tasks, {"resamples": 1000, "seed": 0, "unit": "subjects"}

@@ -85,9 +85,20 @@ def test_odd_files_are_shown_beside_their_copies(text):
 
 def test_the_page_names_the_number_by_which_the_sites_differ_and_no_other(text):
     section = text[text.index('id="differences"') : text.index('id="protocol"')]
-    cells = re.findall(r"<td>([^<]*)</td>", section)
+    cells = re.findall(r"<td[^>]*><span>([^<]*)</span></td>", section)
     assert "width, pixels" in cells and "length, s" in cells and "north" in cells
     assert "spacing of slices, mm" not in cells and "height, pixels" not in cells
+
+
+def test_the_page_begins_with_whether_training_can_start_and_shows_the_classes(text):
+    head = text[text.index("<header>") : text.index("</header>")]
+    assert "training does not start" in head and "worth a look, used as they are" in head
+    assert "<b>ill</b>" in head and "training studies of a rare class: 0 6, 1 6." in head
+    section = text[text.index('id="labels"') : text.index('id="distributions"')]
+    assert "Classes of ill in each split" in section
+    rows = re.findall(r"<tr>(.*?)</tr>", section)
+    cells = [re.findall(r"<span>([^<]*)", row) for row in rows]
+    assert ["ill", "train", "0", "6", "50.0 %"] in cells
 
 
 def test_no_name_is_on_the_page(text):

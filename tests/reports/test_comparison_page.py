@@ -10,15 +10,29 @@ from medssml.reports.comparison_page import write_study_page
 def test_every_number_and_the_protocol_are_on_the_page(tmp_path: Path) -> None:
     auroc = {"estimate": 0.9123, "ci_low": 0.87, "ci_high": 0.951, "n": 121}
     nothing = {"estimate": 0.75, "ci_low": None, "ci_high": None, "n": 8}
+    gain = {"estimate": 0.162, "ci_low": 0.05, "ci_high": 0.3, "n": 121}
     results = {
         "malignant": {
-            "finetune": {"ct": {"auroc": auroc, "positives": 33, "seeds": [0.9, 0.92]}},
             "classical": {"ct": {"auroc": nothing, "positives": 4, "seeds": [0.75]}},
+            "finetune": {"ct": {"auroc": auroc, "positives": 33, "seeds": [0.9, 0.92], "gain": gain}},
         }
     }
     page = write_study_page(tmp_path / "results.html", results, {"interval": "95 %, 1000 resamples <of subjects>"})
     text = page.read_text()
-    for part in ("malignant", "finetune", "0.912", "0.870 to 0.951", "0.900 to 0.920", "33 / 121", "0.750"):
+    assert (
+        "finetune is highest from CT: AUROC 0.912 (0.870 to 0.951) on 121 studies, 33 positive; +0.162 (0.050 to 0.300)"
+        in text
+    )
+    assert text.index("finetune is highest") < text.index("<section"), "the verdict comes first"
+    for part in (
+        "malignant",
+        "finetune",
+        "0.912",
+        "0.870 to 0.951",
+        "0.900 to 0.920",
+        "121 studies, 33 positive",
+        "0.750",
+    ):
         assert part in text
     assert "&lt;of subjects&gt;" in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")

@@ -72,7 +72,7 @@ def test_one_file_beside_the_results(run, text):
 
 def test_every_section_is_there_and_in_the_contents(page):
     anchors = [anchor for anchor, *_ in SECTIONS]
-    assert [link for link in page.links if link.startswith("#")] == [f"#{anchor}" for anchor in anchors]
+    assert [link for link in page.links if link.startswith("#")] == [f"#{anchor}" for anchor in [*anchors, "words"]]
     assert set(anchors) <= set(page.ids)
     assert "Not in this report" not in "".join(page.words)
 
@@ -130,7 +130,7 @@ def test_only_some_sections(run, tmp_path):
     shutil.copytree(run / "impact/nodule", folder)
     shutil.copytree(run / "impact/epileptiform", folder / "before")
     page = Page(write_report(folder, tmp_path / "impact.html", only=["impact"]).read_text(encoding="utf-8"))
-    assert page.links == ["#impact"]
+    assert page.links == ["#impact", "#words"]
     assert "nodule" in " ".join(page.words) and "epileptiform" not in " ".join(page.words), (
         "its own file, no folder below"
     )
@@ -153,8 +153,80 @@ def test_the_page_shows_every_measure_that_the_file_names(tmp_path):
     }
     (tmp_path / "impact.json").write_text(json.dumps(found))
     words = " ".join(" ".join(Page(write_report(tmp_path, only=["impact"]).read_text(encoding="utf-8")).words).split())
-    assert "modality size of novelty novelty true value CT 0.250 (0.125 to 0.500) 0.250 (0.125 to 0.500) 0.375" in words
+    # What cannot cancel comes first; a signed mean is folded away, behind the sentence that says why.
+    first, folded = words.split("Signed means of the predictions")
+    assert "modality size of novelty CT 0.250 (0.125 to 0.500)" in first and "0.375" not in first
+    assert (
+        "modality novelty true value CT 0.250 (0.125 to 0.500) 0.375" in folded and "has a signed mean near 0" in folded
+    )
     assert "Novelty: what is new. Means over" in words and "Unused" not in words
+
+
+def test_a_task_that_was_not_learned_is_pale_with_the_reason_and_remarks_are_told(run, tmp_path):
+    found = json.loads((run / "impact/nodule/impact.json").read_text())
+    found["protocol"] = {"remarks": ["this model never saw a study without ct"]}
+    quality = found["performance"] | {"observed": {"estimate": 0.8, "ci_low": 0.7, "ci_high": 0.9, "n": 99}}
+
+    def page_of(quality):
+        (tmp_path / "impact.json").write_text(json.dumps(found | {"performance": quality}))
+        return write_report(tmp_path, only=["impact"]).read_text(encoding="utf-8")
+
+    learned = page_of(quality)
+    assert 'class="pale"' not in learned and "counts most" in learned
+    assert "This model never saw a study without ct." in learned
+    chance = page_of(quality | {"observed": {"estimate": 0.52, "ci_low": 0.4, "ci_high": 0.6, "n": 99}})
+    assert 'class="pale"' in chance and "Not to be relied on" in chance and "counts most" not in chance
+
+
+def test_what_a_page_was_made_by_is_on_top_without_the_folders_of_paths(run, tmp_path, monkeypatch):
+    from medssml import __version__, provenance
+
+    argv = ["/opt/bin/medssml", "evaluate", "--manifest", f"/data/{SECRET}/m.csv", "--set", f"cache=/data/{SECRET}/c"]
+    monkeypatch.setattr("sys.argv", argv)
+    shutil.copy(run / "presence.json", tmp_path)
+    provenance.record(tmp_path, "evaluate", 7)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    head = text[text.index("<header>") : text.index("</header>")]
+    assert "<span>medssml evaluate --manifest …/m.csv --set cache=…/c</span>" in head
+    assert f"<span>medssml {__version__}</span>" in head and "<span>seed 7</span>" in head and "UTC" in head
+    assert SECRET not in text and SECRET not in (tmp_path / provenance.FILE).read_text()
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    provenance.record(tmp_path, "impact", 8)
+    known = json.loads((tmp_path / provenance.FILE).read_text())
+    assert set(known) == {"evaluate", "impact"} and known["impact"]["command"] == "medssml.impact(...)"
+
+
+def test_absent_modalities_are_left_out_of_figures_and_named(tmp_path):
+    presence = {"modalities": ["ct", "eeg"], "patterns": [{"pattern": "ct", "train": 3, "val": 0, "test": 1}]}
+    (tmp_path / "presence.json").write_text(json.dumps(presence))
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    drawn = text[text.index("<svg") : text.rindex("</svg>")]
+    assert ">CT</text>" in drawn and ">EEG</text>" not in drawn and "No study has EEG." in text
+    assert "studies, 4 in all" in drawn
+
+
+def test_all_tasks_share_one_axis_within_what_an_auroc_can_be(run):
+    from medssml.reports.results import read_results
+    from medssml.reports.task_sections import limits_of
+
+    low, high = limits_of(read_results(run))["auroc"]
+    assert 0 <= low < 0.5 and 0.9 < high <= 1
+    found = json.loads((run / "evaluation/metrics.json").read_text())["tasks"]
+    ends = [row["auroc"].get("ci_low") for t in found.values() for row in t["subsets"].values()]
+    assert low <= min(end for end in ends if end is not None)
+
+
+def test_numbers_stand_beside_the_axes_and_not_at_the_diamonds():
+    from medssml.reports.result_figures import Step, waterfall
+    from medssml.reports.results import Estimate
+
+    steps = [Step("CT", Estimate(0.2, 0.1, 0.3), 0.25), Step("EEG", Estimate(0.3, 0.2, 0.9), 0.2)]
+    drawn = waterfall("ill", ("guessing", 0.5), steps, "all", "AUROC", limits=(0.4, 1.0))
+    assert "+0.200 (0.100 to 0.300)   Bayes +0.250" in drawn
+    frame = float(re.search(r'viewBox="0 0 ([\d.]+)', drawn).group(1))
+    numbers = re.findall(r'<text [^>]*?x="([\d.]+)"[^>]*>\+0', drawn)
+    assert len(numbers) == 2 and len(set(numbers)) == 1, "all at one place, beside the axes"
+    assert float(numbers[0]) > 0.6 * frame
 
 
 def test_sections_that_there_are_not_are_refused(run, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from medssml.statistics.bootstrap import subject_bootstrap
-from medssml.statistics.comparison import compare, subject_folds
+from medssml.statistics.comparison import compare, gains, subject_folds
 from medssml.statistics.metrics import auroc
 
 
@@ -51,6 +51,25 @@ def test_seeds_that_answer_for_different_studies_are_refused() -> None:
 def test_unlabelled_studies_and_subsets_of_one_class_are_left_out() -> None:
     one = _answers(0).assign(y=lambda t: np.where(t.y > 0, 1.0, np.nan))
     assert compare({"model": [one]})["model"] == {}
+
+
+def test_a_gain_is_the_difference_of_the_aurocs_of_the_studies_that_both_answer_for() -> None:
+    better, worse = _answers(0, shift=2.0), _answers(1, shift=0.2)
+    found = gains({"worse": worse, "better": better.iloc[4:]}, "worse", n=300)
+    shared = slice(4, None)
+    expected = roc_auc_score(better.y[shared], better.probability[shared]) - roc_auc_score(
+        worse.y[shared], worse.probability[shared]
+    )
+    gain = found["better"]["ct"]
+    assert set(found) == {"better"} and gain["n"] == 56
+    assert gain["estimate"] == pytest.approx(expected) and 0 < gain["ci_low"] < expected < gain["ci_high"]
+
+
+def test_a_method_gains_nothing_over_itself_and_the_pairs_make_the_interval_narrow() -> None:
+    same = gains({"a": _answers(0), "b": _answers(0)}, "a", n=100)["b"]["ct"]
+    assert same["estimate"] == same["ci_low"] == same["ci_high"] == 0
+    with pytest.raises(KeyError, match="no method 'c'"):
+        gains({"a": _answers(0)}, "c")
 
 
 def test_folds_keep_subjects_whole_and_hold_everyone_once() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from medssml import cli
 from medssml.evaluation.encoded_studies import subset_name, subsets
 from medssml.privacy import pseudonyms
 from medssml.runs import console
@@ -115,9 +116,18 @@ def common(place: Place, out: Path) -> dict:  # type: ignore[type-arg]
     return {"manifest": place.manifest, "out": out, "plugins": ["number_plugin"], "cache": place.root / "cache"}
 
 
-def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(place: Place, tmp_path: Path) -> None:
+def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert evaluate(checkpoint=str(place.run), bootstrap=30, **common(place, tmp_path)) == tmp_path
     metrics = json.loads((tmp_path / "metrics.json").read_text())
+    said = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in said.splitlines() if line}
+    value = metrics["tasks"]["sick"]["as_observed"]["auroc"]["estimate"]
+    assert f"sick   head          AUROC   {value:.3f} (" in said and "all that is there" in said
+    assert "right among first 5" in said and "other: AUROC" in said and "by a linear probe" in lines["other:"]
+    made = json.loads((tmp_path / "provenance.json").read_text())["evaluate"]
+    assert made["seed"] == 0 and made["command"] == "medssml.evaluate(...)"
     sick, other = metrics["tasks"]["sick"], metrics["tasks"]["other"]
     assert set(sick["subsets"]) == {subset_name(s, MODALITIES) for s in subsets(MODALITIES)}
     assert {"auroc", "auprc", "balanced_accuracy", "brier", "ece", "n"} <= set(sick["subsets"]["ct+xray"])
@@ -176,7 +186,9 @@ def test_evaluate_without_probes_reads_no_training_study(place: Place, tmp_path:
         evaluate(checkpoint=str(place.run), split="tset", **common(place, tmp_path))
 
 
-def test_impact_writes_the_contract_and_compares_with_the_truth(place: Place, tmp_path: Path) -> None:
+def test_impact_writes_the_contract_and_compares_with_the_truth(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = [str(place.run), str(place.run)]
     assert impact(checkpoint=runs, task="sick", bootstrap=30, donors=3, **common(place, tmp_path)) == tmp_path
     result = json.loads((tmp_path / "impact.json").read_text())
@@ -184,9 +196,34 @@ def test_impact_writes_the_contract_and_compares_with_the_truth(place: Place, tm
     assert set(result["modalities"]) == set(MODALITIES) and "group_sex" in result["subgroups"]
     assert {pair["quantity"] for pair in result["truth"]["pairs"]} >= {"shapley", "shapley_abs"}
     rows = pd.read_csv(tmp_path / "impact.csv", dtype={"study_id": str})
+    said = capsys.readouterr().out
+    assert "share of the AUROC" in said and "mean size of Shapley" in said and "necessity" not in said
+    value = result["performance"]["observed"]["estimate"]
+    assert "sick: " in said and f"AUROC {value:.3f} (" in said and result["performance"]["positives"] > 0
     assert "Impact of each modality" in (tmp_path / "impact.html").read_text()
     total = rows.groupby("study_id").agg(phi=("shapley", "sum"), p=("prediction", "first"))
     np.testing.assert_allclose(total.p - total.phi, result["coalitions"][""], atol=1e-5)
+
+
+def test_compare_sets_runs_side_by_side(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, split in (("one", "test"), ("two", "test"), ("three", "val")):
+        options = {**common(place, tmp_path / name / "evaluation"), "task": ["sick"], "split": split}
+        evaluate(checkpoint=str(place.run), bootstrap=20, probes=False, **options)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert cli.main(["compare", "one", "two", "--bootstrap", "30"]) == 0
+    said = capsys.readouterr().out
+    assert "0.000 (0.000 to 0.000)" in said and "1 task of 2 runs compared" in said
+    assert "no difference shown" in (tmp_path / "compare.html").read_text()
+    assert cli.main(["compare", "one"]) == 2
+    assert "two runs or more; fix: medssml compare RUN RUN" in capsys.readouterr().err
+    assert cli.main(["compare", "one", "three"]) == 2
+    assert "share no labelled test study" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["compare", "one", "empty"]) == 2
+    assert "empty holds no predictions.csv; fix: medssml evaluate" in capsys.readouterr().err
 
 
 def test_impact_says_what_is_missing(place: Place, tmp_path: Path) -> None:
@@ -209,17 +246,22 @@ def test_self_test_prints_the_table(capsys: pytest.CaptureFixture[str], monkeypa
     assert "DIFFERS" in capsys.readouterr().out
 
 
-def test_embed_and_predict_need_no_labels_and_take_any_subset(place: Place, tmp_path: Path) -> None:
+def test_embed_and_predict_need_no_labels_and_take_any_subset(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = pd.read_csv(place.manifest, dtype=str, keep_default_na=False)
     bare = table[["subject_id", "study_id", "ct", "eeg"]]
     bare.to_csv(place.root / "bare.csv", index=False)
     options = {"checkpoint": str(place.run), "plugins": ["number_plugin"], "manifest": place.root / "bare.csv"}
     assert embed(out=tmp_path / "e.parquet", **options) == tmp_path / "e.parquet"  # type: ignore[arg-type]
     vectors = pd.read_parquet(tmp_path / "e.parquet")
+    assert f"{len(vectors)} studies, 8 numbers each" in capsys.readouterr().out
     some = int(((bare.ct != "") | (bare.eeg != "")).sum())
     assert len(vectors) == some and {"study_id", "subject_id", "split", "subset", "e0", "e7"} <= set(vectors.columns)
     predict(out=tmp_path / "p.csv", subset="eeg", **options)  # type: ignore[arg-type]
     answers = pd.read_csv(tmp_path / "p.csv", dtype={"study_id": str})
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("sick "))
+    assert row.split()[2] == f"{answers.probability.median():.3f}" and row.split()[-1] == str(len(answers))
     assert len(answers) == int((bare.eeg != "").sum()) and set(answers.subset) == {"eeg"}
     assert list(answers.columns) == ["study_id", "task", "subset", "probability"]
     with pytest.raises(KeyError, match="mri"):

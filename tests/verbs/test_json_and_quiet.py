@@ -54,6 +54,8 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         {"out", "task", "modalities", "coalitions"},
     ),
     "ids": ("cohort/manifest.csv --out named.csv", {"written", "studies"}),
+    # Of the folder above, the run in it is taken.
+    "compare": ("runs/tuned runs --bootstrap 20 --out compare.html", {"page", "tasks"}),
     "report": ("runs/tuned", {"page", "shows"}),
 }
 #: A demo is a story of its own (test_demo_story); the pages of MLflow stay until they are closed.

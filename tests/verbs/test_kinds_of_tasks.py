@@ -161,6 +161,9 @@ def test_impact_and_the_page(place: Path, task: str) -> None:
     assert run(place, "impact", *options, out=out) == 0
     found = json.loads((place / out / "impact.json").read_text())
     assert found["kind"] == KINDS[task] and np.isfinite(found["modalities"]["table"]["shapley"]["estimate"])
+    labels = pd.read_csv(place / out / "impact.csv", dtype=str)["label"].dropna()
+    if task != "huge":  # classes go by what the table calls them, not by their place
+        assert set(labels) == set(table_of().loc[table_of()["split"] == "test", f"label_{task}"])
     assert cli.main(["report", str(place / "run")]) == 0
 
 

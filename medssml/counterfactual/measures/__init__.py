@@ -6,6 +6,7 @@ from medssml.counterfactual.measures.interaction_share import InteractionShare
 from medssml.counterfactual.measures.necessity import Necessity
 from medssml.counterfactual.measures.performance_drop import PerformanceDrop
 from medssml.counterfactual.measures.performance_shapley import PerformanceShapley
+from medssml.counterfactual.measures.quality import Quality
 from medssml.counterfactual.measures.shapley_value import ShapleyValue
 from medssml.counterfactual.measures.sufficiency import Sufficiency
 from medssml.counterfactual.measures.swap import Swap
@@ -20,6 +21,7 @@ MEASURES: tuple[Measure | CohortMeasure, ...] = (
     Interaction(),
     InteractionShare(),
     PerformanceShapley(),
+    Quality(),
 )
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Necessity",
     "PerformanceDrop",
     "PerformanceShapley",
+    "Quality",
     "ShapleyValue",
     "Sufficiency",
     "Swap",

@@ -1,0 +1,102 @@
+"""What evaluate, predict, embed and impact found, as tables on the console: the numbers that their page begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medssml.reports import words
+from medssml.reports.results import Results, estimate, number
+from medssml.reports.verdict import GUESSING, sentences
+from medssml.runs import console
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def say_evaluation(metrics: Mapping[str, Any]) -> None:
+    """Every task from all that each study has and from each modality alone; retrieval; and the verdicts."""
+    tasks: dict[str, dict[str, Any]] = {t: entry for t, entry in metrics["tasks"].items() if entry.get("subsets")}
+    alone = list(dict.fromkeys(s for entry in tasks.values() for s in entry["subsets"] if s and "+" not in s))
+    rows = []
+    for task, entry in tasks.items():
+        observed = entry.get("as_observed") or {}
+        metric = next((name for name in GUESSING if name in observed), "")
+        by = [_alone(entry["subsets"].get(name) or {}, metric) for name in alone]
+        n = number(observed.get("n"))
+        rows.append((task, entry["method"], words.metric(metric), _said(observed.get(metric)), *by, int(n or 0)))
+    if rows:
+        console.table(rows, ("task", "by", "metric", "all that is there", *(f"{name} alone" for name in alone), "n"))
+    found = [
+        (words.direction(name), _said(row["r@1"]), _said(row["r@5"]), row["r@5"].get("chance"), int(row["n"]))
+        for name, row in (metrics.get("retrieval") or {}).items()
+    ]
+    if found:
+        console.table(found, ("from → to", "first is right", "right among first 5", "chance", "n"))
+    _say_verdicts({"metrics.json": {"": metrics}})
+
+
+def _alone(row: Mapping[str, Any], metric: str) -> str:
+    found = estimate(row.get(metric))
+    return "-" if found is None else words.figure(found.value)
+
+
+def _said(value: Any) -> str:
+    return words.interval(estimate(value))
+
+
+def _say_verdicts(files: dict[str, dict[str, Any]]) -> None:
+    for sentence in sentences(Results(Path(), files)):
+        console.say(sentence)
+
+
+def say_predictions(answers: pd.DataFrame) -> None:
+    """How many studies were answered per task, from what, and how the answers are spread."""
+    rows = []
+    classes = answers["class"].fillna("") if "class" in answers else ""
+    for (task, name), part in answers.assign(**{"class": classes}).groupby(["task", "class"], sort=False):
+        low, middle, high = (float(part["probability"].quantile(q)) for q in (0.05, 0.5, 0.95))
+        rows.append((str(task), str(name), low, middle, high, len(part)))
+    columns = ["task", "class", "answer: 5 %", "median", "95 %", "studies"]
+    kept = [i for i in range(len(columns)) if i != 1 or any(row[1] for row in rows)]
+    console.table([[row[i] for i in kept] for row in rows], [columns[i] for i in kept])
+    _say_subsets(answers.drop_duplicates("study_id")["subset"])
+
+
+def say_embeddings(subsets: pd.Series, dim: int) -> None:
+    """How many studies have an embedding, of what size, and from what."""
+    console.say(f"{len(subsets):,} studies, {dim} numbers each")
+    _say_subsets(subsets)
+
+
+def _say_subsets(subsets: pd.Series) -> None:
+    counts = subsets.value_counts()
+    console.table([(words.subset(str(name)), int(count)) for name, count in counts.items()], ("from", "studies"))
+
+
+def say_impact(result: dict[str, Any]) -> None:
+    """The share of the quality first, then the mean size, then what the quality loses; and the verdict.
+
+    Signed means, which cancel, are in impact.json and in the fold of the page.
+    """
+    quality = result.get("performance") or {}
+    metric = words.metric(str(quality.get("metric", "auroc")))
+    shares, headed = quality.get("shapley") or {}, _unsigned(result)
+    rows = [
+        (words.modality(name), _said(shares.get(name)), *(_said(entry.get(key)) for key, _ in headed))
+        for name, entry in result["modalities"].items()
+    ]
+    console.table(rows, ("modality", f"share of the {metric}", *(title for _, title in headed)))
+    _say_verdicts({"impact.json": {"": result}})
+
+
+def _unsigned(result: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """(quantity, heading) of what cannot cancel, and some modality has."""
+    entries = list(result["modalities"].values())
+    headings = [item for measure in result["measures"].values() for item in measure["headings"].items()]
+    return [
+        (key, title)
+        for key, title in headings
+        if any(key in entry for entry in entries) and not any(f"{key}_abs" in entry for entry in entries)
+    ]
