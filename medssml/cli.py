@@ -352,7 +352,9 @@ def _add(parser: Any, parameter: inspect.Parameter, hint: Any, text: str, positi
         item = _item(hint)
         of = item if item is not None else hint
         shape = {"dest": name, "type": of, "required": required, "help": text, "metavar": _metavar(of, flag)}
-        several = {"action": "append"} if positional or name in _REPEATED else {"action": "extend", "nargs": "+"}
+        # A flag in the plural takes several words: --tasks normal covid.
+        plural = name.endswith("s") and name not in _REPEATED and not positional
+        several = {"action": "extend", "nargs": "+"} if plural else {"action": "append"}
         parser.add_argument(flag, **shape, **({"default": default} if item is None else several))
 
 

@@ -54,6 +54,20 @@ def account(
             said.append(f"no reported study has {name}, which the model reads")
     for problem in () if table is None else unused_columns(table):
         said.append(f"column {problem.column} {problem.problem}")
+    return said if table is None else [*said, *_unread(table, modalities)]
+
+
+def _unread(table: Manifest, modalities: Sequence[str]) -> list[str]:
+    """A line for each modality that stands in the cells of the table and that the model does not have."""
+    from medssml.manifest.columns import MODALITIES, inline_columns
+
+    said = []
+    for name in MODALITIES:
+        columns = [] if name in modalities else inline_columns(name, table.table.columns)
+        filled = int((table.table[columns] != "").any(axis=1).sum()) if columns else 0
+        if filled:
+            fix = f"fix: a config with {name}, or remove the columns"
+            said.append(f"{filled} studies have {', '.join(columns)}, which the model does not read; {fix}")
     return said
 
 

@@ -134,9 +134,7 @@ def _ct(found: Mapping[str, Numbers], afford: Mapping[str, Any]) -> _Part:
         Choice("ct spacing, mm", _by(spacing), f"{spread(plane)} in plane, {spread(slices)} of slices", why),
         Choice("ct crop, voxels", _by(size), f"field of view {spread(found['field of view, mm'])} mm", _all_of(field)),
     ]
-    encoder = node(
-        "ResNet", spatial_dims=3, layers=afford["layers"], widths=afford["widths"], max_pool=min(size) >= 64
-    )
+    encoder = node("ResNet", spatial_dims=3, layers=afford["layers"], widths=afford["widths"], max_pool=min(size) >= 64)
     return _Part(encoder, node("CTTransform", spacing=spacing, size=size, margin=2), choices)
 
 
@@ -166,7 +164,9 @@ def _eeg(found: Mapping[str, Numbers], afford: Mapping[str, Any]) -> _Part:
         Choice("eeg window, s", f"{window:g}", spread(length), f"evaluation sees {seen:g} s"),
         Choice("eeg channels", f"at most {most}", spread(channels), "others are drawn anew in each epoch"),
     ]
-    encoder = node("EEGTransformer", dim=96, depth=2, heads=4, patch_samples=min(patch, int(window * sfreq)), sfreq=sfreq)
+    encoder = node(
+        "EEGTransformer", dim=96, depth=2, heads=4, patch_samples=min(patch, int(window * sfreq)), sfreq=sfreq
+    )
     transform = node(
         "EEGTransform", sfreq=sfreq, window_s=window, eval_window_s=seen, bandpass=[0.5, min(45.0, 0.45 * sfreq)],
         max_channels=most,
@@ -222,7 +222,9 @@ def _objectives(
         learn(node("MaskedLanguageModelling", mask_ratio=0.3), f"{counts['report']} reports", "from itself")
     alone = [m for m in modalities if m not in ("eeg", "report") and not any(m in pair for pair in pairs)]
     if alone and not objectives:
-        learn(node("SimCLR", dim=64, batch_norm=False), f"{len(train)} studies", "nothing to pair: two looks at a study")
+        learn(
+            node("SimCLR", dim=64, batch_norm=False), f"{len(train)} studies", "nothing to pair: two looks at a study"
+        )
     elif alone:
         learn(node("SimCLR", modalities=alone, dim=64, batch_norm=False), ", ".join(alone), "no pair: two looks")
     several = int((np.sum([has[name] for name in modalities], axis=0) > 1).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Literal
@@ -71,6 +71,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         bounded("seed", self.seed, least=0)
+        check_modalities(self.model, self.transforms)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Architecture:
     privacy: Any = None
     teacher: Any = None
     seed: Any = None
+
+    def __post_init__(self) -> None:
+        check_modalities(self.model, self.transforms)
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,34 @@ class FinetuneConfig:
         bounded("unimodal_weight", self.unimodal_weight, least=0, below=inf)
         bounded("label_smoothing", self.label_smoothing, least=0, below=1)
         check_freeze(self.freeze)
+
+
+def check_modalities(model: Any, transforms: Mapping[str, Any]) -> None:
+    """Refuses an encoder that no transform gives a study, and a transform whose studies no encoder sees.
+
+    Args:
+        model: its node. One of a class of the user's own, which names no encoders, is not looked at.
+        transforms: by modality.
+
+    Raises:
+        ValueError: with the modalities.
+    """
+    arguments = model.get("init_args") if isinstance(model, Mapping) else None
+    encoders = (arguments or {}).get("encoders")
+    if not isinstance(encoders, Mapping):
+        return
+    blind = [name for name in encoders if name not in transforms]
+    unread = [name for name in transforms if name not in encoders]
+    if blind:
+        raise ValueError(
+            f"encoder of {', '.join(blind)} without a transform: no study would reach it; fix: transforms.{blind[0]}, or "
+            f"leave the encoder out"
+        )
+    if unread:
+        raise ValueError(
+            f"transform of {', '.join(unread)} without an encoder: nothing would read it; fix: model.encoders.{unread[0]}, "
+            f"or leave the transform out"
+        )
 
 
 def with_precision(config: dict[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,7 @@ def embed(
         split: train, val, test, or all.
         subset: show only these modalities, such as ct+report; studies with none of them are left out.
         device: auto, cpu or cuda.
-        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
-            training.
+        cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.

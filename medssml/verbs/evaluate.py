@@ -64,8 +64,7 @@ def evaluate(
             what lies nearest, of a pretrained run that kept a space with reports.
         truth: truth.csv of a simulated cohort; the one beside the manifest by default.
         device: auto, cpu or cuda.
-        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
-            training.
+        cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.

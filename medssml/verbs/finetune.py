@@ -67,8 +67,7 @@ def finetune(
         devices: how many devices on each machine.
         num_nodes: how many machines.
         precision: auto, 32 or bf16-mixed.
-        cache: folder of prepared studies or fetched shards, shared between runs; by default what MEDSSML_CACHE says, or a
-            folder `cache` beside the run folder.
+        cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that classes may come from; may be given several times.

@@ -57,7 +57,7 @@ def impact(
         out: folder for impact.json, impact.csv and impact.html.
         split: studies to look at: test, val, train, or all.
         value: what a coalition is worth: positive, logit, predicted, label, log_likelihood or output.
-        baseline: what stands in for a modality outside a coalition: absent, marginal or joint.
+        baseline: in place of what is outside a coalition: absent, marginal or joint.
         empty: value of nothing under the baseline absent: mean (prediction for training studies) or model.
         donors: studies of other subjects that a modality is taken from in turn.
         sweep: repeat the Shapley values with the other baselines and report changes of sign.
@@ -66,8 +66,7 @@ def impact(
         seed: of the resamples and the donors.
         truth: truth.csv of a simulated cohort; the one beside the manifest by default.
         device: auto, cpu or cuda.
-        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside the run folder of the
-            training.
+        cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.

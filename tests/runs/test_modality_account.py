@@ -35,6 +35,22 @@ def test_each_side_that_lacks_a_modality_is_named(tmp_path: Path) -> None:
     assert said[4].startswith("column ct_late holds 2 names of files") and len(said) == 5
 
 
+def test_what_stands_in_cells_that_nothing_reads_is_named(tmp_path: Path) -> None:
+    columns = {
+        "ct": ["a.nii", "b.nii"],
+        "report_text": ["No effusion.", ""],
+        "table_crp": ["1", "2"],
+        "age": ["60", "70"],
+    }
+    table = Manifest.from_table(
+        pd.DataFrame({"subject_id": ["s0", "s1"], "study_id": ["t0", "t1"], **columns}), tmp_path, ["ct"]
+    )
+    said = account(("ct",), trained={"ct"}, table=table)
+    assert [line.split(",")[0] for line in said] == ["1 studies have report_text", "2 studies have table_crp"]
+    assert all("which the model does not read; fix:" in line for line in said)
+    assert account(("ct", "report", "table"), trained={"ct", "report", "table"}, table=table) == []
+
+
 def test_what_all_have_and_what_nobody_knows_is_not_said(tmp_path: Path) -> None:
     reported = studies(tmp_path, ct=["a.nii", ""], xray=["", "b.png"])
     assert account(("ct", "xray"), trained={"ct", "xray"}, reported=reported, table=reported) == []
