@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
 import re
 import shutil
+import sqlite3
 import struct
 import zipfile
 import zlib
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 #: One token per place, so that a find says where it came from. Rare letters: no word holds them by chance.
 TOKENS = {
@@ -148,9 +151,18 @@ def spellings(token: str) -> set[bytes]:
 
 
 def contents(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(what, bytes) of a file, and of what is packed in it: members of archives, compressed streams, Parquet columns."""
+    """(what, bytes) of a file, and of what is packed in it: members of archives, compressed streams, Parquet columns, cells of
+    SQLite, pictures, and what stands in a page as base64."""
     data = path.read_bytes()
     yield path.name, data
+    yield from _picture(path.name, data)
+    for embedded in re.finditer(rb"base64,([A-Za-z0-9+/=]{16,})", data):
+        inside = base64.b64decode(embedded.group(1) + b"==")
+        yield f"{path.name}@{embedded.start()}", inside
+        yield from _picture(f"{path.name}@{embedded.start()}", inside)
+    if data.startswith(b"SQLite format 3\0"):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            yield f"{path.name}:cells", "\n".join(database.iterdump()).encode()
     if zipfile.is_zipfile(io.BytesIO(data)):
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.namelist():
@@ -166,6 +178,13 @@ def contents(path: Path) -> Iterator[tuple[str, bytes]]:
             continue
         if unpacked:
             yield f"{path.name}@{packed.start()}", unpacked
+
+
+def _picture(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """The pixels of a PNG or JPEG, whose rows are not stored as they are."""
+    if data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+        with Image.open(io.BytesIO(data)) as image:
+            yield f"{name}:pixels", np.asarray(image).tobytes()
 
 
 def finds(folder: Path, words: dict[str, set[bytes]]) -> list[str]:
