@@ -185,7 +185,7 @@ def test_each_row_of_what_a_newcomer_finds_has_its_evidence() -> None:
     rows = {int(m[1]): m[2] for m in re.finditer(r"^\| (\d+) \| .* \| ([^|]+) \|$", text, re.MULTILINE)}
     assert sorted(rows) == list(range(1, 30))
     assert [row for row, evidence in rows.items() if not re.search(r"\]\(|`|any training", evidence)] == []
-    for command in re.findall(r"`medssml (\S+)([^`]*)`", text):
+    for command in re.findall(r"`medssml ([^\s`]+)([^`]*)`", text):
         verb, flags = command[0], shlex.split(command[1])
         assert verb == "--help" or verb in cli.VERBS, verb
         known = cli.parser_of(verb, cli.function_of(verb)).format_help() if verb in cli.VERBS else ""
