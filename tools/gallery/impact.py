@@ -21,6 +21,7 @@ from medssml.counterfactual.measures import (
     Necessity,
     PerformanceDrop,
     PerformanceShapley,
+    Quality,
     ShapleyValue,
     Sufficiency,
     Swap,
@@ -195,6 +196,17 @@ def whiskers(axes: Axes, rows: Sequence[tuple[str, Interval]], colours: Sequence
     axes.grid(False, axis="y")
 
 
+def quality() -> Figure:
+    """The AUROC from all that each study has, beside chance."""
+    (found,) = Quality().findings([answers()], MODALITIES, how())
+    made, axes = figure(1.3)
+    whiskers(axes[0], [("from all modalities", found.interval)], [COLOURS[0]])
+    axes[0].axvline(0.5, color=SOFT, linewidth=0.9)
+    axes[0].text(0.505, 0, "chance", color=SOFT, va="center", fontsize=8.5)
+    axes[0].set(xlim=(0.45, 1.0), xlabel="AUROC")
+    return made
+
+
 def performance_drop() -> Figure:
     """What the AUROC loses without each modality."""
     found = {f.of: f.interval for f in PerformanceDrop().findings([answers()], MODALITIES, how())}
@@ -232,6 +244,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "shapley": shapley_value,
     "interactions": interaction,
     "interaction_share": interaction_share,
+    "quality": quality,
     "performance_drop": performance_drop,
     "performance_shapley": performance_shapley,
 }
