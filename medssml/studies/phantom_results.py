@@ -45,7 +45,19 @@ class Collected:
         protocol = protocol_of(design, seeds, self._bootstrap)
         write_json(out / "results.json", results | ({"impact": impact_table(out, seeds)} if impact else {}))
         write_json(out / "protocol.json", protocol)
-        write_study_page(out / "results.html", {task: entry["methods"] for task, entry in results.items()}, protocol)
+        write_study_page(out / "results.html", {task: shown(entry) for task, entry in results.items()}, protocol)
+
+
+def shown(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The methods of a task for the page: scratch first, and what fine-tuning adds to it."""
+    gains = entry.get("gain over scratch", {})
+    methods = {
+        name: {
+            s: found | ({"gain": gains[s]} if name == "finetune" and s in gains else {}) for s, found in parts.items()
+        }
+        for name, parts in entry["methods"].items()
+    }
+    return {name: methods[name] for name in sorted(methods, key=lambda name: name != "scratch")}
 
 
 def protocol_of(design: Design, seeds: int, bootstrap: int) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from medssml.reports.comparison_page import write_study_page
 from medssml.runs.run_folder import RunFolderError
 from medssml.studies.phantom import study_phantom
-from medssml.studies.phantom_results import losses
+from medssml.studies.phantom_results import losses, shown
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 METHODS = {"finetune", "scratch", "finetune, all labels", "bayes"}
@@ -85,6 +86,20 @@ def test_another_study_in_the_folder_is_refused(done: Path, options: dict[str, A
     (name,) = other
     with pytest.raises(RunFolderError, match=f"{name}: .*was .*, now"):
         study_phantom(**options | other)
+
+
+def test_the_page_begins_with_scratch_and_judges_what_was_learned(tmp_path: Path) -> None:
+    def auroc(value: float) -> dict[str, Any]:
+        interval = {"estimate": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "n": 50}
+        return {"ct": {"auroc": interval, "positives": 20, "seeds": [value]}}
+
+    gain = {"estimate": 0.1, "ci_low": 0.05, "ci_high": 0.15, "n": 50}
+    methods = {"finetune": auroc(0.8), "scratch": auroc(0.7), "bayes": auroc(0.9)}
+    page = shown({"methods": methods, "gain over scratch": {"ct": gain}})
+    assert list(page) == ["scratch", "finetune", "bayes"] and page["finetune"]["ct"]["gain"] == gain
+    assert "gain" not in methods["finetune"]["ct"] and "gain" not in page["scratch"]["ct"]
+    text = write_study_page(tmp_path / "page.html", {"ill": page}, {}).read_text()
+    assert "finetune is highest" in text and "beside scratch" in text and "bayes is highest" not in text
 
 
 def test_a_loss_is_told_apart_from_what_bayes_loses() -> None:

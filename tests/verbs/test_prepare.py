@@ -49,7 +49,7 @@ def test_a_second_run_finds_it_done(place: Path, capsys: pytest.CaptureFixture[s
     files = len(cells())
     code, first = run(capsys, "--workers", "0")
     assert code == 0 and first["files"] == first["new"] == first["prepared"] == files and first["quarantined"] == 0
-    assert (place / "problems.csv").read_text().count("\n") == 1
+    assert (place / "runs" / "cache" / "problems.csv").read_text().count("\n") == 1
     made = entries(place)
     assert len(made) == files
     code, second = run(capsys)
