@@ -19,6 +19,7 @@ from typing import Any
 from medssml import yaml_lines
 from medssml.monai_names import ALLOWED
 from medssml.schema import ConfigError, Fitter, is_monai, nearest, plain
+from medssml.shipped_configs import shipped
 from medssml.yaml_lines import Key, Lines, YamlError
 
 __all__ = ["ConfigError", "Configured", "LeftOut", "build", "describe", "load_config", "resolve"]
@@ -254,7 +255,8 @@ def resolved_config(
     """The resolved config, and where each of its keys was written.
 
     Args:
-        path: a YAML file, which may say ``base: OTHER.yaml`` for what it does not say; None for the defaults alone.
+        path: a YAML file, which may say ``base: OTHER.yaml``, a file beside it or a shipped config such as
+            ``pretrain/cohort``, for what it does not say; None for the defaults alone.
         schema: a dataclass whose fields are the config's keys, or key -> type. A type may be a dataclass (a section), a
             class (a node with class_path and init_args), a plain type, or a container of these.
         overrides: ``"optim.lr=1e-3"``; the value is read as YAML. A list is indexed by number
@@ -265,7 +267,7 @@ def resolved_config(
         ConfigError: a key or value that is wrong, with file, line, key and the nearest right name.
     """
     try:
-        values, lines = (None, Lines("defaults")) if path is None else yaml_lines.read_with_base(Path(path))
+        values, lines = (None, Lines("defaults")) if path is None else yaml_lines.read_with_base(Path(path), shipped)
     except YamlError as error:
         raise ConfigError(str(error)) from None
     values = {} if values is None else values

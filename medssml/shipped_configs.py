@@ -56,6 +56,16 @@ def prompts_path(given: str | Path) -> Path:
     )
 
 
+def shipped(name: str) -> Path | None:
+    """The shipped config of a name with its folder, `pretrain/cohort` or `configs/pretrain/cohort.yaml`; None where none is."""
+    path = Path(name)
+    parts = path.parts[1:] if path.parts[:1] == ("configs",) else path.parts
+    if not parts or path.is_absolute() or ".." in parts:
+        return None
+    place = shipped_folder().joinpath(*parts)
+    return next((file for file in (place, place.with_name(f"{place.name}.yaml")) if file.is_file()), None)
+
+
 def config_path(given: str | Path, kind: Kind) -> Path:
     """The file that `--config` means: a file of this path, or the shipped config of this name.
 
@@ -67,14 +77,10 @@ def config_path(given: str | Path, kind: Kind) -> Path:
     path = Path(given)
     if path.is_file():
         return path
-    root = shipped_folder()
-    name = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-    inside = not path.is_absolute() and ".." not in path.parts and name.name
-    for candidate in (root / kind / name, root / name) if inside else ():
-        for file in (candidate, candidate.with_name(f"{candidate.name}.yaml")):
-            if file.is_file():
-                return file
-    names = shipped_names(kind)
+    found = None if path.is_absolute() else shipped(f"{kind}/{path}") or shipped(str(path))
+    if found is not None:
+        return found
+    name, names = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path, shipped_names(kind)
     near = difflib.get_close_matches(
         name.as_posix().removesuffix(".yaml").removeprefix(f"{kind}/"), names, n=1, cutoff=0.6
     )

@@ -7,6 +7,7 @@ are texts, a tag (``!!python/...``) is refused, and aliases cannot blow a small 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -72,18 +73,21 @@ class Lines:
         return next((said for said in around if said is not None and said.startswith("--")), None)
 
 
-def read_with_base(path: Path) -> tuple[Any, Lines]:
+def read_with_base(path: Path, named: Callable[[str], Path | None] = lambda name: None) -> tuple[Any, Lines]:
     """The value of a file that may say ``base: OTHER.yaml``, a file beside it: what it does not say is the other's.
 
     Sections are merged key by key; a list, or a class with its arguments, is taken whole from the file that is read.
 
+    Args:
+        named: the file that a base means which is no file beside.
+
     Raises:
         YamlError: as `read`, or a base that is based on itself.
     """
-    return _read_with_base(path, ())
+    return _read_with_base(path, (), named)
 
 
-def _read_with_base(path: Path, above: tuple[Path, ...]) -> tuple[Any, Lines]:
+def _read_with_base(path: Path, above: tuple[Path, ...], named_file: Callable[[str], Path | None]) -> tuple[Any, Lines]:
     value, lines = read(path)
     if not isinstance(value, dict) or "base" not in value:
         return value, lines
@@ -92,11 +96,15 @@ def _read_with_base(path: Path, above: tuple[Path, ...]) -> tuple[Any, Lines]:
     if not isinstance(named, str):
         raise YamlError(f"{where}: base is {named!r}; fix: the path of a config, from this one's folder")
     other = path.parent / named
+    if not other.is_file():
+        other = named_file(named) or other
     if other.resolve() in (*(p.resolve() for p in above), path.resolve()):
         raise YamlError(f"{where}: {named} is based on this file; fix: take one of the two `base` out")
     if not other.exists():
-        raise YamlError(f"{where}: base {named!r} is not there; fix: a path from {path.parent or '.'}")
-    under, beneath = _read_with_base(other, (*above, path))
+        raise YamlError(
+            f"{where}: base {named!r} is not there; fix: a path from {path.parent or '.'}, or a shipped one such as pretrain/cohort"
+        )
+    under, beneath = _read_with_base(other, (*above, path), named_file)
     if not isinstance(under, dict):
         return value, lines
     merged = _merged(under, value)

@@ -23,7 +23,8 @@ PACKAGE = ROOT / "medssml"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"bounds", "yaml_lines", "files", "foreign_text", "randomness"}),
     frozenset({"schema", "monai_names"}),
-    frozenset({"config", "shipped_configs"}),
+    frozenset({"shipped_configs"}),
+    frozenset({"config"}),
     frozenset({"batch", "readers", "losses", "layers", "checkpoint", "privacy", "provenance", "statistics"}),
     frozenset({"manifest", "transforms", "decoders", "encoders", "fusion", "spaces", "standardise"}),
     frozenset({"checks", "store", "model", "phantom", "importers"}),

@@ -43,6 +43,7 @@ def test_every_listed_name_is_a_config_of_that_kind(kind: str) -> None:
         ("chort", "chort: no such config file, and none shipped for pretrain has this name; did you mean 'cohort'?"),
         ("configs/pretrain/smal.yaml", "did you mean 'small'?"),
         ("../cohort", "did you mean"),
+        ("/cohort", "did you mean 'cohort'"),
         ("x.yaml", "fix: check the path"),
         ("", "no such config file"),
     ],
@@ -81,3 +82,19 @@ def test_the_package_finds_its_own_copy_where_it_is_installed(tmp_path: Path, mo
     base.with_name("mine.yaml").write_text("base: small.yaml\n")
     monkeypatch.setattr(shipped_configs, "__file__", str(tmp_path / "medssml" / "shipped_configs.py"))
     assert load_config(config_path("mine", "pretrain"), {"seed": int}) == {"seed": 3}
+
+
+def test_a_config_of_ones_own_may_build_on_a_shipped_one(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: pretrain/small\noptim: {lr: 0.5}\n")
+    shipped, own = (load_config(file, PretrainConfig) for file in (config_path("small", "pretrain"), mine))
+    assert own == {**shipped, "optim": {**shipped["optim"], "lr": 0.5}}
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain" / "small").write_text("seed: x\n")  # a file beside it goes first
+    with pytest.raises(ConfigError, match="'model' of PretrainConfig is missing"):
+        load_config(mine, PretrainConfig)
+    mine.write_text("base: small.yam\n")
+    with pytest.raises(
+        ConfigError, match="mine.yaml:1: base 'small.yam' is not there; fix: .* pretrain/cohort"
+    ):
+        load_config(mine, PretrainConfig)
