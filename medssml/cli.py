@@ -126,6 +126,12 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=24, width=118)
 
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """Several values as "NAME ...", which leaves room for what is said of them."""
+        if action.nargs == "+":
+            return f"{action.metavar or default_metavar} ..."
+        return super()._format_args(action, default_metavar)
+
 
 class UsageError(ValueError):
     """A command line that cannot be understood."""

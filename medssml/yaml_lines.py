@@ -102,7 +102,7 @@ def _read_with_base(path: Path, above: tuple[Path, ...], named_file: Callable[[s
         raise YamlError(f"{where}: {named} is based on this file; fix: take one of the two `base` out")
     if not other.exists():
         raise YamlError(
-            f"{where}: base {named!r} is not there; fix: a path from {path.parent or '.'}, or a shipped one such as pretrain/cohort"
+            f"{where}: base {named!r} is not there; fix: a path from {path.parent or '.'}, or a shipped one, as pretrain/small"
         )
     under, beneath = _read_with_base(other, (*above, path), named_file)
     if not isinstance(under, dict):

@@ -95,6 +95,6 @@ def test_a_config_of_ones_own_may_build_on_a_shipped_one(tmp_path: Path) -> None
         load_config(mine, PretrainConfig)
     mine.write_text("base: small.yam\n")
     with pytest.raises(
-        ConfigError, match="mine.yaml:1: base 'small.yam' is not there; fix: .* pretrain/cohort"
+        ConfigError, match="mine.yaml:1: base 'small.yam' is not there; fix: .* pretrain/small"
     ):
         load_config(mine, PretrainConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,4 +91,6 @@ def study_cohort(
         protocol = protocol_of(study, table, seed + 1, folds, cross_validate_below, bootstrap)
         collected.write(out, protocol, bootstrap)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    console.tell({"page": str(out / "results.html"), "results": results}, anew=True)
     return out / "results.html"

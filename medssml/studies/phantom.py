@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 
@@ -74,4 +75,6 @@ def study_phantom(
             measure_impact(out / f"seed{seed}", design)
         collected.write(out, design, seeds=seed + 1, impact=impact)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    console.tell({"page": str(out / "results.html"), "results": results}, anew=True)
     return out / "results.html"

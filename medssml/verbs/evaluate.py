@@ -68,8 +68,7 @@ def evaluate(
         workers: processes that load studies.
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
-        plain_ids: write ids as the manifest has them; by default they are keyed hashes where the studies are
-            not simulated, see docs/privacy.md.
+        plain_ids: ids as the manifest has them, not as keyed hashes; see docs/privacy.md.
         plugins: a package of yours that classes may come from; may be given several times.
         track: log the results to MLflow, with the training of the model.
 
