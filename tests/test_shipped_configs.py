@@ -94,7 +94,5 @@ def test_a_config_of_ones_own_may_build_on_a_shipped_one(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="'model' of PretrainConfig is missing"):
         load_config(mine, PretrainConfig)
     mine.write_text("base: small.yam\n")
-    with pytest.raises(
-        ConfigError, match="mine.yaml:1: base 'small.yam' is not there; fix: .* pretrain/small"
-    ):
+    with pytest.raises(ConfigError, match="mine.yaml:1: base 'small.yam' is not there; fix: .* pretrain/small"):
         load_config(mine, PretrainConfig)
