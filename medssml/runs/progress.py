@@ -69,14 +69,19 @@ def training_bar() -> Iterator[TrainingBar | None]:
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    fields = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True), TextColumn("{task.fields[losses]}"))
+    # The losses take the room that is left, and are cut where there is none.
+    rest = TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    whole = Column(no_wrap=True)
+    rate = TextColumn("{task.fields[rate]}", table_column=whole)
+    left = TimeRemainingColumn(compact=True, table_column=whole.copy())
     # Drawn when a step is done: a thread of its own would live on in the processes that are forked.
-    columns = (TextColumn("steps"), BarColumn(bar_width=20), MofNCompleteColumn(), *fields)
-    with (
-        Progress(*columns, console=console.rich_console(), auto_refresh=False, transient=True) as bar,
-        _above_the_bar(),
-    ):
+    bar = Progress(
+        TextColumn("steps"), BarColumn(bar_width=20), MofNCompleteColumn(), rate, left, rest,
+        console=console.rich_console(), auto_refresh=False, transient=True, expand=True,
+    )  # fmt: skip
+    with bar, _above_the_bar():
         yield TrainingBar(bar)
 
 

@@ -363,12 +363,10 @@ def _run(
 def _probe_first(learner: Learner, data: StudyDataModule, config: Mapping[str, Any]) -> None:
     """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
     from medssml.evaluation.encoded_studies import encode_studies
-    from medssml.runs import console
     from medssml.trainers.probe_first import fit_heads
 
     studies = encode_studies(learner.model, data.loader("train"))
     for task, said in fit_heads(learner.model, config["tasks"], studies, int(config["seed"])).items():
-        console.say(f"{task}: {said}")
         logging.getLogger(__name__).info("%s: %s", task, said)
     learner.train()
 

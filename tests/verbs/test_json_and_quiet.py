@@ -58,8 +58,8 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "compare": ("runs/tuned runs --bootstrap 20 --out compare.html", {"page", "tasks"}),
     "report": ("runs/tuned", {"page", "shows"}),
 }
-#: A demo and a study are stories of their own (test_demo_story, tests/studies); the pages of MLflow stay until they are closed.
-ELSEWHERE = {"demo", "study cohort", "study phantom", "ui"}
+#: A demo and a study are stories of their own, a comparison needs several runs, the pages of MLflow stay until they are closed.
+ELSEWHERE = {"demo", "study cohort", "study phantom", "compare", "ui"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
