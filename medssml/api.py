@@ -20,6 +20,7 @@ from medssml.studies.cohort import study_cohort as _study_cohort
 from medssml.studies.phantom import study_phantom as _study_phantom
 from medssml.verbs.cache import cache as _cache
 from medssml.verbs.check import check as _check
+from medssml.verbs.compare import compare as _compare
 from medssml.verbs.demo import demo as _demo
 from medssml.verbs.doctor import doctor as _doctor
 from medssml.verbs.embed import embed as _embed
@@ -174,6 +175,7 @@ embed = _returning(_embed, _embedded)
 check = _returning(_check, _checked)
 phantom = _returning(_phantom, _path)
 report = _returning(_report, _path)
+compare = _returning(_compare, _path)
 ids = _returning(_ids, _path)
 study_cohort = _returning(_study_cohort, _path)
 study_phantom = _returning(_study_phantom, _path)

@@ -15,6 +15,8 @@ from medssml.reports.page import html
 from medssml.reports.result_figures import Step
 from medssml.reports.results import estimate, number
 
+#: The method that is the best possible answer to simulated studies.
+BAYES = "bayes"
 #: {method: {subset: {"auroc", "positives", "seeds", "gain"}}} of one task.
 Methods = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -56,13 +58,14 @@ def _judged(task: str, methods: Methods) -> list[tuple[str, str, str]]:
     """(task, mark, sentence) on the best method from the most modalities."""
     whole = _whole(methods)
     found = {method: estimate(subsets[whole]["auroc"]) for method, subsets in methods.items() if whole in subsets}
-    # The best that is possible was learned by nobody.
-    known = {method: value for method, value in found.items() if value is not None and method != "bayes"}
+    known = {method: value for method, value in found.items() if value is not None and method != BAYES}
     if not known:
         return []
+    possible = found.get(BAYES)
     best = max(known, key=lambda method: known[method].value)
     entry = methods[best][whole]
     said = f"{best} is highest from {words.subset(whole)}: AUROC {words.interval(known[best])} on {_count(entry)}"
+    said += f", where {words.figure(possible.value)} is the best possible" if possible is not None else ""
     first, gain, low = next(iter(methods)), estimate(entry.get("gain")), known[best].low
     if low is not None and low <= 0.5:
         return [(task, EVEN, f"{said}; not better than chance.")]
@@ -70,7 +73,12 @@ def _judged(task: str, methods: Methods) -> list[tuple[str, str, str]]:
         return [(task, EVEN if best != first else BETTER, f"{said}.")]
     mark = BETTER if gain.low > 0 else WORSE if gain.high < 0 else EVEN
     ends = f"{words.figure(gain.low)} to {words.figure(gain.high)}"
-    return [(task, mark, f"{said}; {words.signed(gain.value)} ({ends}) beside {first}.")]
+    return [(task, mark, f"{said}; {words.signed(gain.value)} ({ends}) beside {_against(entry, first)}.")]
+
+
+def _against(entry: Mapping[str, Any], first: str) -> str:
+    """What the gain of a method is measured by."""
+    return str((entry.get("gain") or {}).get("against", first))
 
 
 def _task(task: str, methods: Methods) -> list[Block]:
@@ -81,11 +89,9 @@ def _task(task: str, methods: Methods) -> list[Block]:
     values = _steps([(f"{name}, n = {number(e['auroc'].get('n')) or 0:,.0f}", e["auroc"]) for name, e in seen])
     if values:
         blocks.append(_drawn(f"{task}, AUROC", values, "AUROC", 0.5))
-    gains = _steps([(name, entry.get("gain")) for name, entry in seen])
+    gains = _steps([(f"{name}, beside {_against(entry, first)}", entry.get("gain")) for name, entry in seen])
     if gains:
-        blocks.append(
-            _drawn(f"{task}, gain", gains, f"AUROC minus that of {first}, the same subjects drawn for both", 0.0)
-        )
+        blocks.append(_drawn(f"{task}, gain", gains, "gain in AUROC, the same subjects drawn for both", 0.0))
     blocks.append(Fold("Every subset of modalities", [_by_subset(methods), _table(methods)]))
     return blocks
 

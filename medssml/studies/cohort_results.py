@@ -94,6 +94,7 @@ def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], further: set[st
     from medssml.statistics.comparison import compare
 
     results: dict[str, dict[str, Any]] = {}
+    parts: dict[str, dict[str, pd.DataFrame]] = {}
     for (task, name), tables in answers.items():
         some = [table for table in tables if len(table)]
         if not some:
@@ -103,7 +104,23 @@ def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], further: set[st
         for part, label in ((whole.loc[~held], name), (whole.loc[held], f"{name} [test manifest]")):
             if len(part):
                 results.setdefault(task, {}).update(compare({label: [part]}, n=bootstrap))
+                parts.setdefault(task, {})[label] = part
+    for task, tables in parts.items():
+        _add_gains(results[task], tables, bootstrap)
     return results
+
+
+def _add_gains(methods: dict[str, Any], tables: Mapping[str, pd.DataFrame], bootstrap: int) -> None:
+    """What each method adds to the classical baseline that was asked about the same studies, beside its AUROC."""
+    from medssml.statistics.comparison import gains
+
+    for label, table in tables.items():
+        name = label.split(" (cross-validated)")[0].split(" [test manifest]")[0]
+        against = label.replace(name, "classical", 1)
+        if against in tables and against != label:
+            found = gains({against: tables[against], label: table}, against, n=bootstrap)[label]
+            for subset, gain in found.items():
+                methods[label].get(subset, {})["gain"] = {**gain, "against": against}
 
 
 def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: int, bootstrap: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def test_every_number_and_the_protocol_are_on_the_page(tmp_path: Path) -> None:
         in text
     )
     assert text.index("finetune is highest") < text.index("<section"), "the verdict comes first"
+    assert "(0.050 to 0.300) beside classical." in text
     for part in (
         "malignant",
         "finetune",
@@ -36,3 +37,12 @@ def test_every_number_and_the_protocol_are_on_the_page(tmp_path: Path) -> None:
         assert part in text
     assert "&lt;of subjects&gt;" in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_the_bayes_predictor_is_what_is_possible_and_no_method(tmp_path: Path) -> None:
+    entry = {"auroc": {"estimate": 0.8, "ci_low": 0.7, "ci_high": 0.9, "n": 50}, "positives": 20, "seeds": [0.8]}
+    best = {**entry, "auroc": {"estimate": 0.95, "ci_low": 0.9, "ci_high": 0.99, "n": 50}}
+    text = write_study_page(
+        tmp_path / "r.html", {"ill": {"scratch": {"ct": entry}, "bayes": {"ct": best}}}, {}
+    ).read_text()
+    assert "scratch is highest from CT" in text and "where 0.950 is the best possible" in text

@@ -242,6 +242,29 @@ def test_labels_of_test_studies_change_no_answer(done: Path, options: dict[str, 
         np.testing.assert_array_equal(both["y"], 1 - both["y_before"])
 
 
+def test_every_method_is_set_beside_the_classical_baseline_of_the_same_studies() -> None:
+    rng = np.random.default_rng(0)
+    y = np.tile([0.0, 1.0], 30)
+
+    def answered(shift: float, prefix: str = "s") -> pd.DataFrame:
+        ids = [f"{prefix}{i}" for i in range(60)]
+        head = {"study_id": ids, "subject": ids, "subset": "ct", "y": y, "seed": 0}
+        return pd.DataFrame({**head, "probability": rng.normal(shift * y)})
+
+    answers = {
+        ("ill", "classical"): [answered(0.2), answered(0.2, "t")],
+        ("ill", "finetune"): [answered(3.0), answered(3.0, "t")],
+        ("ill", "finetune (cross-validated)"): [answered(3.0)],
+    }
+    found = cohort_results.tabulate(answers, {f"t{i}" for i in range(60)}, 50)["ill"]
+    gain = found["finetune"]["ct"]["gain"]
+    assert gain["against"] == "classical" and gain["n"] == 60 and gain["ci_low"] > 0
+    difference = found["finetune"]["ct"]["auroc"]["estimate"] - found["classical"]["ct"]["auroc"]["estimate"]
+    assert gain["estimate"] == pytest.approx(difference)
+    assert found["finetune [test manifest]"]["ct"]["gain"]["against"] == "classical [test manifest]"
+    assert "gain" not in found["classical"]["ct"] and "gain" not in found["finetune (cross-validated)"]["ct"]
+
+
 def test_what_validation_prefers_is_chosen_and_test_is_not_asked() -> None:
     y = np.tile([0.0, 1.0], 10)
 
