@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medssml import provenance
 from medssml.files import write_text
 from medssml.reports import figures, result_figures, words
@@ -16,6 +18,7 @@ from medssml.reports.page import html
 from medssml.reports.result_figures import Step
 from medssml.reports.results import Row, estimate, number
 from medssml.reports.run_sections import panels_of
+from medssml.reports.verdict import GUESSING
 
 BETTER, WORSE, EVEN = "better", "worse", "no difference shown"
 
@@ -79,7 +82,7 @@ def _studies(entry: Mapping[str, Any]) -> str:
 def _metrics(runs: Sequence[ComparedRun], tasks: Mapping[str, Mapping[str, Any]]) -> Section:
     """Values and gains of every task."""
     blocks: list[Block] = []
-    first = runs[0].name
+    first, limits = runs[0].name, _limits(tasks)
     for task, entry in tasks.items():
         if not entry["runs"]:
             continue
@@ -87,8 +90,9 @@ def _metrics(runs: Sequence[ComparedRun], tasks: Mapping[str, Mapping[str, Any]]
         values = _steps(entry["runs"])
         gains = _steps(entry["gains"])
         blocks.append(Heading(f"{task}, n = {_studies(entry)}"))
-        blocks.append(_drawn(f"{task}, {metric}", values, metric, 0.5 if entry["metric"] == "auroc" else 0.0))
-        blocks.append(_drawn(f"{task}, gain", gains, f"{metric} minus that of {first}", 0.0))
+        name = str(entry["metric"])
+        blocks.append(_drawn(f"{task}, {metric}", values, metric, GUESSING.get(name, 0.0), limits[name, "runs"]))
+        blocks.append(_drawn(f"{task}, gain", gains, f"{metric} minus that of {first}", 0.0, limits[name, "gains"]))
         rows = [
             [run, words.interval(estimate(value)), words.interval(estimate(entry["gains"].get(run)))]
             for run, value in entry["runs"].items()
@@ -106,8 +110,20 @@ def _steps(found: Mapping[str, Any]) -> list[Step]:
     return [Step(name, value) for name, value in pairs if value is not None]
 
 
-def _drawn(title: str, rows: Sequence[Step], unit: str, level: float) -> Plot:
-    return fitting(lambda width: result_figures.intervals(title, rows, unit, level=level, width=width))
+def _limits(tasks: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], tuple[float, float]]:
+    """(metric, "runs" or "gains") -> the ends of the axis that all tasks share."""
+    limits = {}
+    for metric in dict.fromkeys(str(entry["metric"]) for entry in tasks.values()):
+        entries = [entry for entry in tasks.values() if entry["metric"] == metric]
+        for part, level in (("runs", GUESSING.get(metric, 0.0)), ("gains", 0.0)):
+            rows = [step for entry in entries for step in _steps(entry[part])]
+            within = (0.0, 1.0) if part == "runs" and metric == "auroc" else (-np.inf, np.inf)
+            limits[metric, part] = result_figures.shared_limits(rows, level, within)
+    return limits
+
+
+def _drawn(title: str, rows: Sequence[Step], unit: str, level: float, limits: tuple[float, float]) -> Plot:
+    return fitting(lambda width: result_figures.intervals(title, rows, unit, level=level, limits=limits, width=width))
 
 
 def _curves(runs: Sequence[ComparedRun]) -> Section | None:

@@ -30,7 +30,8 @@ def write_study_page(path: str | Path, results: Mapping[str, Any], protocol: Map
             where it is there, is what the method adds to the first one, as a paired interval.
         protocol: what the numbers are: name -> text.
     """
-    sections = [Section(task, task, blocks=_task(task, methods)) for task, methods in results.items()]
+    limits = _limits(results)
+    sections = [Section(task, task, blocks=_task(task, methods, limits)) for task, methods in results.items()]
     lines = [Text(f"{name}: {_plainly(value)}") for name, value in protocol.items()]
     sections.append(Section("protocol", "Protocol", "What was done to get these numbers.", list(lines)))
     said = [line for task, methods in results.items() for line in _judged(task, methods)]
@@ -81,17 +82,17 @@ def _against(entry: Mapping[str, Any], first: str) -> str:
     return str((entry.get("gain") or {}).get("against", first))
 
 
-def _task(task: str, methods: Methods) -> list[Block]:
+def _task(task: str, methods: Methods, limits: tuple[tuple[float, float], tuple[float, float]]) -> list[Block]:
     """From the most modalities: every method and its gain; then every subset, folded."""
     whole, first = _whole(methods), next(iter(methods), "")
     seen = [(name, subsets[whole]) for name, subsets in methods.items() if whole in subsets]
     blocks: list[Block] = [Heading(f"From {words.subset(whole)}")]
     values = _steps([(f"{name}, n = {number(e['auroc'].get('n')) or 0:,.0f}", e["auroc"]) for name, e in seen])
     if values:
-        blocks.append(_drawn(f"{task}, AUROC", values, "AUROC", 0.5))
+        blocks.append(_drawn(f"{task}, AUROC", values, "AUROC", 0.5, limits[0]))
     gains = _steps([(f"{name}, beside {_against(entry, first)}", entry.get("gain")) for name, entry in seen])
     if gains:
-        blocks.append(_drawn(f"{task}, gain", gains, "gain in AUROC, the same subjects drawn for both", 0.0))
+        blocks.append(_drawn(f"{task}, gain", gains, "gain in AUROC, the same subjects drawn for both", 0.0, limits[1]))
     blocks.append(Fold("Every subset of modalities", [_by_subset(methods), _table(methods)]))
     return blocks
 
@@ -101,8 +102,21 @@ def _steps(found: Sequence[tuple[str, Any]]) -> list[Step]:
     return [Step(name, value) for name, value in pairs if value is not None]
 
 
-def _drawn(title: str, rows: Sequence[Step], unit: str, level: float) -> Block:
-    return fitting(lambda width: result_figures.intervals(title, rows, unit, level=level, width=width))
+def _limits(results: Mapping[str, Methods]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The ends of the axes that all tasks share, of the AUROC and of the gains."""
+    seen = [
+        entry
+        for methods in results.values()
+        for s in methods.values()
+        for name, entry in s.items()
+        if name == _whole(methods)
+    ]
+    values = result_figures.shared_limits(_steps([("", entry["auroc"]) for entry in seen]), 0.5, (0.0, 1.0))
+    return values, result_figures.shared_limits(_steps([("", entry.get("gain")) for entry in seen]), 0.0)
+
+
+def _drawn(title: str, rows: Sequence[Step], unit: str, level: float, limits: tuple[float, float]) -> Block:
+    return fitting(lambda width: result_figures.intervals(title, rows, unit, level=level, limits=limits, width=width))
 
 
 def _by_subset(methods: Methods) -> Table:

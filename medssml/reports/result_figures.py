@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -252,8 +252,25 @@ def _stair(axes: Axes, height: int, level: float, step: Step, limits: tuple[floa
         axes.scatter([level + step.truth], [height], **_DIAMOND)
 
 
-def intervals(title: str, rows: Sequence[Step], unit: str, *, level: float = 0.0, width: float = WIDTH) -> str:
-    """One interval a row beside the line of `level`, its numbers beside the axes, and the true value where it is known."""
+def intervals(
+    title: str,
+    rows: Sequence[Step],
+    unit: str,
+    *,
+    level: float = 0.0,
+    limits: tuple[float, float] | None = None,
+    width: float = WIDTH,
+) -> str:
+    """One interval a row beside the line of `level`, its numbers beside the axes, and the true value where it is known.
+
+    Args:
+        title: of the figure.
+        rows: one interval each.
+        unit: of the axis.
+        level: where a line is drawn.
+        limits: of the axis, the same for all tasks; by default as far as the values reach.
+        width: of the figure, inches.
+    """
     with style(f"intervals/{title}/{width}"):
         narrow = width <= PHONE
         figure, (axes,) = canvas(width, 0.9 + (0.44 if narrow else 0.34) * len(rows))
@@ -264,8 +281,11 @@ def intervals(title: str, rows: Sequence[Step], unit: str, *, level: float = 0.0
                 axes.scatter([row.truth], [height], **_DIAMOND)
             axes.text(1.02, height, _share(row, narrow=narrow).replace("+", ""), **beside)
         axes.axvline(level, color=SOFT, linewidth=0.9)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows], color=INK)
+        names = [textwrap.fill(row.name, 18) if narrow else row.name for row in rows]
+        axes.set_yticks(range(len(rows)), names, color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
+        if limits is not None:
+            axes.set_xlim(*limits)
         axes.set_xlabel(_lines(unit, narrow=width <= PHONE))
         axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8))
         axes.grid(axis="y", visible=False)
@@ -274,6 +294,17 @@ def intervals(title: str, rows: Sequence[Step], unit: str, *, level: float = 0.0
             axes.scatter([], [], **_DIAMOND, label="Bayes predictor")
             axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1, handletextpad=0.2)
         return svg(figure, f"{title}: {unit}, with 95 % intervals")
+
+
+def shared_limits(
+    rows: Iterable[Step], level: float, within: tuple[float, float] = (-np.inf, np.inf)
+) -> tuple[float, float]:
+    """The ends of an axis that several figures share, as far as any of their intervals reaches, within what is possible."""
+    ends = [level]
+    for row in rows:
+        ends += [end for end in (row.share.low, row.share.value, row.share.high) if end is not None]
+    room = 0.04 * (max(ends) - min(ends) or 1.0)
+    return max(within[0], min(ends) - room), min(within[1], max(ends) + room)
 
 
 def strips(title: str, effects: Mapping[str, Sequence[tuple[float, str]]], unit: str, *, width: float = WIDTH) -> str:
