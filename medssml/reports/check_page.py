@@ -98,11 +98,11 @@ def judged(check: Check) -> list[tuple[str, str, str]]:
     flagged = [problem for problem in check.problems if problem.action == "flagged"]
     if flagged:
         kinds = Counter(problem.code.replace("_", " ") for problem in flagged)
-        named = ", ".join(f"{code} {count:,}" for code, count in kinds.most_common(4))
+        named = ", ".join(f"{code}: {count:,}" for code, count in kinds.most_common(4))
         lines.append(("files", "flagged", f"{len(flagged):,} worth a look, used as they are: {named}."))
     for task, few in () if check.manifest is None else rare(check.manifest):
-        said = ", ".join(f"{name} {count}" for name, count in few.items())
-        lines.append((task, "few studies", f"training studies of a rare class: {said}."))
+        said = ", ".join(f"{name}: {count}" for name, count in few.items())
+        lines.append((task, "few studies", f"few training studies of a class: {said}."))
     return lines
 
 

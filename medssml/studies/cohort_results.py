@@ -105,8 +105,8 @@ def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], further: set[st
             if len(part):
                 results.setdefault(task, {}).update(compare({label: [part]}, n=bootstrap))
                 parts.setdefault(task, {})[label] = part
-    for task, tables in parts.items():
-        _add_gains(results[task], tables, bootstrap)
+    for task, seen in parts.items():
+        _add_gains(results[task], seen, bootstrap)
     return results
 
 

@@ -93,7 +93,7 @@ def test_the_page_names_the_number_by_which_the_sites_differ_and_no_other(text):
 def test_the_page_begins_with_whether_training_can_start_and_shows_the_classes(text):
     head = text[text.index("<header>") : text.index("</header>")]
     assert "training does not start" in head and "worth a look, used as they are" in head
-    assert "<b>ill</b>" in head and "training studies of a rare class: 0 6, 1 6." in head
+    assert "<b>ill</b>" in head and "few training studies of a class: 0: 6, 1: 6." in head
     section = text[text.index('id="labels"') : text.index('id="distributions"')]
     assert "Classes of ill in each split" in section
     rows = re.findall(r"<tr>(.*?)</tr>", section)
