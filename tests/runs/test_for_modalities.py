@@ -18,8 +18,6 @@ from medssml.runs.training_config import PretrainConfig, for_modalities
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted([*(ROOT / "configs" / "pretrain").glob("*.yaml"), *(ROOT / "configs" / "smoke").glob("*.yaml")])
 CONFIGS = [path for path in CONFIGS if path.stem != "finetune"]
-NAMES = ("ct", "xray", "eeg", "report")
-SUBSETS = [part for size in range(1, 5) for part in combinations(NAMES, size)]
 
 
 def built(config: dict[str, Any], encoders: dict[str, nn.Module]) -> tuple[MultimodalModel, list[Objective]]:
@@ -33,7 +31,8 @@ def built(config: dict[str, Any], encoders: dict[str, nn.Module]) -> tuple[Multi
 def test_a_config_for_part_of_its_modalities(path: Path) -> None:
     config = load_config(path, PretrainConfig)
     encoders = {name: build(node) for name, node in config["model"]["init_args"]["encoders"].items()}
-    for left in SUBSETS:
+    names = tuple(config["transforms"])
+    for left in (part for size in range(1, len(names) + 1) for part in combinations(names, size)):
         try:
             part, remarks = for_modalities(config, left)
         except ValueError as error:

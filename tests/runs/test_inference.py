@@ -41,10 +41,12 @@ def part(tmp_path: Path, problems: int, asked: int) -> PreparedStudies:
 def test_what_is_left_out_of_several_parts_is_one_list_and_one_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert conclude([part(tmp_path, 0, 9)], tmp_path) == tmp_path and not (tmp_path / "problems.csv").exists()
-    assert conclude([part(tmp_path, 1, 100), part(tmp_path, 3, 100)], tmp_path) == tmp_path
+    assert (
+        conclude([part(tmp_path, 0, 9)], tmp_path, "evaluate") == tmp_path and not (tmp_path / "problems.csv").exists()
+    )
+    assert conclude([part(tmp_path, 1, 100), part(tmp_path, 3, 100)], tmp_path, "evaluate") == tmp_path
     assert len(read_problems(tmp_path / "problems.csv")) == 4
     assert "4 of 200 studies left out" in capsys.readouterr().err
-    assert conclude([part(tmp_path, 3, 50), part(tmp_path, 3, 50)], tmp_path) == 4
+    assert conclude([part(tmp_path, 3, 50), part(tmp_path, 3, 50)], tmp_path, "evaluate") == 4
     assert "6 of 100 studies are quarantined, the limit is 5" in capsys.readouterr().err
-    assert conclude([part(tmp_path, 2, 4)], tmp_path) == 4
+    assert conclude([part(tmp_path, 2, 4)], tmp_path, "evaluate") == 4
