@@ -135,7 +135,9 @@ class Store:
         if found is not None:
             return str(found.experiment_id)
         location = f"mlflow-artifacts:/{EXPERIMENT}" if self.home is not None else None
-        return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
+        # MLflow's pages begin with runs and curves, and not with traces of language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(EXPERIMENT, artifact_location=location, tags=tags))
 
     def _resumed(self, name: str) -> str | None:
         """The run that this folder began, where there is one."""

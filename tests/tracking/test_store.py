@@ -78,6 +78,8 @@ def test_the_store_names_no_place_and_nobody(monkeypatch: pytest.MonkeyPatch, tm
     assert metrics == [("loss_ct_report", 1.0, 1), ("val/auroc", 0.75, 1), ("val/auroc", 0.8, 2)]
     assert rows(folder, "select name, status from runs") == [("pretrain", "FINISHED")]
     assert len(list((folder / "mlartifacts").rglob("report.html"))) == 1
+    kind = "select value from experiment_tags where key = 'mlflow.experimentKind'"
+    assert rows(folder, kind) == [("custom_model_development",)]
     tags = dict(rows(folder, "select key, value from tags"))
     assert tags["medssml.version"] == __version__ and tags["medssml.verb"] == "x"
 
