@@ -33,9 +33,10 @@ def cases() -> Iterator[tuple[str, str]]:
 
 def required(verb: str, place: Path) -> list[str]:
     """What the verb cannot do without: files that are not there, words that mean nothing."""
-    function, given = cli.function_of(verb), []
+    function = cli.function_of(verb)
+    given = ["--checkpoint", "none", "--task", "none"] if verb == "finetune" else []
     for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.default is not parameter.empty:
+        if parameter.default is not parameter.empty and name != "out":
             continue
         hint = hints_of(function).get(name, str)
         text = str(place / name) if Path in (hint, *typing.get_args(hint)) else "none"
