@@ -68,9 +68,10 @@ def server_command(store: Path, port: int) -> tuple[list[str], dict[str, str]]:
 
 
 def page_of(run: str | Path, port: int) -> str:
-    """The address of a run's page, or of all runs of the store."""
+    """The address of a run's page, or of all runs of the store; MLflow would begin with its part for language models."""
     run_id = run_of(run_folder(run))
-    return f"http://{HOST}:{port}/" + (f"#/experiments/1/runs/{run_id}" if run_id else "")
+    place = f"experiments/1/runs/{run_id}" if run_id else "experiments/1"
+    return f"http://{HOST}:{port}/#/{place}?workflowType=machine_learning"
 
 
 def free_port(first: int) -> int:

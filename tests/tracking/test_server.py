@@ -34,7 +34,8 @@ def test_the_store_of_a_run_and_of_its_model(tmp_path: Path) -> None:
     (run / store.RUN_NOTE).write_text("abc\n")
     with pytest.raises(ValueError, match="tracked elsewhere"):
         store_of(run)
-    assert page_of(run, 5000) == "http://127.0.0.1:5000/#/experiments/1/runs/abc"
+    for folder, place in ((run, "experiments/1/runs/abc"), (tmp_path, "experiments/1")):
+        assert page_of(folder, 5000) == f"http://127.0.0.1:5000/#/{place}?workflowType=machine_learning"
 
 
 def test_it_serves_this_machine_alone_and_reports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
