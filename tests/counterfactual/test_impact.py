@@ -199,7 +199,7 @@ def test_the_best_reader_has_the_true_impact_and_a_wrong_one_does_not() -> None:
 
     right, wrong = compared(best_reader), compared(lambda z: z @ torch.tensor([0.0, 0.0, 3.0]))
     means = {f"{name}{end}" for name in ("shapley", "necessity", "sufficiency", "interactions") for end in ("", "_abs")}
-    others = {"performance_drop", "performance_shapley", "performance_shapley_observed", "interaction_share"}
+    others = {"performance_drop", "performance_shapley", "performance_shapley_observed", "interaction_share", "quality"}
     assert right["inside"] == dict.fromkeys(means | others, 1.0) and right["n"] == 300
     assert wrong["inside"]["shapley_abs"] == 0 and wrong["inside"]["performance_shapley"] < 1
     for pair in right["pairs"]:
@@ -280,7 +280,9 @@ def test_the_head_says_how_it_was_measured() -> None:
     assert other["bootstrap"]["unit"] == "subjects"
     quality = {key: value for key, value in result["performance"].items() if not key.startswith("shapley")}
     n_complete = int((~x.isnan()).all(dim=1).sum())
-    assert quality == {"metric": "auroc", "baseline": "absent", "n_complete": n_complete}
+    assert 0.5 < quality.pop("observed")["estimate"] < 1
+    head = {"metric": "auroc", "baseline": "absent", "nothing": 0.5, "positives": int(y.sum())}
+    assert quality == {**head, "n_complete": n_complete}
     nobody = run(x, torch.full_like(y, torch.nan), WEIGHTS, sweep=()).result["performance"]
     assert nobody["shapley"] == {} == nobody["shapley_observed"] and nobody["n_complete"] == 0
     model = run(x, y, WEIGHTS, intervention=Intervention(empty="model"), sweep=()).result
@@ -349,3 +351,15 @@ def test_groups_are_those_given_the_label_and_the_pattern() -> None:
     assert sum(group["n"] for group in found["label"].values()) == 70
     pattern = "+".join(m for m, there in zip(MODALITIES, ~x[0].isnan(), strict=True) if there)
     assert pattern in found["present"]
+
+
+def test_the_quality_of_the_answers_is_that_of_all_labelled_studies_and_classes_go_by_their_names() -> None:
+    x, y = simulated(120)
+    y[:10] = float("nan")
+    page = run(x, y, WEIGHTS, sweep=(), classes=("healthy", "ill"), intervention=Intervention(empty="model"))
+    found = page.result["performance"]
+    known = page.rows.drop_duplicates("study_id").dropna(subset="label")
+    expected = roc_auc_score(known.label == "ill", known.prediction)
+    assert found["observed"]["estimate"] == pytest.approx(expected) and found["observed"]["n"] == 110
+    assert found["positives"] == int((known.label == "ill").sum()) and found["nothing"] == 0.5
+    assert set(page.result["subgroups"]["label"]) == {"healthy", "ill"}
