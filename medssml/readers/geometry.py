@@ -159,7 +159,7 @@ def not_hounsfield(values: NDArray[Any], spacing: NDArray[np.float64], notes: li
         return _beyond(values, high)
     if high - low < 10:
         return f"values {low:g} to {high:g} are not HU (constant, or rescaled)"
-    dense = np.count_nonzero(values > DENSE_HU) / values.size
+    dense = np.count_nonzero(values > DENSE_HU) / values.size if high > DENSE_HU else 0.0
     if dense > 0.5:
         return f"{dense:.0%} of the voxels lie above {DENSE_HU} (values {low:g} to {high:g}): HU with an offset"
     if low < BELOW_AIR_HU:
