@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from medssml.transforms.short_forms import XrayTransform as XrayTransform
     from medssml.transforms.table_steps import RandHideValuesd as RandHideValuesd
     from medssml.transforms.table_steps import Standardised as Standardised
+    from medssml.transforms.voxel_scale import StandardiseVoxelsd as StandardiseVoxelsd
 
 _FILES = {
     "antialias": ("AntialiasResized",),
@@ -40,6 +41,7 @@ _FILES = {
     "road": ("Road",),
     "short_forms": ("CTTransform", "EEGTransform", "ReportTransform", "TableTransform", "XrayTransform"),
     "table_steps": ("RandHideValuesd", "Standardised"),
+    "voxel_scale": ("StandardiseVoxelsd",),
 }
 _WHERE = {name: file for file, names in _FILES.items() for name in names}
 
@@ -60,6 +62,7 @@ __all__ = [
     "RandWindowd",
     "ReportTransform",
     "Road",
+    "StandardiseVoxelsd",
     "Standardised",
     "TableTransform",
     "Tokenized",
