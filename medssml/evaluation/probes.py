@@ -17,7 +17,7 @@ from medssml.statistics.bootstrap import Array, Metric
 from medssml.statistics.metrics import auroc, macro_auroc, point, r2
 
 #: Inverse strengths of the L2 penalty that are tried.
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 #: Fewer labelled validation studies than this do not choose.
 LEAST_VALIDATION = 30
 LEAST_PER_CLASS = 5
