@@ -34,11 +34,11 @@ def test_what_is_printed_is_a_config_that_means_the_same(
 
 
 def test_each_value_says_where_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["--config", "simclr", "--set", "model.fusion.depth=2", "--set", "model.encoders.ct.widths=[2, 4]"]
+    given = ["--config", "simclr", "--set", "model.fusion.depth=2", "--set", "model.encoders.xray.widths=[2, 4]"]
     lines = printed(capsys, "pretrain", *given, "--seed", "4", "--print-config").splitlines()
     said = {line.split("#")[0].strip(): line.partition("# ")[2] for line in lines}
     assert said["depth: 2"] == "--set model.fusion.depth=2"
-    assert said["widths: [2, 4]"] == "--set model.encoders.ct.widths=[2, 4]"
+    assert said["widths: [2, 4]"] == "--set model.encoders.xray.widths=[2, 4]"
     assert said["- class_path: SimCLR"].startswith("configs/pretrain/simclr.yaml:")
     assert said["vocab_size: 256"].startswith("configs/pretrain/small.yaml:")
     assert said["modalities: null"] == "default"  # the objectives of the base are replaced as a whole

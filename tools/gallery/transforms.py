@@ -262,6 +262,40 @@ def antialias_resized() -> Figure:
     return made
 
 
+def standardise_voxels() -> Figure:
+    """A coarse CT, what the training studies have there, and the difference in their standard deviations."""
+    from medssml.phantom.presets import preset
+    from medssml.transforms import LoadCTd, StandardiseVoxelsd
+
+    table = draw(Design(studies=40, seed=SEED, missing=0.0))
+    folder = Path(tempfile.mkdtemp(prefix="gallery"))
+    load, rows = LoadCTd("ct", (12, 12, 10), (32, 24, 32)), []
+    for row in table.assign(present_xray=False, present_eeg=False, present_report=False).to_dict("records"):
+        write_study(row, folder, SEED, preset=preset("small"))
+        rows.append({"ct": load({"ct": folder / file_names(row["study_id"])["ct"]})["ct"].float()})
+    step = StandardiseVoxelsd("ct")
+    step.learn(rows, None)
+    sick = int((table["evidence_ct_nodule"] - table["evidence_ct_effusion"]).to_numpy().argmax())
+    made, axes = figure(2.5, columns=3)
+    image(axes[0], section(rows[sick]["ct"]), "a CT, HU", low=LUNG[0], high=LUNG[1])
+    mean = sum(row["ct"] for row in rows) / len(rows)
+    image(axes[1], section(mean), "mean of 40 studies", low=LUNG[0], high=LUNG[1])
+    image(axes[2], section(step(rows[sick])["ct"]), "StandardiseVoxelsd, -3 to 3", low=-3, high=3)
+    return made
+
+
+def resized() -> Figure:
+    """A CT on a coarser grid."""
+    from monai.transforms import Resized
+
+    whole = {"ct": loaded("ct")["ct"].float()}
+    made, axes = figure(2.7, columns=2)
+    image(axes[0], section(whole["ct"]), "96 x 80 x 72 voxels", low=LUNG[0], high=LUNG[1])
+    coarse = Resized("ct", (32, 26, 24), mode="area")(dict(whole))["ct"]
+    image(axes[1], section(coarse), "Resized to 32 x 26 x 24, mode area", low=LUNG[0], high=LUNG[1])
+    return made
+
+
 def eeg_inputs() -> Figure:
     """What an encoder sees of a recording."""
     from medssml.transforms import CentralWindowd, EEGInputsd
@@ -396,7 +430,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "Tokenized": tokenized,
     "RandHideValuesd": rand_hide_values,
     "Standardised": standardised,
+    "StandardiseVoxelsd": standardise_voxels,
     "AntialiasResized": antialias_resized,
+    "Resized": resized,
     "ScaleIntensityRanged": monai_window,
     "RandSpatialCropd": monai("ct", "RandSpatialCropd", roi_size=(64, 56, 48), random_size=False),
     "RandRotate90d": axial_turns,
