@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class _Result:
     gain: dict[str, Any] | None = None
     impact: dict[str, Any] | None = None
     reason: str = ""
+    subset: str = ""
 
 
 def _judged(results: Results) -> dict[str, _Result]:
@@ -81,17 +82,30 @@ def _judged(results: Results) -> dict[str, _Result]:
 def _of_metrics(
     entry: dict[str, Any], protocol: dict[str, Any], gain: dict[str, Any] | None, impact: dict[str, Any] | None
 ) -> _Result:
-    row = entry.get("as_observed") or next(reversed((entry.get("subsets") or {"": {}}).values()))
+    row, subset = headline(entry)
     metric = next((name for name in GUESSING if name in row), "")
     best = number((gain or {}).get("bayes"))
     best = number((row.get("bayes") or {}).get("auroc")) if best is None and metric == "auroc" else best
     measured = (gain or {}).get("pretrained") or row.get(metric)
     n = number((measured or {}).get("n") if isinstance(measured, dict) else None) or number(row.get("n"))
-    counts = _counts(entry.get("labels") or {}, str(protocol.get("split") or "test")) or _positives(row)
+    whole = _counts(entry.get("labels") or {}, str(protocol.get("split") or "test")) if subset is None else ()
+    counts = whole or _positives(row)
     return _Result(
         metric, estimate(measured), None if n is None else int(n), counts, str(entry.get("method") or ""), best, gain,
-        impact, str(entry.get("reason") or ""),
+        impact, str(entry.get("reason") or ""), subset or "",
     )  # fmt: skip
+
+
+def headline(entry: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """What stands for a task: every study from all that it has, and None; where there is no such answer, as of probes, each
+    of which reads one set of modalities, the set that most studies have, and its name."""
+    if entry.get("as_observed"):
+        return dict(entry["as_observed"]), None
+    subsets: dict[str, dict[str, Any]] = {name: row for name, row in (entry.get("subsets") or {}).items() if name}
+    if not subsets:
+        return {}, None
+    most = max(subsets, key=lambda name: number(subsets[name].get("n")) or 0.0)
+    return subsets[most], most
 
 
 def _of_gain(gain: dict[str, Any], impact: dict[str, Any] | None) -> _Result:
@@ -135,14 +149,16 @@ def _task(task: str, result: _Result) -> Verdict:
     said += f" where {words.figure(result.best)} is the best possible" if result.best is not None else ""
     said += _by_whom(result)
     guessing = GUESSING.get(result.metric)
-    learned = guessing is None or found.low is None or found.low > guessing
+    # without an interval, as of a few subjects, nothing is shown
+    learned = guessing is None or (found.low is not None and found.low > guessing)
     mark, caution = LEARNED, ""
     if result.metric == "auroc" and len(result.classes) == 2:
         mark, caution, bound = _caution(found, result.classes)
         learned = learned and (bound is None or bound > CHANCE)
     if not learned:
         than = "the mean of the labels" if result.metric == "r2" else "chance"
-        return Verdict(task, NOT_LEARNED, f"not better than {than}, {said}{caution}{_gain(result)}.")
+        shown = "not shown to be better" if found.low is None else "not better"
+        return Verdict(task, NOT_LEARNED, f"{shown} than {than}, {said}{caution}{_gain(result)}.")
     return Verdict(task, mark, f"{said}{caution}{_gain(result)}{_counts_most(result)}.")
 
 
@@ -153,6 +169,8 @@ def _by_whom(result: _Result) -> str:
         parts.append(
             "by its head" if result.method == "head" else f"by a {result.method}, as the model has no head for it"
         )
+    if result.subset:
+        parts.append(f"from {words.subset(result.subset)} alone,")
     if result.n is not None:
         kinds = f", {result.classes[-1]:,} positive" if len(result.classes) == 2 else ""
         parts.append(f"on {result.n:,} studies{kinds}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from medssml.reports import words
 from medssml.reports.results import Results, estimate, number
-from medssml.reports.verdict import GUESSING, sentences
+from medssml.reports.verdict import GUESSING, headline, sentences
 from medssml.runs import console
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ def say_evaluation(metrics: Mapping[str, Any]) -> None:
     alone = list(dict.fromkeys(s for entry in tasks.values() for s in entry["subsets"] if s and "+" not in s))
     rows = []
     for task, entry in tasks.items():
-        observed = entry.get("as_observed") or {}
-        metric = next((name for name in GUESSING if name in observed), "")
+        row, subset = headline(entry)
+        metric = next((name for name in GUESSING if name in row), "")
         by = [_alone(entry["subsets"].get(name) or {}, metric) for name in alone]
-        n = number(observed.get("n"))
-        rows.append((task, entry["method"], words.metric(metric), _said(observed.get(metric)), *by, int(n or 0)))
+        together = _said(row.get(metric)) if subset is None else "-"
+        rows.append((task, entry["method"], words.metric(metric), together, *by, int(number(row.get("n")) or 0)))
     if rows:
         console.table(rows, ("task", "by", "metric", "all that is there", *(f"{name} alone" for name in alone), "n"))
     found = [

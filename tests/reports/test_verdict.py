@@ -131,3 +131,26 @@ def test_numbers_are_judged_beside_their_mean() -> None:
 
 def test_nothing_is_said_where_nothing_was_measured() -> None:
     assert verdicts(Results(Path("run"), {"metrics.json": {"": {"retrieval": {}}}})) == []
+
+
+def test_a_probe_of_one_set_of_modalities_says_which_and_how_many_of_its_own_studies() -> None:
+    """Each probe reads one set; the figures of the set that most studies have, with its own positives, not those of the split."""
+    labels = {"test": {"per_class": {"0": 40, "1": 60}}}
+    subsets = {
+        "": {"n": 100, "positives": 60, "auroc": interval(0.5, 0.5, 0.5)},
+        "ct": {"n": 50, "positives": 20, "auroc": interval(0.8, 0.7, 0.9)},
+        "ct+xray": {"n": 5, "positives": 3, "auroc": interval(0.3, 0.0, 1.0)},
+    }
+    entry = {"kind": "binary", "method": "linear probe", "subsets": subsets, "labels": labels}
+    (line,) = sentences(Results(Path("run"), {"metrics.json": {"": {"tasks": {"effusion": entry}}}}))
+    assert line == (
+        "effusion: AUROC 0.800 (0.700 to 0.900), by a linear probe, as the model has no head for it from CT alone, "
+        "on 50 studies, 20 positive."
+    )
+
+
+def test_without_an_interval_nothing_is_shown() -> None:
+    entry = {"kind": "binary", "method": "head", "subsets": {}, "as_observed": {"n": 4, "auroc": {"estimate": 0.9}}}
+    entry |= {"subsets": {"ct": {"n": 4}}}
+    (verdict,) = verdicts(Results(Path("run"), {"metrics.json": {"": {"tasks": {"effusion": entry}}}}))
+    assert verdict.mark == NOT_LEARNED and "counts most" not in verdict.text
