@@ -232,13 +232,7 @@ def _leave_out(study: Study, account: Account, reason: str) -> None:
 def _rows_of(study: Study, account: Account, options: Options) -> Iterator[_Row]:
     """The study as one row, or as a row per file."""
     if options.rows == "file" and sum(map(len, study.files.values())) > 1:
-        seen: Counter[str] = Counter()
-        for modality, files in study.files.items():
-            for file in files:
-                own = f"{study.study_id}_{file.name or Path(file.path).name.split('.')[0]}"
-                seen[own] += 1
-                name = own if seen[own] == 1 else f"{own}_{seen[own]}"
-                yield _Row(study, name, [(modality, file)], _cells(study, file.cells(modality), file.view))
+        yield from _row_per_file(study)
         return
     chosen: list[tuple[str, File]] = []
     for modality, files in study.files.items():
@@ -246,13 +240,28 @@ def _rows_of(study: Study, account: Account, options: Options) -> Iterator[_Row]
     named = {column: file for column, file in reversed(chosen) if column != "other_files"}
     if not named and not study.holds:
         views = sorted({file.view for _, file in chosen})
-        _leave_out(study, account, f"no frontal or lateral view (views: {', '.join(views)}); --rows file keeps it")
+        if views == ["raw"]:
+            _leave_out(study, account, "raw image (FOR PROCESSING), not meant to be looked at")
+        elif options.rows == "file":
+            yield from _row_per_file(study)
+        else:
+            _leave_out(study, account, f"no frontal or lateral view (views: {', '.join(views)}); --rows file keeps it")
         return
     cells = {name: cell for column, file in named.items() for name, cell in file.cells(column).items()}
     others = ["#".join(filter(None, (file.path, file.series))) for column, file in chosen if column == "other_files"]
     if others:
         cells["other_files"] = ";".join(others)
     yield _Row(study, study.study_id, chosen, _cells(study, cells, named["xray"].view if "xray" in named else ""))
+
+
+def _row_per_file(study: Study) -> Iterator[_Row]:
+    seen: Counter[str] = Counter()
+    for modality, files in study.files.items():
+        for file in files:
+            own = f"{study.study_id}_{file.name or Path(file.path).name.split('.')[0]}"
+            seen[own] += 1
+            name = own if seen[own] == 1 else f"{own}_{seen[own]}"
+            yield _Row(study, name, [(modality, file)], _cells(study, file.cells(modality), file.view))
 
 
 def _placed(modality: str, files: list[File]) -> Iterator[tuple[str, File]]:

@@ -186,7 +186,7 @@ def _show(done: Imported) -> None:
     console.say(
         f"{done.studies:,} studies of {done.subjects:,} subjects; of {imported + left_out:,} source rows and files"
     )
-    console.say(f"{imported:,} imported, {left_out:,} left out:")
+    console.say(f"{imported:,} imported, {left_out:,} left out{':' * bool(done.reasons)}")
     for reason, count in done.reasons[:12]:
         console.say(f"  {count:>9,} x {reason}")
     if len(done.reasons) > 12:

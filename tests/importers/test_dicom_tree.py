@@ -241,6 +241,18 @@ def test_the_view_is_what_the_reader_sees(tmp_path: Path) -> None:
     assert (made.rows["1.2.50"]["xray"], made.rows["1.2.50"]["xray_lateral"]) == ("2.dcm", "1.dcm")
     assert (made.rows["1.2.51"]["xray"], made.rows["1.2.51"]["xray_lateral"]) == ("", "3.dcm")
     assert "1.2.52" not in made.rows, "an oblique view is no frontal one"
+    assert "--rows file keeps it" in made.why(file="4.dcm")
+    kept = run("dicom", root, rows="file")
+    assert any(row["xray"] == "4.dcm" for row in kept.rows.values()) and kept.why(file="4.dcm") == ""
+
+
+def test_a_raw_image_alone_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    radiograph(root / "1.dcm", "1.2.50.1", SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1.1", StudyInstanceUID="1.2.50")
+    radiograph(root / "2.dcm", "1.2.51.1", StudyInstanceUID="1.2.51", PatientID="B")
+    for rows in ("study", "file"):
+        made = run("dicom", root, rows=rows)
+        assert made.why(file="1.dcm") == "raw image (FOR PROCESSING), not meant to be looked at"
 
 
 def test_raw_images_and_other_parts_of_the_body_are_no_first_choice(tmp_path: Path) -> None:
