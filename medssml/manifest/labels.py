@@ -142,7 +142,9 @@ def _read(cells: pd.Series, said: str | Label | None) -> tuple[Label | None, lis
         return said, _misfits(cells, said, f"the classes are {', '.join(said.classes)}; fix: {_EMPTY_OR_TRAIN}")
     if said == "binary":
         label = Label("binary")
-        return label, _misfits(cells, label, f"a binary target is 0 or 1; fix: {_EMPTY}, or --classes TASK=no,yes")
+        return label, _misfits(
+            cells, label, f"a binary target is 0 or 1; fix: {_EMPTY}, or --classes {_task(cells)}=no,yes"
+        )
     if said == "regression":
         return Label("regression"), _misfits(cells, Label("regression"), "")
     if said is not None:
@@ -172,6 +174,10 @@ def _row(row: object) -> int:
     return int(str(row))
 
 
+def _task(cells: pd.Series) -> str:
+    return str(cells.name).removeprefix("label_")
+
+
 def _inferred(cells: pd.Series) -> tuple[Label | None, list[tuple[int, str]]]:
     """What the cells say by themselves: classes are the values that occur."""
     values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
@@ -180,14 +186,15 @@ def _inferred(cells: pd.Series) -> tuple[Label | None, list[tuple[int, str]]]:
     if len(wrong) and len(wrong) == len(cells) and not meant_as_numbers:
         return _of_words(cells)
     if len(wrong):
-        fix = f"{_NUMBER}, or say --classes TASK=a,b,c"
+        fix = f"{_NUMBER}, or say --classes {_task(cells)}=a,b,c"
         return None, [(_row(row), f"{cell!r} is no finite number; fix: {fix}") for row, cell in wrong.items()]
     if not bool((values == np.round(values)).all()):
         return Label("regression"), []
     found = {float(value) for value in values}
     beside = [f"{value:.0f}" for value in found - {0.0, 1.0}]
     if len(beside) == 1 and len(found) > 1 and _NO_CLASS.fullmatch(beside[0]):
-        fix = f"empty the cell for 'uncertain', or say --classes TASK={beside[0]},0,1 or --kind TASK=regression"
+        name = _task(cells)
+        fix = f"empty the cell for 'uncertain', or say --classes {name}={beside[0]},0,1 or --kind {name}=regression"
         reason = f"does not fit: {beside[0]} is neither class; fix: {fix}"
         return Label("binary"), [(_row(row), f"{c!r} {reason}") for row, c in cells[~np.isin(values, (0, 1))].items()]
     if found and (min(found) < 0 or max(found) >= MOST_CLASSES):

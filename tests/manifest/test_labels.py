@@ -49,8 +49,8 @@ def test_a_class_that_is_not_known_is_refused_with_its_row() -> None:
 @pytest.mark.parametrize(
     ("cells", "row", "words"),
     [
-        (("1", "2", "4A"), 4, "--classes TASK=a,b,c"),
-        (("-1", "0", "1"), 2, "--kind TASK=regression"),
+        (("1", "2", "4A"), 4, "--classes t=a,b,c"),
+        (("-1", "0", "1"), 2, "--kind t=regression"),
         (("Yes", "yes", "no"), 1, "capitals alone"),
         (("0,5", "1,5", "2,25"), 2, "no finite number"),
         (tuple(f"text {i}" for i in range(30)), 1, "30 different texts"),
