@@ -297,6 +297,20 @@ def test_no_word_about_where_or_how_this_was_written() -> None:
     assert found == []
 
 
+def test_what_is_pinned_installs_on_the_oldest_python_that_is_promised() -> None:
+    """Debian's Python is 3.11.2: a release for 3.11.5 and newer would end the first command of the README."""
+    import tomllib
+    from importlib.metadata import metadata
+
+    from packaging.specifiers import SpecifierSet
+
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    least = f"{promised.removeprefix('>=')}.0"
+    pins = [line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line]
+    needs = {name: metadata(name).get("Requires-Python") or "" for name in pins}
+    assert {name: need for name, need in needs.items() if not SpecifierSet(need).contains(least)} == {}
+
+
 def test_the_lock_matches_the_project() -> None:
     import tomllib
 
