@@ -214,17 +214,27 @@ def waterfall(
         axes.text(1.02, last, words.figure(level), weight="bold", **beside)
         axes.set_yticks(range(last + 1), [start[0], *[step.name for step in steps], end], color=INK)
         axes.set_ylim(last + 0.6, -0.6)
-        axes.set_xlabel(_lines(unit, narrow=width <= PHONE))
         axes.margins(x=0.06)
-        if limits is not None:
-            axes.set_xlim(*limits)
-        axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8))
-        axes.grid(axis="y", visible=False)
-        axes.spines["left"].set_visible(False)
+        _value_axis(axes, unit, limits, narrow=narrow)
         if any(step.truth is not None for step in steps):
-            axes.scatter([], [], **_DIAMOND, label="the bar's end for the Bayes predictor")
-            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1, handletextpad=0.2)
+            _diamonds(axes, "the bar's end for the Bayes predictor")
         return svg(figure, f"{title}: from {start[0]} to {end} in {unit}, modality by modality")
+
+
+def _value_axis(axes: Axes, unit: str, limits: tuple[float, float] | None, *, narrow: bool) -> None:
+    """The axis of the values, below rows that need no line of their own."""
+    if limits is not None:
+        axes.set_xlim(*limits)
+    axes.set_xlabel(_lines(unit, narrow=narrow))
+    axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8))
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+
+
+def _diamonds(axes: Axes, label: str) -> None:
+    """Says what the diamonds are."""
+    axes.scatter([], [], **_DIAMOND, label=label)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1, handletextpad=0.2)
 
 
 def _share(step: Step, *, narrow: bool) -> str:
@@ -284,15 +294,9 @@ def intervals(
         names = [textwrap.fill(row.name, 18) if narrow else row.name for row in rows]
         axes.set_yticks(range(len(rows)), names, color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        if limits is not None:
-            axes.set_xlim(*limits)
-        axes.set_xlabel(_lines(unit, narrow=width <= PHONE))
-        axes.xaxis.set_major_locator(MaxNLocator(4 if narrow else 8))
-        axes.grid(axis="y", visible=False)
-        axes.spines["left"].set_visible(False)
+        _value_axis(axes, unit, limits, narrow=narrow)
         if any(row.truth is not None for row in rows):
-            axes.scatter([], [], **_DIAMOND, label="Bayes predictor")
-            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1, handletextpad=0.2)
+            _diamonds(axes, "Bayes predictor")
         return svg(figure, f"{title}: {unit}, with 95 % intervals")
 
 

@@ -103,8 +103,13 @@ class Road(Transform):
             try:
                 entries = step(entries)
             except Exception as error:  # a step may be anybody's
-                raise RoadError(f"transforms.{self.modality}: {type(step).__name__}: {_reason(error)}") from error
+                raise self._refused(step, error) from error
         return entries
+
+    def _refused(self, step: Any, error: Exception) -> RoadError:
+        if isinstance(error, RoadError):
+            return error
+        return RoadError(f"transforms.{self.modality}: {type(step).__name__}: {_reason(error)}")
 
     def _inputs(self, entries: Any) -> Inputs:
         value = entries[self.modality] if isinstance(entries, Mapping) else entries
@@ -126,7 +131,10 @@ class Road(Transform):
         for place in learners:
             with tracked(False):
                 rows = (self._applied(steps[:place], self._entries(entry, steps)) for entry in prepared)
-                said += steps[place].learn(rows, subjects)
+                try:
+                    said += steps[place].learn(rows, subjects)
+                except ValueError as error:
+                    raise self._refused(steps[place], error) from error
         return said
 
     def described(self) -> list[Any]:
