@@ -54,22 +54,16 @@ def study_cohort(
         medssml.config.ConfigError: a wrong config. medssml.manifest.table_text.ManifestError: a wrong table. KeyError: no such
             task. StudyStopped: a run was stopped. medssml.runs.run_folder.RunFolderError: the folder holds another study.
     """
-    import torch
-
     from medssml.bounds import bounded
     from medssml.runs import console
     from medssml.runs.cache_place import cache_place
-    from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device
     from medssml.studies.cohort_fits import chosen_tasks, merged_table, plans_of, pretrain_once, study_of
     from medssml.studies.cohort_results import Collected, protocol_of
     from medssml.studies.resume import same_study
+    from medssml.studies.start import ready
 
-    for flag, value, least in (("--seeds", seeds, 1), ("--folds", folds, 2), ("--threads", threads, 0)):
-        bounded(flag, value, least=least)
-    bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
-    chosen_device(device or "auto")
-    torch.set_num_threads(threads or torch.get_num_threads())
-    out = Path(out).resolve()
+    bounded("--folds", folds, least=2)
+    out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
     study = study_of(
         out, cache_place(cache, out), manifest, test_manifest=test_manifest, data_root=data_root, config=config,
         finetune_config=finetune_config, device=device,

@@ -48,23 +48,17 @@ def study_phantom(
         medssml.config.ConfigError: a wrong config. StudyStopped: a run was stopped.
         medssml.runs.run_folder.RunFolderError: the folder holds another study.
     """
-    import torch
-
     from medssml.bounds import bounded
     from medssml.runs import console
     from medssml.runs.cache_place import cache_place
-    from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device
     from medssml.studies.phantom_fits import Design, measure_impact, one_seed
     from medssml.studies.phantom_results import Collected
     from medssml.studies.resume import same_study
+    from medssml.studies.start import ready
 
-    for flag, value, least in (("--seeds", seeds, 1), ("--studies", studies, 1), ("--threads", threads, 0)):
-        bounded(flag, value, least=least)
+    bounded("--studies", studies, least=1)
     bounded("--labels", labels, above=0, most=1)
-    bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
-    chosen_device(device or "auto")
-    torch.set_num_threads(threads or torch.get_num_threads())
-    out = Path(out).resolve()
+    out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
     design = Design.of(cache_place(cache, out), studies, labels, missing, config, finetune_config, device)
     same_study(out, design.settings())
     collected = Collected(bootstrap)

@@ -31,6 +31,17 @@ def data(n: int, width: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     return x, (x[:, 1] + 0.5 * rng.normal(size=n) > 0).astype(float)
 
 
+def test_a_clean_direction_of_little_spread_is_fitted_with_a_weak_penalty() -> None:
+    """What two features say by their small difference needs large weights, which a grid that ends early forbids."""
+    rng = np.random.default_rng(0)
+    common, small = rng.normal(size=(2, 600))
+    x = np.stack([common, common + 0.2 * small], axis=1)
+    y = (small > 0).astype(float)
+    probe = linear_probe(x[:300], y[:300], np.arange(300), x[300:])
+    assert probe.setting["C"] == 10.0
+    assert probe.scores is not None and roc_auc_score(y[300:], probe.scores) > 0.98
+
+
 @pytest.mark.parametrize("held", [True, False])
 def test_linear_probe_finds_a_direction_whatever_its_scale(held: bool) -> None:
     x, y = data(300)

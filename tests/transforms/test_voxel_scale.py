@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from medssml.config import build, describe
-from medssml.transforms import StandardiseVoxelsd, voxel_scale
+from medssml.transforms import LoadCTd, Road, StandardiseVoxelsd, voxel_scale
+from medssml.transforms.road import RoadError
 
 
 def images(n: int = 40, shape: tuple[int, ...] = (1, 3, 4, 5)) -> np.ndarray:
@@ -90,7 +92,23 @@ def test_damaged_figures_are_refused(fitted: str) -> None:
         StandardiseVoxelsd("ct", fitted=fitted)
 
 
+def test_a_text_of_zeros_does_not_fill_the_memory() -> None:
+    fitted = _text("2x2", np.zeros(1 << 26))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="fitted is damaged"):
+        StandardiseVoxelsd("ct", fitted=fitted)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 22
+
+
 @pytest.mark.parametrize("floor", [0, -1, float("nan"), float("inf")])
 def test_a_floor_that_divides_by_nothing_is_refused(floor: float) -> None:
     with pytest.raises(ValueError, match="floor"):
         StandardiseVoxelsd("ct", floor=floor)
+
+
+def test_in_a_road_the_refusal_names_the_modality_and_the_step() -> None:
+    road = Road("ct", [LoadCTd("ct", (1, 1, 1), (4, 4, 4)), StandardiseVoxelsd("ct")])
+    with pytest.raises(RoadError, match=r"transforms\.ct: StandardiseVoxelsd: 1 training study"):
+        road.fit_training([{"hu": np.zeros((4, 4, 4), np.int16)}])

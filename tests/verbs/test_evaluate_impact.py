@@ -126,9 +126,12 @@ def test_evaluate_writes_every_subset_probes_retrieval_and_the_map(
     value = metrics["tasks"]["sick"]["as_observed"]["auroc"]["estimate"]
     assert f"sick   head          AUROC   {value:.3f} (" in said and "all that is there" in said
     assert "right among first 5" in said and "by a linear probe" in lines["other:"]
+    row = next(line for line in said.splitlines() if line.startswith("other  linear probe"))
     probed = metrics["tasks"]["other"]["subsets"]
     most = max((name for name in probed if name), key=lambda name: probed[name]["n"])
     assert f"on {probed[most]['n']} studies, {probed[most]['positives']} positive" in lines["other:"]
+    assert "AUROC" in row and row.split()[-1] == str(probed[most]["n"])
+    assert f"{probed[most]['auroc']['estimate']:.3f}" in row
     made = json.loads((tmp_path / "provenance.json").read_text())["evaluate"]
     assert made["seed"] == 0 and made["command"] == "medssml.evaluate(...)"
     sick, other = metrics["tasks"]["sick"], metrics["tasks"]["other"]
