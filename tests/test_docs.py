@@ -180,6 +180,23 @@ def test_the_index_names_every_verb_and_every_tutorial() -> None:
     assert [t.name for t in (ROOT / "docs" / "tutorials").glob("*.md") if f"tutorials/{t.name}" not in index] == []
 
 
+def test_the_table_of_methods_names_every_method_and_tests_that_exist() -> None:
+    from medssml import fusion, objectives
+
+    text = (ROOT / "docs" / "methods" / "index.md").read_text("utf-8")
+    methods = [
+        name
+        for package, base in ((objectives, objectives.Objective), (fusion, fusion.Fusion))
+        for name, kind in vars(package).items()
+        if name in package.__all__ and isinstance(kind, type) and issubclass(kind, base) and kind is not base
+    ]
+    assert [name for name in methods if f"`{name}`" not in text] == [], "a row in docs/methods/index.md"
+    rows = [line for line in text.splitlines() if line.startswith("| [")]
+    assert [row for row in rows if not re.search(r"`\w+/test_\w+\.py`", row)] == []
+    named = re.findall(r"`(\w+/test_\w+\.py)`", text)
+    assert [path for path in named if not (ROOT / "tests" / path).exists()] == []
+
+
 def test_each_row_of_what_a_newcomer_finds_has_its_evidence() -> None:
     text = (ROOT / "docs" / "first_minutes.md").read_text("utf-8")
     rows = {int(m[1]): m[2] for m in re.finditer(r"^\| (\d+) \| .* \| ([^|]+) \|$", text, re.MULTILINE)}
