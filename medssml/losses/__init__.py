@@ -4,6 +4,7 @@ from medssml.losses.gather import all_gather_rows, global_max, global_sum, take_
 from medssml.losses.info_nce import InfoNCE, count_terms, info_nce, same
 from medssml.losses.masked import masked_mse, normalise_patches
 from medssml.losses.nt_xent import nt_xent
+from medssml.losses.sinkhorn import sinkhorn, transport
 
 __all__ = [
     "InfoNCE",
@@ -16,6 +17,8 @@ __all__ = [
     "normalise_patches",
     "nt_xent",
     "same",
+    "sinkhorn",
     "take_part",
+    "transport",
     "world_size",
 ]
