@@ -17,7 +17,18 @@ from torch.nn.utils.rnn import pad_sequence
 from medssml.batch import Batch, Encoded, Inputs
 from medssml.config import build
 from medssml.encoders import EEGTransformer, NetworkEncoder, ResNet, TableEncoder, TextEncoder, ViT
-from medssml.fusion import AdditiveFusion, ConcatFusion, Fusion, MaskedAttention
+from medssml.fusion import (
+    AdditiveFusion,
+    ConcatFusion,
+    FactorisedBilinear,
+    Fusion,
+    GatedFusion,
+    LowRankBilinear,
+    LowRankTensorFusion,
+    MaskedAttention,
+    MultiplicativeFusion,
+    TensorFusion,
+)
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import (
     BagOfWords,
@@ -85,8 +96,14 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
     "ConcatFusion": lambda names, dim: ConcatFusion(names, dim),
     "AdditiveFusion": lambda names, dim: AdditiveFusion(names, dim, 1, 2),
     "AdditiveFusion sum": lambda names, dim: AdditiveFusion(names, dim, 0, 2),
+    "FactorisedBilinear": lambda names, dim: FactorisedBilinear(names, dim, 2),
+    "GatedFusion": lambda names, dim: GatedFusion(names, dim),
+    "LowRankBilinear": lambda names, dim: LowRankBilinear(names, dim),
+    "LowRankTensorFusion": lambda names, dim: LowRankTensorFusion(names, dim, 3),
     "MaskedAttention": lambda names, dim: MaskedAttention(names, dim, 2, 2),
     "MaskedAttention all tokens": lambda names, dim: MaskedAttention(names, dim, 1, 2, tokens="all"),
+    "MultiplicativeFusion": lambda names, dim: MultiplicativeFusion(names, dim),
+    "TensorFusion": lambda names, dim: TensorFusion(names, dim, 3),
 }
 
 #: Label -> objective of a `tiny_model`.

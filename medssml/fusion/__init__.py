@@ -5,6 +5,23 @@ from __future__ import annotations
 from medssml.fusion.additive import AdditiveFusion
 from medssml.fusion.base import Fusion
 from medssml.fusion.concat import ConcatFusion
+from medssml.fusion.factorised_bilinear import FactorisedBilinear
+from medssml.fusion.gated import GatedFusion
+from medssml.fusion.low_rank_bilinear import LowRankBilinear
+from medssml.fusion.low_rank_tensor import LowRankTensorFusion
 from medssml.fusion.masked_attention import MaskedAttention
+from medssml.fusion.multiplicative import MultiplicativeFusion
+from medssml.fusion.tensor import TensorFusion
 
-__all__ = ["AdditiveFusion", "ConcatFusion", "Fusion", "MaskedAttention"]
+__all__ = [
+    "AdditiveFusion",
+    "ConcatFusion",
+    "FactorisedBilinear",
+    "Fusion",
+    "GatedFusion",
+    "LowRankBilinear",
+    "LowRankTensorFusion",
+    "MaskedAttention",
+    "MultiplicativeFusion",
+    "TensorFusion",
+]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names, scatter
+from medssml.fusion.base import Fusion, checked_names
 from medssml.fusion.masked_attention import MaskedAttention
 
 #: Share of what attention finds, at first.
@@ -52,13 +52,8 @@ class AdditiveFusion(Fusion):
 
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         """Fused with one token per modality, tokens (B, M, D); see `Fusion.forward`."""
-        size = len(present)
-        pooled = self.base.expand(size, -1)
-        tokens = pooled.new_zeros(size, len(self.modalities), self.dim)
-        for column, part, rows in self.in_order(encoded, present):
-            own = part.pooled.to(pooled.dtype)
-            pooled = pooled + scatter(own, rows, size)
-            tokens = tokens.index_put((rows, torch.full_like(rows, column)), own)
+        tokens = self.table(encoded, present)
+        pooled = self.base + tokens.sum(1)
         if self.between is not None and self.share is not None:
             pooled = pooled + self.share * self.between(encoded, present).pooled
         return Fused(tokens, present, pooled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
@@ -64,6 +65,27 @@ class Fusion(Configured, nn.Module):
                 raise ValueError(f"{modality}: {given} encoded rows, but {len(rows)} studies where present is True")
             if given:
                 yield column, encoded[modality], rows
+
+    def table(self, encoded: dict[str, Encoded], present: Tensor) -> Tensor:
+        """(B, M, D) pooled vector of each modality, 0 where it is absent, in the dtype of the parameters; see `in_order`."""
+        table = next(self.parameters()).new_zeros(len(present), len(self.modalities), self.dim)
+        for column, part, rows in self.in_order(encoded, present):
+            table = table.index_put((rows, torch.full_like(rows, column)), part.pooled.to(table.dtype))
+        return table
+
+
+class OwnLinear(nn.Module):
+    """A linear map of its own for each of G groups: (B, G, D) -> (B, G, E). It begins as `nn.Linear` does."""
+
+    def __init__(self, groups: int, dim: int, out: int) -> None:
+        super().__init__()
+        bound = dim**-0.5
+        self.weight = nn.Parameter(torch.empty(groups, dim, out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(groups, out).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, G, E) from x (B, G, D)."""
+        return torch.einsum("bgd,gde->bge", x, self.weight) + self.bias
 
 
 def scatter(values: Tensor, rows: Tensor, size: int) -> Tensor:

@@ -233,12 +233,63 @@ def a_fusion_reads_no_more_than_it_says(make: Fuse) -> None:
         assert not torch.equal(moved, model.fuse(encoded, batch.present).pooled)
 
 
+def a_fusion_lets_no_padding_move_anything(make: Fuse) -> None:
+    model, batch = _fused_model(make), batch_of(ten_studies())
+    encoded = model.encode(batch)
+    wild = {n: p._replace(tokens=torch.where(p.mask.unsqueeze(-1), p.tokens, torch.nan)) for n, p in encoded.items()}
+    assert any(not bool(part.mask.all()) for part in encoded.values())
+    assert torch.equal(model.fuse(wild, batch.present).pooled, model.fuse(encoded, batch.present).pooled)
+
+
+def a_fusion_leaves_what_it_is_given_as_it_is(make: Fuse) -> None:
+    """Asked again, it answers the same."""
+    model, batch = _fused_model(make), batch_of(ten_studies())
+    encoded = model.encode(batch)
+    before = {name: part.each(torch.clone) for name, part in encoded.items()}
+    first = model.fuse(encoded, batch.present).pooled
+    assert list(before) == list(encoded)
+    for name, part in before.items():
+        assert all(torch.equal(a, b) for a, b in zip(part[:3], encoded[name][:3], strict=True))
+    assert torch.equal(model.fuse(encoded, batch.present).pooled, first)
+
+
+def a_fusion_moves_every_number_that_it_registers_and_has_no_other(make: Fuse) -> None:
+    """Every parameter changes in a step, and the copy that is built from the config and the state answers the same."""
+    model, batch = _fused_model(make), batch_of(ten_studies())
+    fusion = model.fusion
+    before = {name: p.detach().clone() for name, p in fusion.named_parameters()}
+    optimiser = torch.optim.SGD(fusion.parameters(), lr=1.0)
+    _logits(model, batch).square().sum().backward()
+    optimiser.step()
+    still = [name for name, p in fusion.named_parameters() if torch.equal(p.detach(), before[name])]
+    assert not still, f"not moved: {still}"
+    torch.manual_seed(99)
+    again = build(describe(fusion)).eval()
+    again.load_state_dict(fusion.state_dict())
+    encoded = model.encode(batch)
+    assert torch.equal(again(encoded, batch.present).pooled, fusion(encoded, batch.present).pooled)
+
+
+def a_fusion_runs_under_bf16_autocast(make: Fuse) -> None:
+    model, batch = _fused_model(make), batch_of(ten_studies())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.fuse(model.encode(batch), batch.present).pooled
+    found.float().square().sum().backward()
+    exact = model.fuse(model.encode(batch), batch.present).pooled
+    torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.05 * float(exact.abs().max().detach()))
+
+
 def a_fusion_is_restricted_by_its_class(make: Fuse) -> None:
     node = describe(make(MODALITIES, 16))
     kind = type(make(MODALITIES, 16))
     for left in (("ct",), ("xray", "report")):
         arguments = kind.restricted_to(node["init_args"], left)
-        assert build({**node, "init_args": arguments}).modalities == left
+        fewer = build({**node, "init_args": arguments})
+        assert fewer.modalities == left
+        tokens = torch.randn(3, 2, 16)
+        one = Encoded(tokens, torch.ones(3, 2, dtype=torch.bool), tokens[:, 0])
+        fused = fewer({left[0]: one}, torch.tensor([[True] + [False] * (len(left) - 1)] * 3))
+        assert fused.pooled.shape == (3, 16) and bool(fused.pooled.isfinite().all())
 
 
 # Objectives.
