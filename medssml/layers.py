@@ -77,6 +77,61 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
 
 
+class CrossAttention(nn.Module):
+    """Multi-head attention of x to a context, softmax(Q K^T / sqrt(d)) V with K and V of the context's real tokens.
+
+    A row whose context has no real token gets 0: whoever adds it to x leaves x as it is.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads != 0:
+            raise ValueError(f"dim {dim} is no multiple of heads {heads}")
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D) from x (B, N, D), context (B, K, D) and its mask (B, K) bool, True for keys that may be seen."""
+        if context.shape[1] == 0:
+            return torch.zeros_like(x)
+        query = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        key, value = self.key_value(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        keys = attendable(mask)[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=keys, dropout_p=dropout)
+        out = self.out(mixed.transpose(1, 2).flatten(2))
+        return torch.where(mask.any(1)[:, None, None], out, 0.0)
+
+
+class CrossBlock(nn.Module):
+    """Pre-norm block of attention to a context: x + cross-attention(norm(x), norm(context)), then x + mlp(norm(x))."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm_query = nn.LayerNorm(dim)
+        self.norm_context = nn.LayerNorm(dim)
+        self.attention = CrossAttention(dim, heads, dropout)
+        self.norm = nn.LayerNorm(dim)
+        self.mlp = mlp(dim, mlp_ratio, dropout)
+        self.apply(initialise)
+
+    def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """(B, N, D) from x (B, N, D), context (B, K, D) and its mask (B, K); see `CrossAttention`."""
+        x = x + self.attention(self.norm_query(x), self.norm_context(context), mask)
+        return x + self.mlp(self.norm(x))
+
+
+def mlp(dim: int, ratio: float = 4.0, dropout: float = 0.0) -> nn.Sequential:
+    """The two-layer perceptron of a transformer block, D -> ratio D -> D."""
+    hidden = int(dim * ratio)
+    return nn.Sequential(
+        nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+    )
+
+
 class DropPath(nn.Module):
     """Leaves the residual branch out for whole samples, with probability `rate` (Huang et al. 2016)."""
 
@@ -98,13 +153,10 @@ class Block(nn.Module):
         self, dim: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        hidden = int(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim)
         self.attention = Attention(dim, heads, dropout)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = nn.Sequential(
-            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
-        )
+        self.mlp = mlp(dim, mlp_ratio, dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -123,7 +175,7 @@ class Transformer(nn.Module):
         rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
         self.blocks = nn.ModuleList([Block(dim, heads, mlp_ratio, dropout, rate) for rate in rates])
         self.norm = nn.LayerNorm(dim)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, N, D) from x (B, N, D); mask (B, N) True where a token is real, None when all are."""
@@ -147,7 +199,7 @@ class Transformer(nn.Module):
         return self.norm(x), tuple(layers)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Xavier-uniform weights and zero biases, as in the MAE paper (He et al. 2022)."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
