@@ -149,9 +149,7 @@ class Counts:
 
 
 @pytest.mark.parametrize(("limit", "batches"), [(None, 6), (2, 2), (6, 6), (9, 6)])
-def test_a_validation_sees_as_many_batches_as_the_settings_say(
-    tmp_path: Path, limit: int | None, batches: int
-) -> None:
+def test_a_validation_sees_as_many_batches_as_the_settings_say(tmp_path: Path, limit: int | None, batches: int) -> None:
     learner = tuner(toy_model(), None, Optim(lr=0.01))
     learner.judge = Counts()
     settings = TrainerSettings(max_steps=6, limit_val_batches=limit, **CPU)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from medssml.model import MultimodalModel, Task
 from medssml.objectives import Clock, CrossModalContrast, Objective, Ramp, Step
 from medssml.spaces import SharedSpace
 from medssml.standardise import Standardise
-from medssml.trainers.learner import Learner
+from medssml.trainers.learner import Learner, evaluating, objective_names
 from medssml.trainers.loop import fit
 from medssml.trainers.settings import Optim, TrainerSettings
+from medssml.trainers.stream import Portion
 
 from .toy import ToyLoader, toy_model, tuner
 
@@ -222,3 +223,141 @@ def test_a_regression_that_only_gets_worse_keeps_the_mean_that_it_began_with(tmp
         answers, targets = learner.model(batch)["sick"].double(), batch.targets["sick"].double()
     r2 = 1 - float((answers - targets).square().sum() / (targets - targets.mean()).square().sum())
     assert r2 > float(1 - (0.5 - targets).square().sum() / (targets - targets.mean()).square().sum()) - 0.05
+
+
+def told(make: Callable[[], object]) -> str:
+    with pytest.raises(ValueError) as caught:
+        make()
+    return str(caught.value)
+
+
+def asks(model: MultimodalModel, teacher: Any, name: str = "Momentum") -> Objective:
+    made: Objective = type(name, (Momentum,), {})(model)
+    made.teacher = teacher
+    return made
+
+
+def test_a_learner_that_cannot_be_is_told_with_the_way_out() -> None:
+    model = toy_model()
+    assert told(lambda: Learner(model, [], Optim())) == "no objective; fix: list at least one under `objectives`"
+    assert told(lambda: Learner(model, [asks(model, 0.9, "A"), asks(model, 0.8, "B")], Optim())) == (
+        "A, B want teachers of different decay ([0.9, 0.8]); fix: give them the same"
+    )
+    assert told(lambda: Learner(model, [asks(model, None, "A"), asks(model, "given", "B")], Optim())) == (
+        "B asks another model; fix: teacher: {checkpoint: RUN} in the config"
+    )
+    both = [asks(model, 0.9, "A"), asks(model, "given", "B")]
+    assert told(lambda: Learner(model, both, Optim(), given=toy_model(5))) == (
+        "A, B: one teacher follows the student and one is given; fix: one of the two"
+    )
+    # A given model that nobody asks for, and one decay that two share, are fine.
+    assert Learner(model, [asks(model, None)], Optim(), given=toy_model(5)).momentum is None
+    assert (
+        Learner(model, [asks(model, 0.9, "A"), asks(model, 0.9, "B"), asks(model, None, "C")], Optim()).momentum == 0.9
+    )
+
+
+def test_a_given_teacher_stays_as_it_is() -> None:
+    model, given = toy_model(), toy_model(5)
+    learner = Learner(model, [asks(model, "given")], Optim(), given=given.train())
+    assert learner.teacher is None and not given.training and not any(p.requires_grad for p in given.parameters())
+    assert learner._teacher(learner.objectives).model is given  # type: ignore[union-attr]
+    assert Learner(model, [asks(model, None)], Optim())._teacher([]) is None
+
+
+class Two(Momentum):
+    """Wants two looks."""
+
+    views = 2
+
+
+def test_what_compares_looks_has_no_term_where_there_is_one_look() -> None:
+    model = toy_model()
+    learner = Learner(model, [Momentum(model), Two(model)], Optim()).eval()
+    batch = ToyLoader().batch(torch.arange(4))
+    assert learner.views == 2 and learner.names == ["momentum", "two"]
+    assert set(learner.terms(batch)) == {"loss", "momentum/loss"}
+    assert set(learner.terms(replace(batch, views=(batch,)))) == {"loss", "momentum/loss", "two/loss"}
+
+
+def test_objectives_of_a_kind_are_numbered_from_the_second_on() -> None:
+    model = toy_model()
+    kinds = [
+        type(name, (Momentum,), {})(model) for name in ("SimCLR", "MaskedMean", "MaskedMean", "Masked", "MaskedMean")
+    ]
+    assert objective_names(kinds) == ["sim_c_l_r", "masked_mean", "masked_mean_2", "masked_3", "masked_mean_3"]
+
+
+class Keeps(Momentum):
+    """Has a space to keep, and another part of its own."""
+
+    def kept(self) -> dict[str, nn.Module]:
+        return {"space": self.head, type(self).__name__: nn.Identity()}
+
+
+def test_the_first_of_a_name_is_kept_under_it_and_others_with_their_objectives() -> None:
+    model = toy_model()
+    objectives = [Momentum(model), type("A", (Keeps,), {})(model), type("B", (Keeps,), {})(model)]
+    kept = Learner(model, objectives, Optim()).kept()
+    assert list(kept) == ["space", "A", "b/space", "B"]
+    assert kept["space"] is objectives[1].head and kept["b/space"] is objectives[2].head
+
+
+def test_the_weights_to_keep_are_a_copy_of_those_that_count() -> None:
+    learner = learner_of()
+    learner.keep_average(0.9)
+    assert learner.decay == 0.9 and learner.average is not None and learner.average.begin_after_first
+    with torch.no_grad():
+        for parameter in learner.average.parameters():
+            parameter += 1
+    kept = learner.weights_to_keep()
+    assert list(kept) == ["model", "momentum"] and not any(
+        v.requires_grad for part in kept.values() for v in part.values()
+    )
+    before = learner.model.state_dict()["project.ct.weight"].clone()
+    head = learner.objectives[0].head.weight.detach().clone()  # type: ignore[union-attr]
+    learner.load_weights_to_keep(kept)
+    torch.testing.assert_close(learner.model.project["ct"].weight, before + 1)
+    torch.testing.assert_close(learner.objectives[0].head.weight, head + 1)  # type: ignore[union-attr]
+    with torch.no_grad():
+        learner.average.model.project["ct"].weight.zero_()
+    assert bool(kept["model"]["project.ct.weight"].any()), "what is kept is a copy"
+
+
+def test_what_is_saved_of_a_learner_is_what_it_goes_on_from() -> None:
+    learner, other = learner_of(), learner_of(seed=9)
+    learner.batches, learner.bad_in_a_row = 7, 2
+    other.load_learning_state(learner.learning_state())
+    assert (other.batches, other.bad_in_a_row) == (7, 2)
+    assert all(
+        torch.equal(a, b) for a, b in zip(learner.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+def test_the_clock_counts_steps_and_epochs() -> None:
+    learner = learner_of()
+    assert learner.clock == Clock(0, 1, 0) and learner.step == 0
+    learner.batches, learner.accumulate, learner.per_epoch, learner.total = 23, 4, 6, 9
+    assert learner.clock == Clock(5, 9, 3)
+
+
+def test_the_batches_of_a_step_are_moved_once_and_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, moved = learner_of(), []
+    monkeypatch.setattr(Batch, "to", lambda self, device: (moved.append(device), self)[1])
+    group = tuple(ToyLoader().batch(torch.arange(n, n + 2)) for n in (0, 2))
+    device = torch.device("cpu")
+    for place in (0, 1):
+        portion = learner.transfer_batch_to_device(Portion(place, group), device, 0)
+        assert portion.batch is group[place] and portion.group == group
+    assert moved == [device, device]
+    later = tuple(ToyLoader().batch(torch.arange(n, n + 2)) for n in (4, 6))
+    assert learner.transfer_batch_to_device(Portion(0, later), device, 0).batch is later[0]
+
+
+def test_evaluating_leaves_every_part_as_it_was() -> None:
+    learner = learner_of()
+    learner.model.fusion.eval()
+    with pytest.raises(KeyError), evaluating(learner):
+        assert not any(part.training for part in learner.modules()) and not torch.is_grad_enabled()
+        raise KeyError
+    assert learner.training and learner.model.training and not learner.model.fusion.training and torch.is_grad_enabled()

@@ -13,7 +13,7 @@ import torch
 from medssml.model import Task
 from medssml.objectives import Objective, Step
 from medssml.privacy import short_code
-from medssml.trainers import checkpoint
+from medssml.trainers import checkpoint, loop
 from medssml.trainers.callback import losses_in_words
 from medssml.trainers.checkpoint import CheckpointError
 from medssml.trainers.history import read
@@ -321,3 +321,94 @@ def test_the_loss_is_said_with_its_parts_where_it_has_several() -> None:
         == "  loss 2.0000 (supervised 2, words 0.5)"
     )
     assert losses_in_words({"lr": 1.0}) == ""
+
+
+class Handed(Exception):
+    """What the trainer was made with."""
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "strategy"),
+    [(1, 1, "auto"), (2, 1, "ddp_find_unused_parameters_true"), (1, 2, "ddp_find_unused_parameters_true")],
+)
+def test_several_processes_share_their_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, nodes: int, strategy: str
+) -> None:
+    def made(**options: object) -> None:
+        raise Handed(options)
+
+    monkeypatch.setattr(loop.pl, "Trainer", made)
+    monkeypatch.setattr(loop.SLURMEnvironment, "detect", lambda: nodes > 1)
+    settings = TrainerSettings(
+        max_steps=4, devices=devices, num_nodes=nodes, accumulate=3, device="cpu", precision="bf16-mixed"
+    )
+    with pytest.raises(Handed) as caught:
+        fit(tuner(toy_model(), None, Optim()), ToyLoader(), tmp_path, settings)
+    (options,) = caught.value.args
+    assert (options["devices"], options["num_nodes"], options["strategy"]) == (devices, nodes, strategy)
+    assert (options["accelerator"], options["precision"], options["accumulate_grad_batches"]) == (
+        "cpu",
+        "bf16-mixed",
+        3,
+    )
+    # Each rank takes its own part of a batch already, and a job that is stopped is queued again by whoever started it.
+    assert options["use_distributed_sampler"] is False
+    plugins = options["plugins"]
+    assert plugins is None if nodes == 1 else [plugin.auto_requeue for plugin in plugins] == [False]
+
+
+def test_a_run_writes_into_its_folder_alone_and_says_nothing_of_lightning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+    learner = tuner(toy_model(), None, Optim(lr=0.01), freeze="encoders")
+    outcome = fit(learner, ToyLoader(), tmp_path / "run", TrainerSettings(max_steps=3, device="cpu", precision="32"))
+    assert outcome.step == 3 and list((tmp_path / "here").iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["checkpoints", "history.csv"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [checkpoint.LAST]
+    told = capfd.readouterr()
+    assert "%" not in told.out + told.err and "params" not in told.out + told.err and "Trainable" not in told.err
+    assert logging.getLogger("lightning.pytorch").level == logging.WARNING
+    assert not [w for w in recwarn if "LeafSpec" in str(w.message) or "eval mode" in str(w.message)]
+
+
+def test_a_run_that_cannot_begin_says_why(tmp_path: Path) -> None:
+    settings = TrainerSettings(max_steps=3, device="cpu", precision="32")
+    with pytest.raises(ValueError) as caught:
+        fit(tuner(toy_model(), None, Optim()), ToyLoader(studies=4, size=8), tmp_path, settings)
+    assert str(caught.value) == (
+        "no training batch: fewer training studies than a batch; fix: a smaller data.batch_size"
+    )
+    toy_run(tmp_path / "run", max_steps=1, identity={"config": "a", "manifest": "b", "studies": "c"})
+    with pytest.raises(CheckpointError) as differs:
+        toy_run(tmp_path / "run", max_steps=1, identity={"manifest": "x", "studies": "c", "more": "d"})
+    assert str(differs.value) == (
+        "this run was begun with another config, manifest, more; fix: the old one, another --out, or --fresh to start over"
+    )
+    with pytest.raises(CheckpointError) as other:
+        toy_run(
+            tmp_path / "run",
+            max_steps=1,
+            identity={"config": "a", "manifest": "b", "studies": "c"},
+            precision="bf16-mixed",
+        )
+    assert str(other.value) == (
+        "this run was begun in precision 32, and here it would go on in bf16-mixed; fix: --precision 32, or --fresh to "
+        "start over"
+    )
+
+
+def test_the_learner_is_told_of_the_run_and_ends_in_evaluation(tmp_path: Path) -> None:
+    learner = tuner(toy_model(), None, Optim(lr=0.01))
+    settings = TrainerSettings(
+        max_steps=2, accumulate=2, limit_train_batches=3, bad_steps=7, ema=0.5, device="cpu", precision="32"
+    )
+    with torch.no_grad():
+        fit(learner, ToyLoader(), tmp_path / "a" / "b", settings)
+    assert (learner.accumulate, learner.per_epoch, learner.total, learner.bad_limit) == (2, 3, 2, 7)
+    assert (learner.decay, learner.step, learner.batches) == (0.5, 2, 4)
+    assert not learner.training and not learner.model.training and not learner.model.encoders["ct"].training
+    one = TrainerSettings(max_steps=1, limit_train_batches=1, device="cpu", precision="32")
+    assert fit(tuner(toy_model(), None, Optim()), ToyLoader(), tmp_path / "one", one).step == 1

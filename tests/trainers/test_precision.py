@@ -66,3 +66,43 @@ def test_a_config_names_what_auto_chose_and_another_processor_is_told_the_way_ou
     processor(monkeypatch)
     with pytest.raises(RunFolderError, match="fix: --precision bf16-mixed continues it"):
         RunFolder(tmp_path).begin(with_precision(config), "hash")
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "found"),
+    [
+        ("auto", True, "cuda"),
+        ("auto", False, "cpu"),
+        ("cuda", True, "cuda"),
+        ("cpu", True, "cpu"),
+        ("cpu", False, "cpu"),
+    ],
+)
+def test_a_gpu_is_taken_where_there_is_one_and_nothing_else_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, asked: str, gpu: bool, found: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert precision.device_type(asked) == found
+
+
+def test_a_gpu_that_is_not_there_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError) as caught:
+        precision.device_type("cuda")
+    assert str(caught.value) == (
+        "device is cuda, but torch sees no GPU; fix: --device cpu, or install the CUDA build of torch"
+    )
+
+
+@pytest.mark.parametrize(("enabled", "takes"), [(True, True), (False, True), (True, False)])
+def test_bf16_is_fast_only_where_onednn_is_switched_on_and_takes_it(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool, takes: bool
+) -> None:
+    processor(monkeypatch, amx=True)
+    monkeypatch.setattr(precision, "_onednn_takes_bf16", lambda: takes)
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", enabled)
+    assert precision.has_fast_bf16("cpu") == (enabled and takes)
+
+
+def test_what_onednn_says_is_asked_of_it() -> None:
+    assert precision._onednn_takes_bf16() == torch.ops.mkldnn._is_mkldnn_bf16_supported()
