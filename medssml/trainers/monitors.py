@@ -114,7 +114,7 @@ def probe_metrics(features: Tensor, targets: Mapping[str, Tensor], groups: Tenso
     for task, values in targets.items():
         labelled = torch.isfinite(values)
         known = values[labelled]
-        if known.ndim != 1 or len(known) == 0 or not bool((known == known.round()).all()) or len(known.unique()) > 20:
+        if len(known) == 0 or not bool((known == known.round()).all()) or len(known.unique()) > 20:
             continue
         value = ridge_probe(features[labelled], known.long(), groups[labelled])
         if value is not None:

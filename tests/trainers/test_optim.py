@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from medssml.trainers.lars import LARS
 from medssml.trainers.optim import (
     clip_gradients,
     lr_factor,
@@ -162,3 +163,75 @@ def test_clipping_returns_the_norm_before_and_leaves_the_norm_after() -> None:
     assert float(parameter.grad.norm()) == pytest.approx(4.0)
     assert float(clip_gradients([parameter], 1.0)) == pytest.approx(4.0)
     assert float(parameter.grad.norm()) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_the_default_is_adamw_with_the_settings_of_each_group() -> None:
+    optim = Optim(lr=0.2, weight_decay=0.3, betas=(0.8, 0.7))
+    made = optimiser(parameter_groups(Net(), optim), optim)
+    assert isinstance(made, torch.optim.AdamW) and made.defaults["fused"] is True
+    assert made.defaults["lr"] == 0.2 and made.defaults["weight_decay"] == 0.3
+    for group in made.param_groups:
+        assert (group["lr"], group["betas"]) == (0.2, (0.8, 0.7))
+        assert group["weight_decay"] in (0.3, 0.0) and (group["trust"] > 0) == (group["weight_decay"] > 0)
+    assert Optim().betas == (0.9, 0.95) and Optim().weight_decay == 0.05
+    sgd = optimiser(parameter_groups(Net(), Optim(name="sgd", lr=0.7)), Optim(name="sgd", lr=0.7))
+    assert sgd.defaults["lr"] == 0.7 and sgd.defaults["fused"] is True and sgd.param_groups[0]["momentum"] == 0.9
+
+
+def test_what_is_frozen_is_in_no_group_but_its_name_is_known() -> None:
+    net = Net()
+    net.head.requires_grad_(False)
+    groups = parameter_groups(net, Optim(scales={"head": 0.5, "encoders": 0.5, "words": 2.0}))
+    inside = {id(parameter) for group in groups for parameter in group["params"]}
+    assert not inside & {id(parameter) for parameter in net.head.parameters()}
+    # By rate, and of one rate first what does not decay.
+    assert [group["base_lr"] for group in groups] == pytest.approx([0.0005, 0.0005, 0.001, 0.001, 0.002])
+    assert [group["weight_decay"] for group in groups] == [0.0, 0.05, 0.0, 0.05, 0.0]
+
+
+def test_a_scale_names_the_parts_that_are_there() -> None:
+    with pytest.raises(ValueError) as caught:
+        parameter_groups(Net(), Optim(scales={"heads": 1.0}))
+    assert str(caught.value) == "optim.scales names heads, which no parameter begins with; did you mean 'head.bias'?"
+    assert scale_of("encoders.ct", {"encoders.ct": 0.5}) == 0.5
+    assert scale_of("encoders.ct.weight", {"encoders": 0.3, "encoders.ct": 0.5, "enc": 9.0}) == 0.5
+    assert scale_of("fusion.weight", {}) == 1.0
+
+
+def test_schedules_end_where_they_should() -> None:
+    linear = Optim(warmup=0.0, schedule="linear", final=0.2)
+    assert [lr_factor(step, 10, linear) for step in (0, 5, 10, 15)] == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    constant = Optim(warmup_steps=2, schedule="constant", final=0.2)
+    assert [lr_factor(step, 10, constant) for step in (0, 1, 2, 9)] == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0])
+    # A warm-up as long as the run, or longer: no division by nothing.
+    assert lr_factor(4, 4, Optim(warmup_steps=4)) == 1.0
+    assert [lr_factor(5, 4, Optim(warmup_steps=4, schedule=name, final=0.1)) for name in ("cosine", "linear")] == (
+        pytest.approx([0.1, 0.1])
+    )
+    assert [warmup_steps(Optim(warmup=0.05), total) for total in (10, 29, 31)] == [0, 1, 2]
+    assert warmup_steps(Optim(warmup_steps=0, warmup=0.5), 10) == 0
+
+
+def test_lars_by_default_and_where_there_is_no_weight_or_no_gradient() -> None:
+    made = LARS([nn.Parameter(torch.ones(2))], 0.5)
+    assert made.defaults == {"lr": 0.5, "momentum": 0.9, "weight_decay": 0.0, "trust": 0.001}
+    zero, still, idle = (nn.Parameter(torch.full((2,), value)) for value in (0.0, 1.0, 1.0))
+    made = LARS([zero, still, idle], 0.5, momentum=0.0, weight_decay=0.0, trust=0.1)
+    zero.grad, still.grad = torch.ones(2), torch.zeros(2)
+    assert made.step(lambda: torch.tensor(3.0, requires_grad=True) * 2) == 6.0
+    assert zero.tolist() == [-0.5, -0.5], "weights of no size take a plain step"
+    assert still.tolist() == idle.tolist() == [1.0, 1.0] and made.step() is None
+
+
+def test_lars_calls_its_closure_with_gradients() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    made = LARS([weight], 0.5, momentum=0.0)
+
+    def closure() -> torch.Tensor:
+        loss = (weight * torch.tensor([3.0, 4.0])).sum()
+        loss.backward()
+        return loss
+
+    assert float(made.step(closure).detach()) == 7.0
+    direction = torch.tensor([0.6, 0.8])
+    torch.testing.assert_close(weight.detach(), torch.ones(2) - 0.5 * 0.001 * 2**0.5 * direction)
