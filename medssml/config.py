@@ -14,11 +14,11 @@ import importlib
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medssml import yaml_lines
 from medssml.monai_names import ALLOWED
-from medssml.schema import ConfigError, Fitter, is_monai, nearest, plain
+from medssml.schema import ConfigError, Fitter, is_monai, nearest, plain, typed
 from medssml.shipped_configs import shipped
 from medssml.yaml_lines import Key, Lines, YamlError
 
@@ -36,6 +36,7 @@ PACKAGES = (
 )
 
 Node = dict[str, Any]
+T = TypeVar("T")
 
 
 class LeftOut(ValueError):
@@ -234,31 +235,26 @@ def check_arguments(cls: type, arguments: Mapping[str, Any]) -> None:
 
 
 def load_config(
-    path: Path | str | None,
-    schema: type | Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    plugins: Collection[str] = (),
-) -> dict[str, Any]:
-    """The resolved config: what the file says, what the command line changed, and the default of everything else.
+    path: Path | str | None, schema: type[T], overrides: Sequence[str] = (), plugins: Collection[str] = ()
+) -> T:
+    """The config as an object: what the file says, what the command line changed, and the default of everything else.
 
     Args and errors as of `resolved_config`.
     """
-    return resolved_config(path, schema, overrides, plugins)[0]
+    return typed(schema, resolved_config(path, schema, overrides, plugins)[0])
 
 
 def resolved_config(
-    path: Path | str | None,
-    schema: type | Mapping[str, Any],
-    overrides: Sequence[str] = (),
-    plugins: Collection[str] = (),
+    path: Path | str | None, schema: type, overrides: Sequence[str] = (), plugins: Collection[str] = ()
 ) -> tuple[dict[str, Any], Lines]:
-    """The resolved config, and where each of its keys was written.
+    """The resolved config as plain values, and where each of its keys was written.
 
     Args:
         path: a YAML file, which may say ``base: OTHER.yaml``, a file beside it or a shipped config such as
             ``pretrain/cohort``, for what it does not say; None for the defaults alone.
-        schema: a dataclass whose fields are the config's keys, or key -> type. A type may be a dataclass (a section), a
-            class (a node with class_path and init_args), a plain type, or a container of these.
+        schema: a dataclass whose fields are the config's keys. A field's type may be a dataclass (a section), a class (a node
+            with class_path and init_args; `medssml.schema.Builds` where the field's own type is to be right), a plain type, or a
+            container of these.
         overrides: ``"optim.lr=1e-3"``; the value is read as YAML. A list is indexed by number
             (``objectives.0.weight=2``), and ``init_args`` may be left out.
         plugins: packages outside medssml that class names may come from.
@@ -279,13 +275,10 @@ def resolved_config(
         if section not in values and (default := default_section(schema, section)) is not None:
             values[section] = default
         _override(values, override, lines)
-    fitter = Fitter(lines, functools.partial(resolve, plugins=plugins))
-    if isinstance(schema, Mapping):
-        return fitter.section(values, schema, {}, "the config", ()), lines
-    return fitter.fit(values, schema, ()), lines
+    return Fitter(lines, functools.partial(resolve, plugins=plugins)).fit(values, schema, ()), lines
 
 
-def default_section(schema: type | Mapping[str, Any], name: str) -> dict[str, Any] | None:
+def default_section(schema: type, name: str) -> dict[str, Any] | None:
     """What a section is where the file does not have it, so that one key of it can be set without losing the others."""
     for field in dataclasses.fields(schema) if dataclasses.is_dataclass(schema) else ():
         if field.name == name and field.default_factory is not dataclasses.MISSING:

@@ -15,9 +15,11 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, Literal, TypeVar, Union
 
 from medssml.yaml_lines import Key, Lines
+
+T = TypeVar("T")
 
 _LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Collection, collections.abc.Iterable)
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -28,6 +30,14 @@ class ConfigError(ValueError):
     """A config that cannot be used; the message says where, why, and the fix."""
 
     exit_code = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Builds:
+    """Mark of a dataclass's field that holds a node, the plain values of an object that is built later:
+    ``Annotated[dict[str, Any], Builds(Encoder)]``."""
+
+    cls: type
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -58,6 +68,24 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} cannot be written to a config")
 
 
+def typed(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The dataclass `cls` of plain values that fit it: its sections are dataclasses as well, nodes stay as they are.
+
+    `plain` of it are the values again. Raises what its ``__post_init__`` does.
+    """
+    hints = hints_of(cls)
+    return cls(**{name: _typed(value, hints.get(name, Any)) for name, value in values.items()})
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    section = next((option for option in options if dataclasses.is_dataclass(option)), None)
+    if isinstance(section, type) and isinstance(value, Mapping):
+        return typed(section, value)
+    is_tuple = isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options)
+    return tuple(value) if is_tuple else value
+
+
 def is_monai(cls: type) -> bool:
     """Whether a class is MONAI's own. Its annotations are wider than a config can hold, and its defaults are its own: of
     such a class only the names of the arguments are checked here, the values by its constructor."""
@@ -68,14 +96,22 @@ def hints_of(target: Any) -> dict[str, Any]:
     """Annotations of a dataclass, a class's constructor or a function; empty where they cannot be resolved."""
     try:
         if isinstance(target, type) and not dataclasses.is_dataclass(target):
-            return typing.get_type_hints(target.__init__)  # type: ignore[misc]
-        return typing.get_type_hints(target)
+            return typing.get_type_hints(target.__init__, include_extras=True)  # type: ignore[misc]
+        return typing.get_type_hints(target, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}
 
 
+def _meant(hint: Any) -> Any:
+    """What an annotated type is to a config: the class of its mark, else the type without its marks."""
+    if typing.get_origin(hint) is not typing.Annotated:
+        return hint
+    return next((mark.cls for mark in hint.__metadata__ if isinstance(mark, Builds)), hint.__origin__)
+
+
 def words(hint: Any) -> str:
     """A type as a message says it."""
+    hint = _meant(hint)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in _WORDS:
         return _WORDS[hint]
@@ -114,9 +150,8 @@ class Fitter:
         Raises:
             ConfigError: with file, line and key.
         """
-        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-        if origin is typing.Annotated:
-            return self.fit(value, arguments[0], key)
+        hint = _meant(hint)
+        origin = typing.get_origin(hint)
         if origin in (Union, types.UnionType):
             return self._union(value, hint, key)
         if origin is Literal:
@@ -225,15 +260,15 @@ class Fitter:
                 defaults[field.name] = plain(field.default_factory())
         schema = {f.name: hints.get(f.name, Any) for f in fields}
         out = self.section(value, schema, defaults, cls.__name__, key)
-        self._consistent(cls, out, schema, key)
+        self._consistent(cls, out, key)
         return out
 
-    def _consistent(self, cls: type, values: dict[str, Any], schema: dict[str, Any], key: Key) -> None:
+    def _consistent(self, cls: type, values: dict[str, Any], key: Key) -> None:
         """Lets a dataclass refuse contradictory values, in its `__post_init__`; nodes in it are not built yet."""
         if not hasattr(cls, "__post_init__"):
             return
         try:
-            cls(**{k: tuple(v) if typing.get_origin(schema[k]) is tuple else v for k, v in values.items()})
+            typed(cls, values)
         except (ValueError, KeyError) as error:
             raise self.error(key, f"{cls.__name__}: {error.args[0] if error.args else error}") from error
 

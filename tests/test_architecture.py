@@ -297,6 +297,19 @@ def test_no_word_about_where_or_how_this_was_written() -> None:
     assert found == []
 
 
+def test_a_checked_config_is_an_object_and_nothing_reads_it_as_a_dictionary() -> None:
+    """mypy knows the attributes of an object; a key that nobody has would be found by whoever runs that line."""
+    rooms, names = ("runs/", "verbs/", "trainers/", "studies/"), ("config", "settings", "resolved")
+    found = [
+        f"{path}:{node.lineno}: {node.value.id}[...]"
+        for path, tree in modules()
+        for node in ast.walk(tree)
+        if path.startswith(rooms) and isinstance(node, ast.Subscript)
+        if isinstance(node.value, ast.Name) and node.value.id in names
+    ]
+    assert found == []
+
+
 def test_what_is_pinned_installs_on_the_oldest_python_that_is_promised() -> None:
     """Debian's Python is 3.11.2: a release for 3.11.5 and newer would end the first command of the README."""
     import tomllib

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from medssml import config
-from medssml.config import ConfigError, Configured, build, describe, load_config
+from medssml.config import ConfigError, Configured, build, describe, load_config, resolved_config
+from medssml.schema import Builds, plain
 
 
 class Part(Configured):
@@ -81,7 +82,7 @@ def short_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def load(tmp_path: Path) -> Any:
-    def load(text: str, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    def load(text: str, overrides: tuple[str, ...] = ()) -> Schema:
         path = tmp_path / "x.yaml"
         path.write_text(text, encoding="utf-8")
         return load_config(path, Schema, overrides)
@@ -100,15 +101,15 @@ def refused(load: Any, text: str, overrides: tuple[str, ...] = ()) -> str:
 
 def test_a_good_config_is_resolved_with_every_default(load: Any) -> None:
     got = load(GOOD)
-    arguments = got["encoders"]["ct"]["init_args"]
+    arguments = got.encoders["ct"]["init_args"]
     assert arguments == {"dim": 8, "rate": 1e-3, "size": [1, 2, 3], "kind": "2d"}
-    assert got["objectives"][0]["init_args"] == {"mask_ratio": 0.5, "weight": 1.0}
-    assert got["optim"] == {"lr": 2e-4, "steps": 100, "warmup": 10}
-    assert got["freeze"] == "none" and got["devices"] is None
+    assert got.objectives[0]["init_args"] == {"mask_ratio": 0.5, "weight": 1.0}
+    assert got.optim == Optim(lr=2e-4, steps=100, warmup=10)
+    assert got.freeze == "none" and got.devices is None
 
 
 def test_the_resolved_config_builds_and_describes_itself(load: Any) -> None:
-    node = load(GOOD)["encoders"]["ct"]
+    node = load(GOOD).encoders["ct"]
     encoder = build(node, Encoder)
     assert encoder.dim == 8 and encoder.rate == 1e-3
     assert describe(encoder)["init_args"] == node["init_args"]
@@ -152,10 +153,10 @@ def test_the_command_line_sets_any_key(load: Any) -> None:
     got = load(
         GOOD, ("optim.lr=1e-5", "objectives.0.weight=2", "encoders.ct.size=[4, 5, 6]", "devices=2", "optim.steps=50")
     )
-    assert got["optim"] == {"lr": 1e-5, "steps": 50, "warmup": 10}
-    assert got["objectives"][0]["init_args"]["weight"] == 2.0
-    assert got["encoders"]["ct"]["init_args"]["size"] == [4, 5, 6]
-    assert got["devices"] == 2
+    assert got.optim == Optim(lr=1e-5, steps=50, warmup=10)
+    assert got.objectives[0]["init_args"]["weight"] == 2.0
+    assert got.encoders["ct"]["init_args"]["size"] == [4, 5, 6]
+    assert got.devices == 2
 
 
 @pytest.mark.parametrize(
@@ -187,8 +188,7 @@ def test_aliases_cannot_blow_a_small_file_up(load: Any) -> None:
 def test_scalars_are_those_of_yaml_1_2(load: Any, tmp_path: Path) -> None:
     path = tmp_path / "scalars.yaml"
     path.write_text("{a: no, b: 1:30, c: 2024-01-01, d: 1e-3, e: 007, f: .5, g: ~, h: '1', i: .inf, j: 5.}")
-    got = load_config(path, dict.fromkeys("abcdefghij", Any))
-    assert got == {
+    assert vars(load_config(path, make_dataclass("Scalars", "abcdefghij"))) == {
         "a": "no", "b": "1:30", "c": "2024-01-01", "d": 1e-3, "e": 7, "f": 0.5, "g": None, "h": "1", "i": float("inf"), "j": 5.0,
     }  # fmt: skip
 
@@ -211,7 +211,7 @@ def test_a_class_from_elsewhere_needs_its_package_named() -> None:
 def test_a_list_of_nodes_is_told_what_is_wrong_inside_it(tmp_path: Path) -> None:
     """As of a road: where a list or one class may stand, the list's own fault is said, with its line."""
     good = "transforms:\n  ct:\n    - {class_path: LoadCTd, init_args: {keys: ct}}\n"
-    schema = {"transforms": dict[str, list[Any] | Part]}
+    schema = make_dataclass("Roads", [("transforms", dict[str, list[Any] | Part])])
     path = tmp_path / "x.yaml"
     for wrong, words in (
         ("{keys: ct, sise: [1, 1, 1]}", "x.yaml:3: unknown key 'sise' in LoadCTd; did you mean 'size'?"),
@@ -227,14 +227,14 @@ def test_a_list_of_nodes_is_told_what_is_wrong_inside_it(tmp_path: Path) -> None
     ):
         load_config(path, schema)
     path.write_text(good + "    - {class_path: monai.transforms.RandFlipd, init_args: {keys: ct, prob: 1.0}}\n")
-    assert load_config(path, schema)["transforms"]["ct"][1]["init_args"] == {"keys": "ct", "prob": 1.0}
+    assert load_config(path, schema).transforms["ct"][1]["init_args"] == {"keys": "ct", "prob": 1.0}
 
 
 def test_a_word_that_looks_like_a_number_is_that_word() -> None:
     from medssml.runs.training_config import FinetuneConfig
 
     for said in ("32", "'32'"):
-        assert load_config(None, FinetuneConfig, [f"trainer.precision={said}"])["trainer"]["precision"] == "32"
+        assert load_config(None, FinetuneConfig, [f"trainer.precision={said}"]).trainer.precision == "32"
     with pytest.raises(ConfigError, match="expected one of 'auto', '32', 'bf16-mixed', received 16"):
         load_config(None, FinetuneConfig, ["trainer.precision=16"])
 
@@ -244,4 +244,26 @@ def test_one_key_of_a_section_that_the_file_does_not_have_leaves_its_other_defau
 
     whole = load_config(None, FinetuneConfig)
     one = load_config(None, FinetuneConfig, ["trainer.device=cpu"])
-    assert one == {**whole, "trainer": {**whole["trainer"], "device": "cpu"}}
+    assert one == replace(whole, trainer=replace(whole.trainer, device="cpu"))
+
+
+def test_a_checked_config_is_an_object_and_writes_the_values_that_it_was_made_of(tmp_path: Path) -> None:
+    fields = [
+        ("encoder", Annotated[dict[str, Any], Builds(Encoder)]),
+        ("betas", tuple[float, float]),
+        ("optim", Optim | None, field(default_factory=Optim)),
+        ("other", Optim | None, None),
+    ]
+    schema, path = make_dataclass("Sections", fields), tmp_path / "x.yaml"
+    path.write_text("encoder: {class_path: Encoder, init_args: {dim: 8}}\nbetas: [0.9, 1]\noptim: {steps: 20}\n")
+    got = load_config(path, schema)
+    assert got.optim == Optim(steps=20) and got.other is None and got.betas == (0.9, 1.0)
+    assert build(got.encoder).dim == 8
+    assert plain(got) == resolved_config(path, schema)[0]
+    # A field that holds a node is checked, and asked for, as the class that is built of it.
+    with pytest.raises(
+        ConfigError, match="'encoder' of Sections is missing; fix: give it class_path and init_args of a Enc"
+    ):
+        load_config(None, schema)
+    with pytest.raises(ConfigError, match="Loss is no Encoder"):
+        load_config(path, schema, ["encoder={class_path: Loss}"])

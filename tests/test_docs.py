@@ -249,8 +249,8 @@ def test_every_shipped_config_is_accepted_and_builds(path: Path) -> None:
         load_config(path, FinetuneConfig)
         return
     config = load_config(path, PretrainConfig)
-    model = build(config["model"], MultimodalModel)
-    assert all(isinstance(built_road(name, part), Road) for name, part in config["transforms"].items())
-    assert set(config["transforms"]) == set(model.modalities)
-    for node in config["objectives"]:
+    model = build(config.model, MultimodalModel)
+    assert all(isinstance(built_road(name, part), Road) for name, part in config.transforms.items())
+    assert set(config.transforms) == set(model.modalities)
+    for node in config.objectives:
         assert isinstance(build(node, Objective, model=model), Objective)

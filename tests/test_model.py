@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from dataclasses import make_dataclass
 
 import pytest
 import torch
@@ -271,12 +272,13 @@ def test_a_fusion_that_names_no_modalities_joins_those_of_the_encoders(tmp_path)
 
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps({"model": node}))
-    read = load_config(file, {"model": MultimodalModel})["model"]["init_args"]["fusion"]["init_args"]
+    schema = make_dataclass("Schema", [("model", MultimodalModel)])
+    read = load_config(file, schema).model["init_args"]["fusion"]["init_args"]
     assert read["modalities"] == ["xray", "ct"] and "modalities" not in fusion["init_args"]
-    stated = load_config(file, {"model": MultimodalModel}, ["model.fusion.modalities=[ct, xray]"])
-    assert build(stated["model"]).modalities == ("ct", "xray")
+    stated = load_config(file, schema, ["model.fusion.modalities=[ct, xray]"])
+    assert build(stated.model).modalities == ("ct", "xray")
     with pytest.raises(ConfigError, match="no class 'ConcatFusio'.*did you mean 'ConcatFusion'"):
-        load_config(file, {"model": MultimodalModel}, ["model.fusion.class_path=ConcatFusio"])
+        load_config(file, schema, ["model.fusion.class_path=ConcatFusio"])
     own = {"encoders": {"ct": encoder}, "fusion": {"class_path": "mine.Fusion", "init_args": {}}}
     assert MultimodalModel.completed(own) == own
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -81,14 +82,14 @@ def test_the_package_finds_its_own_copy_where_it_is_installed(tmp_path: Path, mo
     base.write_text("seed: 3\n")
     base.with_name("mine.yaml").write_text("base: small.yaml\n")
     monkeypatch.setattr(shipped_configs, "__file__", str(tmp_path / "medssml" / "shipped_configs.py"))
-    assert load_config(config_path("mine", "pretrain"), {"seed": int}) == {"seed": 3}
+    assert load_config(config_path("mine", "pretrain"), make_dataclass("Seed", [("seed", int)])).seed == 3
 
 
 def test_a_config_of_ones_own_may_build_on_a_shipped_one(tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("base: pretrain/small\noptim: {lr: 0.5}\n")
     shipped, own = (load_config(file, PretrainConfig) for file in (config_path("small", "pretrain"), mine))
-    assert own == {**shipped, "optim": {**shipped["optim"], "lr": 0.5}}
+    assert own == replace(shipped, optim=replace(shipped.optim, lr=0.5))
     (tmp_path / "pretrain").mkdir()
     (tmp_path / "pretrain" / "small").write_text("seed: x\n")  # a file beside it goes first
     with pytest.raises(ConfigError, match="'model' of PretrainConfig is missing"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from medssml.config import ConfigError, load_config
 from medssml.manifest.quarantine import Allowance
@@ -114,6 +113,4 @@ def read_limits(path: Path | None, overrides: Sequence[str] = ()) -> Limits:
     Raises:
         ConfigError: an unknown key or a wrong value, with line, key and the nearest right name.
     """
-    read: dict[str, Any] = load_config(path, Limits, overrides)
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
-    return Limits(**values)
+    return load_config(path, Limits, overrides)

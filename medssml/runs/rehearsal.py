@@ -17,10 +17,11 @@ from medssml.data.shard_dataset import Shards
 from medssml.manifest.manifest import Manifest
 from medssml.runs import console
 from medssml.runs.memory import GIB, peak_memory
-from medssml.runs.training import prepare, presence, settings_of
+from medssml.runs.training import prepare, presence
 from medssml.trainers.learner import Learner
 from medssml.trainers.loop import fit
 from medssml.trainers.precision import device_type
+from medssml.trainers.settings import TrainerSettings
 
 #: Steps that are taken; the first, in which libraries warm up, is not timed.
 STEPS = 3
@@ -42,7 +43,7 @@ class _Clock:
 
 
 def rehearse(
-    make: Callable[[StudyDataModule], Learner], data: StudyDataModule, config: Mapping[str, Any]
+    make: Callable[[StudyDataModule], Learner], data: StudyDataModule, settings: TrainerSettings
 ) -> dict[str, Any]:
     """Trains a few steps on a few studies of every pattern of presence, and says what the whole training will take.
 
@@ -63,7 +64,6 @@ def rehearse(
     prepare(rehearsal, None)
     learner = make(rehearsal)
     rehearsal.views = learner.views
-    _, settings = settings_of(config)
     quick = dataclasses.replace(settings, max_epochs=None, max_steps=STEPS, accumulate=1, validate_every=0)
     clock, device = _Clock(), device_type(settings.device)
     if device == "cuda":

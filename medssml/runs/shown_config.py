@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -11,16 +11,19 @@ from medssml.runs import console
 from medssml.shipped_configs import shipped_folder
 from medssml.yaml_lines import Key, Lines
 
+if TYPE_CHECKING:
+    from medssml.runs.training_config import Training
+
 _COLUMN = 64
 
 
-def shown(config: Mapping[str, Any], origins: Lines, *, slurm: bool) -> dict[str, Any]:
+def shown(config: Training, resolved: Mapping[str, Any], origins: Lines, *, slurm: bool) -> dict[str, Any]:
     """What `--print-config`, or `--print-slurm`, puts on stdout in place of a training."""
     if not slurm:
-        return show_config(config, origins)
+        return show_config(resolved, origins)
     from medssml.runs.slurm import script
 
-    text = script(console.command(), config["trainer"], config["data"])
+    text = script(console.command(), config.trainer, config.data)
     console.payload(text)
     return {"script": text}
 

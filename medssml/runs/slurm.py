@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medssml.runs.training_config import DataSettings
+    from medssml.trainers.settings import TrainerSettings
 
 _FLAG = "--print-slurm"
 #: s before the end of the time limit at which SLURM sends the signal that makes a run save and stop.
 _NOTICE_S = 180
 
 
-def script(command: Sequence[str], trainer: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def script(command: Sequence[str], trainer: TrainerSettings, data: DataSettings) -> str:
     """The script of `medssml COMMAND`.
 
     Args:
         command: verb and flags, as they were given.
-        trainer: of the resolved config: devices, num_nodes and device. data: its num_workers.
+        trainer, data: of the config.
     """
     verb = command[0] if command else "pretrain"
     words = shlex.join(["medssml", *(word for word in command if word != _FLAG)])
-    devices, nodes = int(trainer["devices"]), int(trainer["num_nodes"])
-    gpus = [] if trainer["device"] == "cpu" else [f"#SBATCH --gpus-per-node={devices}"]
+    gpus = [] if trainer.device == "cpu" else [f"#SBATCH --gpus-per-node={trainer.devices}"]
     activate = Path(sys.prefix) / "bin" / "activate"
     lines = [
         "#!/bin/bash",
         f"#SBATCH --job-name=medssml-{verb}",
-        f"#SBATCH --nodes={nodes}",
-        f"#SBATCH --ntasks-per-node={devices}",
+        f"#SBATCH --nodes={trainer.num_nodes}",
+        f"#SBATCH --ntasks-per-node={trainer.devices}",
         *gpus,
-        f"#SBATCH --cpus-per-task={max(2, int(data['num_workers']) + 1)}",
+        f"#SBATCH --cpus-per-task={max(2, data.num_workers + 1)}",
         "#SBATCH --time=24:00:00",
         f"#SBATCH --signal=TERM@{_NOTICE_S}",
         "#SBATCH --requeue",

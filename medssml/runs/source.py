@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medssml.manifest.labels import Label
     from medssml.manifest.manifest import Manifest
-    from medssml.data.shard_dataset import Shards
+    from medssml.data.shard_dataset import Shards, ShardSettings
     from medssml.privacy import Pseudonyms
 
 
 def source(
     manifest: Path | None,
     shards: str | None,
-    config: Mapping[str, Any],
+    limits: ShardSettings,
     cache: Path,
     *,
     modalities: Sequence[str] | None,
@@ -28,6 +28,7 @@ def source(
     """The study table, and where what is prepared lies: the folder `cache`, or the shards that the table came from.
 
     Args:
+        limits: of the shards that are fetched.
         tasks: what is said of tasks, where the cells alone do not say it rightly.
 
     Raises:
@@ -41,9 +42,9 @@ def source(
         say_saved(studies, Path(str(manifest)))
         say_split(studies)
         return studies, cache
-    from medssml.data.shard_dataset import Shards, ShardSettings
+    from medssml.data.shard_dataset import Shards
 
-    opened = Shards(shards, cache / "shards", ShardSettings(**config["shards"]))
+    opened = Shards(shards, cache / "shards", limits)
     return opened.index.manifest(modalities, ids, tasks), opened
 
 

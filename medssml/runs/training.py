@@ -19,33 +19,26 @@ from medssml.tracking import MlflowTracker
 from medssml.trainers.checkpoint import space_for
 from medssml.trainers.learner import Learner
 from medssml.trainers.loop import Outcome, fit
-from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.runs import console
 from medssml.runs.modality_account import remember_subjects
 from medssml.runs.progress import training_bar
 from medssml.runs.run_folder import RunFolder
+from medssml.runs.training_config import Finetuning, Training
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 
 
-def settings_of(config: Mapping[str, Any]) -> tuple[Optim, TrainerSettings]:
-    """The sections `optim` and `trainer` of a resolved config."""
-    return Optim(**config["optim"]), TrainerSettings(**config["trainer"])
-
-
 def studies(
     manifest: Manifest,
     transforms: Mapping[str, Any],
-    config: Mapping[str, Any],
+    config: Training,
     cache: Path | Shards | None,
     tasks: Sequence[str] | None = None,
 ) -> StudyDataModule:
     """The data of a run, not prepared yet."""
-    return StudyDataModule(
-        manifest, transforms, seed=int(config["seed"]), cache_dir=cache, tasks=tasks, **config["data"]
-    )
+    return StudyDataModule(manifest, transforms, seed=config.seed, cache_dir=cache, tasks=tasks, **vars(config.data))
 
 
 def prepare(data: StudyDataModule, folder: RunFolder | None, before: Collection[str] = ()) -> None:
@@ -94,14 +87,13 @@ def train(
     learner: Learner,
     data: StudyDataModule,
     folder: RunFolder,
-    config: Mapping[str, Any],
+    config: Training,
     *,
     track: bool = True,
     facts: Mapping[str, Any] | None = None,
     card: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Trains in the run folder, with validation and tracking, and writes model/ when it is done."""
-    settings = settings_of(config)[1]
     data.views = learner.views
     loader = data.train_dataloader()
     val = data.loader("val") if len(data.manifest.split("val")) > 0 else None
@@ -112,11 +104,11 @@ def train(
     tracker = _tracker(folder, config, data.manifest, facts) if track and folder.writes else None
     folder.started()
     if folder.writes:
-        provenance.record(folder.path, "finetune" if "start" in config else "pretrain", data.seed)
+        provenance.record(folder.path, "finetune" if isinstance(config, Finetuning) else "pretrain", data.seed)
     try:
         with training_bar() as bar:
             outcome = fit(
-                learner, loader, folder.path, settings, val=val, studies=data.loader("train"), identity=identity,
+                learner, loader, folder.path, config.trainer, val=val, studies=data.loader("train"), identity=identity,
                 tracker=tracker, watcher=bar,
             )  # fmt: skip
         if tracker is not None and outcome.status == "stopped":
@@ -135,9 +127,7 @@ def train(
     return outcome
 
 
-def _tracker(
-    folder: RunFolder, config: Mapping[str, Any], manifest: Manifest, facts: Mapping[str, Any] | None
-) -> MlflowTracker:
+def _tracker(folder: RunFolder, config: Training, manifest: Manifest, facts: Mapping[str, Any] | None) -> MlflowTracker:
     counts = {
         f"presence.{split}.{row['pattern'] or 'nothing'}": row[split]
         for row in presence(manifest)["patterns"]
@@ -145,7 +135,7 @@ def _tracker(
     }
     told = {"manifest_sha256": manifest.sha256, **counts, **(facts or {})}
     tags = {"medssml.manifest_sha256": manifest.sha256, **folder.tags}
-    return MlflowTracker(folder.path, config=config, facts=told, tags=tags).__enter__()
+    return MlflowTracker(folder.path, config=config.written(), facts=told, tags=tags).__enter__()
 
 
 def write_model(

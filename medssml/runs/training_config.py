@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from medssml.bounds import bounded
-from medssml.config import Configured, LeftOut, resolve
+from medssml.config import Configured, LeftOut, Node, resolve
 from medssml.data.shard_dataset import ShardSettings
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.schema import Builds, plain
 from medssml.trainers.freezing import check_freeze
 from medssml.trainers.precision import chosen_precision, device_type
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.transforms import Transform
+
+#: Modality -> its road: a list of steps, or one class that is a road.
+Roads = dict[str, list[Any] | Annotated[Node, Builds(Transform)]]
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ class GivenTeacher:
 class PretrainConfig:
     """A pretraining: a model, what its inputs go through, what is learned, and how; with `teacher`, from another model."""
 
-    model: MultimodalModel
-    transforms: dict[str, list[Any] | Transform]
-    objectives: list[Objective]
+    model: Annotated[Node, Builds(MultimodalModel)]
+    transforms: Roads
+    objectives: list[Annotated[Node, Builds(Objective)]]
     optim: Optim = field(default_factory=Optim)
     trainer: TrainerSettings = field(default_factory=lambda: TrainerSettings(max_epochs=100))
     data: DataSettings = field(default_factory=DataSettings)
@@ -73,13 +77,17 @@ class PretrainConfig:
         bounded("seed", self.seed, least=0)
         check_modalities(self.model, self.transforms)
 
+    def written(self) -> dict[str, Any]:
+        """As config.yaml and MLflow have it."""
+        return plain(self)  # type: ignore[no-any-return]
+
 
 @dataclass(frozen=True)
 class Architecture:
     """What a model trained from scratch takes from a pretraining config; the other keys are not looked at."""
 
-    model: MultimodalModel
-    transforms: dict[str, list[Any] | Transform]
+    model: Annotated[Node, Builds(MultimodalModel)]
+    transforms: Roads
     objectives: Any = None
     optim: Any = None
     trainer: Any = None
@@ -127,7 +135,36 @@ class FinetuneConfig:
         check_freeze(self.freeze)
 
 
-def check_modalities(model: Any, transforms: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Finetuning(FinetuneConfig):
+    """A fine-tuning config with what the command line and the study table say.
+
+    tasks: what is learned. labels: share of the labelled training subjects.
+    start: what it begins with, "scratch" or a hash of the weights. architecture: from scratch, the model and its transforms.
+    targets: kinds and classes of tasks, as they were given.
+    """
+
+    tasks: Sequence[str] = ()
+    labels: float = 1.0
+    start: str = "scratch"
+    targets: Sequence[str] = ()
+    architecture: Architecture | None = None
+
+    def written(self) -> dict[str, Any]:
+        """As config.yaml and MLflow have it."""
+        found = plain(self)
+        architecture, targets = found.pop("architecture"), found.pop("targets")
+        first = {name: architecture[name] for name in ("model", "transforms")} if architecture else {}
+        return {**first, **found, **({"targets": targets} if targets else {})}
+
+
+#: A training, with or without labels.
+Training = PretrainConfig | Finetuning
+C = TypeVar("C", PretrainConfig, Finetuning)
+A = TypeVar("A", PretrainConfig, Architecture)
+
+
+def check_modalities(model: Node, transforms: Mapping[str, Any]) -> None:
     """Refuses an encoder that no transform gives a study, and a transform whose studies no encoder sees.
 
     Args:
@@ -137,8 +174,7 @@ def check_modalities(model: Any, transforms: Mapping[str, Any]) -> None:
     Raises:
         ValueError: with the modalities.
     """
-    arguments = model.get("init_args") if isinstance(model, Mapping) else None
-    encoders = (arguments or {}).get("encoders")
+    encoders = (model.get("init_args") or {}).get("encoders")
     if not isinstance(encoders, Mapping):
         return
     blind = [name for name in encoders if name not in transforms]
@@ -155,20 +191,17 @@ def check_modalities(model: Any, transforms: Mapping[str, Any]) -> None:
         )
 
 
-def with_precision(config: dict[str, Any]) -> dict[str, Any]:
-    """The resolved config with what "auto" means here in its place: the precision is a part of the run.
+def with_precision(config: C) -> C:
+    """The config with what "auto" means here in its place: the precision is a part of the run.
 
     So config.yaml, log and MLflow name it, and on a machine that would choose another one the run is not continued unseen.
     """
-    trainer = config["trainer"]
-    chosen = chosen_precision(trainer["precision"], device_type(trainer["device"]))
-    return {**config, "trainer": {**trainer, "precision": chosen}}
+    chosen = chosen_precision(config.trainer.precision, device_type(config.trainer.device))
+    return replace(config, trainer=replace(config.trainer, precision=chosen))
 
 
-def for_modalities(
-    config: dict[str, Any], left: Sequence[str], plugins: Collection[str] = ()
-) -> tuple[dict[str, Any], list[str]]:
-    """A resolved pretraining config for a manifest whose training studies have no modality but those of `left`.
+def for_modalities(config: A, left: Sequence[str], plugins: Collection[str] = ()) -> tuple[A, list[str]]:
+    """A pretraining config, or an architecture, for a manifest whose training studies have no modality but those of `left`.
 
     Each class says what of its arguments names modalities, and what it cannot do without (`Configured.restricted_to`).
 
@@ -178,16 +211,16 @@ def for_modalities(
     Raises:
         ValueError: nothing is left to encode, or to learn.
     """
-    gone = [name for name in config["transforms"] if name not in left]
+    gone = [name for name in config.transforms if name not in left]
     if not gone:
         return config, []
     try:
-        model = _restricted(config["model"], left, plugins)
+        model = _restricted(config.model, left, plugins)
         fusion = _restricted(model["init_args"]["fusion"], left, plugins)
     except LeftOut as error:
         raise ValueError(f"the model {error}; fix: a manifest with files for it") from None
     objectives, remarks = [], []
-    for node in config.get("objectives") or ():
+    for node in config.objectives or ():
         name = node["class_path"].rpartition(".")[2]
         try:
             objectives.append(_restricted(node, left, plugins))
@@ -196,19 +229,16 @@ def for_modalities(
             continue
         changed = [key for key, value in objectives[-1]["init_args"].items() if value != node["init_args"].get(key)]
         remarks += [f"{name}: {key} is {objectives[-1]['init_args'][key]} without {', '.join(gone)}" for key in changed]
-    if config.get("objectives") and not objectives:
+    if config.objectives and not objectives:
         raise ValueError(
             f"nothing is left to learn: {'; '.join(remarks)}; fix: another config, or studies that have it"
         )
-    return {
-        **config,
-        "model": {**model, "init_args": {**model["init_args"], "fusion": fusion}},
-        "transforms": {name: node for name, node in config["transforms"].items() if name in left},
-        "objectives": objectives,
-    }, remarks
+    model = {**model, "init_args": {**model["init_args"], "fusion": fusion}}
+    transforms = {name: node for name, node in config.transforms.items() if name in left}
+    return replace(config, model=model, transforms=transforms, objectives=objectives), remarks
 
 
-def _restricted(node: dict[str, Any], left: Sequence[str], plugins: Collection[str]) -> dict[str, Any]:
+def _restricted(node: Node, left: Sequence[str], plugins: Collection[str]) -> Node:
     cls = resolve(str(node["class_path"]), plugins)
     arguments = dict(node.get("init_args") or {})
     if not issubclass(cls, Configured):

@@ -66,11 +66,12 @@ class Study:
         from medssml.config import load_config
         from medssml.files import sha256_of
         from medssml.runs.training_config import FinetuneConfig, PretrainConfig
+        from medssml.schema import plain
 
         given = (self.manifest, self.test_manifest)
         return {
-            "pretraining": load_config(self.config, PretrainConfig),
-            "finetuning": load_config(self.finetune_config, FinetuneConfig),
+            "pretraining": plain(load_config(self.config, PretrainConfig)),
+            "finetuning": plain(load_config(self.finetune_config, FinetuneConfig)),
             "manifests": [sha256_of(path) for path in given if path is not None],
         }
 

@@ -138,7 +138,7 @@ def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: 
         "studies": {split or "none": int(count) for split, count in table["split"].value_counts().items()},
         "pretraining": "training studies, no labels, one model for all tasks; configs: "
         f"{study.config.name}, {study.finetune_config.name}",
-        "finetune": f"all labelled training studies; {which_weights(finetuning['trainer'])}; no label of a test study",
+        "finetune": f"all labelled training studies; {which_weights(finetuning.trainer)}; no label of a test study",
         "probe": "logistic regression on the frozen embedding, its penalty chosen on validation or by inner folds",
         "classical": "intensity and size (CT), HOG (X-ray), band power (EEG), TF-IDF (report) and logistic regression, "
         "one per subset, its penalty chosen by cross-validation over training subjects; no seed",

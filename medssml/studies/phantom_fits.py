@@ -60,13 +60,14 @@ class Design:
         """
         from medssml.config import load_config
         from medssml.runs.training_config import FinetuneConfig, PretrainConfig
+        from medssml.schema import plain
 
         return {
             "studies": self.studies,
             "labels": self.labels,
             "missing": self.missing,
-            "pretraining": load_config(self.config, PretrainConfig),
-            "finetuning": load_config(self.finetune_config, FinetuneConfig),
+            "pretraining": plain(load_config(self.config, PretrainConfig)),
+            "finetuning": plain(load_config(self.finetune_config, FinetuneConfig)),
         }
 
 

@@ -62,9 +62,11 @@ def shown(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def protocol_of(design: Design, seeds: int, bootstrap: int) -> dict[str, Any]:
     """What the numbers are: printed beside them."""
+    from medssml.config import load_config
+    from medssml.runs.training_config import FinetuneConfig
     from medssml.verbs.finetune import which_weights
 
-    weights = which_weights(design.settings()["finetuning"]["trainer"])
+    weights = which_weights(load_config(design.finetune_config, FinetuneConfig).trainer)
     return {
         "cohorts": f"{seeds} of {design.studies} studies, one per seed, {design.missing:.0%} of the modalities absent at "
         "random",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from medssml.trainers.settings import Precision
+
 
 def device_type(device: str) -> str:
     """ "cuda" or "cpu" for "auto", "cuda" or "cpu".
@@ -36,7 +38,7 @@ def _onednn_takes_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def chosen_precision(precision: str, device: str) -> str:
+def chosen_precision(precision: Precision, device: str) -> Precision:
     """ "32" or "bf16-mixed": what "auto" means on `device`, or what was asked for."""
     if precision != "auto":
         return precision

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+
+from medssml.trainers.settings import TrainerSettings
 
 
-def is_first(trainer: Mapping[str, Any]) -> bool:
+def is_first(trainer: TrainerSettings) -> bool:
     """Whether this process is the one that writes: of several that train together, the others only compute.
 
     Where a run is one process, it is the first whatever RANK, LOCAL_RANK or SLURM_PROCID a scheduler has left in the
     environment: they count the processes of another program.
-
-    Args:
-        trainer: with devices and num_nodes.
     """
-    if int(trainer["devices"]) * int(trainer["num_nodes"]) == 1:
+    if trainer.devices * trainer.num_nodes == 1:
         return True
     import torch.distributed as dist
     from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment

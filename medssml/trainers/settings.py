@@ -62,6 +62,8 @@ class Optim:
             raise ValueError(f"optim.schedule is {self.schedule!r}; accepted: cosine, linear, constant")
 
 
+Precision = Literal["auto", "32", "bf16-mixed"]
+
 #: What is counted, and is one at least wherever it is set.
 _COUNTS = (
     "max_epochs", "max_steps", "accumulate", "save_every_steps", "log_every", "devices", "num_nodes", "patience",
@@ -91,7 +93,7 @@ class TrainerSettings:
 
     max_epochs: int | None = None
     max_steps: int | None = None
-    precision: Literal["auto", "32", "bf16-mixed"] = "auto"
+    precision: Precision = "auto"
     accumulate: int = 1
     save_every_steps: int = 100
     validate_every: int = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
     from medssml.runs.run_folder import RunFolder
+    from medssml.runs.training_config import Finetuning
     from medssml.trainers.learner import Learner
+    from medssml.trainers.settings import TrainerSettings
     from medssml.yaml_lines import Lines
 
 
@@ -85,6 +87,8 @@ def finetune(
         RunFolderError: the folder holds another run. KeyError: no such task. ValueError: a task that training studies cannot
             teach: none is labelled, or all are of one class.
     """
+    from dataclasses import replace
+
     from medssml.manifest.labels import declared_labels
     from medssml.privacy import pseudonyms
     from medssml.runs import console, training
@@ -100,47 +104,46 @@ def finetune(
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
     told += [] if freeze is None else [f"freeze={freeze}"]
-    resolved, origins = _resolved(checkpoint, config, architecture, [*overrides, *told], plugins)
+    settings, resolved, origins = _read(checkpoint, config, architecture, [*overrides, *told], plugins)
     if print_config or print_slurm:
-        return shown(resolved, origins, slurm=print_slurm)
+        return shown(settings, resolved, origins, slurm=print_slurm)
     missing = [flag for flag, given in (("--checkpoint", checkpoint), ("--task", task), ("--out", out)) if not given]
     if missing or out is None:
         raise ValueError(f"missing {', '.join(missing)}; fix: see medssml finetune --help")
-    resolved = with_precision(resolved)
-    ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
-    folder = RunFolder(out, writes=is_first(resolved["trainer"]))
+    settings = with_precision(settings)
+    ids = pseudonyms(settings.privacy.strict and not dry_run, out)
+    folder = RunFolder(out, writes=is_first(settings.trainer))
     folder.tags = _tags(checkpoint, config or architecture)
     place = cache_place(cache, folder.path)
     if not dry_run:
         begun = None if checkpoint == "none" else checkpoint
         refuse_overlap(folder.path, {"--checkpoint": begun, **inputs(manifest, shards, data_root, place)})
     table, prepared = source(
-        manifest, shards, resolved, place,
-        modalities=_modalities(checkpoint, resolved), ids=ids, data_root=data_root, allow_outside=allow_outside,
+        manifest, shards, settings.shards, place,
+        modalities=_modalities(checkpoint, settings), ids=ids, data_root=data_root, allow_outside=allow_outside,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
-    chosen, tasks = _studies_and_tasks(table, task, labels, int(resolved["seed"]))
-    resolved |= {"tasks": tasks, "labels": labels, "start": _start(checkpoint)}
-    resolved |= {"targets": [*kind, *classes]} if kind or classes else {}
+    chosen, tasks = _studies_and_tasks(table, task, labels, settings.seed)
+    settings = replace(settings, tasks=tasks, labels=labels, start=_start(checkpoint), targets=[*kind, *classes])
     account = label_account(chosen, tasks)
     say_account(account)
     warn_of_untrained(account)
     if dry_run:
-        return _rehearse(resolved, chosen, prepared, checkpoint, plugins)
+        return _rehearse(settings, chosen, prepared, checkpoint, plugins)
     if folder.done and not fresh:
-        folder.begin(resolved, table.sha256)
+        folder.begin(settings.written(), table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
         console.tell({"run": str(folder.path), "status": "done before"})
         return folder.path
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
-    model, transforms, remarks = _model_and_transforms(resolved, chosen, checkpoint, plugins)
-    data = training.studies(chosen, transforms, resolved, prepared, tasks)
+    model, transforms, remarks = _model_and_transforms(settings, chosen, checkpoint, plugins)
+    data = training.studies(chosen, transforms, settings, prepared, tasks)
     before = _trained_before(checkpoint)
-    folder.begin(resolved, table.sha256, fresh=fresh)
+    folder.begin(settings.written(), table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
         folder.remember(remarks)
         folder.write_labels(account)
-        return _run(model, data, remarks, config=resolved, folder=folder, track=track, before=before)
+        return _run(model, data, remarks, config=settings, folder=folder, track=track, before=before)
 
 
 def _tags(checkpoint: str, config: str | Path | None) -> dict[str, str]:
@@ -157,23 +160,27 @@ def _trained_before(checkpoint: str) -> Collection[str]:
     return () if checkpoint == "none" else Training.of(checkpoint).subjects
 
 
-def _modalities(checkpoint: str, config: Mapping[str, Any]) -> list[str]:
+def _modalities(checkpoint: str, config: Finetuning) -> list[str]:
     """What the model reads, and no other list: of the checkpoint, or of the architecture."""
     from medssml.checkpoint import model_folder, read_config
 
-    return list(config["transforms"] if checkpoint == "none" else read_config(model_folder(checkpoint))["modalities"])
+    if config.architecture is not None:
+        return list(config.architecture.transforms)
+    return list(read_config(model_folder(checkpoint))["modalities"])
 
 
-def _resolved(
+def _read(
     checkpoint: str,
     config: Path | str | None,
     architecture: Path | str | None,
     overrides: Sequence[str],
     plugins: Sequence[str],
-) -> tuple[dict[str, Any], Lines]:
-    """The config of the fine-tuning, with the model and its transforms where it starts from scratch."""
+) -> tuple[Finetuning, dict[str, Any], Lines]:
+    """The config of the fine-tuning, with the model and its transforms where it starts from scratch; the same as plain
+    values, and where each of them was written."""
     from medssml.config import ConfigError, resolved_config
-    from medssml.runs.training_config import Architecture, FinetuneConfig
+    from medssml.runs.training_config import Architecture, FinetuneConfig, Finetuning
+    from medssml.schema import typed
     from medssml.shipped_configs import config_path
 
     own = architecture is not None or checkpoint != "none"
@@ -181,15 +188,16 @@ def _resolved(
     if checkpoint != "none":
         if architecture is not None:
             raise ConfigError("--architecture is for --checkpoint none; a checkpoint brings its own; fix: leave it out")
-        return resolved_config(settings_file, FinetuneConfig, overrides, plugins)
+        settings, origins = resolved_config(settings_file, FinetuneConfig, overrides, plugins)
+        return typed(Finetuning, settings), settings, origins
     source = architecture or config
     if source is None:
         raise ConfigError("--checkpoint none has no model; fix: --architecture NAME, as of a pretraining")
     scratch, of_scratch = resolved_config(config_path(source, "pretrain"), Architecture, (), plugins)
     settings, origins = resolved_config(settings_file, FinetuneConfig, overrides, plugins)
-    taken = ("model", "transforms")
+    taken = {name: scratch[name] for name in ("model", "transforms")}
     origins.given.update({key: of_scratch.where(key) for key in of_scratch.line if key[:1] and key[0] in taken})
-    return {**{name: scratch[name] for name in taken}, **settings}, origins
+    return typed(Finetuning, {**settings, "architecture": taken}), {**taken, **settings}, origins
 
 
 def _start(checkpoint: str) -> str:
@@ -285,7 +293,7 @@ def balanced_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[fl
 
 
 def _model_and_transforms(
-    config: Mapping[str, Any], table: Manifest, checkpoint: str, plugins: Sequence[str]
+    config: Finetuning, table: Manifest, checkpoint: str, plugins: Sequence[str]
 ) -> tuple[MultimodalModel, dict[str, Any], list[str]]:
     """The model to begin with, its transforms, and what the model or the training studies have alone, which is said."""
     from medssml.model import MultimodalModel
@@ -295,44 +303,42 @@ def _model_and_transforms(
     from medssml.verbs.pretrain import built_model, parts
 
     remarks: list[str] = []
-    if checkpoint == "none":
-        node, transforms, remarks = parts({**config, "objectives": []}, table, plugins)
-        model = built_model(node, int(config["seed"]), plugins)
+    if config.architecture is not None:
+        fitting, transforms, remarks = parts(config.architecture, table, plugins)
+        model = built_model(fitting, config.seed, plugins)
     else:
         model, transforms = MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
-    freeze_parts(
-        model, config["freeze"]
-    )  # refuses what this model cannot freeze; `train_only` freezes once heads are there
-    then = f"what is learned here ({', '.join(config['tasks'])}) is not learned from it"
+    # Refuses what this model cannot freeze; `train_only` freezes once heads are there.
+    freeze_parts(model, config.freeze)
+    then = f"what is learned here ({', '.join(config.tasks)}) is not learned from it"
     read = account(model.modalities, trained=having(table.split("train")), table=table, then=then)
     say(read)
     return model, transforms, [*remarks, *read]
 
 
-def _learner(model: Any, config: Mapping[str, Any], table: Manifest) -> Learner:
+def _learner(model: Any, config: Finetuning, table: Manifest) -> Learner:
     import torch
 
     from medssml.objectives import Supervised
     from medssml.objectives.study_loss import CrossEntropy
     from medssml.runs.labels import task_records
-    from medssml.runs.training import settings_of
     from medssml.trainers.finetune import finetuner
     from medssml.trainers.heads import begin_heads
 
-    torch.manual_seed(int(config["seed"]))
-    records = task_records(table, config["tasks"], evidence=bool(config["evidence"]))
-    for line in begin_heads(model, records, config["freeze"]):
+    torch.manual_seed(config.seed)
+    records = task_records(table, config.tasks, evidence=config.evidence)
+    for line in begin_heads(model, records, config.freeze):
         logging.getLogger(__name__).info("%s", line)
-    weights = balanced_weights(table, config["tasks"]) if config["class_weights"] == "balanced" else None
+    weights = balanced_weights(table, config.tasks) if config.class_weights == "balanced" else None
     supervised = Supervised(
         model,
-        config["tasks"],
-        loss=CrossEntropy(config["label_smoothing"]),
-        modality_dropout=config["modality_dropout"],
-        unimodal_weight=config["unimodal_weight"],
+        config.tasks,
+        loss=CrossEntropy(config.label_smoothing),
+        modality_dropout=config.modality_dropout,
+        unimodal_weight=config.unimodal_weight,
         class_weights=weights,
     )
-    return finetuner(model, supervised, settings_of(config)[0], freeze=config["freeze"], seed=int(config["seed"]))
+    return finetuner(model, supervised, config.optim, freeze=config.freeze, seed=config.seed)
 
 
 def _run(
@@ -340,7 +346,7 @@ def _run(
     data: StudyDataModule,
     remarks: Sequence[str],
     *,
-    config: Mapping[str, Any],
+    config: Finetuning,
     folder: RunFolder,
     track: bool,
     before: Collection[str],
@@ -351,53 +357,53 @@ def _run(
 
     training.prepare(data, folder, before)
     learner = _learner(model, config, data.manifest)
-    if config["probe_first"]:
+    if config.probe_first:
         _probe_first(learner, data, config)
     said = sentences(remarks)
     card = {"Training": card_text(config, data, model) + said}
-    seen = {**facts(label_account(data.manifest, config["tasks"])), **({"remarks": said} if said else {})}
+    seen = {**facts(label_account(data.manifest, config.tasks)), **({"remarks": said} if said else {})}
     outcome = training.train(learner, data, folder, config, track=track, facts=seen, card=card)
     return training.conclude(outcome, data, folder)
 
 
-def _probe_first(learner: Learner, data: StudyDataModule, config: Mapping[str, Any]) -> None:
+def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) -> None:
     """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
     from medssml.evaluation.encoded_studies import encode_studies
     from medssml.trainers.probe_first import fit_heads
 
     studies = encode_studies(learner.model, data.loader("train"))
-    for task, said in fit_heads(learner.model, config["tasks"], studies, int(config["seed"])).items():
+    for task, said in fit_heads(learner.model, config.tasks, studies, config.seed).items():
         logging.getLogger(__name__).info("%s: %s", task, said)
     learner.train()
 
 
-def card_text(config: Mapping[str, Any], data: StudyDataModule, model: Any) -> str:
+def card_text(config: Finetuning, data: StudyDataModule, model: Any) -> str:
     """What the model card says of this training."""
-    weights = which_weights(config["trainer"])
-    begun = "from scratch" if config["start"] == "scratch" else f"from a pretrained model ({config['start']})"
+    weights = which_weights(config.trainer)
+    begun = "from scratch" if config.start == "scratch" else f"from a pretrained model ({config.start})"
     count = len(data.manifest.split("train"))
-    others = [task for task in model.tasks if task not in config["tasks"]]
+    others = [task for task in model.tasks if task not in config.tasks]
     stay = f" The heads of {', '.join(others)} are as they were, like all that they read." if others else ""
     return (
-        f"Trained {begun} for {', '.join(config['tasks'])} on {count} labelled studies; freeze: {config['freeze']}. "
+        f"Trained {begun} for {', '.join(config.tasks)} on {count} labelled studies; freeze: {config.freeze}. "
         f"{weights[0].upper()}{weights[1:]}.{stay}"
     )
 
 
-def which_weights(trainer: Mapping[str, Any]) -> str:
+def which_weights(trainer: TrainerSettings) -> str:
     """Which of the weights that a training passes through are kept, in words."""
-    kept = "the running mean of the weights" if trainer["ema"] is not None else "the weights"
-    if trainer["validate_every"] == 0:
+    kept = "the running mean of the weights" if trainer.ema is not None else "the weights"
+    if trainer.validate_every == 0:
         return f"a fixed length of training, {kept} at its end"
     return f"{kept} at the best score on the validation studies"
 
 
 def _rehearse(
-    config: Mapping[str, Any], table: Manifest, prepared: Any, checkpoint: str, plugins: Sequence[str]
+    config: Finetuning, table: Manifest, prepared: Any, checkpoint: str, plugins: Sequence[str]
 ) -> dict[str, Any]:
     from medssml.runs import training
     from medssml.runs.rehearsal import rehearse
 
     model, transforms, _ = _model_and_transforms(config, table, checkpoint, plugins)
-    data = training.studies(table, transforms, config, prepared, config["tasks"])
-    return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config)
+    data = training.studies(table, transforms, config, prepared, config.tasks)
+    return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config.trainer)

@@ -168,9 +168,9 @@ def _rehearsed(made: Plan, table: Manifest, device: str, memory_gib: float | Non
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "plan.yaml"
         file.write_text(to_yaml(made.config), encoding="utf-8")
-        resolved = with_precision(load_config(file, PretrainConfig, [f"trainer.device={device}"]))
+        config = with_precision(load_config(file, PretrainConfig, [f"trainer.device={device}"]))
         before = peak_memory(device) / GIB
-        found = rehearsed(resolved, table, Path(scratch) / "cache", ())
+        found = rehearsed(config, table, Path(scratch) / "cache", ())
     allowed = memory_gib if memory_gib is not None else _SHARE * memory_of_device(device) / GIB
     batch, needed = made.config["data"]["batch_size"], found["peak_memory_gib"]
     if needed > allowed:

@@ -167,7 +167,7 @@ def _transforms(
     from medssml.shipped_configs import config_path
     from medssml.transforms.road import built_road
 
-    nodes = load_config(config_path(config, "pretrain"), PretrainConfig, overrides, plugins)["transforms"]
+    nodes = load_config(config_path(config, "pretrain"), PretrainConfig, overrides, plugins).transforms
     return {name: built_road(name, part, plugins, f"transforms.{name}") for name, part in nodes.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from medssml.data.datamodule import StudyDataModule
     from medssml.manifest.manifest import Manifest
     from medssml.runs.run_folder import RunFolder
+    from medssml.runs.training_config import A, Architecture, PretrainConfig
     from medssml.trainers.learner import Learner
 
 
@@ -78,42 +79,43 @@ def pretrain(
     from medssml.runs.shown_config import shown
     from medssml.runs.source import source
     from medssml.runs.training_config import PretrainConfig, with_precision
+    from medssml.schema import typed
     from medssml.shipped_configs import config_path
     from medssml.trainers.ranks import is_first
 
     told = trainer_overrides(seed=seed, device=device, devices=devices, num_nodes=num_nodes, precision=precision)
-    file = config_path(config, "pretrain")
-    resolved, origins = resolved_config(file, PretrainConfig, [*overrides, *told], plugins)
+    resolved, origins = resolved_config(config_path(config, "pretrain"), PretrainConfig, [*overrides, *told], plugins)
+    settings = typed(PretrainConfig, resolved)
     if print_config or print_slurm:
-        return shown(resolved, origins, slurm=print_slurm)
+        return shown(settings, resolved, origins, slurm=print_slurm)
     if out is None:
         raise ValueError("missing --out; fix: a run folder, such as --out runs/pretrain")
-    resolved = with_precision(resolved)
-    ids = pseudonyms(resolved["privacy"]["strict"] and not dry_run, out)
-    folder = RunFolder(out, writes=is_first(resolved["trainer"]))
+    settings = with_precision(settings)
+    ids = pseudonyms(settings.privacy.strict and not dry_run, out)
+    folder = RunFolder(out, writes=is_first(settings.trainer))
     folder.tags = {"medssml.verb": "pretrain", "medssml.config": Path(config).stem}
     place = cache_place(cache, folder.path)
     if not dry_run:
-        teacher = None if resolved["teacher"] is None else resolved["teacher"]["checkpoint"]
+        teacher = None if settings.teacher is None else settings.teacher.checkpoint
         refuse_overlap(folder.path, {**inputs(manifest, shards, data_root, place), "the teacher": teacher})
     table, prepared = source(
-        manifest, shards, resolved, place,
-        modalities=list(resolved["transforms"]), ids=ids, data_root=data_root, allow_outside=allow_outside,
+        manifest, shards, settings.shards, place,
+        modalities=list(settings.transforms), ids=ids, data_root=data_root, allow_outside=allow_outside,
     )  # fmt: skip
     if dry_run:
-        return rehearsed(resolved, table, prepared, plugins)
+        return rehearsed(settings, table, prepared, plugins)
     if folder.done and not fresh:
-        folder.begin(resolved, table.sha256)
+        folder.begin(settings.written(), table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
         console.tell({"run": str(folder.path), "status": "done before"})
         return folder.path
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
-    node, transforms, remarks = parts(resolved, table, plugins)
-    learner, left_out = _learner(node, resolved, plugins)
-    data = training.studies(table, transforms, resolved, prepared)
-    folder.begin(resolved, table.sha256, fresh=fresh)
+    fitting, transforms, remarks = parts(settings, table, plugins)
+    learner, left_out = _learner(fitting, settings, plugins)
+    data = training.studies(table, transforms, settings, prepared)
+    folder.begin(settings.written(), table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
-        return _run(learner, data, [*remarks, *left_out], config=resolved, folder=folder, track=track)
+        return _run(learner, data, [*remarks, *left_out], config=settings, folder=folder, track=track)
 
 
 def inputs(
@@ -135,7 +137,7 @@ def _run(
     data: StudyDataModule,
     remarks: Sequence[str],
     *,
-    config: Mapping[str, Any],
+    config: PretrainConfig,
     folder: RunFolder,
     track: bool,
 ) -> int | Path:
@@ -153,19 +155,17 @@ def _run(
     return training.conclude(outcome, data, folder)
 
 
-def rehearsed(config: Mapping[str, Any], table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
+def rehearsed(config: PretrainConfig, table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
     """What a training would take; see `medssml.runs.rehearsal.rehearse`."""
     from medssml.runs import training
     from medssml.runs.rehearsal import rehearse
 
-    node, transforms, _ = parts(config, table, plugins)
+    fitting, transforms, _ = parts(config, table, plugins)
     data = training.studies(table, transforms, config, prepared)
-    return rehearse(lambda _: _learner(node, config, plugins)[0], data, config)
+    return rehearse(lambda _: _learner(fitting, config, plugins)[0], data, config.trainer)
 
 
-def parts(
-    config: Mapping[str, Any], table: Manifest, plugins: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def parts(config: A, table: Manifest, plugins: Sequence[str]) -> tuple[A, dict[str, Any], list[str]]:
     """The config for the modalities that training studies have, its transforms built, and what was left out, which is said."""
     from medssml.runs.modality_account import account, having, say
     from medssml.runs.training_config import for_modalities
@@ -173,15 +173,15 @@ def parts(
 
     train = table.split("train")
     trained = having(train)
-    remarks = account(list(config["transforms"]), trained=trained, then="left out of the model")
-    node, left_out = for_modalities(dict(config), [name for name in config["transforms"] if name in trained], plugins)
+    remarks = account(list(config.transforms), trained=trained, then="left out of the model")
+    fitting, left_out = for_modalities(config, [name for name in config.transforms if name in trained], plugins)
     remarks += left_out
     say(remarks)
-    built = {name: built_road(name, part, plugins, f"transforms.{name}") for name, part in node["transforms"].items()}
-    return node, built, remarks
+    built = {name: built_road(name, part, plugins, f"transforms.{name}") for name, part in fitting.transforms.items()}
+    return fitting, built, remarks
 
 
-def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> Any:
+def built_model(config: PretrainConfig | Architecture, seed: int, plugins: Sequence[str]) -> Any:
     """The model of a config, its weights drawn from `seed`."""
     import torch
 
@@ -189,22 +189,22 @@ def built_model(node: Mapping[str, Any], seed: int, plugins: Sequence[str]) -> A
     from medssml.model import MultimodalModel
 
     torch.manual_seed(seed)
-    return build(node["model"], MultimodalModel, plugins=plugins, at="model")
+    return build(config.model, MultimodalModel, plugins=plugins, at="model")
 
 
-def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequence[str]) -> tuple[Learner, list[str]]:
-    """The model of `node` with what it learns, and a line for each objective that needs a part which was left out."""
+def _learner(fitting: PretrainConfig, config: PretrainConfig, plugins: Sequence[str]) -> tuple[Learner, list[str]]:
+    """The model of `fitting`, what `config` is for these studies, with what it learns, and a line for each objective that
+    needs a part which was left out."""
     from medssml.config import ConfigError, LeftOut, build
     from medssml.model import MultimodalModel
     from medssml.objectives.base import Objective
     from medssml.runs.modality_account import say
-    from medssml.runs.training import settings_of
     from medssml.trainers.learner import Learner
 
-    model = built_model(node, int(config["seed"]), plugins)
-    smaller = len(node["transforms"]) < len(config["transforms"])
+    model = built_model(fitting, config.seed, plugins)
+    smaller = len(fitting.transforms) < len(config.transforms)
     objectives, remarks = [], []
-    for index, part in zip(_places(config["objectives"], node["objectives"]), node["objectives"], strict=True):
+    for index, part in zip(_places(config.objectives, fitting.objectives), fitting.objectives, strict=True):
         try:
             objectives.append(build(part, Objective, plugins=plugins, at=f"objectives.{index}", model=model))
         except LeftOut as error:
@@ -217,8 +217,8 @@ def _learner(node: Mapping[str, Any], config: Mapping[str, Any], plugins: Sequen
             f"nothing is left to learn: {'; '.join(remarks)}; fix: another config, or studies that have it"
         )
     say(remarks)
-    given = None if config["teacher"] is None else MultimodalModel.load(config["teacher"]["checkpoint"], plugins)
-    return Learner(model, objectives, settings_of(config)[0], given=given, seed=int(config["seed"])), remarks
+    given = None if config.teacher is None else MultimodalModel.load(config.teacher.checkpoint, plugins)
+    return Learner(model, objectives, config.optim, given=given, seed=config.seed), remarks
 
 
 def _places(objectives: Sequence[Any], left: Sequence[Any]) -> list[int]:

@@ -110,13 +110,13 @@ def built(path: Path) -> Any:
     from medssml.runs.training_config import PretrainConfig
     from medssml.transforms.road import built_road
 
-    resolved = load_config(path, PretrainConfig)
-    model = build(resolved["model"], MultimodalModel, at="model")
-    for name, node in resolved["transforms"].items():
+    config = load_config(path, PretrainConfig)
+    model = build(config.model, MultimodalModel, at="model")
+    for name, node in config.transforms.items():
         built_road(name, node, at=f"transforms.{name}")
-    for index, node in enumerate(resolved["objectives"]):
+    for index, node in enumerate(config.objectives):
         build(node, Objective, at=f"objectives.{index}", model=model)
-    return resolved
+    return config
 
 
 @pytest.fixture(scope="module")

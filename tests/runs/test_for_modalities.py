@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import nn
@@ -20,18 +20,18 @@ CONFIGS = sorted([*(ROOT / "configs" / "pretrain").glob("*.yaml"), *(ROOT / "con
 CONFIGS = [path for path in CONFIGS if path.stem != "finetune"]
 
 
-def built(config: dict[str, Any], encoders: dict[str, nn.Module]) -> tuple[MultimodalModel, list[Objective]]:
+def built(config: PretrainConfig, encoders: dict[str, nn.Module]) -> tuple[MultimodalModel, list[Objective]]:
     """The model and objectives of a config, of encoders that are there."""
-    node = config["model"]["init_args"]
+    node = config.model["init_args"]
     model = MultimodalModel({name: encoders[name] for name in node["encoders"]}, build(node["fusion"], Fusion))
-    return model, [build(objective, Objective, model=model) for objective in config["objectives"]]
+    return model, [build(objective, Objective, model=model) for objective in config.objectives]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_config_for_part_of_its_modalities(path: Path) -> None:
     config = load_config(path, PretrainConfig)
-    encoders = {name: build(node) for name, node in config["model"]["init_args"]["encoders"].items()}
-    names = tuple(config["transforms"])
+    encoders = {name: build(node) for name, node in config.model["init_args"]["encoders"].items()}
+    names = tuple(config.transforms)
     for left in (part for size in range(1, len(names) + 1) for part in combinations(names, size)):
         try:
             part, remarks = for_modalities(config, left)
@@ -50,18 +50,18 @@ def test_a_config_for_part_of_its_modalities(path: Path) -> None:
             assert "fix:" in str(error) and "\n" not in str(error)
             continue
         assert set(model.modalities) == set(left) and objectives
-        dropped = len(config["objectives"]) - len(objectives)
+        dropped = len(config.objectives) - len(objectives)
         assert sum("is left out: it needs" in remark for remark in remarks) == dropped
 
 
 def test_what_is_dropped_and_what_shrinks_is_said() -> None:
     config = load_config(ROOT / "configs" / "pretrain" / "cohort.yaml", PretrainConfig)
     part, remarks = for_modalities(config, ("ct", "xray", "eeg"))
-    kept = [node["class_path"] for node in part["objectives"]]
+    kept = [node["class_path"] for node in part.objectives]
     assert kept == ["MaskedReconstruction", "ModalityDropoutConsistency"]
     assert "BagOfWords is left out: it needs report" in remarks
     assert "CrossModalContrast is left out: it needs ct+report or xray+report" in remarks
     _, fewer = for_modalities(config, ("ct", "report"))
     assert any(remark.startswith("CrossModalContrast: pairs is ['ct+report']") for remark in fewer)
     with pytest.raises(ValueError, match="nothing is left to learn: BagOfWords is left out: it needs report; "):
-        for_modalities({**config, "objectives": config["objectives"][:2]}, ("ct",))
+        for_modalities(replace(config, objectives=config.objectives[:2]), ("ct",))

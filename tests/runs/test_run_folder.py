@@ -10,8 +10,9 @@ from medssml.manifest.problems import Problem
 from medssml.runs.inputs import refuse_overlap
 from medssml.runs.run_folder import OWN, RunFolder, RunFolderError
 from medssml.trainers.ranks import is_first
+from medssml.trainers.settings import TrainerSettings
 
-ONE, TWO = {"devices": 1, "num_nodes": 1}, {"devices": 2, "num_nodes": 1}
+ONE, TWO = TrainerSettings(max_steps=1, devices=1), TrainerSettings(max_steps=1, devices=2)
 LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
 
 

@@ -10,6 +10,7 @@ import pytest
 from medssml import cli
 from medssml.config import load_config
 from medssml.runs.training_config import FinetuneConfig, PretrainConfig
+from medssml.schema import plain
 from medssml.shipped_configs import config_path, shipped_names
 
 
@@ -54,4 +55,4 @@ def test_a_finetuning_from_scratch_shows_the_model_that_it_takes(capsys: pytest.
 
 def test_as_json_it_is_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(printed(capsys, "finetune", "--config", "frozen", "--print-config", "--json"))
-    assert found["config"] == json.loads(json.dumps(load_config(config_path("frozen", "finetune"), FinetuneConfig)))
+    assert found["config"] == plain(load_config(config_path("frozen", "finetune"), FinetuneConfig))

@@ -10,6 +10,8 @@ import pytest
 
 from medssml import cli
 from medssml.runs.slurm import script
+from medssml.runs.training_config import DataSettings
+from medssml.trainers.settings import TrainerSettings
 
 COMMAND = ["pretrain", "--config", "smoke/pretrain", "--manifest", "a b/m.csv", "--out", "runs/x", "--print-slurm"]
 
@@ -32,7 +34,7 @@ def run_with(folder: Path, text: str, code: int) -> tuple[int, str]:
 
 @pytest.mark.parametrize("code", [0, 2, 75])
 def test_the_script_runs_the_command_and_asks_again_when_it_was_stopped(tmp_path: Path, code: int) -> None:
-    text = script(COMMAND, {"devices": 4, "num_nodes": 2, "device": "auto"}, {"num_workers": 3})
+    text = script(COMMAND, TrainerSettings(max_steps=1, devices=4, num_nodes=2), DataSettings(num_workers=3))
     ended, asked = run_with(tmp_path, text, code)
     assert ended == code
     assert asked.startswith("srun\nmedssml\npretrain\n--config\nsmoke/pretrain\n--manifest\na b/m.csv\n--out\nruns/x\n")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from medssml.runs.run_folder import RunFolder, RunFolderError
-from medssml.runs.training_config import with_precision
+from medssml.runs.training_config import Finetuning, with_precision
 from medssml.trainers import precision
+from medssml.trainers.settings import TrainerSettings
 
 
 def processor(
@@ -56,16 +57,16 @@ def test_what_was_asked_for_is_taken_on_every_processor(monkeypatch: pytest.Monk
 def test_a_config_names_what_auto_chose_and_another_processor_is_told_the_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    config = {"trainer": {"precision": "auto", "device": "cpu", "max_epochs": 1}}
+    config = Finetuning(trainer=TrainerSettings(precision="auto", device="cpu", max_epochs=1))
     processor(monkeypatch, amx=True)
     chosen = with_precision(config)
-    assert chosen["trainer"]["precision"] == "bf16-mixed" and config["trainer"]["precision"] == "auto"
-    RunFolder(tmp_path).begin(chosen, "hash")
+    assert chosen.trainer.precision == "bf16-mixed" and config.trainer.precision == "auto"
+    RunFolder(tmp_path).begin(chosen.written(), "hash")
     assert "precision: bf16-mixed" in (tmp_path / "config.yaml").read_text()
 
     processor(monkeypatch)
     with pytest.raises(RunFolderError, match="fix: --precision bf16-mixed continues it"):
-        RunFolder(tmp_path).begin(with_precision(config), "hash")
+        RunFolder(tmp_path).begin(with_precision(config).written(), "hash")
 
 
 @pytest.mark.parametrize(
