@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from medssml.config import LeftOut, describe
+from medssml.fusion import ConcatFusion
+from medssml.model import MultimodalModel
 from medssml.objectives import (
     BagOfWords,
     Captioning,
     Clock,
+    CrossEntropy,
     CrossModalContrast,
     Data2Vec,
     DeepCluster,
@@ -22,11 +25,12 @@ from medssml.objectives import (
     Objective,
     Ramp,
     SimCLR,
+    Step,
     Supervised,
 )
 from medssml.objectives.base import chosen
 from medssml.objectives.clock import ends
-from tests.examples import MODALITIES, tiny_model
+from tests.examples import MODALITIES, step_of, ten_studies, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +156,86 @@ def test_what_each_can_do_without(kind, arguments, left, kept):
             "modality_dropout is 1.0; fix: a probability from 0 to below 1",
         ),
         (lambda m: Supervised(m, unimodal_weight=-0.1), "unimodal_weight is -0.1; fix: 0 or a positive number"),
+        (lambda m: BagOfWords(m, modalities=["mri"]), "BagOfWords: modalities .'mri'.; the model has .*"),
+        (
+            lambda m: BagOfWords(m, modalities=["ct"], report="mri"),
+            "BagOfWords: report: modalities .'mri'.; the model .*",
+        ),
+        (
+            lambda m: BagOfWords(m, modalities=["report"]),
+            "BagOfWords: report cannot predict its own words; name other modalities",
+        ),
+        (
+            lambda m: BagOfWords(m, modalities=["ct"], report="eeg"),
+            "BagOfWords of eeg: its encoder is EEGTransformer, no TextEncoder",
+        ),
+        (
+            lambda m: BagOfWords(m, modalities=["ct"], pairs=-1),
+            "pairs is -1; expected 0 or a number of buckets",
+        ),
+        (
+            lambda m: MaskedLanguageModelling(m, modality="mri"),
+            "MaskedLanguageModelling: modalities .'mri'.; the model has .*",
+        ),
+        (
+            lambda m: MaskedLanguageModelling(m, modality="ct"),
+            "MaskedLanguageModelling of ct: its encoder is ViT, no TextEncoder",
+        ),
+        (
+            lambda m: MaskedLanguageModelling(m, context=["mri"]),
+            "MaskedLanguageModelling: context: modalities .'mri'.; the model has .*",
+        ),
+        (
+            lambda m: MaskedLanguageModelling(m, context=["ct", "report"]),
+            "MaskedLanguageModelling: report cannot be its own context; name other modalities",
+        ),
+        (lambda m: MaskedLanguageModelling(m, mask_ratio=0.0), "mask_ratio 0.0; expected a number between 0 and 1"),
+        (lambda m: MaskedLanguageModelling(m, mask_ratio=1.0), "mask_ratio 1.0; expected a number between 0 and 1"),
+        (
+            lambda m: MaskedReconstruction(m, modalities=["mri"]),
+            "MaskedReconstruction: modalities .'mri'.; the model has .*",
+        ),
+        (
+            lambda m: MaskedReconstruction(m, modalities=["report"]),
+            "MaskedReconstruction of report: its encoder TextEncoder cannot leave tokens out; fix: a MaskableEncoder such "
+            "as ViT, or take report out of `modalities`",
+        ),
+        (
+            lambda m: MaskedReconstruction(m, modalities=["ct"], mask_ratio={"eeg": 0.5}),
+            "mask_ratio .'eeg': 0.5.; expected a number between 0 and 1, or one for each of .'ct'.",
+        ),
+        (
+            lambda m: MaskedReconstruction(m, modalities=["ct"], mask_ratio=Ramp(0.5, 1.0)),
+            "mask_ratio Ramp.*; expected a number between 0 and 1, or one for each of .'ct'.",
+        ),
+        (
+            lambda m: MaskedReconstruction(m, modalities=["ct"], mask_ratio=0.0),
+            "mask_ratio 0.0; expected a number between 0 and 1, or one for each of .'ct'.",
+        ),
+        (lambda m: ModalityDropoutConsistency(m, p=0.0), "p is 0.0; expected a probability between 0 and 1"),
+        (lambda m: ModalityDropoutConsistency(m, p=1.0), "p is 1.0; expected a probability between 0 and 1"),
+        (
+            lambda m: CrossModalContrast(m, pairs=["ct+mri", "x"]),
+            "CrossModalContrast: pairs .'ct[+]mri', 'x'.; known: ct[+]xray, ct[+]eeg, ct[+]report, xray[+]eeg, "
+            "xray[+]report, eeg[+]report",
+        ),
+        (
+            lambda m: CrossModalContrast(m, pairs=[]),
+            "CrossModalContrast needs a pair of modalities; the model has .'ct', 'xray', 'eeg', 'report'.",
+        ),
+        (lambda m: CrossModalContrast(m, temperature=1.01), r"temperature 1.01 is outside .0.01, 1.0."),
+        (lambda m: CrossModalContrast(m, temperature=0.009), r"temperature 0.009 is outside .0.01, 1.0."),
+        (lambda m: CrossEntropy(1.0), "label_smoothing is 1.0; fix: 0 for none, or a share below 1"),
+        (lambda m: CrossEntropy(-0.1), "label_smoothing is -0.1; fix: 0 for none, or a share below 1"),
+        (lambda m: Ramp(0.0, 1.0, until=0.0), "until is 0.0; fix: a share of the run above 0 and at most 1"),
+        (lambda m: Ramp(0.0, 1.0, until=1.1), "until is 1.1; fix: a share of the run above 0 and at most 1"),
+        (lambda m: Ramp(0.0, 1.0, shape="square"), "shape is 'square'; accepted: linear, cosine"),
+        (lambda m: Supervised(m, modality_dropout=-0.1), "modality_dropout is -0.1; fix: a probability .*"),
+        (
+            lambda m: Supervised(m, modality_dropout=Ramp(0.0, 1.0)),
+            "modality_dropout is Ramp.*; fix: a probability from 0 to below 1",
+        ),
+        (lambda m: Supervised(m, []), "tasks .. are not among the model's .*; fix: add_task first"),
         (lambda m: Supervised(m, ["age"]), "tasks .'age'. are not among the model's .*; fix: add_task first"),
     ],
 )
@@ -164,3 +248,56 @@ def test_bounds_are_those_that_work(model):
     assert DeepCluster(model, clusters=2).heads["ct"].out_features == 2
     assert Supervised(model, modality_dropout=Ramp(0.0, 0.9)).modality_dropout.end == 0.9
     assert torch.isfinite(CrossModalContrast(model, temperature=0.01).scale())
+
+
+def test_a_model_that_cannot_do_it_is_told_what_is_needed(model):
+    alone = MultimodalModel({"report": model.encoders["report"]}, ConcatFusion(("report",), 16), {})
+    with pytest.raises(LeftOut, match="^needs an encoder that can leave tokens out; none of report can$"):
+        MaskedReconstruction(alone)
+    for make, text in (
+        (Captioning, "Captioning needs a model of two modalities or more"),
+        (ModalityDropoutConsistency, "ModalityDropoutConsistency needs a model of two modalities or more"),
+        (CrossModalContrast, "CrossModalContrast needs a pair of modalities; the model has .'report'."),
+        (
+            FusedMaskedLanguage,
+            "FusedMaskedLanguage: ConcatFusion reads pooled vectors; fix: tokens: all of a MaskedAttention",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"^{text}$"):
+            make(alone)
+
+
+def hidden_by(model, make, seed, clock):
+    """How many tokens, words or studies are asked for, and the loss, of a step with this seed at this time."""
+    torch.manual_seed(0)
+    objective = make(model).train()
+    for part in objective.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    step = step_of(model, objective, ten_studies())
+    with torch.no_grad():
+        answer = objective(Step(model, step.batch, seed=seed, clock=clock, teacher=step._teacher))
+    return float(answer["loss"]), objective
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: MaskedLanguageModelling(m, mask_ratio=Ramp(0.2, 0.8)),
+        lambda m: FusedMaskedLanguage(m, mask_ratio=Ramp(0.2, 0.8)),
+        lambda m: MaskedReconstruction(m, mask_ratio=Ramp(0.2, 0.8), decoder_dim=16, decoder_depth=1, decoder_heads=2),
+        lambda m: Data2Vec(m, mask_ratio=Ramp(0.2, 0.8), layers=1, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+        lambda m: Supervised(m, modality_dropout=Ramp(0.1, 0.9)),
+        lambda m: Supervised(m, modality_dropout=0.5, unimodal_weight=Ramp(0.1, 0.9)),
+        lambda m: ModalityDropoutConsistency(m, dim=8),
+        lambda m: Matching(m),
+    ],
+    ids=["language", "fused language", "reconstruction", "data2vec", "dropout", "alone", "consistency", "matching"],
+)
+def test_what_is_hidden_follows_from_the_seed_and_the_clock(model, make):
+    early, late = Clock(0, 10), Clock(10, 10)
+    first, objective = hidden_by(model, make, 0, early)
+    assert hidden_by(model, make, 0, early)[0] == first
+    assert any(hidden_by(model, make, seed, early)[0] != first for seed in (1, 2, 3))
+    ramps = [value for value in vars(objective).values() if isinstance(value, (Ramp, dict)) and "Ramp" in repr(value)]
+    assert (hidden_by(model, make, 0, late)[0] != first) == bool(ramps)

@@ -11,7 +11,22 @@ from torch.nn import functional as F
 from medssml.encoders import ViT
 from medssml.fusion import ConcatFusion
 from medssml.model import MultimodalModel
-from medssml.objectives import Captioning, Clock, Data2Vec, DeepCluster, Matching, MoCoV3, SimCLR, Step, Teacher
+from medssml.objectives import (
+    BagOfWords,
+    Captioning,
+    Clock,
+    CrossModalContrast,
+    Data2Vec,
+    DeepCluster,
+    Matching,
+    MoCoV3,
+    ModalityDropoutConsistency,
+    SimCLR,
+    Step,
+    Teacher,
+)
+from medssml.objectives.dropout_consistency import reduced_presence
+from medssml.objectives.study_loss import wide
 from tests.examples import batch_of, step_of, study, ten_studies, tiny_model
 
 
@@ -232,3 +247,101 @@ def test_captioning_begins_and_ends_as_the_text_encoder_says():
     assert (decoder.start, decoder.end, decoder.pad) == (7, 8, 9)
     assert decoder.max_length == model.encoders["report"].max_length
     assert {part.p for part in decoder.modules() if isinstance(part, torch.nn.Dropout)} == {0.2}
+
+
+@pytest.mark.parametrize(
+    ("make", "counts"),
+    [
+        (lambda m: CrossModalContrast(m, dim=8, pairs=["ct+report"], batch_norm=False), [0, 2, 3]),
+        (lambda m: CrossModalContrast(m, dim=8, pairs=["ct+report", "ct+eeg"], batch_norm=False), [0, 2, 3]),
+        (lambda m: ModalityDropoutConsistency(m, dim=8), [0, 2, 3]),
+        (lambda m: Matching(m), [0, 4, 6]),
+        (lambda m: BagOfWords(m, modalities=["ct", "xray"], pairs=16, batch_norm=False), [1, 2, 3]),
+    ],
+    ids=["contrast", "contrast of two pairs", "consistency", "matching", "words"],
+)
+def test_what_compares_studies_weighs_the_batches_of_a_step_by_its_terms(model, make, counts):
+    """Six studies with a CT and a report in batches of one, two and three: as many terms as are counted before."""
+    torch.manual_seed(0)
+    objective = make(model).eval()
+    parts = split([study(n, ("ct", "report")) for n in range(6)], (1, 2, 3))
+    steps = [Step(model, part, group=parts) for part in parts]
+    assert [int(objective._count(step)) for step in steps] == counts
+    for step, count in zip(steps, counts, strict=True):
+        alone = objective(Step(model, step.batch))
+        if count == 0:
+            assert alone is None and objective(step) is None
+        else:
+            torch.testing.assert_close(objective(step)["loss"], alone["loss"] * 3 * count / sum(counts))
+
+
+def test_a_contrast_says_of_each_pair_its_loss_and_how_many_find_each_other(model):
+    torch.manual_seed(0)
+    objective = CrossModalContrast(model, dim=8, pairs=["ct+xray", "eeg+report"], temperature=0.5).eval()
+    studies = ten_studies()
+    step = Step(model, batch_of(studies))
+    answer = objective(step)
+    assert set(answer) == {
+        "loss",
+        "temperature",
+        "accuracy_ct+xray",
+        "loss_ct+xray",
+        "accuracy_eeg+report",
+        "loss_eeg+report",
+    }
+    assert float(answer["temperature"]) == pytest.approx(0.5) and not answer["temperature"].requires_grad
+    terms = []
+    for m, n in (("ct", "xray"), ("eeg", "report")):
+        a, b = (objective.space(name, step.encoded[name].pooled) for name in (m, n))
+        rows = {name: step.batch.rows(name).tolist() for name in (m, n)}
+        losses, hits = [], []
+        for x, y, first, second in ((a, b, rows[m], rows[n]), (b, a, rows[n], rows[m])):
+            for i, row in enumerate(first):
+                if row in second:
+                    scores = x[i] @ y.T / 0.5
+                    losses.append(F.cross_entropy(scores[None], torch.tensor([second.index(row)])))
+                    hits.append(int(scores.argmax()) == second.index(row))
+        assert float(answer[f"accuracy_{m}+{n}"]) == pytest.approx(sum(hits) / len(hits))
+        torch.testing.assert_close(answer[f"loss_{m}+{n}"], torch.stack(losses).mean().detach(), rtol=1e-5, atol=1e-6)
+        terms += losses
+    torch.testing.assert_close(answer["loss"], torch.stack(terms).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_consistency_says_how_many_parts_find_their_whole(model):
+    torch.manual_seed(0)
+    objective = ModalityDropoutConsistency(model, dim=8, temperature=0.2).eval()
+    batch = batch_of([s for s in ten_studies() if s["inputs"]])
+    step = Step(model, batch, seed=4)
+    within = reduced_presence(batch.present, batch.key, 0.5, seed=4)
+    part = F.normalize(objective.head(model.fuse(step.encoded, batch.present, within).pooled), dim=1)
+    whole = F.normalize(objective.head(step.fused.pooled), dim=1)
+    asked = (batch.present.sum(1) > 1).nonzero().squeeze(1)
+    scores = part @ whole.T / 0.2
+    answer = objective(step)
+    # Both ways: the part among the wholes, and the whole among the parts.
+    both = torch.cat([scores[asked], scores.T[asked]])
+    truth = asked.repeat(2)
+    torch.testing.assert_close(answer["loss"], F.cross_entropy(both, truth), rtol=1e-5, atol=1e-6)
+    assert float(answer["accuracy"]) == pytest.approx(float((both.argmax(1) == truth).float().mean()))
+    assert float(answer["temperature"]) == pytest.approx(0.2) and not answer["temperature"].requires_grad
+
+
+def test_words_say_the_loss_of_each_modality(model):
+    torch.manual_seed(0)
+    objective = BagOfWords(model, modalities=["ct", "xray"], pairs=16, batch_norm=["ct"]).eval()
+    assert [type(objective.norms[name]).__name__ for name in ("ct", "xray")] == ["GatheredNorm", "Identity"]
+    answer = objective(Step(model, batch_of(ten_studies())))
+    assert set(answer) == {"loss", "loss/ct", "loss/xray"} and not answer["loss/ct"].requires_grad
+    # Three CTs and three radiographs stand beside a report.
+    torch.testing.assert_close(answer["loss"].detach(), (3 * answer["loss/ct"] + 3 * answer["loss/xray"]) / 6)
+    ct = objective(Step(model, batch_of([study(0, ("ct", "report")), study(1, ("xray",))])))
+    assert set(ct) == {"loss", "loss/ct"}
+    objective.train()
+    objective(Step(model, batch_of([study(0, ("ct",)), study(1, ("xray",))])))
+    assert int(objective.batches) == 0, "without a report nothing is followed"
+
+
+def test_what_is_compared_is_wide():
+    for narrow in (torch.float16, torch.bfloat16, torch.float32):
+        assert wide(torch.zeros(2, dtype=narrow)).dtype == torch.float32
+    assert wide(torch.zeros(2, dtype=torch.float64)).dtype == torch.float64
