@@ -46,7 +46,10 @@ def main() -> int:
     given = parser.parse_args()
 
     # A name that is none's: the mutants are made and the tests are timed, and nothing runs.
-    subprocess.run([MUTMUT, "run", "none"], capture_output=True)
+    made = subprocess.run([MUTMUT, "run", "none"], capture_output=True, text=True).stdout
+    if not Path("mutants/mutmut-stats.json").exists():
+        print(f"{made[-2000:]}\nthe tests fail before a mutant is tried; fix: run them, then start again")
+        return 1
     known, tried = results(), {}
     for part in given.parts:
         own = [name for name in known if name.startswith(f"medssml.{part}.")]
