@@ -56,9 +56,25 @@ class ReportDecoder(Configured, nn.Module):
         return x @ self.words.weight.T + self.bias
 
     @torch.no_grad()
-    def write(self, tokens: Tensor, mask: Tensor, *, longest: int | None = None) -> Tensor:
-        """(n, L) ids of the likeliest word after word, from what n studies show; `pad` after the end."""
+    def write(
+        self, tokens: Tensor, mask: Tensor, *, longest: int | None = None, beams: int = 1, length_penalty: float = 1.0
+    ) -> Tensor:
+        """(n, L) ids of what is written of n studies, from what they show; `pad` after the end.
+
+        Args:
+            tokens: (n, N, D). mask: (n, N) bool.
+            longest: tokens at most.
+            beams: 1 takes the likeliest word after word; more keep as many texts and take the likeliest in the end.
+            length_penalty: the power of the number of words that the log-probability of a text is divided by.
+
+        Raises:
+            ValueError: fewer than one beam.
+        """
+        if beams < 1:
+            raise ValueError(f"beams is {beams}; fix: 1 or more")
         longest = self.max_length if longest is None else min(longest, self.max_length)
+        if beams > 1 and len(tokens) > 0:
+            return self._search(tokens, mask, longest, beams, length_penalty)
         written = tokens.new_full((len(tokens), 1), self.start, dtype=torch.int64)
         over = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
         while written.shape[1] < longest and not bool(over.all()):
@@ -66,6 +82,31 @@ class ReportDecoder(Configured, nn.Module):
             over = over | (word == self.end)
             written = torch.cat([written, word[:, None]], dim=1)
         return written
+
+    def _search(self, tokens: Tensor, mask: Tensor, longest: int, beams: int, penalty: float) -> Tensor:
+        """Beam search; a text that has ended keeps its place among the beams at the cost that it has."""
+        n = len(tokens)
+        tokens, mask = tokens.repeat_interleave(beams, 0), mask.repeat_interleave(beams, 0)
+        written = tokens.new_full((n, beams, 1), self.start, dtype=torch.int64)
+        # All beams begin alike: one of them is enough.
+        total = tokens.new_full((n, beams), -torch.inf, dtype=torch.float32)
+        total[:, 0] = 0
+        over = torch.zeros_like(total, dtype=torch.bool)
+        while written.shape[2] < longest and not bool(over.all()):
+            score = self(written.flatten(0, 1), tokens, mask)[:, -1].float().log_softmax(-1).view(n, beams, -1)
+            ended = torch.full_like(score, -torch.inf)
+            ended[..., self.pad] = 0
+            score = total[..., None] + torch.where(over[..., None], ended, score)
+            total, best = score.flatten(1).topk(beams, dim=1)
+            parent, word = best // score.shape[2], best % score.shape[2]
+            written = torch.cat(
+                [written.gather(1, parent[..., None].expand(-1, -1, written.shape[2])), word[..., None]], 2
+            )
+            over = over.gather(1, parent) | (word == self.end)
+        lengths = (written[..., 1:] == self.end).int().argmax(2) + 1
+        lengths = torch.where(over, lengths, written.shape[2] - 1).clamp(min=1)
+        chosen = (total / lengths**penalty).argmax(1)
+        return written[torch.arange(n, device=written.device), chosen]
 
 
 __all__ = ["ReportDecoder"]

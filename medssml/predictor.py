@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from medssml.batch import Batch
+from medssml.batch import Batch, Fused
 from medssml.checkpoint import CheckpointError, model_folder, read_config
 from medssml.data.collate import collate
 from medssml.decoders import ReportDecoder
@@ -200,24 +200,39 @@ class Predictor:
         means = [self.place([{"report": f"{s}\n"} for s in sentences]).mean(0) for sentences in several]
         return torch.nn.functional.normalize(torch.stack(means), dim=1)
 
-    def generate(self, inputs: Study | Studies) -> Any:
+    def generate(self, inputs: Study | Studies, *, beams: int = 1) -> Any:
         """The report that the model would write of one study (a text) or of several (a list), from what they have but it.
+
+        Args:
+            inputs: one study, or a list of studies.
+            beams: texts kept while it is written; 1 takes the likeliest word after word.
 
         Raises:
             CheckpointError: this model kept no decoder. ValueError: a study has a report and nothing else.
         """
         studies = self._studies(inputs)
-        decoder = self._kept(ReportDecoder, "that writes reports", "Captioning")
         shown = [{name: source for name, source in study.items() if name != "report"} for study in studies]
         bare = next((index for index, study in enumerate(shown) if all(map(_absent, study.values()))), None)
         if bare is not None and not _absent(studies[bare].get("report")):
             raise ValueError(f"study {bare} has nothing but a report, which is not shown; fix: something to describe")
         batch = self.batch(shown)
         with torch.inference_mode():
-            fused = self.model.fuse(self.model.encode(batch), batch.present)
-            ids = decoder.write(fused.tokens, fused.mask)
-        texts = [_words(self.transforms["report"], row) for row in ids.tolist()]
+            texts = self.written(self.model.fuse(self.model.encode(batch), batch.present), beams=beams)
         return texts[0] if _is_one(inputs) else texts
+
+    def written(self, fused: Fused, *, beams: int = 1) -> list[str]:
+        """The report of each of B studies from the fusion of what they show, which is anything but their report.
+
+        Raises:
+            CheckpointError: this model kept no decoder.
+        """
+        decoder = self._kept(ReportDecoder, "that writes reports", "Captioning")
+        ids = decoder.write(fused.tokens, fused.mask, beams=beams)
+        return [self.words(row) for row in ids.tolist()]
+
+    def words(self, ids: Sequence[int]) -> str:
+        """The text of a report's token ids."""
+        return _words(self.transforms["report"], ids)
 
     def _kept(self, kind: type[_Part], what: str, objective: str) -> _Part:
         found = next((part for part in self.model.kept.values() if isinstance(part, kind)), None)

@@ -7,6 +7,7 @@ The order of sentences, the wording within a grade and the filler are random. Th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -94,6 +95,36 @@ def report(grades: Mapping[str, int], age: float, female: bool, rng: np.random.G
     impression = " ".join(f"{n}. {text}" for n, text in enumerate(abnormal, 1)) or str(rng.choice(_CLEAR))
     who = f"{age:.0f}-year-old {'woman' if female else 'man'}"
     return f"INDICATION: {who}. {rng.choice(_REASON)}\n\nFINDINGS: {findings}\n\nIMPRESSION: {impression}\n"
+
+
+def findings_of(text: str) -> dict[str, bool]:
+    """Finding -> whether a text states it as at least possible (grade 3), of the findings that it states at all.
+
+    For texts that a model wrote: case, punctuation and headings do not matter, and where a finding is stated twice the higher
+    grade counts. A longer wording is no shorter one that it holds.
+    """
+    left = f" {' '.join(_plain(text))} "
+    grades: dict[str, int] = {}
+    for wording, finding, grade in _WORDINGS:
+        if f" {wording} " in left:
+            left = left.replace(f" {wording} ", " | ")
+            grades[finding] = max(grade, grades.get(finding, 0))
+    return {finding: grade >= _MENTIONED for finding, grade in grades.items()}
+
+
+def _plain(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+_WORDINGS = sorted(
+    (
+        (" ".join(_plain(wording)), finding, grade)
+        for finding, ladder in LADDER.items()
+        for grade, wordings in enumerate(ladder)
+        for wording in wordings
+    ),
+    key=lambda part: -len(part[0]),
+)
 
 
 def read_grades(text: str) -> dict[str, int]:

@@ -37,6 +37,22 @@ def chosen_device(device: str) -> str:
     return device
 
 
+def asked_tasks(task: str | Sequence[str], known: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, all of the model's by default.
+
+    Raises:
+        KeyError: one that the model does not have, or it has none.
+    """
+    names = ([task] if isinstance(task, str) else list(task)) or list(known)
+    for name in names:
+        if name not in known:
+            others = ", ".join(known) or "none: it is pretrained only; fix: medssml finetune first"
+            raise KeyError(f"the model has no task {name!r}; it has {others}")
+    if not names:
+        raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
+    return names
+
+
 def result_ids(
     manifest: str | Path, *, plain: bool = False, out: Path | None = None, truth: Path | None = None
 ) -> Pseudonyms:

@@ -51,8 +51,8 @@ def _say_verdicts(files: dict[str, dict[str, Any]]) -> None:
         console.say(sentence)
 
 
-def say_predictions(answers: pd.DataFrame) -> None:
-    """How many studies were answered per task, from what, and how the answers are spread."""
+def say_predictions(answers: pd.DataFrame) -> dict[str, float]:
+    """How many studies were answered per task, from what, and how the answers are spread; nothing more to tell."""
     rows = []
     classes = answers["class"].fillna("") if "class" in answers else ""
     for (task, name), part in answers.assign(**{"class": classes}).groupby(["task", "class"], sort=False):
@@ -62,6 +62,27 @@ def say_predictions(answers: pd.DataFrame) -> None:
     kept = [i for i in range(len(columns)) if i != 1 or any(row[1] for row in rows)]
     console.table([[row[i] for i in kept] for row in rows], [columns[i] for i in kept])
     _say_subsets(answers.drop_duplicates("study_id")["subset"])
+    return {}
+
+
+def say_reports(written: pd.DataFrame, *, simulated: bool) -> dict[str, float]:
+    """How many reports were written, from what, and how near they are to the studies' own; the scores by name.
+
+    Args:
+        written: of `medssml.evaluation.generation.write_reports`.
+        simulated: the reports are of the phantom, whose findings a rule reads from any text.
+    """
+    from medssml.evaluation.generation import generation_scores
+    from medssml.phantom.report import findings_of
+
+    console.say(f"{len(written):,} reports written")
+    _say_subsets(written["subset"])
+    known = written[written["reference"].notna()]
+    if known.empty:
+        return {}
+    scores = generation_scores(list(known["report"]), list(known["reference"]), findings_of if simulated else None)
+    console.table([(name, value) for name, value in scores.items()], (f"of {len(known):,} reports", "score"))
+    return scores
 
 
 def say_embeddings(subsets: pd.Series, dim: int) -> None:

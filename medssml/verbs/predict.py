@@ -1,4 +1,4 @@
-"""medssml predict: predictions for any subset of modalities, as CSV."""
+"""medssml predict: predictions, or written reports, for any subset of modalities, as CSV."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ def predict(
     task: Sequence[str] = (),
     split: Literal["test", "val", "train", "all"] = "all",
     subset: str | None = None,
+    generate: bool = False,
+    beams: int = 1,
     device: str = "auto",
     cache: Path | None = None,
     workers: int = 0,
@@ -27,14 +29,19 @@ def predict(
 ) -> Path | int:
     """One row per study and task (and class): study_id, task, subset (what was seen), probability.
 
+    With generate one row per study: study_id, subset (what was shown), report (what was written). Where studies have a report of
+    their own, it is not shown, and how near the written ones are to them is said.
+
     Args:
-        checkpoint: run folder of a fine-tuning, or its model folder.
+        checkpoint: run folder of a fine-tuning, or its model folder; with generate, of a pretraining that kept a decoder.
         manifest: the study table, CSV or Parquet; labels are not needed.
         shards: in place of a manifest, where medssml prepare --shards wrote: a folder or a URL.
         out: CSV file.
         task: only these tasks of the model; may be given several times.
         split: train, val, test, or all.
         subset: show only these modalities, such as ct+report; studies with none of them are left out.
+        generate: write the report of each study from its other modalities, in place of predictions.
+        beams: texts that are kept while a report is written; 1 takes the likeliest word after word.
         device: auto, cpu or cuda.
         cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
         workers: processes that load studies.
@@ -54,30 +61,26 @@ def predict(
 
     from medssml.bounds import bounded
     from medssml.data.prepared_studies import prepare_studies
+    from medssml.evaluation.bayes import find_truth
     from medssml.evaluation.encoded_studies import encode_studies, subset_mask
+    from medssml.evaluation.generation import write_reports
     from medssml.evaluation.subsets import answers_table
     from medssml.files import require_ending, write_csv
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.cache_place import cache_of_model
-    from medssml.runs.inference import chosen_device, conclude, open_studies, say_hidden
+    from medssml.runs.inference import asked_tasks, chosen_device, conclude, open_studies, say_hidden
     from medssml.runs.modality_account import of_reported
-    from medssml.runs.result_tables import say_predictions
+    from medssml.runs.result_tables import say_predictions, say_reports
     from medssml.tracking import add_predictions
 
     bounded("--workers", workers, least=0)
+    bounded("--beams", beams, least=1)
     require_ending("--out", out, ".csv")
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)
-    asked = [task] if isinstance(task, str) else list(task)
-    names = asked or list(predictor.tasks)
-    for name in names:
-        if name not in predictor.tasks:
-            known = ", ".join(predictor.tasks) or "none: it is pretrained only; fix: medssml finetune first"
-            raise KeyError(f"the model has no task {name!r}; it has {known}")
-    if not names:
-        raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
+    names = [] if generate else asked_tasks(task, predictor.tasks)
     table, prepared = open_studies(
         manifest, shards, predictor, cache_of_model(cache, checkpoint, out),
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, labels=False,
@@ -86,16 +89,20 @@ def predict(
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
     frames = [
-        answers_table(
+        write_reports(predictor, studies.batches(part), mask, beams=beams, device=where)
+        if generate
+        else answers_table(
             predictor.model, encode_studies(predictor.model, studies.batches(part), where), names, mask, where
         )
         for part in studies.parts()
     ]
     answers = pd.concat(frames, ignore_index=True)
-    write_csv(out, answers)
+    # What a report itself says is no result and stays where it is.
+    write_csv(out, answers.drop(columns="reference", errors="ignore"))
     if track:
         add_predictions(checkpoint, split=split, studies=answers["study_id"].nunique(), manifest_sha256=table.sha256)
-    say_predictions(answers)
+    simulated = manifest is not None and find_truth(manifest) is not None
+    scores = say_reports(answers, simulated=simulated) if generate else say_predictions(answers)
     say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset)
-    console.tell({"tasks": names, "rows": len(answers), "answered": answers["study_id"].nunique()})
+    console.tell({"tasks": names, "rows": len(answers), "answered": answers["study_id"].nunique(), **scores})
     return conclude([studies], out, "predict")

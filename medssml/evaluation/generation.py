@@ -1,0 +1,88 @@
+"""Reports that a model writes of studies, and how near they are to those that were written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from medssml.batch import Batch
+from medssml.evaluation.encoded_studies import EncodedStudies, bits, encode_studies, fuse_studies, subset_name
+from medssml.evaluation.subsets import within_subset
+from medssml.predictor import Predictor
+from medssml.statistics.text_metrics import bleu, cider, finding_f1, rouge_l
+
+#: The modality that is written, and never shown.
+REPORT = "report"
+
+
+def write_reports(
+    predictor: Predictor, batches: Iterable[Batch], mask: int | None = None, *, beams: int = 1, device: str = "cpu"
+) -> pd.DataFrame:
+    """study_id, subset (what was shown), report (what was written) and reference, the report's own words or None.
+
+    Args:
+        predictor: whose model kept a decoder.
+        batches: of the studies; those that have nothing but a report, or nothing of the subset, are left out.
+        mask: bits of the modalities that are shown; None for all that each study has. The report never is.
+        beams: see `Predictor.generate`.
+        device: where fusion and decoder run.
+
+    Raises:
+        medssml.checkpoint.CheckpointError: the model kept no decoder. ValueError: no study at all.
+    """
+    references: dict[str, str] = {}
+
+    def watched() -> Iterator[Batch]:
+        for batch in batches:
+            references.update(_references(predictor, batch))
+            yield batch
+
+    studies = encode_studies(predictor.model, watched(), device)
+    within = studies.present.clone() if mask is None else within_subset(studies.present, mask)
+    within[:, studies.column(REPORT)] = False
+    rows = within.any(dim=1).nonzero().squeeze(1)
+    written = [
+        text
+        for fused in fuse_studies(predictor.model, studies, within[rows], rows=rows, device=device)
+        for text in predictor.written(fused, beams=beams)
+    ]
+    ids = np.array(studies.study_id, dtype=object)[rows.numpy()]
+    return pd.DataFrame(
+        {
+            "study_id": ids,
+            "subset": _subsets(studies, within[rows].numpy()),
+            "report": written,
+            "reference": [references.get(name) for name in ids],
+        }
+    )
+
+
+def generation_scores(
+    written: Sequence[str],
+    references: Sequence[str],
+    findings: Callable[[str], Mapping[str, bool]] | None = None,
+) -> dict[str, float]:
+    """ "bleu", "rouge_l" and "cider", and with a labeller of texts "f1_micro", "f1_macro" and "f1_FINDING" of what they state."""
+    out = {
+        "bleu": bleu(written, references),
+        "rouge_l": rouge_l(written, references),
+        "cider": cider(written, references),
+    }
+    if findings is None:
+        return out
+    found = finding_f1([findings(text) for text in written], [findings(text) for text in references])
+    return out | {f"f1_{name}": value for name, value in found.items()}
+
+
+def _references(predictor: Predictor, batch: Batch) -> dict[str, str]:
+    inputs = batch.inputs.get(REPORT)
+    if not isinstance(inputs, dict):
+        return {}
+    names = [batch.study_id[row] for row in batch.rows(REPORT).tolist()]
+    return {name: predictor.words(ids) for name, ids in zip(names, inputs["input_ids"].tolist(), strict=True)}
+
+
+def _subsets(studies: EncodedStudies, within: np.ndarray) -> list[str]:
+    return [subset_name(int(b), studies.modalities) for b in bits(within)]

@@ -1,0 +1,61 @@
+"""Written reports: the report is never shown, only the studies that show something are written of, and scores."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from medssml.evaluation.generation import generation_scores, write_reports
+from medssml.objectives import Captioning
+from medssml.phantom.report import LADDER, findings_of
+from medssml.predictor import Predictor
+from tests.examples import batch_of, ten_studies, tiny_model
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    model = tiny_model().eval()
+    torch.manual_seed(2)
+    captioning = Captioning(model, dim=16, depth=1, heads=2).eval()
+    with torch.no_grad():
+        captioning.decoder.words.weight.mul_(40)
+    model.keep(captioning.kept())
+    words = SimpleNamespace(vocabulary=SimpleNamespace(decode=lambda ids: " ".join(f"w{i}" for i in ids if i > 5)))
+    return Predictor(model, {"report": words})
+
+
+def test_each_study_that_shows_something_is_written_of_and_its_report_is_not_shown(predictor):
+    written = write_reports(predictor, [batch_of(ten_studies()[:5]), batch_of(ten_studies()[5:])])
+    having = {0: "ct+xray+eeg", 1: "ct", 2: "eeg", 3: "ct+eeg", 5: "xray", 6: "ct+xray", 7: "ct+xray", 9: "xray+eeg"}
+    assert dict(zip(written.study_id, written.subset, strict=True)) == {f"study-{n}": s for n, s in having.items()}
+    with_report = written.reference.notna()
+    assert written.study_id[with_report].tolist() == [f"study-{n}" for n in (0, 1, 5, 6)]
+    ids = ten_studies()[1]["inputs"]["report"].tolist()
+    assert written.reference[1] == " ".join(f"w{i}" for i in ids if i > 5)
+
+    model = predictor.model
+    bare = batch_of(ten_studies()).without("report")
+    expected = predictor.written(model.fuse(model.encode(bare), bare.present))
+    assert written.report.tolist() == [text for row, text in enumerate(expected) if row in having]
+    some = write_reports(predictor, [batch_of(ten_studies())], mask=0b1010, beams=2)
+    assert set(some.subset) == {"xray"} and len(some) == 5
+
+
+def test_findings_are_read_from_any_text_of_the_grammar():
+    for finding, ladder in LADDER.items():
+        for grade, wordings in enumerate(ladder):
+            for wording in wordings:
+                assert findings_of(wording.upper().replace(".", " ,")) == {finding: grade >= 3}, wording
+    text = "findings: small effusions are present. no focal lung lesion. impression: 1. mild cardiomegaly."
+    assert findings_of(text) == {"effusion": True, "nodule": False, "cardiomegaly": True}
+    assert findings_of("nodule of uncertain") == {}
+
+
+def test_scores_of_equal_texts_and_of_other_findings():
+    same = ["No pleural effusion. Suspicious nodule."]
+    scores = generation_scores(same, same, findings_of)
+    assert scores["bleu"] == scores["rouge_l"] == scores["f1_micro"] == scores["f1_nodule"] == pytest.approx(1)
+    assert generation_scores(["Small effusions are present."], same, findings_of)["f1_micro"] == 0
+    assert set(generation_scores(same, same)) == {"bleu", "rouge_l", "cider"}
