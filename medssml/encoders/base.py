@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Encoded, Inputs
 from medssml.config import Configured
-from medssml.layers import masked_mean
+from medssml.layers import gather_tokens, masked_mean
 
 
 class Encoder(Configured, nn.Module):
@@ -27,11 +27,11 @@ class Encoder(Configured, nn.Module):
 
         Args:
             inputs: the modality's tensor (n, ...) or dict of such tensors; see `medssml.batch.Batch`.
-            keep: (n, K) int64 indices of the tokens to compute; None computes all.
+            keep: (n, K) int64 indices of the tokens to compute, -1 where a row keeps fewer; None computes all.
             layers: how many of the last blocks' outputs to give along, for objectives that read them.
 
         Returns:
-            Encoded with tokens (n, N, D), or (n, K, D) in keep's order; mask alike; pooled (n, D).
+            Encoded with tokens (n, N, D), or (n, K, D) in keep's order; mask alike, False where keep is -1; pooled (n, D).
         """
         raise NotImplementedError
 
@@ -59,6 +59,11 @@ class MaskableEncoder(Encoder):
     def positions(self, inputs: Inputs) -> Tensor:
         """(n, N, D) the code of where each token is."""
         raise NotImplementedError
+
+
+def kept_mask(mask: Tensor, keep: Tensor) -> Tensor:
+    """(n, K) bool: which of the kept tokens (n, K) are real by mask (n, N); -1 is none."""
+    return gather_tokens(mask, keep) & (keep >= 0)
 
 
 def as_encoded(output: Encoded | Tensor) -> Encoded:

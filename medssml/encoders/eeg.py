@@ -8,7 +8,7 @@ from einops import einsum
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Inputs
-from medssml.encoders.base import MaskableEncoder
+from medssml.encoders.base import MaskableEncoder, kept_mask
 from medssml.encoders.scalp import PATTERNS, scalp_patterns
 from medssml.layers import Transformer, gather_tokens, masked_mean, sincos_positions
 from medssml.readers.channels import AGAINST, CHANNELS
@@ -141,7 +141,7 @@ class EEGTransformer(MaskableEncoder):
         """Encodes a dict of signal, channels and length; see `Encoder.forward`."""
         place, mask = self.positions(inputs), self.token_mask(inputs)
         if keep is not None:
-            place, mask = gather_tokens(place, keep), gather_tokens(mask, keep)
+            place, mask = gather_tokens(place, keep), kept_mask(mask, keep)
 
         # What the patch shows: its course, and its power at each frequency and in each band.
         # Zero where nothing is real, so that no weight's gradient can be 0 * NaN.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssml.batch import Encoded, Inputs
-from medssml.encoders.base import MaskableEncoder
+from medssml.encoders.base import MaskableEncoder, kept_mask
 from medssml.layers import Transformer, gather_tokens, grid_positions, masked_mean, sincos_positions
 
 
@@ -80,7 +80,7 @@ class ViT(MaskableEncoder):
             return grid.flatten(len(self.grid) + 1).flatten(1, -2)
         # Indexing the strided view copies the kept patches only.
         rows = torch.arange(keep.shape[0], device=keep.device).unsqueeze(1)
-        return grid[(rows, *torch.unravel_index(keep, self._grid_of(inputs)))].flatten(2)
+        return grid[(rows, *torch.unravel_index(keep.clamp(min=0), self._grid_of(inputs)))].flatten(2)
 
     def _grid_of(self, inputs: Inputs) -> tuple[int, ...]:
         """Patches along each axis of inputs (n, C, *size), whatever their size: a crop has fewer.
@@ -138,7 +138,7 @@ class ViT(MaskableEncoder):
         # Embed the visible patches, each with its place.
         place, mask = self.positions(inputs), self.token_mask(inputs)
         if keep is not None:
-            place, mask = gather_tokens(place, keep), gather_tokens(mask, keep)
+            place, mask = gather_tokens(place, keep), kept_mask(mask, keep)
         tokens = self.embed(self.patches(inputs, keep)) + place
 
         # A class token stands before them; it is always real.
@@ -146,7 +146,8 @@ class ViT(MaskableEncoder):
         if self.cls is not None:
             tokens = torch.cat([self.cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
             keys = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
-        tokens, outputs = self.transformer.with_layers(tokens, keys if self.skip_empty else None, layers)
+        all_real = not self.skip_empty and (keep is None or not bool((keep < 0).any()))
+        tokens, outputs = self.transformer.with_layers(tokens, None if all_real else keys, layers)
 
         # One vector per study.
         if self.cls is not None:

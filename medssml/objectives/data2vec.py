@@ -13,9 +13,9 @@ from medssml.encoders.base import MaskableEncoder
 from medssml.losses import global_sum, masked_mse
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
-from medssml.objectives.clock import Ramp, value_at
-from medssml.objectives.masked_reconstruction import Decoder, maskable
-from medssml.objectives.masking import Masking, draw_masking
+from medssml.objectives.clock import Ramp
+from medssml.objectives.masked_reconstruction import Decoder, maskable, study_masking
+from medssml.objectives.masking import Masking
 from medssml.objectives.step import Step
 
 
@@ -87,9 +87,7 @@ class Data2Vec(Objective):
         return masked_mse(predicted, target.detach(), masking.masked)
 
     def _masking(self, step: Step, name: str) -> Masking:
-        real = cast(MaskableEncoder, step.model.encoders[name]).token_mask(step.batch.inputs[name])
-        keys, ratio = step.batch.key[step.batch.rows(name)], value_at(self.mask_ratio, step.clock)
-        return draw_masking(real, keys, ratio, f"data2vec/{name}", seed=step.seed)
+        return study_masking(step, name, self.mask_ratio, "data2vec")
 
     def _count(self, step: Step) -> Tensor:
         counts = step.batch.key.new_zeros(len(self.decoders))

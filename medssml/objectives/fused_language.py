@@ -60,10 +60,17 @@ class FusedMaskedLanguage(MaskedLanguageModelling):
 
         # The other modalities as they are, the report with its hidden words, and what the fusion makes of both.
         fused = step.fuse({**step.encoded, **step.encode(inputs=changed)})
-        states = self.transform(fused.parts[self.modality].tokens[asked])
+        return self.score(step, fused.parts[self.modality].tokens, inputs["input_ids"], asked)
 
+    def score(self, step: Step, tokens: Tensor, input_ids: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of cross-entropies, number of right answers, number of asked tokens.
+
+        Args:
+            tokens: (n, L, D) of the report after the fusion. input_ids: (n, L) its words. asked: (n, L) bool.
+        """
+        states = self.transform(tokens[asked])
         embedding = cast(TextEncoder, step.model.encoders[self.modality]).bert.get_input_embeddings().weight
         logits = F.linear(states, embedding, self.bias)
-        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), inputs["input_ids"][asked]
+        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), input_ids[asked]
         right = (logits.detach().argmax(-1) == truth).sum()
         return F.cross_entropy(logits, truth, reduction="sum"), right, asked.sum()

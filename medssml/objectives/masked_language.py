@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssml.batch import Encoded
 from medssml.config import LeftOut
 from medssml.encoders import TextEncoder
 from medssml.losses import global_sum
@@ -16,6 +17,7 @@ from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Clock, Ramp, ends, value_at
 from medssml.objectives.draws import random_ranks, uniform
+from medssml.objectives.masked_reconstruction import maskable, study_masking
 from medssml.objectives.step import Step
 
 #: Of the tokens asked for, the share that is shown as [MASK], and as [MASK] or another word; the rest stays.
@@ -47,6 +49,8 @@ class MaskedLanguageModelling(Objective):
         modality: whose encoder is a `TextEncoder`.
         mask_ratio: share of the words that are asked for, a number or a `Ramp`.
         context: other modalities whose embedding may be seen; none by default.
+        context_mask: share of the context's tokens that are hidden from the words, the same ones as `MaskedReconstruction`
+            hides at this ratio; None shows all. Their encoders can leave tokens out.
         weight: in the sum of objectives.
     """
 
@@ -57,6 +61,7 @@ class MaskedLanguageModelling(Objective):
         modality: str = "report",
         mask_ratio: float | Ramp = 0.15,
         context: Sequence[str] = (),
+        context_mask: float | Ramp | None = None,
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
@@ -81,6 +86,9 @@ class MaskedLanguageModelling(Objective):
         if modality in seen:
             raise ValueError(f"MaskedLanguageModelling: {modality} cannot be its own context; name other modalities")
         self.context = nn.ModuleDict({name: nn.Linear(model.dim, encoder.dim) for name in seen})
+        self.context_mask = context_mask
+        if context_mask is not None and seen:
+            maskable(model, seen, "MaskedLanguageModelling: context_mask")
         self.mix = CrossModalMix(encoder.dim) if seen else None
         self.transform = nn.Sequential(nn.Linear(encoder.dim, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(encoder.vocab_size))
@@ -161,10 +169,20 @@ class MaskedLanguageModelling(Objective):
     def _seen(self, step: Step, rows: Tensor, like: Tensor) -> Tensor:
         """(n, D) sum over the context's modalities that the studies at `rows` have."""
         total = like.new_zeros(len(step.batch), like.shape[-1])
+        encoded = step.encoded if self.context_mask is None else self._unmasked(step, self.context_mask)
         for name, linear in self.context.items():
-            if name in step.encoded:
-                total = total.index_add(0, step.batch.rows(name), linear(step.encoded[name].pooled).to(total.dtype))
+            if name in encoded:
+                total = total.index_add(0, step.batch.rows(name), linear(encoded[name].pooled).to(total.dtype))
         return total[rows]
+
+    def _unmasked(self, step: Step, ratio: float | Ramp) -> dict[str, Encoded]:
+        """The context from its visible tokens alone."""
+        keep = {
+            name: study_masking(step, name, ratio, "masked_reconstruction").keep
+            for name in self.context
+            if name in step.batch.inputs
+        }
+        return step.encode(keep=keep) if keep else {}
 
 
 class CrossModalMix(nn.Module):

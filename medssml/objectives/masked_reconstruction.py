@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from medssml.batch import Inputs
 from medssml.config import LeftOut
 from medssml.encoders.base import MaskableEncoder
 from medssml.layers import Transformer, gather_tokens
@@ -22,22 +23,29 @@ from medssml.objectives.step import Step
 class Decoder(nn.Module):
     """Visible tokens and a mask token at each hidden place -> a light transformer -> what the patches hold."""
 
-    def __init__(self, width: int, patch_dim: int, dim: int, depth: int, heads: int) -> None:
+    def __init__(
+        self, width: int, patch_dim: int, dim: int, depth: int, heads: int, place_width: int | None = None
+    ) -> None:
         super().__init__()
         self.embed = nn.Linear(width, dim)
-        self.place = nn.Linear(width, dim)
+        self.place = nn.Linear(width if place_width is None else place_width, dim)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.transformer = Transformer(dim, depth, heads)
         self.predict = nn.Linear(dim, patch_dim)
 
     def forward(self, visible: Tensor, masking: Masking, place: Tensor, real: Tensor) -> Tensor:
         """(n, N, P) from visible tokens (n, K, D), the places (n, N, D) and the real tokens (n, N) bool."""
-        # Each token goes back to its place; the hidden ones are the mask token.
+        return self.read(self.placed(visible, masking, place), real)
+
+    def read(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """(n, N, P) what the patches hold, from tokens (n, N, dim) at their places."""
+        return self.predict(self.transformer(tokens, None if bool(real.all()) else real))
+
+    def placed(self, visible: Tensor, masking: Masking, place: Tensor) -> Tensor:
+        """(n, N, dim): each visible token back at its place, the mask token at the others."""
         embedded = self.embed(visible)
         hidden = self.mask_token.to(embedded.dtype).expand(len(embedded), -1, -1)
-        tokens = gather_tokens(torch.cat([embedded, hidden], dim=1), masking.restore) + self.place(place)
-
-        return self.predict(self.transformer(tokens, None if bool(real.all()) else real))
+        return gather_tokens(torch.cat([embedded, hidden], dim=1), masking.restore) + self.place(place)
 
 
 class MaskedReconstruction(Objective):
@@ -101,42 +109,50 @@ class MaskedReconstruction(Objective):
         counts = step.batch.key.new_zeros(len(self.decoders))
         for place, name in enumerate(self.decoders):
             if name in step.batch.inputs:
-                real = cast(MaskableEncoder, step.model.encoders[name]).token_mask(step.batch.inputs[name])
-                counts[place] = self._masking(step, name, real).masked.sum()
+                counts[place] = self._masking(step, name).masked.sum()
         return global_sum(counts)
 
-    def _masking(self, step: Step, modality: str, real: Tensor) -> Masking:
-        keys, purpose = step.batch.key[step.batch.rows(modality)], f"masked_reconstruction/{modality}"
-        ratio = value_at(self.mask_ratio[modality], step.clock)
-        return draw_masking(real, keys, ratio, purpose, seed=step.seed)
+    def _masking(self, step: Step, modality: str) -> Masking:
+        return study_masking(step, modality, self.mask_ratio[modality], "masked_reconstruction")
 
     def _reconstruct(self, step: Step, modality: str) -> tuple[Tensor, Tensor]:
         """Sum of the errors of this rank's hidden tokens, and their number."""
         encoder, decoder = cast(MaskableEncoder, step.model.encoders[modality]), self.decoders[modality]
         if modality not in step.batch.inputs:
-            return _nothing(decoder)
+            return nothing(decoder)
         inputs = step.batch.inputs[modality]
 
         # Hide.
         real = encoder.token_mask(inputs)
-        masking = self._masking(step, modality, real)
+        masking = self._masking(step, modality)
         if not masking.masked.any():
-            return _nothing(decoder)
+            return nothing(decoder)
 
         # Encode what is left, predict the rest.
         visible = step.raw(keep={modality: masking.keep})[modality].tokens
         predicted = decoder(visible, masking, encoder.positions(inputs), real)
 
-        patches = encoder.patches(inputs)
-        target = patches if encoder.standardised else normalise_patches(patches)
-        return masked_mse(predicted, target, masking.masked)
+        return masked_mse(predicted, targets_of(encoder, inputs), masking.masked)
 
 
-def _nothing(decoder: nn.Module) -> tuple[Tensor, Tensor]:
+def nothing(decoder: nn.Module) -> tuple[Tensor, Tensor]:
     """A sum of no errors and their number, of the type that `masked_mse` gives."""
     like = next(decoder.parameters())
     dtype = torch.promote_types(like.dtype, torch.float32)
     return like.new_zeros((), dtype=dtype), like.new_zeros((), dtype=torch.int64)
+
+
+def study_masking(step: Step, modality: str, ratio: float | Ramp, purpose: str) -> Masking:
+    """What is hidden of a modality in each study that has it; the same for the same purpose and ratio."""
+    real = cast(MaskableEncoder, step.model.encoders[modality]).token_mask(step.batch.inputs[modality])
+    keys, share = step.batch.key[step.batch.rows(modality)], value_at(ratio, step.clock)
+    return draw_masking(real, keys, share, f"{purpose}/{modality}", seed=step.seed)
+
+
+def targets_of(encoder: MaskableEncoder, inputs: Inputs) -> Tensor:
+    """(n, N, P) what each token shows, of mean 0 and size 1."""
+    patches = encoder.patches(inputs)
+    return patches if encoder.standardised else normalise_patches(patches)
 
 
 def maskable(model: MultimodalModel, modalities: Sequence[str] | None, owner: str) -> dict[str, MaskableEncoder]:
