@@ -34,21 +34,31 @@ from medssml.fusion import (
 )
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import (
+    XDC,
     BagOfWords,
     Captioning,
     CrossModalContrast,
     Data2Vec,
     DeepCluster,
+    FeatureReconstruction,
     FusedMaskedLanguage,
+    JointClusters,
     MaskedLanguageModelling,
+    MaskedMultimodal,
     MaskedReconstruction,
     Matching,
     MoCoV3,
     ModalityDropoutConsistency,
+    MomentMatching,
+    MultiMAE,
     Objective,
+    PrefixLanguage,
+    PseudoPairs,
+    SeLaVi,
     SimCLR,
     Step,
     Supervised,
+    SwAV,
 )
 from medssml.objectives.clock import Clock
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
@@ -125,8 +135,18 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "data2vec": lambda model: Data2Vec(model, layers=1, decoder_dim=16, decoder_depth=1, decoder_heads=2),
     "matching": lambda model: Matching(model),
     "captioning": lambda model: Captioning(model, dim=16, depth=1, heads=2),
+    "prefix language": lambda model: PrefixLanguage(model, dim=16, depth=1, heads=2),
     "DeepCluster": lambda model: DeepCluster(model, clusters=3),
+    "SwAV": lambda model: SwAV(model, prototypes=5, dim=8, across="both", queue=6),
+    "XDC": lambda model: XDC(model, clusters=3),
+    "joint clusters": lambda model: JointClusters(model, clusters=3, dim=8, queue=4),
+    "moment matching": lambda model: MomentMatching(model, dim=8),
+    "pseudo-pairs": lambda model: PseudoPairs(model, dim=8),
+    "feature reconstruction": lambda model: FeatureReconstruction(model),
+    "SeLaVi": lambda model: SeLaVi(model, clusters=3, heads=2),
     "language through the fusion": lambda model: FusedMaskedLanguage(model),
+    "MultiMAE": lambda model: MultiMAE(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+    "masked multimodal": lambda model: MaskedMultimodal(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
 }
 
 #: Label -> loss of each study.

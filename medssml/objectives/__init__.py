@@ -8,15 +8,25 @@ from medssml.objectives.contrast import CrossModalContrast
 from medssml.objectives.data2vec import Data2Vec
 from medssml.objectives.deep_cluster import DeepCluster
 from medssml.objectives.dropout_consistency import ModalityDropoutConsistency
+from medssml.objectives.feature_reconstruction import FeatureReconstruction
 from medssml.objectives.fused_language import FusedMaskedLanguage
+from medssml.objectives.joint_clusters import JointClusters
 from medssml.objectives.masked_language import MaskedLanguageModelling
+from medssml.objectives.masked_multimodal import MaskedMultimodal
 from medssml.objectives.masked_reconstruction import MaskedReconstruction
 from medssml.objectives.matching import Matching
 from medssml.objectives.moco_v3 import MoCoV3
+from medssml.objectives.moment_matching import MomentMatching
+from medssml.objectives.multi_mae import MultiMAE
+from medssml.objectives.prefix_language import PrefixLanguage
+from medssml.objectives.pseudo_pairs import PseudoPairs
+from medssml.objectives.selavi import SeLaVi
 from medssml.objectives.simclr import SimCLR
 from medssml.objectives.step import Step, Studies, Teacher
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.objectives.supervised import Supervised
+from medssml.objectives.swav import SwAV
+from medssml.objectives.xdc import XDC
 
 __all__ = [
     "BagOfWords",
@@ -26,18 +36,28 @@ __all__ = [
     "CrossModalContrast",
     "Data2Vec",
     "DeepCluster",
+    "FeatureReconstruction",
     "FusedMaskedLanguage",
+    "JointClusters",
     "MaskedLanguageModelling",
+    "MaskedMultimodal",
     "MaskedReconstruction",
     "Matching",
     "MoCoV3",
     "ModalityDropoutConsistency",
+    "MomentMatching",
+    "MultiMAE",
     "Objective",
+    "PrefixLanguage",
+    "PseudoPairs",
     "Ramp",
+    "SeLaVi",
     "SimCLR",
     "Step",
     "Studies",
     "StudyLoss",
     "Supervised",
+    "SwAV",
     "Teacher",
+    "XDC",
 ]

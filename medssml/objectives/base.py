@@ -84,6 +84,17 @@ class Objective(Configured, nn.Module):
         return out
 
 
+def two_or_more(arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+    """The arguments of an objective across modalities, already restricted to what is left.
+
+    Raises:
+        LeftOut: one modality remains.
+    """
+    if len(arguments.get("modalities") or left) < 2:
+        raise LeftOut("needs two modalities")
+    return arguments
+
+
 def chosen(model: MultimodalModel, modalities: Sequence[str] | None, owner: str) -> tuple[str, ...]:
     """`modalities` in the order of the model's, all of them by default.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medssml.batch import Fused
 from medssml.config import LeftOut
 from medssml.decoders import ReportDecoder
 from medssml.encoders import TextEncoder
@@ -17,6 +18,15 @@ from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
+
+
+class Asked(NamedTuple):
+    """Studies whose report is written. rows: (k,) positions in the batch. ids: (k, L) int64 of their reports. counted: (k, L)
+    bool, the words that are asked for; never the first, which begins every text."""
+
+    rows: Tensor
+    ids: Tensor
+    counted: Tensor
 
 
 class Captioning(Objective):
@@ -80,28 +90,32 @@ class Captioning(Objective):
 
     def _write(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's sum of cross-entropies, number of right words, number of words."""
-        asked, ids, real = self._asked(step)
-        if len(asked) == 0:
+        rows, ids, counted = self._asked(step)
+        if len(rows) == 0:
             zero = self.decoder.bias.new_zeros((), dtype=torch.promote_types(self.decoder.bias.dtype, torch.float32))
             return zero, zero.long(), zero.long()
+        shown = self._shown(step)
+        logits = self.decoder(ids[:, :-1], shown.tokens[rows], shown.mask[rows])[counted[:, 1:]]
+        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), ids[:, 1:][counted[:, 1:]]
+        right = (logits.detach().argmax(-1) == truth).sum()
+        return F.cross_entropy(logits, truth, reduction="sum"), right, counted[:, 1:].sum()
+
+    def _shown(self, step: Step) -> Fused:
+        """The fusion of all but the reports."""
         within = step.present.clone()
         within[:, step.model.modalities.index(self.report)] = False
-        shown = step.fuse(step.encoded, within)
-        logits = self.decoder(ids[:, :-1], shown.tokens[asked], shown.mask[asked])[real[:, 1:]]
-        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), ids[:, 1:][real[:, 1:]]
-        right = (logits.detach().argmax(-1) == truth).sum()
-        return F.cross_entropy(logits, truth, reduction="sum"), right, real[:, 1:].sum()
+        return step.fuse(step.encoded, within)
 
-    def _asked(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
-        """(k,) the studies with a report and something else, (k, L) ids of their reports, (k, L) bool which are real."""
+    def _asked(self, step: Step) -> Asked:
+        """The studies with a report and something else, and all words of their reports."""
         column = step.model.modalities.index(self.report)
         rows = step.batch.rows(self.report)
         several = step.present[rows].sum(1) > 1
         if not bool(several.any()):
             none = rows.new_zeros(0, 1)
-            return rows[:0], none, none.bool()
+            return Asked(rows[:0], none, none.bool())
         inputs = cast(dict[str, Tensor], step.batch.inputs[step.model.modalities[column]])
-        return rows[several], inputs["input_ids"][several], inputs["attention_mask"][several].bool()
+        return Asked(rows[several], inputs["input_ids"][several], inputs["attention_mask"][several].bool())
 
     def _count(self, step: Step) -> Tensor:
-        return global_sum(self._asked(step)[2][:, 1:].sum())
+        return global_sum(self._asked(step).counted[:, 1:].sum())

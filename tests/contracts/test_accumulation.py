@@ -18,6 +18,9 @@ SEPARABLE = (
     "data2vec",
     "captioning",
     "DeepCluster",
+    "XDC",
+    "SeLaVi",
+    "feature reconstruction",
     "language through the fusion",
 )
 

@@ -198,7 +198,7 @@ def test_clusters_are_those_that_are_there_and_weigh_the_same():
     model = tiny_model().eval()
     objective = DeepCluster(model, modalities=["ct"], clusters=3)
     step = step_of(model, objective, [study(n, ("ct",)) for n in range(9)])
-    labels, weights = objective._labels(step, 0)
+    labels, weights = objective._labels(step, "ct")
     sums = [float(weights[labels == c].sum()) for c in labels.unique()]
     assert sums == pytest.approx([sums[0]] * len(sums))
     before = objective.heads["ct"].weight.clone()
