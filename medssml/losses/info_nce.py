@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from medssml.losses.tiles import Alike, TiledContrast, no_negative, tiles_of
+
 
 class InfoNCE(NamedTuple):
     """A sum of terms and what to divide it by.
@@ -69,23 +71,38 @@ def count_terms(match: Tensor, exclude: Tensor | None = None) -> Tensor:
     return (rows + (match.any(0) & negative.any(0)).sum()) / 2
 
 
+def count_paired(partner: Tensor, exclude: Alike) -> Tensor:
+    """() the same from the partner of each row (Na,), without a table of all pairs."""
+    width = len(exclude.b)
+    rows = partner.new_zeros(len(partner), dtype=torch.bool)
+    columns = partner.new_zeros(width, dtype=torch.bool)
+    for part in tiles_of(len(partner), width):
+        negative = ~no_negative(part, width, partner, exclude)
+        rows[part] = negative.any(1)
+        columns |= negative.any(0)
+    paired = (partner >= 0).nonzero().squeeze(1)
+    return (rows[paired].sum() + columns[partner[paired]].sum()) / 2
+
+
 def info_nce(
     a: Tensor,
     b: Tensor,
     *,
     scale: Tensor | float = 1 / 0.07,
     match: Tensor | None = None,
-    exclude: Tensor | None = None,
+    exclude: Tensor | Alike | None = None,
 ) -> InfoNCE:
     """Symmetric InfoNCE: each row of `a` finds its match among the rows of `b`, and the reverse.
 
-    A row without a match, or left without any negative, is no term. Both directions count one half.
+    A row without a match, or left without any negative, is no term. Both directions count one half. Memory grows with
+    Na + Nb where `match` and `exclude` are no tables: see `medssml.losses.tiles`.
 
     Args:
         a: (Na, D), any length. b: (Nb, D).
         scale: 1 / temperature.
-        match: (Na, Nb) bool, at most one True in a row and in a column; the identity by default.
-        exclude: (Na, Nb) bool, pairs that are neither match nor negative: duplicates, studies of one subject.
+        match: (Na,) int64 row of b that belongs to each row of a, -1 for none, none of b named twice; or (Na, Nb) bool, at
+            most one True in a row and in a column; row by row by default.
+        exclude: pairs that are neither match nor negative: duplicates, studies of one subject; (Na, Nb) bool or `Alike`.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -93,13 +110,24 @@ def info_nce(
     if match is None:
         if len(a) != len(b):
             raise ValueError(f"a has {len(a)} rows and b {len(b)}: which belong together? fix: pass `match`")
-        match = torch.eye(len(a), dtype=torch.bool, device=a.device)
-    for name, mask in (("match", match), ("exclude", exclude)):
+        match = torch.arange(len(a), device=a.device)
+    tables = {"match": None if match.ndim == 1 else match, "exclude": None if isinstance(exclude, Alike) else exclude}
+    for name, mask in tables.items():
         if mask is not None and mask.shape != (len(a), len(b)):
             raise ValueError(f"{name} has shape {tuple(mask.shape)}, expected ({len(a)}, {len(b)}), rows of a and of b")
-    negative = ~match if exclude is None else ~(match | exclude)
+    partner = match if match.ndim == 1 else _partner(match)
+    if len(a) == 0 or len(b) == 0:
+        nothing = a[:0].sum() + b[:0].sum()
+        return InfoNCE(nothing, nothing.detach(), nothing.detach())
 
-    logits = cosine_logits(a, b, scale)
-    forward = cross_entropy_terms(logits, match, negative)
-    backward = cross_entropy_terms(logits.T, match.T, negative.T)
-    return InfoNCE(*((x + y) / 2 for x, y in zip(forward, backward, strict=True)))
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    factor = torch.as_tensor(scale, dtype=dtype, device=a.device)
+    excluded = exclude.__getitem__ if isinstance(exclude, Tensor) else exclude
+    return InfoNCE(*TiledContrast.apply(a.to(dtype), b.to(dtype), factor, partner, excluded, torch.is_grad_enabled()))
+
+
+def _partner(match: Tensor) -> Tensor:
+    """(Na,) where each row of (Na, Nb) bool is True, -1 for nowhere."""
+    found = torch.full((len(match),), -1, device=match.device)
+    rows, columns = match.nonzero().unbind(1)
+    return found.index_put_((rows,), columns)

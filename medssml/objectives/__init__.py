@@ -21,6 +21,7 @@ from medssml.objectives.multi_mae import MultiMAE
 from medssml.objectives.prefix_language import PrefixLanguage
 from medssml.objectives.pseudo_pairs import PseudoPairs
 from medssml.objectives.selavi import SeLaVi
+from medssml.objectives.siglip import SigLIP
 from medssml.objectives.simclr import SimCLR
 from medssml.objectives.step import Step, Studies, Teacher
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
@@ -52,6 +53,7 @@ __all__ = [
     "PseudoPairs",
     "Ramp",
     "SeLaVi",
+    "SigLIP",
     "SimCLR",
     "Step",
     "Studies",

@@ -29,12 +29,14 @@ class Objective(Configured, nn.Module):
         views: how many looks at each study, augmented one by one, it asks for; see `Step.views`.
         teacher: what `Step.teacher` is: a number or a `Ramp`, the decay of a running mean of model and objective that
             follows the student; "given", another model that the run was handed; None for none.
+        across: whether it is about two modalities of a study, and cannot do without.
     """
 
     _handed_in = ("model",)
 
     views: int = 1
     teacher: float | Ramp | Literal["given"] | None = None
+    across: bool = False
 
     def __init__(self, model: MultimodalModel, *, weight: float | Ramp = 1.0) -> None:
         super().__init__()
@@ -69,10 +71,16 @@ class Objective(Configured, nn.Module):
     def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
         """See `Configured.restricted_to`; here for the arguments that most objectives have.
 
-        `modalities` names what it is about, and cannot become empty; `batch_norm` and `mask_ratio` say how some are
-        treated.
+        `modalities` and `pairs` name what it is about, and cannot become empty; `batch_norm` and `mask_ratio` say how
+        some are treated.
         """
+        if cls.across and len(left) < 2:
+            raise LeftOut("needs two modalities")
         out = dict(arguments)
+        if isinstance(arguments.get("pairs"), (list, tuple)):
+            out["pairs"] = [pair for pair in arguments["pairs"] if set(pair.split("+")) <= set(left)]
+            if not out["pairs"]:
+                raise LeftOut(f"needs {' or '.join(arguments['pairs'])}")
         if arguments.get("modalities"):
             out["modalities"] = [name for name in arguments["modalities"] if name in left]
             if not out["modalities"]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from medssml.config import LeftOut
-from medssml.losses import InfoNCE, count_terms, info_nce
+from medssml.losses import InfoNCE, count_paired, info_nce
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
 from medssml.objectives.clock import Ramp
+from medssml.objectives.pairs import Pair, modalities_of, pairs_of, sides_of
 from medssml.objectives.step import Step
 from medssml.spaces import SharedSpace
 
@@ -62,6 +60,8 @@ class CrossModalContrast(Objective):
         weight: in the sum of objectives.
     """
 
+    across = True
+
     def __init__(
         self,
         model: MultimodalModel,
@@ -74,9 +74,8 @@ class CrossModalContrast(Objective):
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
-        self.pairs = _pairs(model.modalities, pairs)
-        modalities = [name for name in model.modalities if any(name in pair for pair in self.pairs)]
-        self.space = SharedSpace(model.dim, dim, modalities, batch_norm)
+        self.pairs = pairs_of(model.modalities, pairs, "CrossModalContrast")
+        self.space = SharedSpace(model.dim, dim, modalities_of(self.pairs, model.modalities), batch_norm)
         self.scale = LogitScale(temperature, learned=learn_temperature)
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
@@ -103,42 +102,10 @@ class CrossModalContrast(Objective):
         """The space of the contrast, in which a modality finds another."""
         return {"space": self.space}
 
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        if len(left) < 2:
-            raise LeftOut("needs two modalities")
-        if not arguments.get("pairs"):
-            return super().restricted_to(arguments, left)
-        pairs = [pair for pair in arguments["pairs"] if set(pair.split("+")) <= set(left)]
-        if not pairs:
-            raise LeftOut(f"needs {' or '.join(arguments['pairs'])}")
-        return super().restricted_to({**arguments, "pairs": pairs}, left)
-
-    def _contrast(self, step: Step, embeddings: dict[str, Tensor], pair: tuple[str, str], scale: Tensor) -> InfoNCE:
-        match, exclude = self._masks(step, pair)
-        return info_nce(embeddings[pair[0]], embeddings[pair[1]], scale=scale, match=match, exclude=exclude)
-
-    def _masks(self, step: Step, pair: tuple[str, str]) -> tuple[Tensor, Tensor]:
-        """(Na, Nb) bool each: which rows of the two modalities are one study, and which are no negatives."""
-        columns = [step.model.modalities.index(name) for name in pair]
-        a, b = (step.everyone.rows(column) for column in columns)
-        return a[:, None] == b[None, :], step.everyone.alike(a, b, columns)
+    def _contrast(self, step: Step, embeddings: dict[str, Tensor], pair: Pair, scale: Tensor) -> InfoNCE:
+        sides = sides_of(step, pair)
+        return info_nce(*(embeddings[name] for name in pair), scale=scale, match=sides.partner, exclude=sides.alike)
 
     def _count(self, step: Step) -> Tensor:
-        return torch.stack([count_terms(*self._masks(step, pair)) for pair in self.pairs]).sum()
-
-
-def _pairs(modalities: Sequence[str], wanted: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
-    every = tuple(combinations(modalities, 2))
-    if wanted is None:
-        chosen = every
-    else:
-        known = {"+".join(pair): pair for pair in every} | {"+".join(pair[::-1]): pair for pair in every}
-        unknown = [name for name in wanted if name not in known]
-        if unknown:
-            raise ValueError(f"CrossModalContrast: pairs {unknown}; known: {', '.join('+'.join(p) for p in every)}")
-        chosen = tuple(dict.fromkeys(known[name] for name in wanted))
-    if not chosen:
-        raise ValueError(f"CrossModalContrast needs a pair of modalities; the model has {list(modalities)}")
-    return chosen
+        sides = [sides_of(step, pair) for pair in self.pairs]
+        return torch.stack([count_paired(side.partner, side.alike) for side in sides]).sum()

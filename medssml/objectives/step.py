@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Batch, Encoded, Fused, Inputs, made_up
-from medssml.losses import all_gather_rows, global_max, same
+from medssml.losses import Alike, all_gather_rows, global_max
 from medssml.model import MultimodalModel
 from medssml.objectives.clock import Clock
 
@@ -33,7 +33,17 @@ class Studies(NamedTuple):
         """(n_m,) positions of the studies that have the modality in `column`."""
         return self.present[:, column].nonzero().squeeze(1)
 
-    def alike(self, a: Tensor, b: Tensor, columns: Iterable[int]) -> Tensor:
+    def groups(self, columns: Sequence[int]) -> Tensor:
+        """(B, 1 + C) int64: studies that share a number in a column are of one subject, or duplicates in one of `columns`."""
+        out = [self.subject]
+        # What has no hash has a number of its own, which no rank of a hash is.
+        alone = -1 - torch.arange(len(self.subject), device=self.subject.device)
+        for column in columns:
+            ranks = self.content[:, column].unique(return_inverse=True)[1]
+            out.append(torch.where(self.hashed[:, column], ranks, alone))
+        return torch.stack(out, dim=1)
+
+    def alike(self, a: Tensor, b: Tensor, columns: Sequence[int]) -> Tensor:
         """Which studies cannot be each other's negatives: of one subject, or with a duplicate in one of `columns`.
 
         Args:
@@ -42,11 +52,8 @@ class Studies(NamedTuple):
         Returns:
             (Na, Nb) bool.
         """
-        found = same(self.subject[a], self.subject[b])
-        for column in columns:
-            known = self.hashed[a, column][:, None] & self.hashed[b, column][None, :]
-            found = found | (known & same(self.content[a, column], self.content[b, column]))
-        return found
+        groups = self.groups(columns)
+        return Alike(groups[a], groups[b])(slice(None))
 
 
 class Teacher(NamedTuple):

@@ -11,6 +11,7 @@ SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 #: What each keeps with its model, where it keeps anything.
 KEPT = {
     "captioning": ("decoder",),
+    "siglip": ("space",),
     "prefix_language": ("decoder",),
     "coca": ("decoder", "space"),
     "swav": ("space",),

@@ -1,0 +1,110 @@
+"""The contrast in tiles against the same contrast from a table of all pairs, and that no such table is made."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from medssml.losses import Alike, count_paired, count_terms, info_nce, sigmoid_contrast, tiles
+from medssml.losses.info_nce import cosine_logits, cross_entropy_terms
+
+
+def rows(n, d=5, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
+
+
+def sides(n=23, m=17, groups=4):
+    """Two ragged sides of which eight rows belong together, in groups that are no negatives; row 0 has none at all."""
+    g = torch.Generator().manual_seed(5)
+    partner = torch.full((n,), -1)
+    partner[torch.randperm(n, generator=g)[:8]] = torch.randperm(m, generator=g)[:8]
+    left, right = (torch.randint(groups, (k, 2), generator=g) for k in (n, m))
+    return rows(n), rows(m, seed=1), partner, Alike(left, right)
+
+
+def from_a_table(a, b, scale, partner, alike):
+    """The reference: the whole table, and autograd."""
+    match = partner[:, None] == torch.arange(len(b))
+    negative = ~(match | alike(slice(None)))
+    logits = cosine_logits(a, b, scale)
+    both = cross_entropy_terms(logits, match, negative), cross_entropy_terms(logits.T, match.T, negative.T)
+    return [(x + y) / 2 for x, y in zip(*both, strict=True)]
+
+
+@pytest.mark.parametrize("scale", [1.0, 14.0, 1e3])
+@pytest.mark.parametrize("tile", [1, 40, 10**6])
+@pytest.mark.parametrize("kept", [0, 100, 10**6])
+def test_loss_counts_and_gradients_are_those_of_the_table(monkeypatch, tile, kept, scale):
+    monkeypatch.setattr(tiles, "TILE", tile)
+    monkeypatch.setattr(tiles, "ROWS", 1)
+    monkeypatch.setattr(tiles, "KEPT", kept)
+    a, b, partner, alike = sides()
+    factor = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
+    found = info_nce(a, b, scale=factor, match=partner, exclude=alike)
+    expected = from_a_table(a, b, factor, partner, alike)
+    for got, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(got.double(), wanted.double())
+    assert 0 < found.terms < 8.5
+    inputs = (a, b, factor)
+    for got, wanted in zip(
+        torch.autograd.grad(3 * found.total, inputs), torch.autograd.grad(3 * expected[0], inputs), strict=True
+    ):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_rows_without_partner_or_negative_are_counted_without_a_table(monkeypatch):
+    monkeypatch.setattr(tiles, "TILE", 40)
+    monkeypatch.setattr(tiles, "ROWS", 1)
+    for groups in (1, 2, 4):
+        _, _, partner, alike = sides(groups=groups)
+        match = partner[:, None] == torch.arange(len(alike.b))
+        assert count_paired(partner, alike) == count_terms(match, alike(slice(None)))
+    one_group = sides(groups=1)
+    assert info_nce(*one_group[:2], match=one_group[2], exclude=one_group[3]).terms == 0
+
+
+def test_the_gradient_can_be_asked_for_twice():
+    a, b, partner, alike = sides()
+    total = info_nce(a, b, match=partner, exclude=alike).total
+    first, again = (torch.autograd.grad(total, a, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, again)
+
+
+class Largest(TorchDispatchMode):
+    """The most entries that any tensor had which was made meanwhile."""
+
+    entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self.entries = max(self.entries, leaf.numel())
+        return out
+
+
+@pytest.mark.parametrize("kind", ["info_nce", "sigmoid"])
+def test_no_tensor_grows_with_the_square_of_the_batch(monkeypatch, kind):
+    monkeypatch.setattr(tiles, "TILE", 2**12)
+    monkeypatch.setattr(tiles, "ROWS", 1)
+    monkeypatch.setattr(tiles, "KEPT", 0)
+    n = 1500
+    a, b = (rows(n, 2, seed).detach().float().requires_grad_() for seed in (0, 1))
+    alike = Alike(torch.arange(n)[:, None], torch.arange(n)[:, None])
+    one = torch.tensor(1.0, requires_grad=True)
+    with Largest() as largest:
+        if kind == "info_nce":
+            found = info_nce(a, b, scale=one, match=torch.arange(n), exclude=alike)
+        else:
+            found = sigmoid_contrast(a, b, scale=one, bias=one, partner=torch.arange(n), exclude=alike)
+        found.total.backward()
+        count_paired(torch.arange(n), alike)
+    assert largest.entries <= 2**12
+    assert torch.isfinite(a.grad).all() and a.grad.any()
+
+
+def test_not_a_number_is_seen():
+    a, b, partner, alike = sides()
+    with torch.no_grad():
+        a[int((partner >= 0).nonzero()[0])] = torch.nan
+    assert torch.isnan(info_nce(a, b, match=partner, exclude=alike).total)
