@@ -34,6 +34,8 @@ from medssml.fusion import (
 )
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import (
+    ALBEF,
+    MILNCE,
     XDC,
     BagOfWords,
     Captioning,
@@ -42,6 +44,7 @@ from medssml.objectives import (
     DeepCluster,
     FeatureReconstruction,
     FusedMaskedLanguage,
+    GLoRIA,
     JointClusters,
     MaskedLanguageModelling,
     MaskedMultimodal,
@@ -60,6 +63,7 @@ from medssml.objectives import (
     Step,
     Supervised,
     SwAV,
+    TokenAlignment,
 )
 from medssml.objectives.clock import Clock
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
@@ -135,6 +139,10 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "SimCLR": lambda model: SimCLR(model, dim=8),
     "MoCo v3": lambda model: MoCoV3(model, dim=8, momentum=0.9),
     "data2vec": lambda model: Data2Vec(model, layers=1, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+    "GLoRIA": lambda model: GLoRIA(model, dim=8),
+    "token alignment": lambda model: TokenAlignment(model, dim=8),
+    "MIL-NCE": lambda model: MILNCE(model, dim=8, words=3),
+    "ALBEF": lambda model: ALBEF(model, dim=8, momentum=0.9),
     "matching": lambda model: Matching(model),
     "captioning": lambda model: Captioning(model, dim=16, depth=1, heads=2),
     "prefix language": lambda model: PrefixLanguage(model, dim=16, depth=1, heads=2),

@@ -2,6 +2,7 @@
 
 from medssml.losses.gather import all_gather_rows, global_max, global_sum, take_part, world_size
 from medssml.losses.info_nce import InfoNCE, count_paired, count_terms, info_nce, same
+from medssml.losses.local import token_contrast, word_region_similarity
 from medssml.losses.masked import masked_mse, normalise_patches
 from medssml.losses.moments import coral, mmd
 from medssml.losses.nt_xent import nt_xent
@@ -30,6 +31,8 @@ __all__ = [
     "soft_dtw_divergence",
     "sigmoid_contrast",
     "take_part",
+    "token_contrast",
     "transport",
+    "word_region_similarity",
     "world_size",
 ]

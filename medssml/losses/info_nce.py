@@ -77,7 +77,7 @@ def count_paired(partner: Tensor, exclude: Alike) -> Tensor:
     rows = partner.new_zeros(len(partner), dtype=torch.bool)
     columns = partner.new_zeros(width, dtype=torch.bool)
     for part in tiles_of(len(partner), width):
-        negative = ~no_negative(part, width, partner, exclude)
+        negative = ~no_negative(part, width, partner, exclude.rows)
         rows[part] = negative.any(1)
         columns |= negative.any(0)
     paired = (partner >= 0).nonzero().squeeze(1)
@@ -122,7 +122,7 @@ def info_nce(
 
     dtype = torch.promote_types(a.dtype, torch.float32)
     factor = torch.as_tensor(scale, dtype=dtype, device=a.device)
-    excluded = exclude.__getitem__ if isinstance(exclude, Tensor) else exclude
+    excluded = None if exclude is None else exclude.rows if isinstance(exclude, Alike) else exclude.__getitem__
     return InfoNCE(*TiledContrast.apply(a.to(dtype), b.to(dtype), factor, partner, excluded, torch.is_grad_enabled()))
 
 

@@ -42,7 +42,7 @@ def _tile(
     a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, rows: slice, partner: Tensor, exclude: Alike | None
 ) -> tuple[Tensor, Tensor]:
     match = partner[rows, None] == torch.arange(len(b), device=b.device)
-    negative = ~match if exclude is None else ~(match | exclude(rows))
+    negative = ~match if exclude is None else ~(match | exclude.rows(rows))
     with torch.autocast(a.device.type, enabled=False):
         logits = scale * (a[rows] @ b.T) + bias
     terms = F.softplus(torch.where(match, -logits, logits))

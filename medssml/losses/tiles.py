@@ -35,9 +35,9 @@ class Alike(NamedTuple):
     a: Tensor
     b: Tensor
 
-    def __call__(self, rows: slice) -> Tensor:
+    def rows(self, part: slice) -> Tensor:
         """(rows, Nb) bool for some rows of `a`."""
-        mine = self.a[rows]
+        mine = self.a[part]
         found = torch.zeros(len(mine), len(self.b), dtype=torch.bool, device=mine.device)
         for column in range(mine.shape[1]):
             found |= mine[:, column, None] == self.b[None, :, column]

@@ -1,5 +1,6 @@
 """What is learned without labels. Each objective asks a `Step` and answers with its loss."""
 
+from medssml.objectives.albef import ALBEF
 from medssml.objectives.bag_of_words import BagOfWords
 from medssml.objectives.base import Objective
 from medssml.objectives.captioning import Captioning
@@ -10,11 +11,13 @@ from medssml.objectives.deep_cluster import DeepCluster
 from medssml.objectives.dropout_consistency import ModalityDropoutConsistency
 from medssml.objectives.feature_reconstruction import FeatureReconstruction
 from medssml.objectives.fused_language import FusedMaskedLanguage
+from medssml.objectives.gloria import GLoRIA
 from medssml.objectives.joint_clusters import JointClusters
 from medssml.objectives.masked_language import MaskedLanguageModelling
 from medssml.objectives.masked_multimodal import MaskedMultimodal
 from medssml.objectives.masked_reconstruction import MaskedReconstruction
 from medssml.objectives.matching import Matching
+from medssml.objectives.mil_nce import MILNCE
 from medssml.objectives.moco_v3 import MoCoV3
 from medssml.objectives.moment_matching import MomentMatching
 from medssml.objectives.multi_mae import MultiMAE
@@ -27,9 +30,14 @@ from medssml.objectives.step import Step, Studies, Teacher
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.objectives.supervised import Supervised
 from medssml.objectives.swav import SwAV
+from medssml.objectives.token_alignment import TokenAlignment
 from medssml.objectives.xdc import XDC
 
 __all__ = [
+    "ALBEF",
+    "GLoRIA",
+    "MILNCE",
+    "TokenAlignment",
     "BagOfWords",
     "Captioning",
     "Clock",

@@ -30,6 +30,7 @@ class Objective(Configured, nn.Module):
         teacher: what `Step.teacher` is: a number or a `Ramp`, the decay of a running mean of model and objective that
             follows the student; "given", another model that the run was handed; None for none.
         across: whether it is about two modalities of a study, and cannot do without.
+        anchored: whether it has an argument `anchor`, "report" by default, and needs that modality and another.
     """
 
     _handed_in = ("model",)
@@ -37,6 +38,7 @@ class Objective(Configured, nn.Module):
     views: int = 1
     teacher: float | Ramp | Literal["given"] | None = None
     across: bool = False
+    anchored: bool = False
 
     def __init__(self, model: MultimodalModel, *, weight: float | Ramp = 1.0) -> None:
         super().__init__()
@@ -76,6 +78,9 @@ class Objective(Configured, nn.Module):
         """
         if cls.across and len(left) < 2:
             raise LeftOut("needs two modalities")
+        anchor = arguments.get("anchor", "report")
+        if cls.anchored and (anchor not in left or len(left) < 2):
+            raise LeftOut(f"needs {anchor} and another modality")
         out = dict(arguments)
         if isinstance(arguments.get("pairs"), (list, tuple)):
             out["pairs"] = [pair for pair in arguments["pairs"] if set(pair.split("+")) <= set(left)]
@@ -115,3 +120,18 @@ def chosen(model: MultimodalModel, modalities: Sequence[str] | None, owner: str)
     if unknown or not modalities:
         raise ValueError(f"{owner}: modalities {list(modalities)}; the model has {list(model.modalities)}")
     return tuple(name for name in model.modalities if name in modalities)
+
+
+def others_than(
+    model: MultimodalModel, anchor: str, modalities: Sequence[str] | None, owner: str
+) -> tuple[str, tuple[str, ...]]:
+    """`anchor`, and the modalities that it is compared with: all others by default.
+
+    Raises:
+        ValueError: one that the model does not have, or the anchor itself.
+    """
+    (known,) = chosen(model, [anchor], f"{owner}: anchor")
+    others = [name for name in model.modalities if name != anchor] if modalities is None else list(modalities)
+    if anchor in others:
+        raise ValueError(f"{owner}: {anchor} cannot be matched with itself; name other modalities")
+    return known, chosen(model, others, owner)

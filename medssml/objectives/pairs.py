@@ -35,7 +35,7 @@ class Sides(NamedTuple):
     @property
     def negative(self) -> Tensor:
         """(Na, Nb) bool, what is certainly no match."""
-        return ~(self.match | self.alike(slice(None)))
+        return ~(self.match | self.alike.rows(slice(None)))
 
 
 def sides_of(step: Step, pair: Pair) -> Sides:

@@ -53,7 +53,7 @@ class Studies(NamedTuple):
             (Na, Nb) bool.
         """
         groups = self.groups(columns)
-        return Alike(groups[a], groups[b])(slice(None))
+        return Alike(groups[a], groups[b]).rows(slice(None))
 
 
 class Teacher(NamedTuple):

@@ -25,7 +25,7 @@ def sides(n=23, m=17, groups=4):
 def from_a_table(a, b, scale, partner, alike):
     """The reference: the whole table, and autograd."""
     match = partner[:, None] == torch.arange(len(b))
-    negative = ~(match | alike(slice(None)))
+    negative = ~(match | alike.rows(slice(None)))
     logits = cosine_logits(a, b, scale)
     both = cross_entropy_terms(logits, match, negative), cross_entropy_terms(logits.T, match.T, negative.T)
     return [(x + y) / 2 for x, y in zip(*both, strict=True)]
@@ -58,7 +58,7 @@ def test_rows_without_partner_or_negative_are_counted_without_a_table(monkeypatc
     for groups in (1, 2, 4):
         _, _, partner, alike = sides(groups=groups)
         match = partner[:, None] == torch.arange(len(alike.b))
-        assert count_paired(partner, alike) == count_terms(match, alike(slice(None)))
+        assert count_paired(partner, alike) == count_terms(match, alike.rows(slice(None)))
     one_group = sides(groups=1)
     assert info_nce(*one_group[:2], match=one_group[2], exclude=one_group[3]).terms == 0
 

@@ -12,6 +12,9 @@ SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 KEPT = {
     "captioning": ("decoder",),
     "siglip": ("space",),
+    "gloria": ("space",),
+    "token_alignment": ("space",),
+    "albef": ("space",),
     "prefix_language": ("decoder",),
     "coca": ("decoder", "space"),
     "swav": ("space",),
