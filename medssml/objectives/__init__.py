@@ -35,9 +35,6 @@ from medssml.objectives.xdc import XDC
 
 __all__ = [
     "ALBEF",
-    "GLoRIA",
-    "MILNCE",
-    "TokenAlignment",
     "BagOfWords",
     "Captioning",
     "Clock",
@@ -47,7 +44,9 @@ __all__ = [
     "DeepCluster",
     "FeatureReconstruction",
     "FusedMaskedLanguage",
+    "GLoRIA",
     "JointClusters",
+    "MILNCE",
     "MaskedLanguageModelling",
     "MaskedMultimodal",
     "MaskedReconstruction",
@@ -69,5 +68,6 @@ __all__ = [
     "Supervised",
     "SwAV",
     "Teacher",
+    "TokenAlignment",
     "XDC",
 ]
