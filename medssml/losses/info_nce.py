@@ -127,7 +127,7 @@ def info_nce(
 
 
 def _partner(match: Tensor) -> Tensor:
-    """(Na,) where each row of (Na, Nb) bool is True, -1 for nowhere."""
+    """(Na,) where each row of (Na, Nb) bool is True, -1 where it is nowhere."""
     found = torch.full((len(match),), -1, device=match.device)
     rows, columns = match.nonzero().unbind(1)
     return found.index_put_((rows,), columns)
