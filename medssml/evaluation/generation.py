@@ -10,6 +10,9 @@ import pandas as pd
 from medssml.batch import Batch
 from medssml.evaluation.encoded_studies import EncodedStudies, bits, encode_studies, fuse_studies, subset_name
 from medssml.evaluation.subsets import within_subset
+from medssml.phantom.causes import GRADE_EDGES
+from medssml.phantom.report import findings_of
+from medssml.phantom.truth import stated
 from medssml.predictor import Predictor
 from medssml.statistics.text_metrics import bleu, cider, finding_f1, rouge_l
 
@@ -74,6 +77,35 @@ def generation_scores(
         return out
     found = finding_f1([findings(text) for text in written], [findings(text) for text in references])
     return out | {f"f1_{name}": value for name, value in found.items()}
+
+
+def best_possible_f1(truth: pd.DataFrame, written: pd.DataFrame) -> float:
+    """F1, over all findings, of who knows what the shown modalities say of simulated studies and decides for the highest F1.
+
+    Args:
+        truth: of `read_truth`, by study id.
+        written: columns study_id, subset and reference, the reports that are to be met.
+    """
+    known = truth.loc[[str(name) for name in written["study_id"]]]
+    subsets = written["subset"].to_numpy()
+    p = np.stack(
+        [
+            np.select([subsets == s for s in set(subsets)], [stated(known, f, s) for s in set(subsets)])
+            for f in GRADE_EDGES
+        ]
+    )
+    decided = best_decisions(p.reshape(-1)).reshape(p.shape)
+    guesses = [dict(zip(GRADE_EDGES, column, strict=True)) for column in decided.T.tolist()]
+    return finding_f1(guesses, [findings_of(text) for text in written["reference"]])["micro"]
+
+
+def best_decisions(p: np.ndarray) -> np.ndarray:
+    """(n,) bool: what to take for true, of probabilities p (n,), for the highest expected true over decided and true."""
+    order = np.argsort(-p, kind="stable")
+    score = 2 * np.cumsum(p[order]) / (np.arange(1, len(p) + 1) + p.sum())
+    out = np.zeros(len(p), dtype=bool)
+    out[order[: int(score.argmax()) + 1]] = True
+    return out
 
 
 def _references(predictor: Predictor, batch: Batch) -> dict[str, str]:

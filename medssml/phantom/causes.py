@@ -46,6 +46,9 @@ GRADE_EDGES: Mapping[str, tuple[float, ...]] = MappingProxyType(
 )
 """Finding -> inner edges of the grades that a report can express: six edges are seven grades, 0 to 6."""
 
+MENTIONED = 3
+"""Grade from which a report states a finding as at least possible, and repeats it in its impression."""
+
 EVIDENCE = tuple((modality, finding) for modality in MODALITIES for finding in STRENGTH[modality])
 """Every pair of a modality and a finding that it shows."""
 

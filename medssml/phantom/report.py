@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from medssml.phantom.causes import MENTIONED
+
 LADDER: dict[str, tuple[tuple[str, ...], ...]] = {
     "effusion": (
         ("No pleural effusion.", "There is no pleural fluid.", "Costophrenic angles are sharp, no effusion."),
@@ -73,7 +75,6 @@ _REASON = (
     "Fever, intensive care.", "Routine follow-up in intensive care.", "Reduced consciousness.",
 )  # fmt: skip
 _CLEAR = ("No acute abnormality.", "No significant finding.", "Unremarkable for age.")
-_MENTIONED = 3  # grade from which the impression repeats a finding
 
 
 def report(grades: Mapping[str, int], age: float, female: bool, rng: np.random.Generator, brief: bool = False) -> str:
@@ -91,7 +92,7 @@ def report(grades: Mapping[str, int], age: float, female: bool, rng: np.random.G
         return f"FINDINGS: {' '.join(sentences[index] for index in rng.permutation(len(sentences)))}\n"
     sentences += [str(text) for text in rng.choice(_FILLER, rng.integers(2, 5), replace=False)]
     findings = " ".join(sentences[index] for index in rng.permutation(len(sentences)))
-    abnormal = [str(rng.choice(LADDER[finding][grade])) for finding, grade in grades.items() if grade >= _MENTIONED]
+    abnormal = [str(rng.choice(LADDER[finding][grade])) for finding, grade in grades.items() if grade >= MENTIONED]
     impression = " ".join(f"{n}. {text}" for n, text in enumerate(abnormal, 1)) or str(rng.choice(_CLEAR))
     who = f"{age:.0f}-year-old {'woman' if female else 'man'}"
     return f"INDICATION: {who}. {rng.choice(_REASON)}\n\nFINDINGS: {findings}\n\nIMPRESSION: {impression}\n"
@@ -109,7 +110,7 @@ def findings_of(text: str) -> dict[str, bool]:
         if f" {wording} " in left:
             left = left.replace(f" {wording} ", " | ")
             grades[finding] = max(grade, grades.get(finding, 0))
-    return {finding: grade >= _MENTIONED for finding, grade in grades.items()}
+    return {finding: grade >= MENTIONED for finding, grade in grades.items()}
 
 
 def _plain(text: str) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from medssml.phantom.causes import GRADE_EDGES, MODALITIES, STRENGTH, TASKS, Array, Task, grade, population
+from medssml.phantom.causes import GRADE_EDGES, MENTIONED, MODALITIES, STRENGTH, TASKS, Array, Task, grade, population
 
 CHUNK = 2048  # studies per quadrature block: it stays in the cache
 REACH = 7.0  # of the quadrature, in standard deviations of a finding
@@ -82,6 +82,22 @@ def posterior(evidence_table: pd.DataFrame, task: str, subset: str) -> Array:
     if len(beliefs) == 1:
         return _posterior_of_one(beliefs[0], spec.threshold, spec.noise)
     return _posterior_of_two(beliefs[0], beliefs[1], spec.threshold, spec.noise, spec.shift)
+
+
+def stated(evidence_table: pd.DataFrame, finding: str, subset: str) -> Array:
+    """P(a report states the finding as at least possible | what the modalities of `subset` show), for each study.
+
+    The best that a writer of reports can know. A report in the subset counts for nothing: it is what is to be written.
+
+    Args:
+        evidence_table: as of `posterior`. finding: one that reports grade. subset: modalities joined by "+".
+
+    Returns:
+        (n,) probabilities.
+    """
+    shown = tuple(modality for modality in members(subset) if modality != "report")
+    belief, noise = _belief(evidence_table, finding, shown), STRENGTH["report"][finding]
+    return ndtr((belief.mean - GRADE_EDGES[finding][MENTIONED - 1]) / np.sqrt(belief.variance + noise**2))
 
 
 def posteriors(evidence_table: pd.DataFrame, task: str, modalities: Iterable[str] = MODALITIES) -> dict[str, Array]:

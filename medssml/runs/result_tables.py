@@ -65,14 +65,15 @@ def say_predictions(answers: pd.DataFrame) -> dict[str, float]:
     return {}
 
 
-def say_reports(written: pd.DataFrame, *, simulated: bool) -> dict[str, float]:
+def say_reports(written: pd.DataFrame, truth: Path | None) -> dict[str, float]:
     """How many reports were written, from what, and how near they are to the studies' own; the scores by name.
 
     Args:
         written: of `medssml.evaluation.generation.write_reports`.
-        simulated: the reports are of the phantom, whose findings a rule reads from any text.
+        truth: of simulated studies, whose findings a rule reads from any text; None of others.
     """
-    from medssml.evaluation.generation import generation_scores
+    from medssml.evaluation.bayes import read_truth
+    from medssml.evaluation.generation import best_possible_f1, generation_scores
     from medssml.phantom.report import findings_of
 
     console.say(f"{len(written):,} reports written")
@@ -80,7 +81,9 @@ def say_reports(written: pd.DataFrame, *, simulated: bool) -> dict[str, float]:
     known = written[written["reference"].notna()]
     if known.empty:
         return {}
-    scores = generation_scores(list(known["report"]), list(known["reference"]), findings_of if simulated else None)
+    scores = generation_scores(list(known["report"]), list(known["reference"]), findings_of if truth else None)
+    if truth is not None:
+        scores["best_possible_f1_micro"] = best_possible_f1(read_truth(truth), known)
     console.table([(name, value) for name, value in scores.items()], (f"of {len(known):,} reports", "score"))
     return scores
 

@@ -101,8 +101,8 @@ def predict(
     write_csv(out, answers.drop(columns="reference", errors="ignore"))
     if track:
         add_predictions(checkpoint, split=split, studies=answers["study_id"].nunique(), manifest_sha256=table.sha256)
-    simulated = manifest is not None and find_truth(manifest) is not None
-    scores = say_reports(answers, simulated=simulated) if generate else say_predictions(answers)
+    truth = None if manifest is None else find_truth(manifest)
+    scores = say_reports(answers, truth) if generate else say_predictions(answers)
     say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset)
     console.tell({"tasks": names, "rows": len(answers), "answered": answers["study_id"].nunique(), **scores})
     return conclude([studies], out, "predict")

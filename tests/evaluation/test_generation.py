@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from medssml.evaluation.generation import generation_scores, write_reports
+from medssml.evaluation.generation import best_decisions, best_possible_f1, generation_scores, write_reports
 from medssml.objectives import Captioning
-from medssml.phantom.report import LADDER, findings_of
+from medssml.phantom import population
+from medssml.phantom.causes import GRADE_EDGES, grade
+from medssml.phantom.report import LADDER, findings_of, report
+from medssml.phantom.truth import stated
 from medssml.predictor import Predictor
+from medssml.statistics.text_metrics import finding_f1
 from tests.examples import batch_of, ten_studies, tiny_model
 
 
@@ -45,9 +51,9 @@ def test_each_study_that_shows_something_is_written_of_and_its_report_is_not_sho
 
 def test_findings_are_read_from_any_text_of_the_grammar():
     for finding, ladder in LADDER.items():
-        for grade, wordings in enumerate(ladder):
+        for step, wordings in enumerate(ladder):
             for wording in wordings:
-                assert findings_of(wording.upper().replace(".", " ,")) == {finding: grade >= 3}, wording
+                assert findings_of(wording.upper().replace(".", " ,")) == {finding: step >= 3}, wording
     text = "findings: small effusions are present. no focal lung lesion. impression: 1. mild cardiomegaly."
     assert findings_of(text) == {"effusion": True, "nodule": False, "cardiomegaly": True}
     assert findings_of("nodule of uncertain") == {}
@@ -59,3 +65,36 @@ def test_scores_of_equal_texts_and_of_other_findings():
     assert scores["bleu"] == scores["rouge_l"] == scores["f1_micro"] == scores["f1_nodule"] == pytest.approx(1)
     assert generation_scores(["Small effusions are present."], same, findings_of)["f1_micro"] == 0
     assert set(generation_scores(same, same)) == {"bleu", "rouge_l", "cider"}
+
+
+def test_decisions_have_the_highest_expected_f1_of_all():
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        p = draw.random(7) ** 2
+        expected = dict.fromkeys(range(1, 128), 0.0)
+        for mask in expected:
+            decided = np.array([bool(mask >> j & 1) for j in range(7)])
+            expected[mask] = 2 * p[decided].sum() / (decided.sum() + p.sum())
+        found = best_decisions(p)
+        assert expected[int(found @ (1 << np.arange(7)))] == pytest.approx(max(expected.values()))
+
+
+def test_nobody_meets_the_reports_better_than_who_knows_what_is_shown():
+    people = population(3000, seed=1)
+    draw = np.random.default_rng(0)
+    grades = {f: grade(f, people[f"evidence_report_{f}"].to_numpy()) for f in GRADE_EDGES}
+    texts = [report({f: int(g[n]) for f, g in grades.items()}, 60, False, draw) for n in range(len(people))]
+    subset = np.where(np.arange(len(people)) % 2, "ct+eeg", "xray")
+    people.index = people.index.astype(str)
+    written = pd.DataFrame({"study_id": people.index, "subset": subset, "reference": texts})
+    best = best_possible_f1(people, written)
+
+    truth = [findings_of(text) for text in texts]
+    shown = {f: np.where(subset == "xray", stated(people, f, "xray"), stated(people, f, "ct")) for f in GRADE_EDGES}
+    others = [
+        finding_f1([{f: bool(p[n] > cut) for f, p in shown.items()} for n in range(len(people))], truth)["micro"]
+        for cut in np.linspace(0.05, 0.95, 19)
+    ]
+    assert 0.5 < best < 1 and best > max(others) - 0.01
+    blind = finding_f1([dict.fromkeys(GRADE_EDGES, True)] * len(people), truth)["micro"]
+    assert best > blind + 0.05

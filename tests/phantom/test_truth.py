@@ -94,6 +94,21 @@ def test_posterior_of_an_interaction_agrees_with_draws_from_the_beliefs() -> Non
     assert truth.posterior(row, "deterioration", "ct+eeg")[0] == pytest.approx(brute, abs=0.004)
 
 
+@pytest.mark.parametrize("subset", ["", "ct", "ct+xray", "ct+xray+eeg"])
+@pytest.mark.parametrize("finding", sorted(GRADE_EDGES))
+def test_what_a_report_will_state_is_known_as_well_as_the_modalities_allow(
+    people: pd.DataFrame, finding: str, subset: str
+) -> None:
+    """Calibrated in every tenth, and sharper with every modality that shows the finding; the report itself counts nothing."""
+    p = truth.stated(people, finding, subset)
+    wanted = grade(finding, people[f"evidence_report_{finding}"].to_numpy()) >= 3
+    for part in np.array_split(np.argsort(p), 10):
+        assert wanted[part].mean() == pytest.approx(p[part].mean(), abs=4 * 0.5 / np.sqrt(len(part)))
+    assert np.array_equal(truth.stated(people, finding, "+".join(filter(None, [subset, "report"]))), p)
+    if subset:
+        assert np.mean((p - wanted) ** 2) < np.mean((truth.stated(people, finding, "") - wanted) ** 2)
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("subset", ["", "xray", "ct+report", "ct+xray+eeg+report"])
 def test_posteriors_are_calibrated(people: pd.DataFrame, task: str, subset: str) -> None:
