@@ -131,9 +131,9 @@ def test_a_config_has_its_verdict(case: Case, tmp_path: Path, monkeypatch: pytes
     from medssml.config import ConfigError
 
     monkeypatch.chdir(tmp_path)
-    resolved = judged(case, case.make(tmp_path), built, ConfigError)
-    if resolved is not None:
-        assert resolved["optim"]["lr"] == 1e-3 and resolved["seed"] == 7
+    config = judged(case, case.make(tmp_path), built, ConfigError)
+    if config is not None:
+        assert config.optim.lr == 1e-3 and config.seed == 7
 
 
 def opened(case: Case, path: Path) -> Any:
