@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
@@ -60,6 +61,12 @@ class Optim:
         bounded("optim.momentum", self.momentum, least=0, below=1)
         if self.schedule not in ("cosine", "linear", "constant"):
             raise ValueError(f"optim.schedule is {self.schedule!r}; accepted: cosine, linear, constant")
+
+    def without(self, gone: Collection[str]) -> Optim:
+        """For a model without the modalities `gone`: learning rates of their encoders and projections go with them."""
+        absent = {(part, name) for part in ("encoders", "project") for name in gone}
+        left = {prefix: scale for prefix, scale in self.scales.items() if tuple(prefix.split(".")[:2]) not in absent}
+        return replace(self, scales=left)
 
 
 Precision = Literal["auto", "32", "bf16-mixed"]

@@ -319,6 +319,7 @@ def _model_and_transforms(
 def _learner(model: Any, config: Finetuning, table: Manifest) -> Learner:
     import torch
 
+    from medssml.manifest.columns import MODALITIES
     from medssml.objectives import Supervised
     from medssml.objectives.study_loss import CrossEntropy
     from medssml.runs.labels import task_records
@@ -338,7 +339,9 @@ def _learner(model: Any, config: Finetuning, table: Manifest) -> Learner:
         unimodal_weight=config.unimodal_weight,
         class_weights=weights,
     )
-    return finetuner(model, supervised, config.optim, freeze=config.freeze, seed=config.seed)
+    known = {*MODALITIES, *(config.architecture.transforms if config.architecture is not None else ())}
+    optim = config.optim.without(known - set(model.modalities))
+    return finetuner(model, supervised, optim, freeze=config.freeze, seed=config.seed)
 
 
 def _run(

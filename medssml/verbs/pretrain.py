@@ -202,14 +202,14 @@ def _learner(fitting: PretrainConfig, config: PretrainConfig, plugins: Sequence[
     from medssml.trainers.learner import Learner
 
     model = built_model(fitting, config.seed, plugins)
-    smaller = len(fitting.transforms) < len(config.transforms)
+    gone = set(config.transforms) - set(fitting.transforms)
     objectives, remarks = [], []
     for index, part in zip(_places(config.objectives, fitting.objectives), fitting.objectives, strict=True):
         try:
             objectives.append(build(part, Objective, plugins=plugins, at=f"objectives.{index}", model=model))
         except LeftOut as error:
             said = f"{part['class_path'].rpartition('.')[2]} is left out: it {error}"
-            if not smaller:
+            if not gone:
                 raise ConfigError(f"key 'objectives.{index}': {said}; fix: another encoder, or leave it out") from error
             remarks.append(said)
     if not objectives:
@@ -218,7 +218,7 @@ def _learner(fitting: PretrainConfig, config: PretrainConfig, plugins: Sequence[
         )
     say(remarks)
     given = None if config.teacher is None else MultimodalModel.load(config.teacher.checkpoint, plugins)
-    return Learner(model, objectives, config.optim, given=given, seed=config.seed), remarks
+    return Learner(model, objectives, config.optim.without(gone), given=given, seed=config.seed), remarks
 
 
 def _places(objectives: Sequence[Any], left: Sequence[Any]) -> list[int]:

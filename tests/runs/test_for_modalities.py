@@ -10,10 +10,14 @@ import pytest
 from torch import nn
 
 from medssml.config import LeftOut, build, load_config
-from medssml.fusion import Fusion
+from medssml.encoders import TextEncoder
+from medssml.fusion import ConcatFusion, Fusion
+from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
-from medssml.runs.training_config import PretrainConfig, for_modalities
+from medssml.runs.training_config import Finetuning, PretrainConfig, for_modalities
+from medssml.trainers.learner import Learner
+from medssml.trainers.settings import Optim
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted([*(ROOT / "configs" / "pretrain").glob("*.yaml"), *(ROOT / "configs" / "smoke").glob("*.yaml")])
@@ -65,3 +69,37 @@ def test_what_is_dropped_and_what_shrinks_is_said() -> None:
     assert any(remark.startswith("CrossModalContrast: pairs is ['ct+report']") for remark in fewer)
     with pytest.raises(ValueError, match="nothing is left to learn: BagOfWords is left out: it needs report; "):
         for_modalities(replace(config, objectives=config.objectives[:2]), ("ct",))
+
+
+def rates(learner: Learner) -> set[float]:
+    return {group["base_lr"] for group in learner.configure_optimizers().param_groups}
+
+
+def test_the_learning_rate_of_an_absent_modality_is_left_out_with_it() -> None:
+    """The shipped small.yaml has `scales: {encoders.ct: 3.0}`."""
+    from medssml.verbs.pretrain import _learner
+
+    config = load_config(ROOT / "configs" / "pretrain" / "small.yaml", PretrainConfig)
+    assert rates(_learner(config, config, ())[0]) == {1e-3, 3.0 * 1e-3}
+    part, _ = for_modalities(config, ("xray", "report"))
+    assert rates(_learner(part, config, ())[0]) == {1e-3}
+    wrong = replace(config, optim=Optim(scales={"encoders.cd": 3.0}))
+    part, _ = for_modalities(wrong, ("xray", "report"))
+    with pytest.raises(ValueError, match="optim.scales names encoders.cd, which no parameter begins with"):
+        rates(_learner(part, wrong, ())[0])
+
+
+def test_a_finetuning_of_a_model_without_a_modality_takes_the_same_config(tmp_path: Path) -> None:
+    """The shipped finetune/phantom.yaml has `scales: {encoders: 0.3, encoders.ct: 5.0}`."""
+    from medssml.verbs.finetune import _learner
+
+    rows = [f"p{i},s{i},train,No effusion.,{i % 2}" for i in range(6)]
+    (tmp_path / "m.csv").write_text("\n".join(["subject_id,study_id,split,report_text,label_sick", *rows]) + "\n")
+    table = Manifest.read(tmp_path / "m.csv")
+    model = MultimodalModel({"report": TextEncoder(30, 8, 1, 2, 8)}, ConcatFusion(("report",), 8))
+    scales = {"encoders": 0.5, "encoders.ct": 5.0, "project.ct": 2.0}
+    config = Finetuning(tasks=["sick"], optim=Optim(lr=1.0, scales=scales))
+    assert rates(_learner(model, config, table)) == {0.5, 1.0}
+    wrong = replace(config, optim=Optim(scales={"encoder.ct": 5.0}))
+    with pytest.raises(ValueError, match="optim.scales names encoder.ct"):
+        rates(_learner(model, wrong, table))
