@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,20 +21,20 @@ class GatheredNorm(nn.BatchNorm1d):
     what differs. Here, and not in the model, as a study's embedding must not depend on its batch.
 
     Args:
-        dim: D.
+        dim: D. affine: a learned scale and shift per feature follow.
     """
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, affine=False)
+    def __init__(self, dim: int, *, affine: bool = False) -> None:
+        super().__init__(dim, affine=affine)
 
     def forward(self, input: Tensor) -> Tensor:
         """(n, D) from x (n, D), the rows of all ranks; fewer than two rows go by the running statistics."""
         with torch.autocast(input.device.type, enabled=False):
             if not self.training or len(input) < 2:
-                return F.batch_norm(input, self.running_mean, self.running_var, eps=self.eps)
+                return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
             if not torch.isfinite(input).all():
                 # A step that is not finite is skipped; what it saw must not stay in the running statistics.
-                return F.batch_norm(input, None, None, training=True, eps=self.eps)
+                return F.batch_norm(input, None, None, self.weight, self.bias, training=True, eps=self.eps)
             return super().forward(input)
 
 
@@ -56,6 +57,24 @@ class ProjectionHead(nn.Sequential):
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
+
+
+class NormedHead(nn.Sequential):
+    """Linear -> norm over the rows of all ranks -> ReLU, `layers` - 1 times, then linear (Grill et al. 2020).
+
+    The heads of methods that have no negatives, in which the norm keeps what differs between studies.
+
+    Args:
+        width: D of what comes in. hidden: of the layers between. dim: of what goes out. layers: how many are linear.
+    """
+
+    def __init__(self, width: int, hidden: int, dim: int, layers: int = 2) -> None:
+        widths = [width] + [hidden] * (layers - 1)
+        steps: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            # No bias: the norm would take it away.
+            steps += [nn.Linear(before, after, bias=False), GatheredNorm(after, affine=True), nn.ReLU()]
+        super().__init__(*steps, nn.Linear(widths[-1], dim))
 
 
 class SharedSpace(Configured, nn.Module):
@@ -85,4 +104,4 @@ class SharedSpace(Configured, nn.Module):
         return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
 
 
-__all__ = ["GatheredNorm", "ProjectionHead", "SharedSpace", "gathered_norms"]
+__all__ = ["GatheredNorm", "NormedHead", "ProjectionHead", "SharedSpace", "gathered_norms"]

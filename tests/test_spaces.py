@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medssml.spaces import GatheredNorm, gathered_norms
+from medssml.spaces import GatheredNorm, NormedHead, gathered_norms
 
 
 @pytest.fixture
@@ -70,3 +70,21 @@ def test_of_the_modalities_that_are_named():
     assert [isinstance(norm, GatheredNorm) for norm in norms.values()] == [True, False]
     with pytest.raises(ValueError, match=r"eeg.*some of ct, xray"):
         gathered_norms(4, ["ct", "xray"], wanted=["eeg"])
+
+
+def test_a_head_with_norms_is_linear_norm_relu_linear(rows):
+    torch.manual_seed(0)
+    head = NormedHead(4, 6, 3, layers=3)
+    first, scale, _, second, scale2, _, last = head
+    for norm in (scale, scale2):
+        torch.nn.init.uniform_(norm.weight, 0.5, 2.0)
+        torch.nn.init.uniform_(norm.bias, -1.0, 1.0)
+    x = rows
+    for linear, norm in ((first, scale), (second, scale2)):
+        x = x @ linear.weight.T
+        x = (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt() * norm.weight + norm.bias
+        x = x.clamp(min=0)
+    torch.testing.assert_close(head(rows), x @ last.weight.T + last.bias)
+    head.eval()
+    torch.testing.assert_close(head(rows)[:2], head(rows[:2]))
+    assert not torch.allclose(head(rows), head(rows - 50))

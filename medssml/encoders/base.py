@@ -35,6 +35,14 @@ class Encoder(Configured, nn.Module):
         """
         raise NotImplementedError
 
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs | None:
+        """A part of each row's input that this encoder takes, `share` of it along each of its axes; None where there is none.
+
+        Args:
+            place: (n, 3) in [0, 1), where among all places the part lies; one number for each axis, the rest unused.
+        """
+        return None
+
 
 class MaskableEncoder(Encoder):
     """An encoder whose tokens are patches of the input, any subset of which can be encoded alone.

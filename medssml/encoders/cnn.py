@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medssml.batch import Encoded, Inputs
 from medssml.config import Node
 from medssml.encoders.base import Encoder, refuse_keep
+from medssml.encoders.crops import crop_image, share_of
 
 #: Where the power of a generalised mean begins.
 GEM_POWER = 3.0
@@ -119,6 +120,12 @@ class ResNet(Encoder):
         mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         pooled = tokens.mean(1) if self.power is None else self.out(generalised_mean(features, self.power.exp()))
         return Encoded(tokens, mask, pooled, self._last(maps, layers))
+
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs:
+        """(n, C, *part) a window; see `Encoder.crop`."""
+        images = cast(Tensor, inputs)
+        size = [share_of(length, share) for length in images.shape[2:]]
+        return crop_image(images, size, place[:, : len(size)])
 
     def _last(self, maps: list[Tensor], layers: int) -> tuple[Tensor, ...]:
         """The feature maps of the last stages, each (n, positions, channels of the stage)."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import MaskableEncoder, kept_mask
+from medssml.encoders.crops import crop_rows
 from medssml.encoders.scalp import PATTERNS, scalp_patterns
 from medssml.layers import Transformer, gather_tokens, masked_mean, sincos_positions
 from medssml.readers.channels import AGAINST, CHANNELS
@@ -157,6 +158,15 @@ class EEGTransformer(MaskableEncoder):
         scalp = self._map(bands, self._token_filters(_as_dict(inputs), keep), mask)
         context = self.context(self._pool(tokens, mask))
         return Encoded(tokens, mask, torch.cat([scalp.to(context.dtype), context], dim=1), outputs)
+
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs:
+        """A window of whole patches in time of all channels, a share of each recording's own length; see `Encoder.crop`."""
+        inputs = _as_dict(inputs)
+        length = inputs["length"]
+        window = (share * (length // self.patch_samples)).round().long().clamp(min=1) * self.patch_samples
+        start = (place[:, 0] * ((length - window).clamp(min=0) + 1)).long()
+        signal = crop_rows(inputs["signal"], start, int(window.max()) if len(window) else self.patch_samples)
+        return {**inputs, "signal": signal, "length": torch.minimum(length, window)}
 
     def _map(self, bands: Tensor, filters: Tensor, mask: Tensor) -> Tensor:
         """(n, K * bands) from log band powers (n, N, bands) and the tokens' filters (n, N, K)."""

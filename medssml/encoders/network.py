@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import Encoder, as_encoded, refuse_keep
+from medssml.encoders.crops import crop_image, share_of
 
 
 class NetworkEncoder(Encoder):
@@ -78,6 +79,12 @@ class NetworkEncoder(Encoder):
             )
         encoded = self._encoded(self.network(cast(Tensor, inputs)))
         return encoded._replace(layers=(encoded.tokens,) * layers)
+
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs:
+        """(n, C, *input_size) a window, enlarged to the one size that is known to be taken; see `Encoder.crop`."""
+        size = [share_of(length, share) for length in self.input_size]
+        window = crop_image(cast(Tensor, inputs), size, place[:, : len(size)])
+        return F.interpolate(window, self.input_size, mode="bilinear" if len(size) == 2 else "trilinear")
 
     def _encoded(self, output: Any) -> Encoded:
         if isinstance(output, (tuple, list)) and output:

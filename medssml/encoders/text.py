@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from medssml.batch import Encoded, Inputs
@@ -64,7 +65,10 @@ class TextEncoder(Encoder):
         self.special_ids = {**SPECIAL_IDS, "pad": pad_token_id if pad is None else pad} | (special_ids or {})
 
     def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
-        """Encodes a dict of input_ids (n, L) and attention_mask (n, L); `keep` must be None."""
+        """Encodes a dict of input_ids (n, L) and attention_mask (n, L); `keep` must be None.
+
+        With "sees" (n, L, L) bool each token attends to those that it sees and no others; all that are real by default.
+        """
         refuse_keep(self, keep)
         if not isinstance(inputs, dict):
             raise ValueError(
@@ -76,13 +80,38 @@ class TextEncoder(Encoder):
                 f"a text of {length} tokens; max_length is {self.max_length}; fix: the transform's max_length"
             )
         mask = inputs["attention_mask"].bool()
-        out = self.bert(
-            input_ids=inputs["input_ids"], attention_mask=attendable(mask).long(), output_hidden_states=layers > 0
-        )
+        seen = _additive(inputs["sees"]) if "sees" in inputs else attendable(mask).long()
+        out = self.bert(input_ids=inputs["input_ids"], attention_mask=seen, output_hidden_states=layers > 0)
         states = out.last_hidden_state
         if layers >= len(out.hidden_states or (None,)) and layers > 0:
             raise ValueError(f"{layers} layers are asked for; this encoder has {len(out.hidden_states) - 1}")
         return Encoded(states, mask, masked_mean(states, mask), tuple(out.hidden_states[-layers:]) if layers else ())
+
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs:
+        """Consecutive words between the first and the last token of each text; see `Encoder.crop`."""
+        inputs = cast(dict[str, Tensor], inputs)
+        ids, length = inputs["input_ids"], inputs["attention_mask"].sum(1)
+        words = (length - 2).clamp(min=0)
+        kept = torch.minimum((share * words).round().long().clamp(min=1), words)
+        start = (place[:, 0] * (words - kept + 1)).long()
+
+        # The first token, the words, the last token.
+        longest = int(kept.max()) + 2 if len(kept) else 0
+        at = torch.arange(longest, device=ids.device)
+        source = torch.where(at == 0, 0, start[:, None] + at)
+        source = torch.where(at == (kept + 1)[:, None], (length - 1)[:, None], source)
+        mask = at < torch.minimum(kept + 2, length)[:, None]
+        picked = ids.gather(1, source.clamp(0, ids.shape[1] - 1))
+        return {
+            "input_ids": torch.where(mask, picked, self.special_ids["pad"]),
+            "attention_mask": mask.to(length.dtype),
+        }
+
+
+def _additive(sees: Tensor) -> Tensor:
+    """(n, 1, L, L) what is added to the attention's logits, as every attention of transformers takes it."""
+    least = torch.finfo(torch.float32).min
+    return torch.where(sees, 0.0, least).unsqueeze(1)
 
 
 def _bert(

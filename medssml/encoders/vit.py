@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import MaskableEncoder, kept_mask
+from medssml.encoders.crops import crop_image, share_of
 from medssml.layers import Transformer, gather_tokens, grid_positions, masked_mean, sincos_positions
 
 
@@ -132,6 +133,14 @@ class ViT(MaskableEncoder):
             return F.interpolate(image, grid, mode=mode, align_corners=False).flatten(2)[0].T
         scale = torch.tensor(self.grid, dtype=torch.float32) / torch.tensor(grid, dtype=torch.float32)
         return sincos_positions((grid_positions(grid) + 0.5) * scale - 0.5, self.dim).to(self.position)
+
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs:
+        """(n, C, *part) a window of whole patches, anywhere; see `Encoder.crop`."""
+        size = [
+            share_of(patches * patch, share, patch)
+            for patches, patch in zip(self._grid_of(inputs), self.patch_size, strict=True)
+        ]
+        return crop_image(cast(Tensor, inputs), size, place[:, : len(size)])
 
     def forward(self, inputs: Inputs, keep: Tensor | None = None, layers: int = 0) -> Encoded:
         """Encodes inputs (n, C, *size), of `input_size` or of another multiple of the patch; see `Encoder.forward`."""

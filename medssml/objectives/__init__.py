@@ -3,12 +3,18 @@
 from medssml.objectives.albef import ALBEF
 from medssml.objectives.bag_of_words import BagOfWords
 from medssml.objectives.base import Objective
+from medssml.objectives.biot import BIOT
+from medssml.objectives.byol import BYOL
 from medssml.objectives.captioning import Captioning
+from medssml.objectives.causal_language import CausalLanguageModelling
 from medssml.objectives.clock import Clock, Ramp
 from medssml.objectives.contrast import CrossModalContrast
+from medssml.objectives.cyclic_translation import CyclicTranslation
 from medssml.objectives.data2vec import Data2Vec
 from medssml.objectives.deep_cluster import DeepCluster
+from medssml.objectives.dino import DINO
 from medssml.objectives.dropout_consistency import ModalityDropoutConsistency
+from medssml.objectives.embedding_prediction import EmbeddingPrediction
 from medssml.objectives.feature_reconstruction import FeatureReconstruction
 from medssml.objectives.fused_language import FusedMaskedLanguage
 from medssml.objectives.gloria import GLoRIA
@@ -18,6 +24,7 @@ from medssml.objectives.masked_multimodal import MaskedMultimodal
 from medssml.objectives.masked_reconstruction import MaskedReconstruction
 from medssml.objectives.matching import Matching
 from medssml.objectives.mil_nce import MILNCE
+from medssml.objectives.moco_v2 import MoCoV2
 from medssml.objectives.moco_v3 import MoCoV3
 from medssml.objectives.moment_matching import MomentMatching
 from medssml.objectives.multi_mae import MultiMAE
@@ -31,17 +38,24 @@ from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.objectives.supervised import Supervised
 from medssml.objectives.swav import SwAV
 from medssml.objectives.token_alignment import TokenAlignment
+from medssml.objectives.vicreg import VICReg
 from medssml.objectives.xdc import XDC
 
 __all__ = [
     "ALBEF",
+    "BIOT",
+    "BYOL",
     "BagOfWords",
     "Captioning",
+    "CausalLanguageModelling",
     "Clock",
     "CrossEntropy",
     "CrossModalContrast",
+    "CyclicTranslation",
+    "DINO",
     "Data2Vec",
     "DeepCluster",
+    "EmbeddingPrediction",
     "FeatureReconstruction",
     "FusedMaskedLanguage",
     "GLoRIA",
@@ -51,6 +65,7 @@ __all__ = [
     "MaskedMultimodal",
     "MaskedReconstruction",
     "Matching",
+    "MoCoV2",
     "MoCoV3",
     "ModalityDropoutConsistency",
     "MomentMatching",
@@ -69,5 +84,6 @@ __all__ = [
     "SwAV",
     "Teacher",
     "TokenAlignment",
+    "VICReg",
     "XDC",
 ]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medssml.batch import Inputs
 from medssml.encoders import TextEncoder
@@ -14,6 +12,7 @@ from medssml.model import MultimodalModel
 from medssml.objectives.clock import Ramp
 from medssml.objectives.masked_language import MaskedLanguageModelling
 from medssml.objectives.step import Step
+from medssml.objectives.word_prediction import no_words, word_terms
 
 
 class FusedMaskedLanguage(MaskedLanguageModelling):
@@ -52,8 +51,7 @@ class FusedMaskedLanguage(MaskedLanguageModelling):
     def _predict(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's sum of cross-entropies, number of right answers, number of asked tokens."""
         if self.modality not in step.batch.inputs:
-            zero = self.bias.new_zeros((), dtype=torch.promote_types(self.bias.dtype, torch.float32))
-            return zero, zero.long(), zero.long()
+            return no_words(self.bias)
         inputs = cast(dict[str, Tensor], step.batch.inputs[self.modality])
         shown, asked = self._corruption(step)
         changed: dict[str, Inputs] = {self.modality: {**inputs, "input_ids": shown}}
@@ -69,8 +67,5 @@ class FusedMaskedLanguage(MaskedLanguageModelling):
             tokens: (n, L, D) of the report after the fusion. input_ids: (n, L) its words. asked: (n, L) bool.
         """
         states = self.transform(tokens[asked])
-        embedding = cast(TextEncoder, step.model.encoders[self.modality]).bert.get_input_embeddings().weight
-        logits = F.linear(states, embedding, self.bias)
-        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), input_ids[asked]
-        right = (logits.detach().argmax(-1) == truth).sum()
-        return F.cross_entropy(logits, truth, reduction="sum"), right, asked.sum()
+        encoder = cast(TextEncoder, step.model.encoders[self.modality])
+        return word_terms(states, input_ids[asked], encoder, self.bias)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medssml.batch import Encoded
 from medssml.config import LeftOut
@@ -19,6 +18,7 @@ from medssml.objectives.clock import Clock, Ramp, ends, value_at
 from medssml.objectives.draws import random_ranks, uniform
 from medssml.objectives.masked_reconstruction import maskable, study_masking
 from medssml.objectives.step import Step
+from medssml.objectives.word_prediction import no_words, text_encoder, word_terms
 
 #: Of the tokens asked for, the share that is shown as [MASK], and as [MASK] or another word; the rest stays.
 AS_MASK, AS_MASK_OR_WORD = 0.8, 0.9
@@ -36,9 +36,10 @@ class MaskedLanguageModelling(Objective):
 
         loss = mean over asked tokens of  -log p(token | the report as shown)
 
-    Devlin et al. 2019 (BERT). Tokens are asked for one by one, not in whole words. Special tokens and padding are
-    never asked for; each report with a word is asked for at least one. The output layer shares the encoder's word
-    embedding.
+    Devlin et al. 2019 (BERT). Tokens are asked for one by one, or, with `whole_words`, all pieces of a word at once, so that
+    "pneumo" does not give "thorax" away: of the words then 15 %, and each piece is shown as [MASK], another or itself by a
+    draw of its own, as in the code of BERT. Special tokens and padding are never asked for; each report with a word is asked
+    for at least one. The output layer shares the encoder's word embedding.
 
     With `context` it is cross-modal: the embedding of each named modality that the study has is added to its words, so
     that "nodule of [MASK] mm" can be answered only by an encoder that measures the nodule (Lu et al. 2019, ViLBERT;
@@ -48,6 +49,7 @@ class MaskedLanguageModelling(Objective):
         model: the model.
         modality: whose encoder is a `TextEncoder`.
         mask_ratio: share of the words that are asked for, a number or a `Ramp`.
+        whole_words: ask for all pieces of a word; the transform says which they are (`Tokenized`).
         context: other modalities whose embedding may be seen; none by default.
         context_mask: share of the context's tokens that are hidden from the words, the same ones as `MaskedReconstruction`
             hides at this ratio; None shows all. Their encoders can leave tokens out.
@@ -60,20 +62,17 @@ class MaskedLanguageModelling(Objective):
         *,
         modality: str = "report",
         mask_ratio: float | Ramp = 0.15,
+        whole_words: bool = False,
         context: Sequence[str] = (),
         context_mask: float | Ramp | None = None,
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
-        (self.modality,) = chosen(model, [modality], "MaskedLanguageModelling")
-        encoder = model.encoders[modality]
-        if not isinstance(encoder, TextEncoder):
-            raise ValueError(
-                f"MaskedLanguageModelling of {modality}: its encoder is {type(encoder).__name__}, no TextEncoder"
-            )
+        self.modality = modality
+        encoder = text_encoder(model, modality, "MaskedLanguageModelling")
         if not all(0 < end < 1 for end in ends(mask_ratio)):
             raise ValueError(f"mask_ratio {mask_ratio}; expected a number between 0 and 1")
-        self.mask_ratio = mask_ratio
+        self.mask_ratio, self.whole_words = mask_ratio, whole_words
         self.mask_id = encoder.special_ids["mask"]
         special = sorted(set(encoder.special_ids.values()))
         words = torch.tensor([i for i in range(encoder.vocab_size) if i not in special])
@@ -112,20 +111,34 @@ class MaskedLanguageModelling(Objective):
         return {**arguments, "context": [name for name in arguments["context"] if name in left]}
 
     def corrupt(
-        self, input_ids: Tensor, attention_mask: Tensor, keys: Tensor, *, seed: int = 0, clock: Clock | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        keys: Tensor,
+        *,
+        words: Tensor | None = None,
+        seed: int = 0,
+        clock: Clock | None = None,
     ) -> Corruption:
         """Chooses what is asked for, and hides it.
 
         Args:
             input_ids: (n, L) int64. attention_mask: (n, L). keys: (n,) int64, one seed per study.
+            words: (n, L) int64 which word each token is a piece of, to ask for whole words; None for token by token.
         """
         length = input_ids.shape[1]
         purpose = f"masked_language/{self.modality}"
         word = attention_mask.bool() & ~torch.isin(input_ids, self.special)
-        rank = random_ranks(uniform(keys, length, f"{purpose}/which", seed=seed), word)
+
+        # What is drawn is a unit, a token or all pieces of a word; 0 is none.
+        unit = torch.where(word, word.cumsum(1) if words is None else words, 0)
+        units = int(unit.max()) + 1 if unit.numel() else 1
+        real = torch.zeros(len(unit), units, dtype=torch.bool, device=unit.device).scatter(1, unit, True)
+        real[:, 0] = False
+        rank = random_ranks(uniform(keys, real.shape[1], f"{purpose}/which", seed=seed), real)
         ratio = value_at(self.mask_ratio, Clock() if clock is None else clock)
-        wanted = (ratio * word.sum(1, keepdim=True)).round().clamp(min=1)
-        asked = word & (rank < wanted)
+        wanted = (ratio * real.sum(1, keepdim=True)).round().clamp(min=1)
+        asked = word & (rank.gather(1, unit) < wanted)
 
         how = uniform(keys, length, f"{purpose}/how", seed=seed)
         draw = uniform(keys, length, f"{purpose}/word", seed=seed)
@@ -137,8 +150,7 @@ class MaskedLanguageModelling(Objective):
         """This rank's sum of cross-entropies, number of right answers, number of asked tokens."""
         rows = step.batch.rows(self.modality)
         if len(rows) == 0:
-            dtype = torch.promote_types(self.bias.dtype, torch.float32)
-            return self.bias.new_zeros((), dtype=dtype), rows.new_zeros(()), rows.new_zeros(())
+            return no_words(self.bias)
         encoder = cast(TextEncoder, step.model.encoders[self.modality])
         inputs = cast(dict[str, Tensor], step.batch.inputs[self.modality])
         shown, asked = self._corruption(step)
@@ -147,17 +159,20 @@ class MaskedLanguageModelling(Objective):
         states = step.raw(inputs={self.modality: {**inputs, "input_ids": shown}})[self.modality].tokens[asked]
         if self.mix is not None:
             states = self.mix(states + self._seen(step, rows, states)[asked.nonzero()[:, 0]])
-        logits = F.linear(self.transform(states), encoder.bert.get_input_embeddings().weight, self.bias)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-        truth = inputs["input_ids"][asked]
-        right = (logits.detach().argmax(-1) == truth).sum()
-        return F.cross_entropy(logits, truth, reduction="sum"), right, asked.sum()
+        return word_terms(self.transform(states), inputs["input_ids"][asked], encoder, self.bias)
 
     def _corruption(self, step: Step) -> Corruption:
         inputs = cast(dict[str, Tensor], step.batch.inputs[self.modality])
         keys = step.batch.key[step.batch.rows(self.modality)]
-        return self.corrupt(inputs["input_ids"], inputs["attention_mask"], keys, seed=step.seed, clock=step.clock)
+        if self.whole_words and "word" not in inputs:
+            raise ValueError(
+                f"MaskedLanguageModelling: the inputs of {self.modality} do not say which token is of which word; fix: "
+                f"Tokenized as the last step of its transform, or whole_words: false"
+            )
+        return self.corrupt(
+            inputs["input_ids"], inputs["attention_mask"], keys,
+            words=inputs["word"] if self.whole_words else None, seed=step.seed, clock=step.clock,
+        )  # fmt: skip
 
     def _count(self, step: Step) -> Tensor:
         """How many words of all ranks are asked for."""

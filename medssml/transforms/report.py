@@ -93,6 +93,15 @@ class Vocabulary:
         """
         return list(self.tokenizer.encode(text).ids)
 
+    def pieces(self, text: str) -> tuple[list[int], list[int]]:
+        """(L,) ids of a text, and (L,) which word of it each is a piece of, from 1 on, 0 for a token that is of none.
+
+        Raises:
+            ValueError: nothing was learned yet.
+        """
+        found = self.tokenizer.encode(text)
+        return list(found.ids), [0 if word is None else word + 1 for word in found.word_ids]
+
     def fit(self, texts: Iterable[str], subjects: Sequence[str] | None = None) -> None:
         """Learns the vocabulary from `texts`, reports of the training split and no others.
 

@@ -58,7 +58,9 @@ class RandSentencesd(Configured, RandomizableTransform, MapTransform):
 
 
 class Tokenized(Configured, MapTransform):
-    """The last step of a report's road: {"input_ids": (L,) int64, "attention_mask": (L,) int64, all ones}.
+    """The last step of a report's road: {"input_ids": (L,) int64, "attention_mask": (L,) int64, all ones, "word": (L,) int64}.
+
+    "word" says which word of the text a token is a piece of, from 1 on, 0 for a token that is of none.
 
     The vocabulary is learned from the training split alone, or comes from a local folder.
 
@@ -91,8 +93,8 @@ class Tokenized(Configured, MapTransform):
         """
         entries = dict(data)
         for key in self.key_iterator(entries):
-            ids = torch.tensor(self.vocabulary.encode(entries[key]), dtype=torch.int64)
-            entries[key] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            ids, words = (torch.tensor(part, dtype=torch.int64) for part in self.vocabulary.pieces(entries[key]))
+            entries[key] = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "word": words}
         return entries
 
     def learn(self, data: Iterable[Mapping[Hashable, Any]], subjects: Sequence[str] | None) -> list[str]:

@@ -21,6 +21,10 @@ SEPARABLE = (
     "XDC",
     "SeLaVi",
     "feature reconstruction",
+    "DINO",
+    "GPT",
+    "embedding prediction",
+    "cyclic translation",
     "language through the fusion",
 )
 

@@ -59,6 +59,43 @@ def test_draw_does_not_depend_on_padding(objective):
     assert torch.equal(wide[:, :22], shown)
 
 
+def test_whole_words_are_asked_for_with_all_their_pieces(model):
+    objective = MaskedLanguageModelling(model, whole_words=True)
+    ids, mask, keys = long_reports(400, 99)
+    words = torch.zeros_like(ids)
+    words[:, 1:-1] = torch.arange(99) // 3 + 1  # 33 words of three pieces
+    shown, asked = objective.corrupt(ids, mask, keys, words=words)
+    of_word = asked[:, 1:-1].reshape(400, 33, 3)
+    assert torch.equal(of_word.any(2), of_word.all(2))
+    assert (of_word.all(2).sum(1) == 5).all()  # 15 % of 33
+    assert of_word.all(2).float().mean(0) == pytest.approx(torch.full((33,), 5 / 33), abs=0.08)
+    masked = ((shown == 4) & asked)[:, 1:-1].reshape(400, 33, 3)
+    split = masked.any(2) & ~masked.all(2)
+    assert bool(split.any()), "each piece by a draw of its own"
+    assert (masked.sum() / asked.sum()).item() == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_word_number_without_a_maskable_token_counts_for_nothing(model):
+    """A removed name has a number of its own and is never asked for; the words after it keep theirs."""
+    objective = MaskedLanguageModelling(model, whole_words=True, mask_ratio=0.5)
+    ids, words = torch.tensor([[2, 5, 7, 8, 9, 3]]), torch.tensor([[0, 1, 2, 2, 3, 0]])
+    found = {
+        tuple(objective.corrupt(ids, (ids > 0).long(), torch.tensor([k]), words=words).asked[0].tolist())
+        for k in range(40)
+    }
+    assert found == {(False, False, True, True, False, False), (False, False, False, False, True, False)}
+
+
+def test_whole_words_need_to_know_the_words(model):
+    objective = MaskedLanguageModelling(model, whole_words=True)
+    batch = batch_of([study(n, ("report",)) for n in range(3)])
+    with pytest.raises(ValueError, match="which token is of which word; fix: Tokenized"):
+        objective(Step(model, batch))
+    report = batch.inputs["report"]
+    report["word"] = torch.where(report["input_ids"] > 5, (torch.arange(report["input_ids"].shape[1]) + 1) // 2, 0)
+    assert bool(objective(Step(model, batch))["loss"].isfinite())
+
+
 def test_loss_is_the_cross_entropy_of_the_asked_tokens(model, objective):
     batch = batch_of(ten_studies())
     ids, mask = batch.inputs["report"]["input_ids"], batch.inputs["report"]["attention_mask"]

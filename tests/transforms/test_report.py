@@ -42,6 +42,19 @@ def test_ids_between_cls_and_sep_in_lower_case(fitted: ReportTransform) -> None:
     assert fitted.vocabulary.vocab_size == len(vocabulary) < 300
 
 
+def test_each_token_says_which_word_it_is_a_piece_of(fitted: ReportTransform) -> None:
+    out = fitted(fitted.prepare("Heart oatmeal. Normal XXXX."))
+    pieces = [fitted.vocabulary.tokenizer.id_to_token(int(i)) for i in out["input_ids"]]
+    spelled: dict[int, str] = {}
+    for piece, word in zip(pieces, out["word"].tolist(), strict=True):
+        if word:
+            spelled[word] = spelled.get(word, "") + piece.lstrip("\u2581")
+    said = [text for text in spelled.values() if not text.startswith("[")]
+    assert said == ["heart", "oatmeal", ".", "normal", "."]
+    assert pieces.count("\u2581heart") == 1 and len(pieces) > 8, "oatmeal is in several pieces"
+    assert [w for w, p in zip(out["word"].tolist(), pieces, strict=True) if p in ("[CLS]", "[SEP]")] == [0, 0]
+
+
 def test_a_deidentification_mark_is_one_token(fitted: ReportTransform) -> None:
     ids = fitted(fitted.prepare("Heart XXXX normal."))["input_ids"]
     assert (
