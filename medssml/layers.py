@@ -21,6 +21,12 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     return total / mask.sum(1, keepdim=True).clamp(min=1).to(total.dtype)
 
 
+def masked_softmax(scores: Tensor, present: Tensor) -> Tensor:
+    """(..., M) softmax over what is present (..., M) bool; 0 elsewhere, and everywhere where nothing is."""
+    lowest = torch.finfo(scores.dtype).min
+    return torch.where(present, F.softmax(torch.where(present, scores, lowest), dim=-1), 0.0)
+
+
 def attendable(mask: Tensor) -> Tensor:
     """(B, N) mask whose empty rows may see their first token: a softmax over nothing is NaN."""
     empty = ~mask.any(1, keepdim=True)

@@ -19,17 +19,24 @@ from medssml.config import build
 from medssml.encoders import EEGTransformer, NetworkEncoder, ResNet, TableEncoder, TextEncoder, ViT
 from medssml.fusion import (
     AdditiveFusion,
+    AttentionRNN,
     BottleneckFusion,
+    ChannelExchange,
+    CoAttention,
     ConcatFusion,
     CrossModalAttention,
+    CrossModalityEncoder,
     FactorisedBilinear,
     Fusion,
     GatedFusion,
+    GraphAttention,
     LatentFusion,
     LowRankBilinear,
     LowRankTensorFusion,
     MaskedAttention,
+    MixtureOfExperts,
     MultiplicativeFusion,
+    ProductOfExperts,
     TensorFusion,
 )
 from medssml.model import MultimodalModel, Task
@@ -50,6 +57,7 @@ from medssml.objectives import (
     EmbeddingPrediction,
     FeatureReconstruction,
     FusedMaskedLanguage,
+    FusionPenalty,
     GLoRIA,
     JointClusters,
     MaskedLanguageModelling,
@@ -119,19 +127,26 @@ ENCODERS: dict[str, EncoderExample] = {
 
 #: Label -> fusion of modalities, in a width.
 FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
-    "ConcatFusion": lambda names, dim: ConcatFusion(names, dim),
-    "AdditiveFusion": lambda names, dim: AdditiveFusion(names, dim, 1, 2),
     "AdditiveFusion sum": lambda names, dim: AdditiveFusion(names, dim, 0, 2),
+    "AdditiveFusion": lambda names, dim: AdditiveFusion(names, dim, 1, 2),
+    "AttentionRNN": lambda names, dim: AttentionRNN(names, dim, 2),
     "BottleneckFusion": lambda names, dim: BottleneckFusion(names, dim, 2, 2, bottlenecks=2),
+    "ChannelExchange": lambda names, dim: ChannelExchange(names, dim, 2),
+    "CoAttention": lambda names, dim: CoAttention(names, dim, 1, 2),
+    "ConcatFusion": lambda names, dim: ConcatFusion(names, dim),
     "CrossModalAttention": lambda names, dim: CrossModalAttention(names, dim, 1, 2),
+    "CrossModalityEncoder": lambda names, dim: CrossModalityEncoder(names, dim, 1, 2),
     "FactorisedBilinear": lambda names, dim: FactorisedBilinear(names, dim, 2),
     "GatedFusion": lambda names, dim: GatedFusion(names, dim),
+    "GraphAttention": lambda names, dim: GraphAttention(names, dim, 2, 2),
     "LatentFusion": lambda names, dim: LatentFusion(names, dim, 2, 2, latents=3),
     "LowRankBilinear": lambda names, dim: LowRankBilinear(names, dim),
     "LowRankTensorFusion": lambda names, dim: LowRankTensorFusion(names, dim, 3),
-    "MaskedAttention": lambda names, dim: MaskedAttention(names, dim, 2, 2),
     "MaskedAttention all tokens": lambda names, dim: MaskedAttention(names, dim, 1, 2, tokens="all"),
+    "MaskedAttention": lambda names, dim: MaskedAttention(names, dim, 2, 2),
+    "MixtureOfExperts": lambda names, dim: MixtureOfExperts(names, dim, 12),
     "MultiplicativeFusion": lambda names, dim: MultiplicativeFusion(names, dim),
+    "ProductOfExperts": lambda names, dim: ProductOfExperts(names, dim),
     "TensorFusion": lambda names, dim: TensorFusion(names, dim, 3),
 }
 
@@ -164,6 +179,7 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "captioning": lambda model: Captioning(model, dim=16, depth=1, heads=2),
     "prefix language": lambda model: PrefixLanguage(model, dim=16, depth=1, heads=2),
     "DeepCluster": lambda model: DeepCluster(model, clusters=3),
+    "penalty of the fusion": lambda model: FusionPenalty(exchanging(model)),
     "SwAV": lambda model: SwAV(model, prototypes=5, dim=8, across="both", queue=6),
     "XDC": lambda model: XDC(model, clusters=3),
     "joint clusters": lambda model: JointClusters(model, clusters=3, dim=8, queue=4),
@@ -205,6 +221,15 @@ def tiny_model(seed: int = 0, fusion: Callable[[Sequence[str], int], Fusion] | N
     }
     made = MaskedAttention(MODALITIES, 16, 1, 2, tokens="all") if fusion is None else fusion(MODALITIES, 16)
     return MultimodalModel(encoders, made, {"finding": Task(), "grade": Task("multiclass", 3)})
+
+
+def exchanging(model: MultimodalModel) -> MultimodalModel:
+    """The same model with a fusion that has a penalty, most of which is paid off."""
+    torch.manual_seed(0)
+    model.fusion = ChannelExchange(model.modalities, model.dim)
+    for scale in model.fusion.scale:
+        nn.init.constant_(scale, 0.05)
+    return model
 
 
 def study(number: int, modalities: Sequence[str], *, subject: int | None = None, epoch: int = 0) -> Study:

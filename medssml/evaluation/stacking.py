@@ -73,7 +73,7 @@ def stacked_readouts(
         return reason
     answers = np.stack([answer[known] for _, answer in fitted.values()])
     spread = np.sqrt((answers**2).mean(axis=(1, 2))) + 1e-9
-    weight, bias = _weights(answers / spread[:, None, None], y[known], kind)
+    weight, bias = fitted_weights(answers / spread[:, None, None], y[known], kind)
     readouts = {
         name: replace(readout, weight=readout.weight * a, bias=readout.bias * a)
         for (name, (readout, _)), a in zip(fitted.items(), weight / spread, strict=True)
@@ -90,8 +90,8 @@ def _centred(readout: Readout, answers: Array, part: Part, y: Array) -> tuple[Re
     return replace(readout, bias=readout.bias - mean), out
 
 
-def _weights(answers: Array, y: Array, kind: str) -> tuple[Array, Array]:
-    """(P,) weights of at least 0 and (K,) bias that fit answers (P, n, K) to y (n,)."""
+def fitted_weights(answers: Array, y: Array, kind: str) -> tuple[Array, Array]:
+    """(P,) weights of at least 0 and (K,) bias that fit answers (P, n, K), each of standard deviation 1, to y (n,)."""
     parts, n, size = answers.shape
 
     def objective(at: Array) -> tuple[float, Array]:

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from medssml.fusion.additive import AdditiveFusion
+from medssml.fusion.attention_rnn import AttentionRNN
 from medssml.fusion.base import Fusion
 from medssml.fusion.bottleneck import BottleneckFusion
+from medssml.fusion.channel_exchange import ChannelExchange
+from medssml.fusion.co_attention import CoAttention
 from medssml.fusion.concat import ConcatFusion
 from medssml.fusion.cross_modal import CrossModalAttention
+from medssml.fusion.cross_modality import CrossModalityEncoder
 from medssml.fusion.factorised_bilinear import FactorisedBilinear
 from medssml.fusion.gated import GatedFusion
+from medssml.fusion.graph_attention import GraphAttention
 from medssml.fusion.latent import LatentFusion
 from medssml.fusion.low_rank_bilinear import LowRankBilinear
 from medssml.fusion.low_rank_tensor import LowRankTensorFusion
 from medssml.fusion.masked_attention import MaskedAttention
+from medssml.fusion.mixture_of_experts import MixtureOfExperts
 from medssml.fusion.multiplicative import MultiplicativeFusion
+from medssml.fusion.product_of_experts import ProductOfExperts
 from medssml.fusion.tensor import TensorFusion
 
 __all__ = [
     "AdditiveFusion",
+    "AttentionRNN",
     "BottleneckFusion",
+    "ChannelExchange",
+    "CoAttention",
     "ConcatFusion",
     "CrossModalAttention",
+    "CrossModalityEncoder",
     "FactorisedBilinear",
     "Fusion",
     "GatedFusion",
+    "GraphAttention",
     "LatentFusion",
     "LowRankBilinear",
     "LowRankTensorFusion",
     "MaskedAttention",
+    "MixtureOfExperts",
     "MultiplicativeFusion",
+    "ProductOfExperts",
     "TensorFusion",
 ]

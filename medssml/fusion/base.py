@@ -20,11 +20,13 @@ class Fusion(Configured, nn.Module):
         modalities: names, in the order of the columns of `present`.
         reads: what of each modality it reads, "pooled" or "tokens". Whoever keeps a cohort in memory keeps no tokens for a
             fusion that reads pooled vectors.
+        keeps: names of what it puts into `Fused.extra`.
     """
 
     dim: int
     modalities: tuple[str, ...]
     reads: Literal["pooled", "tokens"] = "tokens"
+    keeps: tuple[str, ...] = ()
 
     @classmethod
     def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
 from medssml.fusion.base import Fusion, checked_names, scatter
-from medssml.fusion.streams import fused_of, streams_of
+from medssml.fusion.streams import Stream, fused_of, led, streams_of, unled
 from medssml.layers import Block, initialise
 
 
@@ -67,26 +67,27 @@ class BottleneckFusion(Fusion):
         """Fused with tokens (B, 1 + N, D), pooled as the first one; see `Fusion.forward`."""
         size, count = len(present), present.sum(1)
         shared = self.bottleneck.expand(size, -1, -1)
-        streams = streams_of(self, encoded, present)
-        x = {m: torch.cat([s.pooled.to(s.tokens.dtype).unsqueeze(1), s.tokens], 1) for m, s in streams.items()}
+        streams = led(streams_of(self, encoded, present))
 
         # Each modality's block sees its own tokens and the shared ones; their copies are averaged over who is there.
         for layer in range(self.depth):
             copies = torch.zeros_like(shared)
             for name, stream in streams.items():
-                own, read = self._block(name, layer, x[name], stream.mask, shared[stream.rows])
-                x[name] = own
-                copies = copies + scatter(read, stream.rows, size)
+                own, copy = self._block(name, layer, stream, shared[stream.rows])
+                streams[name] = stream.with_tokens(own)
+                copies = copies + scatter(copy, stream.rows, size)
             shared = torch.where((count > 0)[:, None, None], copies / count.clamp(min=1)[:, None, None], shared)
 
-        pooled = self.norm(shared.mean(1))
-        if streams:
-            firsts = sum(scatter(self.norm(x[name][:, 0]), stream.rows, size) for name, stream in streams.items())
-            pooled = torch.where((count > 0)[:, None], firsts / count.clamp(min=1)[:, None], pooled)
-        return fused_of(pooled, {name: stream.with_tokens(x[name][:, 1:]) for name, stream in streams.items()})
+        firsts = torch.zeros_like(shared[:, 0])
+        for stream in streams.values():
+            firsts = firsts + scatter(self.norm(stream.tokens[:, 0]), stream.rows, size)
+        mean = firsts / count.clamp(min=1)[:, None]
+        pooled = torch.where((count > 0)[:, None], mean, self.norm(shared.mean(1)))
+        return fused_of(pooled, unled(streams))
 
-    def _block(self, name: str, layer: int, own: Tensor, mask: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
+    def _block(self, name: str, layer: int, stream: Stream, shared: Tensor) -> tuple[Tensor, Tensor]:
         """A modality's block over [x_m; z]: its own (n_m, 1 + N, D), and its copy of the shared ones (n_m, Z, D)."""
-        seen = torch.cat([mask.new_ones(len(mask), 1), mask, mask.new_ones(shared.shape[:2])], dim=1)
-        out = self.blocks[name][layer](torch.cat([own, shared], dim=1), seen)  # type: ignore[index]
-        return out[:, : own.shape[1]], out[:, own.shape[1] :]
+        seen = torch.cat([stream.mask, stream.mask.new_ones(shared.shape[:2])], dim=1)
+        out = self.blocks[name][layer](torch.cat([stream.tokens, shared], dim=1), seen)  # type: ignore[index]
+        length = stream.tokens.shape[1]
+        return out[:, :length], out[:, length:]

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from medssml.batch import Encoded, Fused
 from medssml.fusion.base import Fusion, scatter
-from medssml.layers import masked_mean
 
 
 class Stream(NamedTuple):
@@ -56,11 +55,6 @@ def others_of(streams: Mapping[str, Stream], name: str, size: int) -> tuple[Tens
     return torch.cat([empty[0], *tokens], dim=1), torch.cat([empty[1], *masks], dim=1)
 
 
-def means_of(streams: Mapping[str, Stream]) -> dict[str, Tensor]:
-    """Modality -> (n_m, D) mean of its real tokens."""
-    return {name: masked_mean(stream.tokens, stream.mask) for name, stream in streams.items()}
-
-
 def fused_of(pooled: Tensor, streams: Mapping[str, Stream]) -> Fused:
     """Fused with pooled (B, D) as the first token, then those of each modality; `parts` are the streams."""
     size = len(pooled)
@@ -69,3 +63,21 @@ def fused_of(pooled: Tensor, streams: Mapping[str, Stream]) -> Fused:
     masks = [first, *(scatter(stream.mask, stream.rows, size) for stream in streams.values())]
     parts = {name: Encoded(stream.tokens, stream.mask, stream.pooled) for name, stream in streams.items()}
     return Fused(torch.cat([part.to(pooled.dtype) for part in tokens], 1), torch.cat(masks, 1), pooled, parts)
+
+
+def led(streams: Mapping[str, Stream]) -> Streams:
+    """The same with the pooled vector before the tokens, always real, as a CLS token."""
+    return {
+        name: stream._replace(
+            tokens=torch.cat([stream.pooled.to(stream.tokens.dtype).unsqueeze(1), stream.tokens], dim=1),
+            mask=torch.cat([stream.mask.new_ones(len(stream.mask), 1), stream.mask], dim=1),
+        )
+        for name, stream in streams.items()
+    }
+
+
+def unled(streams: Mapping[str, Stream]) -> Streams:
+    """The same without the first token; see `led`."""
+    return {
+        name: stream._replace(tokens=stream.tokens[:, 1:], mask=stream.mask[:, 1:]) for name, stream in streams.items()
+    }

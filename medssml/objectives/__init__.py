@@ -17,6 +17,7 @@ from medssml.objectives.dropout_consistency import ModalityDropoutConsistency
 from medssml.objectives.embedding_prediction import EmbeddingPrediction
 from medssml.objectives.feature_reconstruction import FeatureReconstruction
 from medssml.objectives.fused_language import FusedMaskedLanguage
+from medssml.objectives.fusion_penalty import FusionPenalty
 from medssml.objectives.gloria import GLoRIA
 from medssml.objectives.joint_clusters import JointClusters
 from medssml.objectives.masked_language import MaskedLanguageModelling
@@ -58,6 +59,7 @@ __all__ = [
     "EmbeddingPrediction",
     "FeatureReconstruction",
     "FusedMaskedLanguage",
+    "FusionPenalty",
     "GLoRIA",
     "JointClusters",
     "MILNCE",
