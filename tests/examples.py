@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from medssml.batch import Batch, Encoded, Inputs
+from medssml.batch import Batch, Encoded, Fused, Inputs
 from medssml.config import build
 from medssml.encoders import EEGTransformer, NetworkEncoder, ResNet, TableEncoder, TextEncoder, ViT
 from medssml.fusion import (
@@ -179,7 +179,7 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "captioning": lambda model: Captioning(model, dim=16, depth=1, heads=2),
     "prefix language": lambda model: PrefixLanguage(model, dim=16, depth=1, heads=2),
     "DeepCluster": lambda model: DeepCluster(model, clusters=3),
-    "penalty of the fusion": lambda model: FusionPenalty(exchanging(model)),
+    "penalty of the fusion": lambda model: FusionPenalty(with_penalty(model)),
     "SwAV": lambda model: SwAV(model, prototypes=5, dim=8, across="both", queue=6),
     "XDC": lambda model: XDC(model, clusters=3),
     "joint clusters": lambda model: JointClusters(model, clusters=3, dim=8, queue=4),
@@ -223,12 +223,14 @@ def tiny_model(seed: int = 0, fusion: Callable[[Sequence[str], int], Fusion] | N
     return MultimodalModel(encoders, made, {"finding": Task(), "grade": Task("multiclass", 3)})
 
 
-def exchanging(model: MultimodalModel) -> MultimodalModel:
-    """The same model with a fusion that has a penalty, most of which is paid off."""
-    torch.manual_seed(0)
-    model.fusion = ChannelExchange(model.modalities, model.dim)
-    for scale in model.fusion.scale:
-        nn.init.constant_(scale, 0.05)
+def with_penalty(model: MultimodalModel) -> MultimodalModel:
+    """The same model, whose fusion now gives a penalty along: the L1 norm of its embedding of modalities."""
+
+    def give(fusion: nn.Module, _: Any, fused: Fused) -> Fused:
+        return fused._replace(extra={**fused.extra, "penalty": fusion.modality.abs().sum()})
+
+    model.fusion.keeps = ("penalty",)
+    model.fusion.register_forward_hook(give)
     return model
 
 
