@@ -20,6 +20,7 @@ from medssml.objectives.fused_language import FusedMaskedLanguage
 from medssml.objectives.fusion_penalty import FusionPenalty
 from medssml.objectives.gloria import GLoRIA
 from medssml.objectives.joint_clusters import JointClusters
+from medssml.objectives.label_bridge import LabelBridge
 from medssml.objectives.masked_language import MaskedLanguageModelling
 from medssml.objectives.masked_multimodal import MaskedMultimodal
 from medssml.objectives.masked_reconstruction import MaskedReconstruction
@@ -62,6 +63,7 @@ __all__ = [
     "FusionPenalty",
     "GLoRIA",
     "JointClusters",
+    "LabelBridge",
     "MILNCE",
     "MaskedLanguageModelling",
     "MaskedMultimodal",

@@ -19,6 +19,7 @@ KEPT = {
     "coca": ("decoder", "space"),
     "swav": ("space",),
     "pair_free": ("space",),
+    "label_bridge": ("space",),
     "conclugen": ("space",),
     "flava": ("space",),
 }
