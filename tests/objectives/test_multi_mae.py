@@ -94,6 +94,20 @@ def test_a_study_is_masked_the_same_in_any_company(model):
         assert torch.equal(alone[0], together[place])
 
 
+def test_a_modality_that_shows_nothing_is_absent_for_the_fusion(model, monkeypatch):
+    objective, seen, fuse = small(model), [], Step.fuse
+    monkeypatch.setattr(
+        Step, "fuse", lambda self, encoded, within: (seen.append(within), fuse(self, encoded, within))[1]
+    )
+    step = Step(model, batch_of([study(n, ("ct", "xray", "eeg")) for n in range(12)]))
+    objective(step)
+    shown = torch.zeros_like(step.present)
+    for name, masking in objective._maskings(step).items():
+        real = model.encoders[name].token_mask(step.batch.inputs[name])
+        shown[:, step.batch.column(name)] = (real & ~masking.masked).any(1)
+    assert bool((shown != step.present).any()) and torch.equal(seen[0], shown)
+
+
 @pytest.mark.parametrize("kind", ["ViT", "EEGTransformer"])
 def test_a_row_that_keeps_fewer_tokens_is_encoded_as_alone(kind):
     """-1 stands for no token: neither seen nor pooled, whatever the longest row keeps."""
