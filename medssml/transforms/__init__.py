@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medssml.transforms.loaders import LoadReportd as LoadReportd
     from medssml.transforms.loaders import LoadTabled as LoadTabled
     from medssml.transforms.loaders import LoadXrayd as LoadXrayd
+    from medssml.transforms.principal_components import PrincipalComponentsd as PrincipalComponentsd
     from medssml.transforms.report_steps import RandSentencesd as RandSentencesd
     from medssml.transforms.report_steps import Tokenized as Tokenized
     from medssml.transforms.road import Road as Road
@@ -30,18 +31,17 @@ if TYPE_CHECKING:
     from medssml.transforms.short_forms import XrayTransform as XrayTransform
     from medssml.transforms.table_steps import RandHideValuesd as RandHideValuesd
     from medssml.transforms.table_steps import Standardised as Standardised
-    from medssml.transforms.voxel_scale import StandardiseVoxelsd as StandardiseVoxelsd
 
 _FILES = {
     "antialias": ("AntialiasResized",),
     "base": ("Transform",),
     "eeg_steps": ("CentralWindowd", "EEGInputsd", "RandDropChannelsd", "RandWindowd"),
     "loaders": ("LoadCTd", "LoadEEGd", "LoadReportd", "LoadTabled", "LoadXrayd"),
+    "principal_components": ("PrincipalComponentsd",),
     "report_steps": ("RandSentencesd", "Tokenized"),
     "road": ("Road",),
     "short_forms": ("CTTransform", "EEGTransform", "ReportTransform", "TableTransform", "XrayTransform"),
     "table_steps": ("RandHideValuesd", "Standardised"),
-    "voxel_scale": ("StandardiseVoxelsd",),
 }
 _WHERE = {name: file for file, names in _FILES.items() for name in names}
 
@@ -56,13 +56,13 @@ __all__ = [
     "LoadReportd",
     "LoadTabled",
     "LoadXrayd",
+    "PrincipalComponentsd",
     "RandDropChannelsd",
     "RandHideValuesd",
     "RandSentencesd",
     "RandWindowd",
     "ReportTransform",
     "Road",
-    "StandardiseVoxelsd",
     "Standardised",
     "TableTransform",
     "Tokenized",

@@ -54,7 +54,7 @@ class Station(NamedTuple):
 TASKS = ("malignant", "effusion", "cardiomegaly", "seizure", "deterioration")
 #: From scratch the demo's model gets a higher rate and more steps: at those of fine-tuning it would learn nothing.
 RAW = ("optim.lr=1e-3", "optim.scales={}", "probe_first=false", "trainer.max_steps=200")
-FULL = Scale(1000, "small", "small", 0.4, TASKS, 1000, RAW)
+FULL = Scale(3000, "small", "small", 0.1, TASKS, 1000, RAW)
 QUICK = Scale(64, "smoke/pretrain", "smoke/finetune", 1.0, ("malignant",), 200)
 
 

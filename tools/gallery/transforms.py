@@ -200,25 +200,29 @@ def antialias_resized() -> Figure:
     return made
 
 
-def standardise_voxels() -> Figure:
-    """A coarse CT, what the training studies have there, and the difference in their standard deviations."""
+def principal_components() -> Figure:
+    """A coarse CT, the first directions in which training studies differ, and the CT's place on them."""
     from medssml.phantom.presets import preset
-    from medssml.transforms import LoadCTd, StandardiseVoxelsd
+    from medssml.transforms import LoadCTd, PrincipalComponentsd
 
-    table = draw(Design(studies=40, seed=SEED, missing=0.0))
+    table = draw(Design(studies=80, seed=SEED, missing=0.0))
     folder = Path(tempfile.mkdtemp(prefix="gallery"))
     load, rows = LoadCTd("ct", (12, 12, 10), (32, 24, 32)), []
     for row in table.assign(present_xray=False, present_eeg=False, present_report=False).to_dict("records"):
         write_study(row, folder, SEED, preset=preset("small"))
         rows.append({"ct": load({"ct": folder / file_names(row["study_id"])["ct"]})["ct"].float()})
-    step = StandardiseVoxelsd("ct")
+    step = PrincipalComponentsd("ct", 12)
     step.learn(rows, None)
-    sick = int((table["evidence_ct_nodule"] - table["evidence_ct_effusion"]).to_numpy().argmax())
-    made, axes = figure(2.5, columns=3)
+    assert step.figures is not None
+    sick = int((table["evidence_ct_effusion"]).to_numpy().argmax())
+    made, axes = figure(2.5, columns=4)
     image(axes[0], section(rows[sick]["ct"]), "a CT, HU", low=LUNG[0], high=LUNG[1])
-    mean = sum(row["ct"] for row in rows) / len(rows)
-    image(axes[1], section(mean), "mean of 40 studies", low=LUNG[0], high=LUNG[1])
-    image(axes[2], section(step(rows[sick])["ct"]), "StandardiseVoxelsd, -3 to 3", low=-3, high=3)
+    for place in (0, 1):
+        direction = step.figures[1][place].reshape(step.figures[0].shape)
+        most = float(direction.abs().max())
+        image(axes[1 + place], section(direction), f"component {place + 1}", low=-most, high=most)
+    names = [str(number) for number in range(1, 13)]
+    values(axes[3], names, step(rows[sick])["ct"][0].numpy(), "the CT, in SDs")
     return made
 
 
@@ -368,7 +372,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "Tokenized": tokenized,
     "RandHideValuesd": rand_hide_values,
     "Standardised": standardised,
-    "StandardiseVoxelsd": standardise_voxels,
+    "PrincipalComponentsd": principal_components,
     "AntialiasResized": antialias_resized,
     "Resized": resized,
     "ScaleIntensityRanged": monai_window,
