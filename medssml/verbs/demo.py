@@ -53,7 +53,7 @@ class Station(NamedTuple):
 
 TASKS = ("malignant", "effusion", "cardiomegaly", "seizure", "deterioration")
 #: From scratch the demo's model gets a higher rate and more steps: at those of fine-tuning it would learn nothing.
-RAW = ("optim.lr=1e-3", "optim.scales={}", "probe_first=false", "trainer.max_steps=200")
+RAW = ("optim.lr=1e-3", "optim.scales={encoders.ct: 3}", "probe_first=false", "trainer.max_steps=200")
 FULL = Scale(3000, "small", "small", 0.1, TASKS, 1000, RAW)
 QUICK = Scale(64, "smoke/pretrain", "smoke/finetune", 1.0, ("malignant",), 200)
 
