@@ -213,12 +213,12 @@ def principal_components() -> Figure:
         rows.append({"ct": load({"ct": folder / file_names(row["study_id"])["ct"]})["ct"].float()})
     step = PrincipalComponentsd("ct", 12)
     step.learn(rows, None)
-    assert step.figures is not None
-    sick = int((table["evidence_ct_effusion"]).to_numpy().argmax())
+    mean, directions = step.figures or ()
+    sick = int(table["evidence_ct_effusion"].to_numpy().argmax())
     made, axes = figure(2.5, columns=4)
     image(axes[0], section(rows[sick]["ct"]), "a CT, HU", low=LUNG[0], high=LUNG[1])
     for place in (0, 1):
-        direction = step.figures[1][place].reshape(step.figures[0].shape)
+        direction = directions[place].reshape(mean.shape)
         most = float(direction.abs().max())
         image(axes[1 + place], section(direction), f"component {place + 1}", low=-most, high=most)
     names = [str(number) for number in range(1, 13)]
