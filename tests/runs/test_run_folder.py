@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch.distributed
 
 from medssml.manifest.problems import Problem
 from medssml.runs.inputs import refuse_overlap
@@ -13,7 +14,8 @@ from medssml.trainers.ranks import is_first
 from medssml.trainers.settings import TrainerSettings
 
 ONE, TWO = TrainerSettings(max_steps=1, devices=1), TrainerSettings(max_steps=1, devices=2)
-LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "SLURM_NTASKS", "TORCHELASTIC_RUN_ID")
+SLURM = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train"}
+LEFT = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", *SLURM)
 
 
 @pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"])
@@ -31,6 +33,8 @@ def test_one_process_writes_whatever_rank_the_environment_names(variable: str, m
         ({"RANK": "1", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "x"}, False),
         ({"RANK": "0", "LOCAL_RANK": "0", "TORCHELASTIC_RUN_ID": "x", "SLURM_PROCID": "3"}, True),
         ({"RANK": "3"}, True),
+        ({**SLURM, "SLURM_PROCID": "1"}, False),
+        ({**SLURM, "SLURM_PROCID": "0", "LOCAL_RANK": "1", "RANK": "1"}, True),
     ],
 )
 def test_of_several_processes_the_first_writes(
@@ -41,6 +45,14 @@ def test_of_several_processes_the_first_writes(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert is_first(TWO) == first
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_once_processes_have_met_their_rank_counts(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+    assert is_first(TWO) == (rank == 0)
 
 
 def test_a_process_that_does_not_write_makes_no_folder(tmp_path: Path) -> None:
