@@ -29,11 +29,11 @@ from .toy import ToyLoader, toy_model, toy_run, tuner
 CPU: dict[str, Any] = {"device": "cpu", "precision": "32"}
 
 
-class FiveSeconds:
-    """A learner whose every step takes five seconds of a clock that nothing else moves."""
+class Slow:
+    """A learner whose every step takes some seconds of a clock that nothing else moves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, begin: float = 1000.0) -> None:
-        self.now = begin
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float = 5.0) -> None:
+        self.now, self.seconds = 1000.0, seconds
         monkeypatch.setattr(callback, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def learner(self) -> Learner:
@@ -42,7 +42,7 @@ class FiveSeconds:
 
         def slow(*args: Any, **kwargs: Any) -> None:
             step(*args, **kwargs)
-            self.now += 5.0
+            self.now += self.seconds
 
         made.optimizer_step = slow  # type: ignore[method-assign]
         return made
@@ -66,26 +66,38 @@ def said(caplog: pytest.LogCaptureFixture, name: str = "medssml.trainers.callbac
     return [record.getMessage() for record in caplog.records if record.name == name]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "steps", "ends"),
+    [
+        (5.0, 8, {1: "", 3: "0.2 steps/s  25 s left", 5: "0.2 steps/s  15 s left", 7: "0.2 steps/s  5 s left",
+                  8: "0.2 steps/s"}),
+        (0.5, 25, {1: "", 21: "2 steps/s  2 s left", 25: "2 steps/s"}),
+        (20.0, 3, {1: "", 2: "0.05 steps/s  20 s left", 3: "0.05 steps/s"}),
+    ],
+)  # fmt: skip
 def test_progress_is_said_every_ten_seconds_with_its_pace_and_what_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    steps: int,
+    ends: dict[int, str],
 ) -> None:
-    learner = FiveSeconds(monkeypatch).learner()
+    learner = Slow(monkeypatch, seconds).learner()
     with caplog.at_level(logging.INFO, logger="medssml"):
-        fit(learner, ToyLoader(), tmp_path, TrainerSettings(max_steps=8, log_every=1, **CPU))
+        fit(learner, ToyLoader(), tmp_path, TrainerSettings(max_steps=steps, log_every=1, **CPU))
     rows = {row["step"]: row["train/loss"] for row in read(tmp_path / "history.csv")}
-    ends = {1: "", 3: "  0.2 steps/s  25 s left", 5: "  0.2 steps/s  15 s left", 7: "  0.2 steps/s  5 s left"}
-    ends[8] = "  0.2 steps/s"
     lines = said(caplog)
-    assert [line.split("  loss ")[0] for line in lines] == [f"step {step}/8" for step in ends]
+    assert [line.split("  loss ")[0] for line in lines] == [f"step {step}/{steps}" for step in ends]
     for line, (step, end) in zip(lines, ends.items(), strict=True):
         number, _, rest = line.split("  loss ")[1].partition("  ")
-        assert float(number) == pytest.approx(rows[step], abs=1e-4) and rest == end.strip()
+        assert float(number) == pytest.approx(rows[step], abs=1e-4) and rest == end
 
 
 def test_seconds_are_those_since_the_run_began_also_after_a_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    time = FiveSeconds(monkeypatch)
+    time = Slow(monkeypatch)
     loader = ToyLoader()
     loader.before_batch = lambda step: signal.raise_signal(signal.SIGTERM) if step == 4 else None
     settings = TrainerSettings(max_steps=8, log_every=1, **CPU)

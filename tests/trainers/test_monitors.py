@@ -146,6 +146,8 @@ def test_the_probe_is_the_ridge_of_each_fold(options: dict, folds: int, penalty:
     assert 0.55 < expected < 0.98 and found == pytest.approx(expected)
     # Classes are names: others in their place, the same answer.
     assert ridge_probe(x, 2 * y + 1, groups, **options) == pytest.approx(expected)
+    # And features have no unit.
+    assert ridge_probe(x / 1000, y, groups, **options) == pytest.approx(expected)
 
 
 def test_five_studies_of_each_class_are_enough_and_four_are_not() -> None:

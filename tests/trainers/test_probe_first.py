@@ -104,3 +104,18 @@ def test_features_that_do_not_vary_get_no_weight() -> None:
     for modality, layer in model.heads["other"].own.items():
         through = (layer.weight @ model.project[modality].weight)[0]
         assert float(through[:4].abs().max()) < 0.05 * float(through[4:].abs().max()), modality
+
+
+def test_a_head_of_classes_has_a_row_for_each_also_for_one_that_no_study_shows() -> None:
+    model, loader = toy_model(), ToyLoader(studies=200)
+    model.add_task("grade", Task("multiclass", 4))
+    grade = np.digitize(loader.x[:, 0, 0].numpy(), [-0.5, 0.5]).astype(float)
+    studies = encode_studies(model, loader)
+    studies = replace(studies, targets=studies.targets | {"grade": grade})
+    said = fit_heads(model, ["grade"], studies)
+    assert said["grade"].startswith("its head begins as a linear probe, C = ")
+    with torch.no_grad():
+        logits = model.predict_from(model.fuse(studies.encoded, studies.present))["grade"]
+    answers = logits.argmax(1).numpy()[studies.has[:, 0]]
+    assert logits.shape == (200, 4) and set(answers) <= {0, 1, 2}
+    assert float((answers == grade[studies.has[:, 0]]).mean()) > 0.5
