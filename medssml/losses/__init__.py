@@ -3,6 +3,7 @@
 from medssml.losses.dino import centred_and_sharpened, mean_over_pairs
 from medssml.losses.gather import all_gather_rows, global_max, global_sum, take_part, world_size
 from medssml.losses.info_nce import InfoNCE, count_paired, count_terms, info_nce, same
+from medssml.losses.ipot import ipot
 from medssml.losses.local import token_contrast, word_region_similarity
 from medssml.losses.masked import masked_mse, normalise_patches
 from medssml.losses.moments import coral, mmd
@@ -25,6 +26,7 @@ __all__ = [
     "global_max",
     "global_sum",
     "info_nce",
+    "ipot",
     "masked_mse",
     "mean_over_pairs",
     "mmd",

@@ -71,8 +71,8 @@ def count_terms(match: Tensor, exclude: Tensor | None = None) -> Tensor:
     return (rows + (match.any(0) & negative.any(0)).sum()) / 2
 
 
-def count_paired(partner: Tensor, exclude: Alike) -> Tensor:
-    """() the same from the partner of each row (Na,), without a table of all pairs."""
+def count_paired(partner: Tensor, exclude: Alike, share: float = 0.5) -> Tensor:
+    """() the same from the partner of each row (Na,), without a table of all pairs; `share` as there."""
     width = len(exclude.b)
     rows = partner.new_zeros(len(partner), dtype=torch.bool)
     columns = partner.new_zeros(width, dtype=torch.bool)
@@ -81,7 +81,7 @@ def count_paired(partner: Tensor, exclude: Alike) -> Tensor:
         rows[part] = negative.any(1)
         columns |= negative.any(0)
     paired = (partner >= 0).nonzero().squeeze(1)
-    return (rows[paired].sum() + columns[partner[paired]].sum()) / 2
+    return share * rows[paired].sum() + (1 - share) * columns[partner[paired]].sum()
 
 
 def info_nce(
@@ -91,11 +91,12 @@ def info_nce(
     scale: Tensor | float = 1 / 0.07,
     match: Tensor | None = None,
     exclude: Tensor | Alike | None = None,
+    share: float = 0.5,
 ) -> InfoNCE:
     """Symmetric InfoNCE: each row of `a` finds its match among the rows of `b`, and the reverse.
 
-    A row without a match, or left without any negative, is no term. Both directions count one half. Memory grows with
-    Na + Nb where `match` and `exclude` are no tables: see `medssml.losses.tiles`.
+    A row without a match, or left without any negative, is no term. Both directions count one half, or as `share` says.
+    Memory grows with Na + Nb where `match` and `exclude` are no tables: see `medssml.losses.tiles`.
 
     Args:
         a: (Na, D), any length. b: (Nb, D).
@@ -103,6 +104,7 @@ def info_nce(
         match: (Na,) int64 row of b that belongs to each row of a, -1 for none, none of b named twice; or (Na, Nb) bool, at
             most one True in a row and in a column; row by row by default.
         exclude: pairs that are neither match nor negative: duplicates, studies of one subject; (Na, Nb) bool or `Alike`.
+        share: of the direction from a to b, above 0 and below 1; the other direction has the rest.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -123,7 +125,9 @@ def info_nce(
     dtype = torch.promote_types(a.dtype, torch.float32)
     factor = torch.as_tensor(scale, dtype=dtype, device=a.device)
     excluded = None if exclude is None else exclude.rows if isinstance(exclude, Alike) else exclude.__getitem__
-    return InfoNCE(*TiledContrast.apply(a.to(dtype), b.to(dtype), factor, partner, excluded, torch.is_grad_enabled()))
+    return InfoNCE(
+        *TiledContrast.apply(a.to(dtype), b.to(dtype), factor, partner, excluded, share, torch.is_grad_enabled())
+    )
 
 
 def _partner(match: Tensor) -> Tensor:

@@ -62,16 +62,27 @@ def no_negative(rows: slice, width: int, partner: Tensor, excluded: Excluded | N
 
 
 class TiledContrast(torch.autograd.Function):
-    """Half the sum, over both directions, of log(exp(own) + sum of exp(negatives)) - own; logits are scale * cos(a, b)."""
+    """Sum over both directions, each times its share, of log(exp(own) + sum of exp(negatives)) - own.
+
+    Logits are scale * cos(a, b).
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, a: Tensor, b: Tensor, scale: Tensor, partner: Tensor, excluded: Excluded | None, keep: bool
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        scale: Tensor,
+        partner: Tensor,
+        excluded: Excluded | None,
+        share: float,
+        keep: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """total, terms, correct, (): see `medssml.losses.InfoNCE`.
 
         Args:
             a: (Na, D). b: (Nb, D). scale: (). partner: (Na,) int64 row of b, -1 for none.
+            share: of the direction from a to b, above 0 and below 1; the other has the rest.
             keep: the first tiles, as a backward pass will follow.
         """
         with torch.autocast(a.device.type, enabled=False):
@@ -81,46 +92,53 @@ class TiledContrast(torch.autograd.Function):
         paired = (partner >= 0).nonzero().squeeze(1)
         own = tiles.own[paired]
         total, counts, norms = own.new_zeros(()), [], []
-        for (highest, negatives), at in zip(found, (paired, partner[paired]), strict=True):
+        sides = zip(found, (paired, partner[paired]), (share, 1 - share), strict=True)
+        for (highest, negatives), at, part in sides:
             # Without a partner or without a negative there is no term: an infinite normaliser, a softmax of zero.
             norm = torch.full_like(negatives, torch.inf)
             norm[at] = torch.logaddexp(own, negatives[at]).masked_fill(negatives[at] == -torch.inf, torch.inf)
             term = norm[at] != torch.inf
-            total = total + (norm[at] - own)[term].sum()
-            counts.append(torch.stack([term.sum(), (term & (own > highest[at])).sum()]))
+            total = total + part * (norm[at] - own)[term].sum()
+            counts.append(part * torch.stack([term.sum(), (term & (own > highest[at])).sum()]))
             norms.append(norm)
-        ctx.tiles = tiles
+        ctx.tiles, ctx.share = tiles, share
         ctx.save_for_backward(*norms)
-        terms, correct = torch.stack(counts).sum(0) / 2
+        terms, correct = torch.stack(counts).sum(0)
         ctx.mark_non_differentiable(terms, correct)
-        return total / 2, terms, correct
+        return total, terms, correct
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
-        """(softmax of the row + softmax of the column - 2 at the partner) / 2, times the other side."""
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
+        """Share * (softmax of the row - 1 at the partner), and the same of the column, times the other side."""
         of_rows, of_columns = ctx.saved_tensors
         tiles: _Tiles = ctx.tiles
         partner, scale = tiles.partner, tiles.scale
         norms = torch.stack([of_rows, torch.where(partner >= 0, of_columns[partner], torch.inf)])
-        pull = torch.where(norms == torch.inf, 0.0, (tiles.own - norms).exp() - 1).sum(0)
+        # In units of the columns' share, so that equal shares cost no product.
+        unit, ratio = 1 - ctx.share, ctx.share / (1 - ctx.share)
+        by_row, by_column = torch.where(norms == torch.inf, 0.0, (tiles.own - norms).exp() - 1)
+        pull = ratio * by_row + by_column
         with torch.autocast(partner.device.type, enabled=False):
             to_a, to_b = torch.empty_like(tiles.a), torch.zeros_like(tiles.b)
             for rows, logits in tiles.made():
-                weights = (logits - of_rows[rows, None]).exp_().add_((logits - of_columns).exp_())
+                weights = (logits - of_rows[rows, None]).exp_()
+                if ratio != 1:
+                    weights *= ratio
+                weights += (logits - of_columns).exp_()
                 at = tiles.paired(rows)
                 weights[at] = pull[rows][at[0]]
                 torch.mm(weights, tiles.b, out=to_a[rows])
                 to_b.addmm_(weights.T, tiles.left(rows))
 
             # Through the lengths: what lies along a vector does not turn it.
-            half = gradients[0] / 2
+            above = gradients[0] * unit
             along_a = torch.einsum("nd,nd->n", to_a, tiles.a)[:, None] / tiles.length
-            to_scale = half * along_a.sum()
-            to_a.addcmul_(tiles.a, along_a / tiles.length, value=-1).mul_(half * scale / tiles.length)
+            to_scale = above * along_a.sum()
+            to_a.addcmul_(tiles.a, along_a / tiles.length, value=-1).mul_(above * scale / tiles.length)
             along_b = torch.einsum("nd,nd->n", to_b, tiles.b)[:, None]
-            to_b.addcmul_(tiles.b, along_b, value=-1).mul_(half / tiles.length_b)
-        return to_a, to_b, to_scale, None, None, None
+            to_b.addcmul_(tiles.b, along_b, value=-1).mul_(above / tiles.length_b)
+        return to_a, to_b, to_scale, None, None, None, None
 
 
 class _Tiles:

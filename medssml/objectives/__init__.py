@@ -40,6 +40,7 @@ from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.objectives.supervised import Supervised
 from medssml.objectives.swav import SwAV
 from medssml.objectives.token_alignment import TokenAlignment
+from medssml.objectives.uniter import UNITER
 from medssml.objectives.vicreg import VICReg
 from medssml.objectives.xdc import XDC
 
@@ -88,6 +89,7 @@ __all__ = [
     "SwAV",
     "Teacher",
     "TokenAlignment",
+    "UNITER",
     "VICReg",
     "XDC",
 ]

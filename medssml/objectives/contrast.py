@@ -55,6 +55,7 @@ class CrossModalContrast(Objective):
         dim: of the space of the contrast.
         temperature: at the start. learn_temperature: whether it is trained, within [0.01, 1].
         pairs: such as ["ct+report", "xray+report"]; all pairs by default.
+        share: of the terms in which the first of a pair looks for the second; 0.75 with ["ct+report"] is ConVIRT's lambda.
         batch_norm: normalise the embeddings of all modalities, or of those named, over all ranks before they are
             projected (`GatheredNorm`); not where a batch holds few of a modality.
         weight: in the sum of objectives.
@@ -70,10 +71,14 @@ class CrossModalContrast(Objective):
         temperature: float = 0.07,
         learn_temperature: bool = True,
         pairs: Sequence[str] | None = None,
+        share: float = 0.5,
         batch_norm: bool | Sequence[str] = True,
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
+        if not 0 < share < 1:
+            raise ValueError(f"share is {share}; expected a number between 0 and 1")
+        self.share = share
         self.pairs = pairs_of(model.modalities, pairs, "CrossModalContrast")
         self.space = SharedSpace(model.dim, dim, modalities_of(self.pairs, model.modalities), batch_norm)
         self.scale = LogitScale(temperature, learned=learn_temperature)
@@ -103,9 +108,10 @@ class CrossModalContrast(Objective):
         return {"space": self.space}
 
     def _contrast(self, step: Step, embeddings: dict[str, Tensor], pair: Pair, scale: Tensor) -> InfoNCE:
+        a, b = (embeddings[name] for name in pair)
         sides = sides_of(step, pair)
-        return info_nce(*(embeddings[name] for name in pair), scale=scale, match=sides.partner, exclude=sides.alike)
+        return info_nce(a, b, scale=scale, match=sides.partner, exclude=sides.alike, share=self.share)
 
     def _count(self, step: Step) -> Tensor:
         sides = [sides_of(step, pair) for pair in self.pairs]
-        return torch.stack([count_paired(side.partner, side.alike) for side in sides]).sum()
+        return torch.stack([count_paired(side.partner, side.alike, self.share) for side in sides]).sum()

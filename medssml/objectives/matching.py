@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssml.batch import made_up
+from medssml.batch import Fused, made_up
 from medssml.losses import all_gather_rows
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, others_than
@@ -84,14 +84,20 @@ class Matching(Objective):
 
     def _match(self, step: Step, own: Tensor, mixed: Tensor) -> dict[str, Tensor] | None:
         """Whole studies `own` (K, M) are told from `mixed` ones (L, M): positions of the studies each modality is of."""
-        # Every rank sees the studies of all ranks, and makes up the same ones.
-        encoded = {name: step.of_all(name) for name in (self.anchor, *self.modalities)}
         if len(own) == 0:
             return None
-        parts, within = made_up(encoded, step.everyone.present, torch.cat([own, mixed]), step.model.modalities)
-        logits = self.head(step.model.fuse(parts, within).pooled).squeeze(1)
+        return self._told(step, self._made_up(step, torch.cat([own, mixed])), len(own))
+
+    def _made_up(self, step: Step, source: Tensor) -> Fused:
+        """The fusion of studies made of parts of others. Every rank sees the studies of all, and makes up the same ones."""
+        encoded = {name: step.of_all(name) for name in (self.anchor, *self.modalities)}
+        return step.model.fuse(*made_up(encoded, step.everyone.present, source, step.model.modalities))
+
+    def _told(self, step: Step, fused: Fused, whole: int) -> dict[str, Tensor]:
+        """Loss and share of right answers; the first `whole` studies are made of themselves."""
+        logits = self.head(fused.pooled).squeeze(1)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        truth = torch.cat([torch.ones(len(own)), torch.zeros(len(mixed))]).to(logits)
+        truth = (torch.arange(len(logits), device=logits.device) < whole).to(logits)
         loss = F.binary_cross_entropy_with_logits(logits, truth)
         return {
             "loss": loss * step.share(self._count),

@@ -12,7 +12,7 @@ from torch import Tensor
 from medssml.losses import Alike
 from medssml.objectives.step import Step
 
-#: Two modalities, in the order of the model's.
+#: Two modalities, in the order in which they were named, or that of the model.
 Pair = tuple[str, str]
 
 
@@ -59,11 +59,15 @@ def pairs_of(modalities: Sequence[str], wanted: Sequence[str] | None, owner: str
     if wanted is None:
         chosen = every
     else:
-        known = {"+".join(pair): pair for pair in every} | {"+".join(pair[::-1]): pair for pair in every}
+        known = {"+".join(pair): pair for one in every for pair in (one, one[::-1])}
         unknown = [name for name in wanted if name not in known]
         if unknown:
             raise ValueError(f"{owner}: pairs {unknown}; known: {', '.join('+'.join(p) for p in every)}")
-        chosen = tuple(dict.fromkeys(known[name] for name in wanted))
+        # As it was written first, as one direction may count more than the other.
+        once: dict[frozenset[str], Pair] = {}
+        for name in wanted:
+            once.setdefault(frozenset(known[name]), known[name])
+        chosen = tuple(once.values())
     if not chosen:
         raise ValueError(f"{owner} needs a pair of modalities; the model has {list(modalities)}")
     return chosen

@@ -52,6 +52,24 @@ def test_loss_counts_and_gradients_are_those_of_the_table(monkeypatch, tile, kep
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_one_direction_may_count_more(monkeypatch, share):
+    monkeypatch.setattr(tiles, "TILE", 40)
+    monkeypatch.setattr(tiles, "ROWS", 1)
+    a, b, partner, alike = sides()
+    match = partner[:, None] == torch.arange(len(b))
+    negative = ~(match | alike.rows(slice(None)))
+    logits = cosine_logits(a, b, 7.0)
+    there, back = cross_entropy_terms(logits, match, negative), cross_entropy_terms(logits.T, match.T, negative.T)
+    found = info_nce(a, b, scale=7.0, match=partner, exclude=alike, share=share)
+    for got, x, y in zip(found, there, back, strict=True):
+        torch.testing.assert_close(got.double(), (share * x + (1 - share) * y).double())
+    expected = torch.autograd.grad(share * there.total + (1 - share) * back.total, (a, b))
+    for got, wanted in zip(torch.autograd.grad(found.total, (a, b)), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+    assert count_paired(partner, alike, share).item() == pytest.approx(found.terms.item())
+
+
 def test_rows_without_partner_or_negative_are_counted_without_a_table(monkeypatch):
     monkeypatch.setattr(tiles, "TILE", 40)
     monkeypatch.setattr(tiles, "ROWS", 1)

@@ -117,3 +117,17 @@ def test_wrong_arguments_name_the_right_ones(model):
         CrossModalContrast(model, temperature=0.001)
     with pytest.raises(ValueError, match="expected a positive number"):
         CrossModalContrast(model, weight=0.0)
+
+
+def test_the_first_of_a_pair_as_it_is_written_may_count_more(model):
+    """ConVIRT: lambda of image to report, 1 - lambda of report to image."""
+    embedded, batch = [], batch_of(ten_studies())
+    for pairs, share in ((["ct+report"], 0.75), (["report+ct"], 0.25), (["report+ct"], 0.75)):
+        torch.manual_seed(0)
+        objective = CrossModalContrast(model, dim=8, pairs=pairs, share=share).eval()
+        embedded.append(objective(Step(model, batch))["loss"])
+    torch.testing.assert_close(embedded[0], embedded[1])
+    assert not torch.allclose(embedded[0], embedded[2])
+    with pytest.raises(ValueError, match="share is 1; expected a number between 0 and 1"):
+        CrossModalContrast(model, share=1)
+    assert CrossModalContrast(model, pairs=["report+ct", "ct+report"]).pairs == (("report", "ct"),)

@@ -12,6 +12,7 @@ SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 KEPT = {
     "captioning": ("decoder",),
     "siglip": ("space",),
+    "convirt": ("space",),
     "gloria": ("space",),
     "token_alignment": ("space",),
     "albef": ("space",),
