@@ -14,13 +14,22 @@ def model():
     return tiny_model().eval()
 
 
+def two_looks(studies):
+    """A batch whose second look is unlike the first, so that it matters which meets which."""
+    batch = batch_of(studies, views=2)
+    batch.views[0].inputs["ct"].mul_(-3)
+    eeg = batch.views[0].inputs["eeg"]
+    eeg["signal"] = eeg["signal"].flip(-1) * 5
+    return batch
+
+
 @pytest.fixture(scope="module")
 def asked(model):
     """The objective, another model as its teacher with heads of its own, and the step."""
     torch.manual_seed(1)
     objective, twin = (BYOL(model, modalities=["ct", "eeg"], dim=6, hidden=12).eval() for _ in range(2))
     other = tiny_model(seed=9).eval()
-    step = Step(model, batch_of(ten_studies(), views=2), teacher=Teacher(other, {objective: twin}))
+    step = Step(model, two_looks(ten_studies()), teacher=Teacher(other, {objective: twin}))
     return objective, twin, other, step
 
 
@@ -57,5 +66,5 @@ def test_the_teacher_ends_as_a_fixed_model(model):
 def test_studies_of_one_subject_are_learned_from_as_well(model, asked):
     objective, *_, step = asked
     studies = [{**one, "subject": 5, "content": dict.fromkeys(one["content"], 1)} for one in ten_studies()]
-    alike = Step(model, batch_of(studies, views=2), teacher=step._teacher)
+    alike = Step(model, two_looks(studies), teacher=step._teacher)
     torch.testing.assert_close(objective(alike)["loss"], objective(step)["loss"])
