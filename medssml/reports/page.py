@@ -9,7 +9,7 @@ from typing import Any
 
 from medssml import provenance
 from medssml.files import write_text
-from medssml.reports import impact_section, run_sections, task_sections
+from medssml.reports import impact_section, run_sections, task_sections, zero_shot_section
 from medssml.reports.blocks import Block, Judged, Section
 from medssml.reports.glossary import glossary
 from medssml.reports.results import WRITTEN_BY, Results, read_results
@@ -24,6 +24,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[Results], Section | N
     ("learning", "Learning", ("history.csv",), run_sections.learning),
     ("embedding", "Embedding map", ("embedding_map.csv",), run_sections.embedding),
     ("retrieval", "Retrieval", ("metrics.json", "retrieval.json"), run_sections.retrieval),
+    ("zero-shot", "Zero-shot", ("metrics.json",), zero_shot_section.zero_shot),
     ("performance", "Performance for every missing pattern", ("metrics.json",), task_sections.performance),
     ("calibration", "Calibration", ("metrics.json",), task_sections.calibration),
     ("impact", "Impact of each modality", ("impact.csv", "impact.json"), impact_section.impact),
