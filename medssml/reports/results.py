@@ -74,9 +74,11 @@ def read_results(root: Path, names: Collection[str] | None = None, *, may_lack: 
         except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
             log.warning("%s left out of the report: %s", path.name, error)
             continue
-        if content or path.name == "problems.csv":  # an empty list of problems says that there are none
-            folder = path.parent.relative_to(root).as_posix()
-            files.setdefault(path.name, {})["" if folder == "." else folder] = content
+        name = _kind(path.name)
+        if content or name == "problems.csv":  # an empty list of problems says that there are none
+            folder = path.parent if name == path.name else path.with_suffix("")
+            place = folder.relative_to(root).as_posix()
+            files.setdefault(name, {})["" if place == "." else place] = content
     if not files and not may_lack:
         raise ValueError(
             f"{root} holds no result file ({', '.join(WRITTEN_BY)}); fix: give the folder that a verb wrote with --out"
@@ -98,9 +100,14 @@ def _may_hold(entry: os.DirEntry[str]) -> bool:
     return not hidden and entry.is_dir(follow_symlinks=False)
 
 
+def _kind(name: str) -> str:
+    """The entry of WRITTEN_BY that a file is: problems_VERB.csv lists the problems of a verb that shares the folder."""
+    return "problems.csv" if name.startswith("problems_") and name.endswith(".csv") else name
+
+
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    yield from (Path(entry.path) for entry in entries if entry.name in WRITTEN_BY and entry.is_file())
+    yield from (Path(entry.path) for entry in entries if _kind(entry.name) in WRITTEN_BY and entry.is_file())
     if depth < DEPTH:
         for entry in entries:
             if _may_hold(entry):

@@ -126,7 +126,8 @@ def panels_of(history: list[CsvRow]) -> list[Panel]:
     tails = list(dict.fromkeys(name.split("/", 1)[1] for name in columns if name.startswith(("train/", "val/"))))
     panels = [_both(history, "loss", "Loss")]
     objectives = [tail.removesuffix("/loss") for tail in tails if tail.endswith("/loss")]
-    panels += [_both(history, f"{name}/loss", _title(name)) for name in objectives]
+    if len(objectives) > 1:  # a single one is the loss
+        panels += [_both(history, f"{name}/loss", _title(name)) for name in objectives]
     for name in objectives:
         found = {t: t.removeprefix(f"{name}/accuracy").lstrip("_") for t in tails if t.startswith(f"{name}/accuracy")}
         panels.append(_several(history, found, f"{_title(name)}: share found", None, share=True))

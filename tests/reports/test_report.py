@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from medssml.reports import SECTIONS, write_report
+from medssml.reports.run_sections import panels_of
 from medssml.verbs.report import report
 from tests.reports.synthetic import SECRET, TASKS, metrics, write_run
 
@@ -308,3 +309,18 @@ def test_tasks_of_the_synthetic_run_are_those_of_the_test():
     import numpy as np
 
     assert set(metrics(np.random.default_rng(0))["tasks"]) == set(TASKS)
+
+
+def test_the_problems_of_every_verb_that_shares_a_folder_are_shown(tmp_path):
+    header = "row,study_id,column,file,code,problem,action,fix,verb\n"
+    (tmp_path / "problems.csv").write_text(header + "2,s1,ct,,units,no HU,quarantined,,evaluate\n")
+    (tmp_path / "problems_impact.csv").write_text(header + "3,s2,eeg,,montage,odd channels,flagged,,impact\n")
+    page = " ".join(Page(write_report(tmp_path).read_text(encoding="utf-8")).words)
+    assert "no HU" in page and "odd channels" in page
+
+
+def test_the_loss_of_a_single_objective_is_drawn_once():
+    one = [{"step": "1", "train/loss": "2", "train/supervised/loss": "2"}]
+    two = [{"step": "1", "train/loss": "3", "train/a/loss": "1", "train/b/loss": "2"}]
+    assert [panel.title for panel in panels_of(one)] == ["Loss"]
+    assert [panel.title for panel in panels_of(two)] == ["Loss", "A", "B"]
