@@ -17,8 +17,9 @@ from medssml.statistics.bootstrap import Array
 
 #: The part of a stack that sees the fused vector; no modality is called so.
 FUSED = "all together"
-#: Directions that a projection shrinks below this share of its largest are not brought back.
-LEAST = 1e-4
+#: Directions that a projection shrinks below this share of its largest are not brought back: a head would have to stretch them as far
+#: again, and the first steps of training, which move the projection a little, would change its answers beyond measure.
+LEAST = 0.03
 
 
 def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStudies, seed: int = 0) -> dict[str, str]:

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.stacking import Part, stacked_readouts
 from medssml.model import Task
-from medssml.trainers.probe_first import FUSED, fit_heads
+from medssml.trainers.probe_first import FUSED, LEAST, fit_heads
 
 from .toy import MODALITIES, ToyLoader, toy_model
 
@@ -50,7 +50,7 @@ def test_a_head_with_evidence_answers_as_the_stack_of_its_probes() -> None:
         m: np.linalg.lstsq(
             model.project[m].weight.detach().double().numpy(),
             (studies.encoded[m].pooled - model.project[m].bias).detach().double().numpy().T,
-            rcond=None,
+            rcond=LEAST,
         )[0].T
         for m in alone
     }
@@ -101,9 +101,41 @@ def test_features_that_do_not_vary_get_no_weight() -> None:
     studies = encode_studies(model, loader)
     studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
     fit_heads(model, ["other"], studies)
-    for modality, layer in model.heads["other"].own.items():
-        through = (layer.weight @ model.project[modality].weight)[0]
-        assert float(through[:4].abs().max()) < 0.05 * float(through[4:].abs().max()), modality
+
+    def answers() -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([model(batch)["other"] for batch in loader])
+
+    before = answers()
+    with torch.no_grad():
+        for encoder in model.encoders.values():
+            encoder.blocks[1].bias[:4] += 1e-4
+    assert (answers() - before).abs().max() < 0.01 * before.std()
+
+
+def test_a_direction_that_the_projection_all_but_loses_is_not_blown_up() -> None:
+    """A head that stretches it back would change its answers beyond measure with the first step that moves the projection."""
+    model, loader = toy_model(), ToyLoader(studies=200, labels=0.8)
+    model.add_task("other", Task(evidence=True))
+    name = model.modalities[0]
+    with torch.no_grad():
+        u, s, v = torch.linalg.svd(model.project[name].weight)
+        s[0], s[-1] = s[1], 5e-4 * s[1]
+        model.project[name].weight.copy_(u @ torch.diag(s) @ v)
+    studies = encode_studies(model, loader)
+    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
+    fit_heads(model, ["other"], studies)
+
+    def answers() -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([model(batch.without(*model.modalities[1:]))["other"] for batch in loader])
+
+    before, has = answers(), torch.from_numpy(studies.has[:, 0])
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model.project[name].weight.add_(2e-3 * torch.randn_like(model.project[name].weight))
+    assert before[has].std() > 0.05
+    assert (answers() - before)[has].abs().max() < 0.2 * before[has].std()
 
 
 def test_a_head_of_classes_has_a_row_for_each_also_for_one_that_no_study_shows() -> None:
