@@ -17,8 +17,8 @@ from medssml.statistics.bootstrap import Array
 
 #: The part of a stack that sees the fused vector; no modality is called so.
 FUSED = "all together"
-#: Directions that a projection shrinks below this share of its largest are not brought back: a head would have to stretch them as far
-#: again, and the first steps of training, which move the projection a little, would change its answers beyond measure.
+#: Directions that a projection shrinks below this share of its largest are not brought back: a head would have to stretch them
+#: as far again, and the first steps of training, which move the projection a little, would change its answers beyond measure.
 LEAST = 0.03
 
 
