@@ -24,7 +24,10 @@ FACTS = {
     "length of a report": ("max_length",),
 }
 #: Arguments of a transform that say how large its image is.
-SIZES = (*FACTS["crop"], *FACTS["size of the prepared image"], "XrayTransform.size", "CTTransform.size")
+SIZES = (
+    *FACTS["crop"], *FACTS["size of the prepared image"], "XrayTransform.size", "CTTransform.size",
+    "PrincipalComponentsd.components",
+)  # fmt: skip
 PATHS = [config_path(name, "pretrain") for name in shipped_names("pretrain")]
 Node = dict[str, Any]
 
