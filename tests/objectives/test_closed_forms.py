@@ -18,6 +18,8 @@ from medssml.objectives import (
     CrossModalContrast,
     Data2Vec,
     DeepCluster,
+    FusedMaskedLanguage,
+    MaskedLanguageModelling,
     Matching,
     MoCoV3,
     ModalityDropoutConsistency,
@@ -345,3 +347,12 @@ def test_what_is_compared_is_wide():
     for narrow in (torch.float16, torch.bfloat16, torch.float32):
         assert wide(torch.zeros(2, dtype=narrow)).dtype == torch.float32
     assert wide(torch.zeros(2, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_rank_without_a_report_gives_a_zero_of_the_type_that_others_give(model):
+    step = Step(model, batch_of([study(0, ("ct",))]))
+    for kind, ask in ((Captioning, "_write"), (MaskedLanguageModelling, "_predict"), (FusedMaskedLanguage, "_predict")):
+        objective = kind(model).to(torch.bfloat16)
+        total, right, count = getattr(objective, ask)(step)
+        assert (total.dtype, right.dtype, count.dtype) == (torch.float32, torch.int64, torch.int64)
+        assert (float(total), int(right), int(count)) == (0.0, 0, 0) and total.shape == ()
