@@ -222,12 +222,12 @@ def conclude(parts: Sequence[PreparedStudies], out: Path, verb: str) -> Path | i
     return out
 
 
-def say_hidden(count: int, asked: int, subset: str | None) -> None:
-    """Says how many studies have nothing of the subset that was to be shown."""
+def say_hidden(count: int, asked: int, subset: str | None, lack: str = "nothing that the model reads") -> None:
+    """Says how many studies were left out, as they have nothing of the subset that was to be shown, or else `lack`."""
     from medssml.runs import console
 
     if count:
-        console.warn(f"{count} of {asked} studies have none of --subset {subset}: left out")
+        console.warn(f"{count} of {asked} studies have {f'none of --subset {subset}' if subset else lack}: left out")
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> Path:

@@ -103,6 +103,7 @@ def predict(
         add_predictions(checkpoint, split=split, studies=answers["study_id"].nunique(), manifest_sha256=table.sha256)
     truth = None if manifest is None else find_truth(manifest)
     scores = say_reports(answers, truth) if generate else say_predictions(answers)
-    say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset)
+    lack = "nothing but a report" if generate else "nothing that the model reads"
+    say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset, lack)
     console.tell({"tasks": names, "rows": len(answers), "answered": answers["study_id"].nunique(), **scores})
     return conclude([studies], out, "predict")

@@ -12,7 +12,7 @@ from medssml.data.prepared_studies import PreparedStudies
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import Problem, read_problems
 from medssml.privacy import Pseudonyms
-from medssml.runs.inference import conclude, read_studies
+from medssml.runs.inference import conclude, read_studies, say_hidden
 from medssml.store.cache import Cache
 
 TABLE = "subject_id,study_id,xray,eeg,label_a\np1,s1,a.png,,1\np2,s2,b.png,,0\n"
@@ -50,3 +50,16 @@ def test_what_is_left_out_of_several_parts_is_one_list_and_one_count(
     assert conclude([part(tmp_path, 3, 50), part(tmp_path, 3, 50)], tmp_path, "evaluate") == 4
     assert "6 of 100 studies are quarantined, the limit is 5" in capsys.readouterr().err
     assert conclude([part(tmp_path, 2, 4)], tmp_path, "evaluate") == 4
+
+
+@pytest.mark.parametrize(
+    ("subset", "expected"),
+    [("ct+eeg", "2 of 9 studies have none of --subset ct+eeg: left out"), (None, "2 of 9 studies have nothing at all")],
+)
+def test_what_was_left_out_is_said_in_the_words_of_what_was_asked(
+    subset: str | None, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_hidden(2, 9, subset, "nothing at all")
+    assert expected in capsys.readouterr().err
+    say_hidden(0, 9, subset)
+    assert capsys.readouterr().err == ""
