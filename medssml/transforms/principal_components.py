@@ -31,7 +31,7 @@ class PrincipalComponentsd(Configured, MapTransform):
 
     Args:
         keys: name of the entry, (C, *size) of one size.
-        components: how many, the largest first; fewer than the training studies.
+        components: how many, the largest first; of n training studies the first n - 1 say something, the others are 0.
         fitted: what was learned, as a saved model brings it along; None = learned from the training studies.
         allow_missing_keys: a study without the entry stays as it is.
     """
@@ -69,25 +69,35 @@ class PrincipalComponentsd(Configured, MapTransform):
         return entries
 
     def learn(self, data: Iterable[Mapping[Hashable, Any]], subjects: Sequence[str] | None) -> list[str]:
-        """Learns mean and components, unless they are there already.
+        """Learns mean and components, unless they are there already; says so where there are fewer of them.
 
         Raises:
-            ValueError: images of several sizes, too many voxels, or too few studies for so many components.
+            ValueError: images of several sizes, too many voxels, fewer than two studies, or images that are all the same.
         """
-        if self.figures is None:
-            images = (torch.as_tensor(entries[self.keys[0]]).numpy() for entries in data)
-            fitted = _packed(*_decomposed(images, self.components))
-            self.figures = _unpacked(fitted, self.components)
-            # A saved model brings the figures along.
-            self._arguments["fitted"] = fitted
-        return []
+        if self.figures is not None:
+            return []
+        images = (torch.as_tensor(entries[self.keys[0]]).numpy() for entries in data)
+        mean, directions = _decomposed(images, self.components)
+        fitted = _packed(mean, directions)
+        self.figures = _unpacked(fitted, self.components)
+        # A saved model brings the figures along.
+        self._arguments["fitted"] = fitted
+        found = int(directions.any(1).sum())
+        if found == self.components:
+            return []
+        return [
+            f"{self.keys[0]}: the training studies vary in {found} directions; the other {self.components - found} of "
+            f"{self.components} components are 0; fix: fewer components, or more studies"
+        ]
 
 
 def _decomposed(images: Iterable[np.ndarray], components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (C, *size) and whitened directions (components, voxels) of images, a chunk of them in memory at a time."""
+    """Mean (C, *size) and whitened directions (components, voxels) of images, a chunk of them in memory at a time; a direction
+    in which they do not vary is 0."""
     from sklearn.decomposition import IncrementalPCA
 
-    found, count, shape, waiting = IncrementalPCA(components), 0, None, []
+    found: Any = None
+    shape, waiting = None, []
     for image in images:
         shape = image.shape if shape is None else shape
         if image.shape != shape:
@@ -98,19 +108,22 @@ def _decomposed(images: Iterable[np.ndarray], components: int) -> tuple[np.ndarr
                 "numbers in all; fix: make the images coarser before, or fewer components"
             )
         waiting.append(np.asarray(image, np.float64).ravel())
-        count += 1
         # A chunk needs as many studies as there are components, so what is left at the end joins the last one.
         if len(waiting) == 2 * max(CHUNK, components):
+            found = found or IncrementalPCA(min(components, waiting[0].size))
             found.partial_fit(np.stack(waiting[: len(waiting) // 2]))
             del waiting[: len(waiting) // 2]
-    if shape is None or count <= components or waiting[0].size < components:
-        raise ValueError(
-            f"{count} training studies for {components} components; fix: fewer components than studies and voxels"
-        )
+    if shape is None or len(waiting) < 2:
+        raise ValueError(f"{len(waiting)} training study; fix: two or more, or leave PrincipalComponentsd out")
+    if not np.ptp(np.stack(waiting), axis=0).any():
+        raise ValueError("the images are all the same; fix: leave PrincipalComponentsd out")
+    found = found or IncrementalPCA(min(components, waiting[0].size, len(waiting) - 1))
     found.partial_fit(np.stack(waiting))
-    if not found.explained_variance_[-1] > 1e-9 * found.explained_variance_[0]:
-        raise ValueError(f"the images vary in fewer than {components} directions; fix: fewer components")
-    return found.mean_.reshape(shape), found.components_ / np.sqrt(found.explained_variance_)[:, None]
+    variance = found.explained_variance_
+    vary = variance > 1e-9 * variance[0]
+    directions = np.zeros((components, waiting[0].size))
+    directions[: len(variance)][vary] = found.components_[vary] / np.sqrt(variance[vary])[:, None]
+    return found.mean_.reshape(shape), directions
 
 
 def _packed(mean: np.ndarray, directions: np.ndarray) -> str:
@@ -135,7 +148,7 @@ def _unpacked(fitted: str, components: int) -> tuple[torch.Tensor, torch.Tensor]
         mean = values[0].reshape(shape)
     except (ValueError, zlib.error) as error:
         raise ValueError(f"fitted is damaged ({error}); fix: leave it out, it is learned") from error
-    if not np.isfinite(values).all() or not np.abs(values[1:]).max(1).min() > 0:
+    if not np.isfinite(values).all() or not np.abs(values[1]).max() > 0:
         raise ValueError(
             "fitted is damaged (figures that are not finite, or no direction); fix: leave it out, it is learned"
         )

@@ -78,14 +78,12 @@ def test_nothing_is_answered_before_it_has_learned_and_nothing_of_another_size()
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ([], "0 training studies for 2 components"),
-        (list(torch.rand(2, 1, 2, 2)), "2 training studies for 2 components"),
-        (list(torch.rand(5, 1, 1, 1)), "fewer components than studies and voxels"),
+        ([], "0 training study"),
+        ([torch.zeros(1, 2, 2)], "1 training study"),
         ([torch.zeros(1, 2, 2), torch.zeros(1, 2, 3)], "bring them to one size"),
         ([torch.zeros(1, 11, 10)] * 5, "110 voxels; at most 100 voxels"),
         ([torch.zeros(1, 9, 9)] * 5, "at most 100 voxels and 200 numbers"),
-        ([torch.ones(1, 2, 2)] * 5, "vary in fewer than 2 directions"),
-        ([k * torch.ones(1, 2, 2) for k in range(5)], "vary in fewer than 2 directions"),
+        ([torch.ones(1, 2, 2)] * 5, "all the same"),
     ],
 )
 def test_what_it_cannot_learn_from_is_refused(
@@ -95,6 +93,21 @@ def test_what_it_cannot_learn_from_is_refused(
     monkeypatch.setattr(principal_components, "MOST_FIGURES", 200)
     with pytest.raises(ValueError, match=reason):
         PrincipalComponentsd("ct", 2).learn([{"ct": row} for row in rows], None)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [(images(4), 3), (images(30)[:, :, :1, :1, :2], 2), (np.stack([k * np.ones((1, 2, 2)) for k in range(9)]), 1)],
+)
+def test_of_few_or_simple_images_the_components_that_there_are_count_and_the_others_are_0(
+    values: np.ndarray, found: int
+) -> None:
+    step = PrincipalComponentsd("ct", 5)
+    said = step.learn([{"ct": torch.from_numpy(image)} for image in values], None)
+    assert len(said) == 1 and f"vary in {found} directions; the other {5 - found} of 5 components are 0" in said[0]
+    answers = applied(build(describe(step)), values)
+    np.testing.assert_allclose(np.cov(answers[:, :found].T), np.eye(found).squeeze(), atol=0.02)
+    assert not answers[:, found:].any()
 
 
 def _text(size: str, shares: np.ndarray, scales: tuple[float, ...] = (1.0, 1.0)) -> str:
@@ -144,5 +157,5 @@ def test_a_number_of_components_that_says_nothing_is_refused(components: int) ->
 
 def test_in_a_road_the_refusal_names_the_modality_and_the_step() -> None:
     road = Road("ct", [LoadCTd("ct", (1, 1, 1), (4, 4, 4)), PrincipalComponentsd("ct", 2)])
-    with pytest.raises(RoadError, match=r"transforms\.ct: PrincipalComponentsd: 1 training studies"):
+    with pytest.raises(RoadError, match=r"transforms\.ct: PrincipalComponentsd: 1 training study"):
         road.fit_training([{"hu": np.zeros((4, 4, 4), np.int16)}])
