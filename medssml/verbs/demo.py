@@ -76,9 +76,14 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
     Raises:
         ValueError: the folder holds a demo with other settings.
     """
+    import torch
+
     from medssml.bounds import bounded
 
     bounded("--seed", seed, least=0)
+    # float32 in one thread, whatever the processor: bfloat16 takes so small a model four times as long, and in several threads the
+    # backward pass in float32 was seen to corrupt memory on a processor with AMX.
+    torch.set_num_threads(1)
     folder = out if out is not None else Path("runs/demo-quick" if quick else "runs/demo")
     scale = QUICK if quick else FULL
     story = Story(folder, {**json.loads(json.dumps(asdict(scale))), "seed": seed}, fresh=fresh)
@@ -150,7 +155,7 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
     cohort, pretrained, recipe = run / "cohort", run / "pretrain", scale.pretrain
     simulated = {"out": cohort, "studies": scale.studies, "seed": seed, "preset": "small"}
     checked = {"manifest": cohort / "manifest.csv", "problems": cohort / "problems.csv"}
-    shared = {"manifest": cohort / "manifest.csv", "cache": cache_place(None, run), "seed": seed}
+    shared = {"manifest": cohort / "manifest.csv", "cache": cache_place(None, run), "seed": seed, "precision": "32"}
     learning = shared | {"config": recipe, "out": pretrained, "overrides": [PLAIN]}
     tuning = shared | {"task": ["all"], "labels": scale.labels, "config": scale.finetune}
     kept = {"checkpoint": str(pretrained), "out": run, "overrides": [PLAIN]}
