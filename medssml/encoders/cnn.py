@@ -12,6 +12,7 @@ from medssml.batch import Encoded, Inputs
 from medssml.config import Node
 from medssml.encoders.base import Encoder, refuse_keep
 from medssml.encoders.crops import crop_image, share_of
+from medssml.encoders.surgery import NORMS, replace_batch_norms, subsample_before_pointwise
 
 #: Where the power of a generalised mean begins.
 GEM_POWER = 3.0
@@ -61,8 +62,8 @@ class ResNet(Encoder):
         super().__init__()
         if isinstance(layers, int) and layers not in DEPTHS:
             raise ValueError(f"layers {layers}; accepted: {', '.join(map(str, DEPTHS))}, or four numbers of blocks")
-        if norm not in ("group", "instance"):
-            raise ValueError(f"norm {norm!r}; accepted: group, instance")
+        if norm not in NORMS:
+            raise ValueError(f"norm {norm!r}; accepted: {', '.join(NORMS)}")
         if pool not in ("mean", "gem"):
             raise ValueError(f"pool {pool!r}; accepted: mean, gem")
         from monai.networks.nets.resnet import ResNet as MonaiResNet
@@ -83,7 +84,9 @@ class ResNet(Encoder):
             no_max_pool=not max_pool,
             feed_forward=False,
         )
-        _replace_batch_norms(self.body, norm)
+        # MONAI's ResNet takes an argument `norm`, but its stages do not receive it
+        replace_batch_norms(self.body, norm)
+        subsample_before_pointwise(self.body)
         self.dim = int(widths[-1]) if dim is None else dim
         self.out = nn.Identity() if dim is None else nn.Linear(int(widths[-1]), dim)
         self.power = nn.Parameter(torch.tensor(GEM_POWER).log()) if pool == "gem" else None
@@ -149,22 +152,6 @@ def generalised_mean(x: Tensor, power: Tensor) -> Tensor:
     x = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(min=GEM_LEAST)
     largest = x.detach().amax(1, keepdim=True)
     return largest.squeeze(1) * (x / largest).pow(power).mean(1).pow(1.0 / power)
-
-
-def _norm(name: str, width: int) -> nn.Module:
-    """The norm of a layer of this width."""
-    if name == "group":
-        return nn.GroupNorm(max(width // 8, 1), width)
-    return nn.GroupNorm(width, width)
-
-
-def _replace_batch_norms(module: nn.Module, norm: str) -> None:
-    """Puts `norm` where MONAI put batch norm: its ResNet takes an argument `norm`, but its stages do not receive it."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            setattr(module, name, _norm(norm, child.num_features))
-        else:
-            _replace_batch_norms(child, norm)
 
 
 def _coordinates(x: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from medssml.batch import Encoded, Inputs
 from medssml.encoders.base import Encoder, as_encoded, refuse_keep
 from medssml.encoders.crops import crop_image, share_of
+from medssml.encoders.surgery import replace_batch_norms, subsample_before_pointwise
 
 
 class NetworkEncoder(Encoder):
@@ -51,7 +51,8 @@ class NetworkEncoder(Encoder):
         self.input_size, self.channels, self.most_positions = tuple(input_size), channels, most_positions
         self.network = network
         if norm == "group":
-            _replace_batch_norms(network)
+            replace_batch_norms(network)
+        subsample_before_pointwise(network)
         self.dim = self._tried()
 
     def _tried(self) -> int:
@@ -101,13 +102,3 @@ def _positions(maps: Tensor, most: int) -> Tensor:
         pool: Any = {1: F.adaptive_avg_pool1d, 2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}[len(size)]
         maps = pool(maps, size)
     return maps.flatten(2).transpose(1, 2)
-
-
-def _replace_batch_norms(module: nn.Module) -> None:
-    """Group norms of about 8 channels in the place of batch norms."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            width = child.num_features
-            setattr(module, name, nn.GroupNorm(math.gcd(width, max(width // 8, 1)), width))
-        else:
-            _replace_batch_norms(child)
