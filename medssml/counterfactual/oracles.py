@@ -41,8 +41,8 @@ class FormulaFusion(Fusion):
     """A fusion that is a formula: (B, M) numbers, 0 where absent, -> (B,) logits."""
 
     def __init__(self, modalities: tuple[str, ...], formula: Formula) -> None:
-        super().__init__()
-        self.modalities, self.dim, self.formula = modalities, 1, formula
+        super().__init__(modalities, 1)
+        self.formula = formula
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names
+from medssml.fusion.base import Fusion
 from medssml.fusion.masked_attention import MaskedAttention
 
 #: Share of what attention finds, at first.
@@ -41,9 +41,7 @@ class AdditiveFusion(Fusion):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.base = nn.Parameter(torch.zeros(dim))
         self.between = (
             MaskedAttention(modalities, dim, depth, heads, mlp_ratio=mlp_ratio, dropout=dropout) if depth else None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 from medssml.fusion.streams import streams_of
 from medssml.layers import attendable, masked_softmax
 
@@ -36,11 +36,9 @@ class AttentionRNN(Fusion):
     reads = "tokens"
 
     def __init__(self, modalities: Sequence[str], dim: int, steps: int = 3) -> None:
-        super().__init__()
+        super().__init__(modalities, dim)
         if steps < 1:
             raise ValueError(f"steps is {steps}; fix: at least 1")
-        self.modalities = checked_names(modalities)
-        self.dim = dim
         self.steps = steps
         count = len(self.modalities)
         self.start = nn.Parameter(torch.randn(dim) * 0.02)

@@ -23,10 +23,13 @@ class Fusion(Configured, nn.Module):
         keeps: names of what it puts into `Fused.extra`.
     """
 
-    dim: int
-    modalities: tuple[str, ...]
     reads: Literal["pooled", "tokens"] = "tokens"
     keeps: tuple[str, ...] = ()
+
+    def __init__(self, modalities: Sequence[str], dim: int) -> None:
+        super().__init__()
+        self.modalities = checked_names(modalities)
+        self.dim = dim
 
     @classmethod
     def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names, scatter
+from medssml.fusion.base import Fusion, scatter
 from medssml.fusion.streams import Stream, fused_of, led, streams_of, unled
 from medssml.layers import Block, initialise
 
@@ -44,14 +44,12 @@ class BottleneckFusion(Fusion):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(modalities, dim)
         if depth < 2 or bottlenecks < 1:
             raise ValueError(
                 f"depth {depth}, bottlenecks {bottlenecks}; fix: at least 2 blocks, so that modalities hear of each other, "
                 "and 1 bottleneck"
             )
-        self.modalities = checked_names(modalities)
-        self.dim = dim
         self.bottleneck = nn.Parameter(torch.randn(bottlenecks, dim) * 0.02)
         self.blocks = nn.ModuleDict(
             {

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names
+from medssml.fusion.base import Fusion
 from medssml.layers import masked_softmax
 
 
@@ -38,9 +38,7 @@ class ChannelExchange(Fusion):
     own_part: Tensor
 
     def __init__(self, modalities: Sequence[str], dim: int, depth: int = 2, threshold: float = 0.02) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.threshold = threshold
         count = len(self.modalities)
         self.shared = nn.ModuleList([nn.Linear(dim, dim, bias=False) for _ in range(depth)])

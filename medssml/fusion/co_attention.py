@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 from medssml.fusion.streams import Streams, fused_of, led, others_of, streams_of, unled
 from medssml.layers import Block, CrossBlock, initialise
 
@@ -42,9 +42,7 @@ class CoAttention(Fusion):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.depth = depth
         names = self.modalities if len(self.modalities) > 1 else ()
         self.co = nn.ModuleDict(

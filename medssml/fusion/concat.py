@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names
+from medssml.fusion.base import Fusion
 
 
 class ConcatFusion(Fusion):
@@ -22,9 +22,7 @@ class ConcatFusion(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int, hidden: int | None = None, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         width = 2 * dim if hidden is None else hidden
         self.absent = nn.Parameter(torch.randn(len(self.modalities), dim) * 0.02)
         self.mlp = nn.Sequential(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names, scatter
+from medssml.fusion.base import Fusion, scatter
 from medssml.fusion.streams import Stream, Streams, fused_of, streams_of
 from medssml.layers import CrossBlock, Transformer, masked_mean
 
@@ -43,9 +43,7 @@ class CrossModalAttention(Fusion):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.base = nn.Parameter(torch.zeros(dim))
         pairs = [(n, m) for m in self.modalities for n in self.modalities if n != m]
         self.towers = nn.ModuleDict(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names, scatter
+from medssml.fusion.base import Fusion, scatter
 from medssml.fusion.streams import Streams, fused_of, led, others_of, streams_of, unled
 from medssml.layers import Block, CrossAttention, Transformer, initialise
 
@@ -43,9 +43,7 @@ class CrossModalityEncoder(Fusion):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.depth = depth
         self.before = nn.ModuleDict(
             {m: Transformer(dim, own_depth, heads, mlp_ratio, dropout) for m in self.modalities}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 
 #: Added under the root, whose slope at 0 has no bound.
 EPSILON = 1e-6
@@ -36,11 +36,9 @@ class FactorisedBilinear(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int, factors: int = 5, dropout: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(modalities, dim)
         if factors < 1:
             raise ValueError(f"factors is {factors}; fix: at least 1")
-        self.modalities = checked_names(modalities)
-        self.dim = dim
         self.base = nn.Parameter(torch.zeros(dim))
         pairs = list(combinations(range(len(self.modalities)), 2))
         self.first, self.second = [m for m, _ in pairs], [n for _, n in pairs]

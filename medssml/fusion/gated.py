@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 
 #: Of the gates' offsets at first: sigmoid(2) = 0.88, nearly open.
 OPEN = 2.0
@@ -28,9 +28,7 @@ class GatedFusion(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.base = nn.Parameter(torch.zeros(dim))
         count = len(self.modalities)
         # Who opens gates, M - 1 for each of the M that pass through them.

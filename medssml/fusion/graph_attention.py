@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names
+from medssml.fusion.base import Fusion
 from medssml.layers import masked_softmax
 
 #: Slope of the scores below zero, as published.
@@ -36,9 +36,7 @@ class GraphAttention(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int, depth: int = 2, heads: int = 4) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.node = nn.Parameter(torch.randn(len(self.modalities), dim) * 0.02)
         self.nothing = nn.Parameter(torch.randn(dim) * 0.02)
         self.layers = nn.ModuleList([_GraphLayer(dim, heads) for _ in range(depth)])

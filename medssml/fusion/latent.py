@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names
+from medssml.fusion.base import Fusion
 from medssml.fusion.streams import streams_of
 from medssml.layers import Block, CrossBlock, initialise
 
@@ -44,11 +44,9 @@ class LatentFusion(Fusion):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(modalities, dim)
         if depth < 1 or latents < 1:
             raise ValueError(f"depth {depth}, latents {latents}; fix: at least 1 of each")
-        self.modalities = checked_names(modalities)
-        self.dim = dim
         self.depth = depth
         self.latents = nn.Parameter(torch.randn(latents, dim) * 0.02)
         passes = range(1 if tied else depth)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 
 
 class LowRankBilinear(Fusion):
@@ -27,9 +27,7 @@ class LowRankBilinear(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int, width: int | None = None) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         rank = 2 * dim if width is None else width
         self.base = nn.Parameter(torch.zeros(dim))
         self.factors = OwnLinear(len(self.modalities), dim, rank)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names
+from medssml.fusion.base import Fusion
 
 
 class LowRankTensorFusion(Fusion):
@@ -29,11 +29,9 @@ class LowRankTensorFusion(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int, rank: int = 4) -> None:
-        super().__init__()
+        super().__init__(modalities, dim)
         if rank < 1:
             raise ValueError(f"rank is {rank}; fix: at least 1")
-        self.modalities = checked_names(modalities)
-        self.dim = dim
         # Registered, and so trained and saved: in a plain list they would be neither.
         self.factors = nn.ParameterList([_factor(rank, dim) for _ in self.modalities])
         self.weights = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, rank)).squeeze(0))

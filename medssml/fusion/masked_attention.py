@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, checked_names, scatter
+from medssml.fusion.base import Fusion, scatter
 from medssml.layers import Transformer
 
 
@@ -35,11 +35,9 @@ class MaskedAttention(Fusion):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(modalities, dim)
         if tokens not in ("pooled", "all"):
             raise ValueError(f"tokens {tokens!r}; accepted: pooled, all")
-        self.modalities = checked_names(modalities)
-        self.dim = dim
         self.reads = "tokens" if tokens == "all" else "pooled"
         self.fusion_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.modality = nn.Parameter(torch.randn(len(self.modalities), dim) * 0.02)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 from medssml.layers import masked_softmax
 
 
@@ -28,9 +28,7 @@ class MixtureOfExperts(Fusion):
     keeps = ("gate",)
 
     def __init__(self, modalities: Sequence[str], dim: int, hidden: int | None = None) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         count, width = len(self.modalities), 2 * dim if hidden is None else hidden
         self.base = nn.Parameter(torch.zeros(dim))
         self.experts = nn.Sequential(OwnLinear(count, dim, width), nn.GELU(), OwnLinear(count, width, dim))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 
 
 class MultiplicativeFusion(Fusion):
@@ -25,9 +25,7 @@ class MultiplicativeFusion(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.factors = OwnLinear(len(self.modalities), dim, dim)
         nn.init.ones_(self.factors.bias)
 

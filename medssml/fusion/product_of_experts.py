@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 
 #: Added to every variance, so that no expert is ever certain.
 EPSILON = 1e-8
@@ -31,9 +31,7 @@ class ProductOfExperts(Fusion):
     keeps = ("mean", "log_variance")
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         self.experts = OwnLinear(len(self.modalities), dim, 2 * dim)
 
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:

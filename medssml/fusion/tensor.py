@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear, checked_names
+from medssml.fusion.base import Fusion, OwnLinear
 
 #: Products in the tensor; with a width D of 64 the map behind it has 64 times as many weights.
 LARGEST = 2**17
@@ -41,9 +41,7 @@ class TensorFusion(Fusion):
     reads = "pooled"
 
     def __init__(self, modalities: Sequence[str], dim: int, width: int | None = 8) -> None:
-        super().__init__()
-        self.modalities = checked_names(modalities)
-        self.dim = dim
+        super().__init__(modalities, dim)
         count = len(self.modalities)
         products = ((dim if width is None else width) + 1) ** count
         if products > LARGEST:

@@ -14,7 +14,7 @@ from medssml import encoders, fusion, objectives
 from medssml.batch import Encoded, Fused, Inputs
 from medssml.encoders import Encoder
 from medssml.fusion import Fusion
-from medssml.fusion.base import checked_names, scatter
+from medssml.fusion.base import scatter
 from medssml.objectives import Objective, Step
 from medssml.objectives.study_loss import StudyLoss
 from tests import examples
@@ -70,10 +70,6 @@ class NormOverRows(Encoder):
 class MeanOverStudies(Fusion):
     """Adds the mean of the batch to each study."""
 
-    def __init__(self, modalities: Sequence[str], dim: int) -> None:
-        super().__init__()
-        self.modalities, self.dim = checked_names(modalities), dim
-
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         pooled = sum(
             (scatter(part.pooled, rows, len(present)) for _, part, rows in self.in_order(encoded, present)),
@@ -85,10 +81,6 @@ class MeanOverStudies(Fusion):
 
 class ZeroFilled(Fusion):
     """Multiplies what is absent by 0 in place of leaving it out."""
-
-    def __init__(self, modalities: Sequence[str], dim: int) -> None:
-        super().__init__()
-        self.modalities, self.dim = checked_names(modalities), dim
 
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         pooled = torch.zeros(len(present), self.dim)
