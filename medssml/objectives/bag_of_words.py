@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssml.config import LeftOut
-from medssml.encoders import TextEncoder
 from medssml.losses import all_gather_rows
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
+from medssml.objectives.words import text_encoder
 from medssml.spaces import gathered_norms
 
 #: Multiplier of the hash of a pair of words; any odd number far from a power of two will do.
@@ -59,12 +59,9 @@ class BagOfWords(Objective):
     ) -> None:
         super().__init__(model, weight=weight)
         self.modalities = chosen(model, list(modalities), "BagOfWords")
-        (self.report,) = chosen(model, [report], "BagOfWords: report")
+        self.report, encoder = report, text_encoder(model, report, "BagOfWords: report")
         if report in self.modalities:
             raise ValueError(f"BagOfWords: {report} cannot predict its own words; name other modalities")
-        encoder = model.encoders[report]
-        if not isinstance(encoder, TextEncoder):
-            raise ValueError(f"BagOfWords of {report}: its encoder is {type(encoder).__name__}, no TextEncoder")
         if pairs < 0:
             raise ValueError(f"pairs is {pairs}; expected 0 or a number of buckets")
         self.words, self.pairs = encoder.vocab_size, pairs

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from medssml.batch import Batch
 from medssml.config import Configured, LeftOut
+from medssml.losses import InfoNCE
 from medssml.model import MultimodalModel
 from medssml.objectives.clock import Clock, Ramp, ends
 from medssml.objectives.step import Step
@@ -95,6 +97,25 @@ class Objective(Configured, nn.Module):
         if isinstance(arguments.get("mask_ratio"), dict) and "class_path" not in arguments["mask_ratio"]:
             out["mask_ratio"] = {name: value for name, value in arguments["mask_ratio"].items() if name in left}
         return out
+
+
+def mean_of_terms(
+    found: Mapping[str, InfoNCE], step: Step, count: Callable[[Step], Tensor], factor: float = 1.0
+) -> dict[str, Tensor] | None:
+    """What an objective of contrasts answers: `factor` times the mean over all terms, and the share of each that are right.
+
+    Args:
+        found: modality -> its contrast. count: of the terms of a step, for `Step.share`.
+
+    Returns:
+        None where there is no term.
+    """
+    terms = torch.stack([part.terms for part in found.values()]).sum()
+    if terms == 0:
+        return None
+    total = torch.stack([part.total for part in found.values()]).sum()
+    out = {"loss": factor * total / terms * step.share(count)}
+    return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
 
 
 def two_or_more(arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:

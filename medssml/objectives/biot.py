@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medssml.losses import InfoNCE, all_gather_rows
 from medssml.losses.info_nce import cosine_logits, cross_entropy_terms
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective
+from medssml.objectives.base import Objective, mean_of_terms
 from medssml.objectives.clock import Ramp, ends
 from medssml.objectives.masked_reconstruction import maskable, study_masking
 from medssml.objectives.step import Step
@@ -60,12 +60,7 @@ class BIOT(Objective):
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and per modality the share of studies whose nearest part is their own."""
         found = {name: self._contrast(step, name) for name in self.predict}
-        count = torch.stack([part.terms for part in found.values()]).sum()
-        if count == 0:
-            return None
-        total = torch.stack([part.total for part in found.values()]).sum()
-        out = {"loss": total / count * step.share(self._count)}
-        return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
+        return mean_of_terms(found, step, self._count)
 
     def _contrast(self, step: Step, name: str) -> InfoNCE:
         whole = step.pooled_of_all(name)

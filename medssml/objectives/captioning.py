@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from medssml.batch import Fused
 from medssml.config import LeftOut
 from medssml.decoders import ReportDecoder
-from medssml.encoders import TextEncoder
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen
+from medssml.objectives.base import Objective
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
+from medssml.objectives.words import no_words, terms_of, text_encoder
 
 
 class Asked(NamedTuple):
@@ -57,10 +55,7 @@ class Captioning(Objective):
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
-        (self.report,) = chosen(model, [report], "Captioning: report")
-        encoder = model.encoders[report]
-        if not isinstance(encoder, TextEncoder):
-            raise ValueError(f"Captioning of {report}: its encoder is {type(encoder).__name__}, no TextEncoder")
+        self.report, encoder = report, text_encoder(model, report, "Captioning: report")
         if len(model.modalities) < 2:
             raise ValueError("Captioning needs a model of two modalities or more")
         ids = encoder.special_ids
@@ -92,13 +87,10 @@ class Captioning(Objective):
         """This rank's sum of cross-entropies, number of right words, number of words."""
         rows, ids, counted = self._asked(step)
         if len(rows) == 0:
-            zero = self.decoder.bias.new_zeros((), dtype=torch.promote_types(self.decoder.bias.dtype, torch.float32))
-            return zero, zero.long(), zero.long()
+            return no_words(self.decoder.bias)
         shown = self._shown(step)
         logits = self.decoder(ids[:, :-1], shown.tokens[rows], shown.mask[rows])[counted[:, 1:]]
-        logits, truth = logits.to(torch.promote_types(logits.dtype, torch.float32)), ids[:, 1:][counted[:, 1:]]
-        right = (logits.detach().argmax(-1) == truth).sum()
-        return F.cross_entropy(logits, truth, reduction="sum"), right, counted[:, 1:].sum()
+        return terms_of(logits, ids[:, 1:][counted[:, 1:]])
 
     def _shown(self, step: Step) -> Fused:
         """The fusion of all but the reports."""

@@ -15,7 +15,7 @@ from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
-from medssml.objectives.word_prediction import no_words, text_encoder, word_terms
+from medssml.objectives.words import no_words, text_encoder, word_terms
 
 
 class CausalLanguageModelling(Objective):

@@ -12,7 +12,7 @@ from medssml.model import MultimodalModel
 from medssml.objectives.clock import Ramp
 from medssml.objectives.masked_language import MaskedLanguageModelling
 from medssml.objectives.step import Step
-from medssml.objectives.word_prediction import no_words, word_terms
+from medssml.objectives.words import no_words, word_terms
 
 
 class FusedMaskedLanguage(MaskedLanguageModelling):

@@ -11,7 +11,7 @@ from medssml.layers import attendable
 from medssml.losses import InfoNCE, word_region_similarity
 from medssml.losses.info_nce import count_paired, cross_entropy_terms
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, others_than
+from medssml.objectives.base import Objective, mean_of_terms, others_than
 from medssml.objectives.clock import Ramp
 from medssml.objectives.pairs import sides_of
 from medssml.objectives.step import Step
@@ -64,12 +64,7 @@ class GLoRIA(Objective):
         words = words_of_all(step, self.anchor)
         w = self.heads[self.anchor](words.tokens)
         found = {name: self._contrast(step, name, w, words.mask) for name in self.modalities}
-        count = torch.stack([part.terms for part in found.values()]).sum()
-        if count == 0:
-            return None
-        total = torch.stack([part.total for part in found.values()]).sum()
-        out = {"loss": total / count * step.share(self._count)}
-        return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
+        return mean_of_terms(found, step, self._count)
 
     def _contrast(self, step: Step, name: str, words: Tensor, word_mask: Tensor) -> InfoNCE:
         regions = step.of_all(name)

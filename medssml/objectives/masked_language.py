@@ -18,7 +18,7 @@ from medssml.objectives.clock import Clock, Ramp, ends, value_at
 from medssml.objectives.draws import random_ranks, uniform
 from medssml.objectives.masked_reconstruction import maskable, study_masking
 from medssml.objectives.step import Step
-from medssml.objectives.word_prediction import no_words, text_encoder, word_terms
+from medssml.objectives.words import no_words, text_encoder, word_terms
 
 #: Of the tokens asked for, the share that is shown as [MASK], and as [MASK] or another word; the rest stays.
 AS_MASK, AS_MASK_OR_WORD = 0.8, 0.9

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medssml.losses.info_nce import InfoNCE
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, others_than
+from medssml.objectives.base import Objective, mean_of_terms, others_than
 from medssml.objectives.clock import Ramp
 from medssml.objectives.pairs import Sides, sides_of
 from medssml.objectives.step import Step
@@ -66,12 +66,7 @@ class MILNCE(Objective):
         for name in self.modalities:
             x = self.heads[name](step.pooled_of_all(name))
             found[name] = mil_nce(x, y, real, sides_of(step, (name, self.anchor)))
-        count = torch.stack([part.terms for part in found.values()]).sum()
-        if count == 0:
-            return None
-        total = torch.stack([part.total for part in found.values()]).sum()
-        out = {"loss": total / count * step.share(self._count)}
-        return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
+        return mean_of_terms(found, step, self._count)
 
     def _count(self, step: Step) -> Tensor:
         sides = [sides_of(step, (name, self.anchor)) for name in self.modalities]

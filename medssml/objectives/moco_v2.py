@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medssml.losses.info_nce import InfoNCE, cosine_logits, cross_entropy_terms
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen
+from medssml.objectives.base import Objective, chosen, mean_of_terms
 from medssml.objectives.clock import Clock, Ramp
 from medssml.objectives.queue import Queue
 from medssml.objectives.step import Step
@@ -66,12 +66,7 @@ class MoCoV2(Objective):
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and per modality the share of studies whose nearest key is their own."""
         found = {name: self._contrast(step, name) for name in self.space.modalities}
-        count = torch.stack([part.terms for part in found.values()]).sum()
-        if count == 0:
-            return None
-        total = torch.stack([part.total for part in found.values()]).sum()
-        out = {"loss": total / count * step.share(self._count)}
-        return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
+        return mean_of_terms(found, step, self._count)
 
     def after_step(self, clock: Clock) -> None:
         """The keys of the step enter the queues."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medssml.losses.info_nce import InfoNCE, cosine_logits, cross_entropy_terms
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen
+from medssml.objectives.base import Objective, chosen, mean_of_terms
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
 from medssml.spaces import ProjectionHead, SharedSpace
@@ -55,13 +55,8 @@ class MoCoV3(Objective):
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and per modality the share of studies whose nearest key is their own."""
         found = {name: self._contrast(step, name) for name in self.space.modalities}
-        count = torch.stack([part.terms for part in found.values()]).sum()
-        if count == 0:
-            return None
-        # Two directions, of which `count` holds both: their sum is twice their mean.
-        mean = torch.stack([part.total for part in found.values()]).sum() / count
-        out = {"loss": 2 * 2 * self.temperature * mean * step.share(self._count)}
-        return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
+        # Two directions, of which the terms hold both: their sum is twice their mean.
+        return mean_of_terms(found, step, self._count, factor=2 * 2 * self.temperature)
 
     def _contrast(self, step: Step, name: str) -> InfoNCE:
         """Both directions of one modality."""

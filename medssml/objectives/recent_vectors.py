@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from medssml.objectives.held import Held
 from medssml.objectives.step import Step
 
 
@@ -25,7 +26,7 @@ class RecentVectors(nn.Module):
         self.register_buffer("filled", torch.zeros(groups, dtype=torch.int64))
         self.rows: Tensor
         self.filled: Tensor
-        self._offered: list[tuple[int, Tensor]] = []
+        self.held = Held()
 
     def of(self, group: int) -> Tensor:
         """(n, D) the vectors that are there, the newest last."""
@@ -37,16 +38,14 @@ class RecentVectors(nn.Module):
 
     def offer(self, step: Step, vectors: list[Tensor]) -> None:
         """Group -> vectors (n, D) of all ranks, of which those of a step that is skipped never enter."""
-        if step.siblings[0] is step:
-            self._offered = []
         if self.training and self.length > 0:
-            self._offered += [(group, rows.detach()) for group, rows in enumerate(vectors)]
+            self.held.put(tuple(vectors), step.clock.step)
 
     @torch.no_grad()
     def advance(self) -> None:
         """Takes in what was offered, and drops the oldest."""
-        for group, offered in self._offered:
-            joined = torch.cat([self.rows[group], offered.to(self.rows)])
-            self.rows[group] = joined[len(joined) - self.length :].clone()
-            self.filled[group] = (self.filled[group] + len(offered)).clamp(max=self.length)
-        self._offered = []
+        for vectors in self.held.take():
+            for group, offered in enumerate(vectors):
+                joined = torch.cat([self.rows[group], offered.to(self.rows)])
+                self.rows[group] = joined[len(joined) - self.length :].clone()
+                self.filled[group] = (self.filled[group] + len(offered)).clamp(max=self.length)

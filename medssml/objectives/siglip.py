@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from medssml.losses import sigmoid_contrast
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective
+from medssml.objectives.base import Objective, mean_of_terms
 from medssml.objectives.clock import Ramp
 from medssml.objectives.pairs import modalities_of, pairs_of, sides_of
 from medssml.objectives.step import Step
@@ -67,13 +67,8 @@ class SigLIP(Objective):
                 embeddings[a], embeddings[b],
                 scale=self.log_scale.exp(), bias=self.bias, partner=sides.partner, exclude=sides.alike,
             )  # fmt: skip
-        matches = torch.stack([part.terms for part in found.values()]).sum()
-        if matches == 0:
-            return None
-        total = torch.stack([part.total for part in found.values()]).sum()
-        out = {"loss": total / matches * step.share(self._count)}
-        out |= {"scale": self.log_scale.detach().exp(), "bias": self.bias.detach()}
-        return out | {f"accuracy_{pair}": part.correct / part.terms for pair, part in found.items() if part.terms > 0}
+        out = mean_of_terms(found, step, self._count)
+        return None if out is None else out | {"scale": self.log_scale.detach().exp(), "bias": self.bias.detach()}
 
     def kept(self) -> dict[str, nn.Module]:
         """The space of the contrast, in which a modality finds another."""

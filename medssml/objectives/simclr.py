@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medssml.losses import nt_xent
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen
+from medssml.objectives.base import Objective, chosen, mean_of_terms
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
 from medssml.spaces import SharedSpace
@@ -60,12 +60,7 @@ class SimCLR(Objective):
             a, b = self.space(name, pooled).chunk(2)
             found[name] = nt_xent(a, b, scale=1 / self.temperature, exclude=step.alike(name))
 
-        count = torch.stack([part.terms for part in found.values()]).sum()
-        if count == 0:
-            return None
-        total = torch.stack([part.total for part in found.values()]).sum()
-        out = {"loss": total / count * step.share(self._count)}
-        return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
+        return mean_of_terms(found, step, self._count)
 
     def _count(self, step: Step) -> Tensor:
         alike = [step.alike(name) for name in self.space.modalities]

@@ -149,7 +149,7 @@ def test_what_each_can_do_without(kind, arguments, left, kept):
             lambda m: Matching(m, modalities=["ct", "report"]),
             "Matching: report cannot be matched with itself; name other modalities",
         ),
-        (lambda m: Captioning(m, report="ct"), "Captioning of ct: its encoder is ViT, no TextEncoder"),
+        (lambda m: Captioning(m, report="ct"), "Captioning: report: the encoder of ct is ViT, no TextEncoder"),
         (lambda m: Captioning(m, report="pet"), "Captioning: report: modalities .'pet'.; the model has .*"),
         (
             lambda m: Supervised(m, modality_dropout=1.0),
@@ -167,7 +167,7 @@ def test_what_each_can_do_without(kind, arguments, left, kept):
         ),
         (
             lambda m: BagOfWords(m, modalities=["ct"], report="eeg"),
-            "BagOfWords of eeg: its encoder is EEGTransformer, no TextEncoder",
+            "BagOfWords: report: the encoder of eeg is EEGTransformer, no TextEncoder",
         ),
         (
             lambda m: BagOfWords(m, modalities=["ct"], pairs=-1),
@@ -179,7 +179,7 @@ def test_what_each_can_do_without(kind, arguments, left, kept):
         ),
         (
             lambda m: MaskedLanguageModelling(m, modality="ct"),
-            "MaskedLanguageModelling of ct: its encoder is ViT, no TextEncoder",
+            "MaskedLanguageModelling: the encoder of ct is ViT, no TextEncoder",
         ),
         (
             lambda m: MaskedLanguageModelling(m, context=["mri"]),

@@ -88,5 +88,5 @@ def test_gradient_reaches_the_text_encoder_and_no_other(model):
 
 
 def test_only_a_text_encoder(model):
-    with pytest.raises(ValueError, match="CausalLanguageModelling of ct: its encoder is ViT, no TextEncoder"):
+    with pytest.raises(ValueError, match="CausalLanguageModelling: the encoder of ct is ViT, no TextEncoder"):
         CausalLanguageModelling(model, modality="ct")

@@ -126,8 +126,9 @@ def test_no_gradient_passes_through_the_codes(model):
 
 
 def test_a_queue_keeps_the_newest_and_never_takes_what_a_skipped_step_offered(model):
-    queue, step = RecentVectors(1, 3, 2).train(), Step(model, batch_of(ten_studies()[:2]))
-    queue.offer(step, [torch.full((2, 2), 9.0)])  # this step is skipped
+    queue, batch = RecentVectors(1, 3, 2).train(), batch_of(ten_studies()[:2])
+    queue.offer(Step(model, batch, clock=Clock(0)), [torch.full((2, 2), 9.0)])  # this step is skipped
+    step = Step(model, batch, clock=Clock(1))
     queue.offer(step, [torch.tensor([[1.0, 1], [2, 2]])])
     queue.advance()
     assert not queue.full(0) and queue.of(0)[:, 0].tolist() == [1, 2]
