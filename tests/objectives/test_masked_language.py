@@ -121,7 +121,7 @@ def test_reports_without_a_word_are_nothing_to_learn_from(model, objective):
 
 
 def test_only_a_text_encoder(model):
-    with pytest.raises(ValueError, match="its encoder is ViT, no TextEncoder"):
+    with pytest.raises(ValueError, match="the encoder of ct is ViT, no TextEncoder"):
         MaskedLanguageModelling(model, modality="ct")
 
 
