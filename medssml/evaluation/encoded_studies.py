@@ -103,6 +103,27 @@ class EncodedStudies:
         has = self.present[:, self.column(modality)]
         return torch.where(has, has.cumsum(0) - 1, -1)
 
+    def take(self, studies: Array) -> EncodedStudies:
+        """Some of the studies.
+
+        Args:
+            studies: (n,) int, their places.
+        """
+        rows = torch.as_tensor(np.asarray(studies, dtype=np.int64))
+        of = {name: self.position(name)[rows] for name in self.modalities}
+        of = {name: place[place >= 0] for name, place in of.items()}
+        some = {name for name, place in of.items() if len(place)}
+        return EncodedStudies(
+            {m: part.select(of[m]) for m, part in self.encoded.items() if m in some},
+            self.present[rows],
+            self.modalities,
+            tuple(self.study_id[int(row)] for row in rows),
+            self.subject[rows.numpy()],
+            {task: values[rows.numpy()] for task, values in self.targets.items()},
+            {m: values[of[m].numpy()] for m, values in self.content.items() if m in some},
+            {m: values[of[m]] for m, values in self.raw.items() if m in some},
+        )
+
     def gather(self, studies: Tensor, within: Tensor, source: Tensor | None = None) -> dict[str, Encoded]:
         """What fusion is given for B made-up studies, the rows of which come from any study.
 

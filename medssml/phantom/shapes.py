@@ -132,11 +132,13 @@ def splat(grid: Grid, points: NDArray[np.float64], volumes: NDArray[np.float64])
     inside = ((position >= 0) & (position < np.array(shape) - 1)).all(1)
     position, mass = position[inside], volumes[inside] / float(np.prod(grid.spacing))
     base = position.astype(np.int64)
-    fraction = position - base
+    above = (position - base).T
+    below = 1 - above
+    first, steps = np.ravel_multi_index(tuple(base.T), shape), (shape[1] * shape[2], shape[2], 1)
     total = np.zeros(int(np.prod(shape)))
     for corner in range(8):
-        bits = np.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
-        weight = np.where(bits, fraction, 1 - fraction).prod(1)
-        index = np.ravel_multi_index(tuple((base + bits).T), shape)
-        total += np.bincount(index, weight * mass, len(total))
+        bits = (corner >> 2 & 1, corner >> 1 & 1, corner & 1)
+        x, y, z = (above[axis] if bit else below[axis] for axis, bit in enumerate(bits))
+        index = first + sum(bit * step for bit, step in zip(bits, steps, strict=True))
+        total += np.bincount(index, x * y * z * mass, len(total))
     return np.clip(total, 0, 1).reshape(shape).astype(np.float32)

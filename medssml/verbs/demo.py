@@ -185,8 +185,6 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
     pretrained = shared | {"checkpoint": str(run / "pretrain"), "out": run / "pretrain"}
     kept = shared | {"checkpoint": str(run), "out": run}
     raw = shared | {"checkpoint": str(run / SCRATCH), "out": run / SCRATCH}
-    # The page shows one task's impact in full, that of the run folder itself; the others lie beside it.
-    places = [run, *(run / "impact" / task for task in scale.tasks[1:])]
     return [
         Station(
             "retrieve", "find reports by their images", evaluate, pretrained | {"probes": False, "zero_shot": "phantom"}
@@ -194,10 +192,7 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
         Station("evaluate", "evaluate every missing pattern", evaluate, kept | {"probes": False}),
         Station("evaluate-scratch", "the same without pretraining", evaluate, raw | {"probes": False}),
         Station("gain", "what pretraining is worth", _measure_gain, {"run": run, "resamples": scale.resamples}),
-        *(
-            Station(f"impact-{task}", f"impact of each modality on {task}", impact, kept | {"task": task, "out": place})
-            for task, place in zip(scale.tasks, places, strict=True)
-        ),
+        Station("impact", "impact of each modality on each task", impact, kept | {"task": scale.tasks}),
         Station("report", "write the report", report, {"run": run}),
     ]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from medssml.counterfactual.impact import Impact
     from medssml.data.prepared_studies import PreparedStudies
+    from medssml.data.shard_dataset import Shards
+    from medssml.evaluation.encoded_studies import EncodedStudies
     from medssml.manifest.manifest import Manifest
     from medssml.predictor import Predictor
     from medssml.statistics.bootstrap import Array
@@ -22,7 +25,7 @@ def impact(
     checkpoint: Sequence[str] = (),
     manifest: Path | None = None,
     shards: str | None = None,
-    task: str = "",
+    task: Sequence[str] = (),
     out: Path | None = None,
     split: Literal["test", "val", "train", "all"] = "test",
     value: str | None = None,
@@ -53,8 +56,9 @@ def impact(
         checkpoint: run folder, or its model folder; several training seeds of one task may be given.
         manifest: the study table, CSV or Parquet.
         shards: in place of a manifest, where medssml prepare --shards wrote: a folder or a URL.
-        task: a task of the model.
-        out: folder for impact.json, impact.csv and impact.html.
+        task: a task of the model, or `all`; may be given several times. Studies are encoded once for all of them.
+        out: folder for impact.json, impact.csv and impact.html; those of a second task, and of further ones, lie in
+            OUT/impact/TASK, and the page shows them all.
         split: studies to look at: test, val, train, or all.
         value: what a coalition is worth: positive, logit, predicted, label, log_likelihood or output.
         baseline: in place of what is outside a coalition: absent, marginal or joint.
@@ -95,9 +99,7 @@ def impact(
     from medssml.counterfactual.impact import measure_impact
     from medssml.counterfactual.interventions import BASELINES
     from medssml.counterfactual.values import check_value
-    from medssml.data.prepared_studies import prepare_studies
     from medssml.evaluation.bayes import known_truth
-    from medssml.evaluation.encoded_studies import encode_studies
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.cache_place import cache_of_model
@@ -111,43 +113,41 @@ def impact(
     how = Intervention(baseline, empty, donors, seed)
     known = known_truth(manifest, truth)
     predictors = [load(run, plugins, where) for run in runs]
-    for predictor in predictors:
-        _check_task(predictor, task)
-        check_value(predictor.model.tasks[task].kind, value)
+    tasks = _asked_tasks(predictors, task)
+    for name in tasks:
+        check_value(predictors[0].model.tasks[name].kind, value)
     table, prepared = open_studies(
         manifest, shards, predictors[0], cache_of_model(cache, runs[0], out),
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, truth=truth,
     )  # fmt: skip
     remarks = _remarks(runs, predictors[0], table, split, baseline)
-    chosen = _chosen_studies(table, task, split, unlabelled)
-    reference = _reference(table, chosen, task, split, seed) if baseline == "absent" and empty == "mean" else None
-    encoded, references, asked = [], [], []
-    with console.step(f"encoding {len(chosen)} studies"):
-        for predictor in predictors:
-            parts = [chosen] if reference is None else [chosen, reference]
-            asked = [prepare_studies(part, predictor.transforms, prepared, num_workers=workers) for part in parts]
-            encoded.append(encode_studies(predictor.model, asked[0].batches(), where))
-            references.append(_reference_outputs(predictor, asked[1:], task, where))
-    with console.step("impact"):
-        found = measure_impact(
-            [predictor.model for predictor in predictors],
-            encoded,
-            task,
-            value=value,
-            intervention=how,
-            sweep=tuple(BASELINES) if sweep else (),
-            groups=asked[0].manifest.groups,
-            classes=predictors[0].model.tasks[task].label.classes,
-            references=None if reference is None else references,
-            truth=known,
-            bootstrap=bootstrap,
-            seed=seed,
-            device=where,
-        )
-    _write(found, table, split, runs, remarks, Path(out))
-    if track:
-        add_impact(runs, Path(out) / "impact.json")
-    return conclude(asked, Path(out), "impact")
+    asked = _asked(table, tasks, split, unlabelled, seed if baseline == "absent" and empty == "mean" else None)
+    with console.step(f"encoding {len(asked.everyone)} studies"):
+        encoded = [asked.encode(predictor, prepared, workers, where) for predictor in predictors]
+    results = {}
+    for name, place in _places(Path(out), tasks).items():
+        with console.step(f"impact on {name}"):
+            mine = [of_model.of(name) for of_model in encoded]
+            found = measure_impact(
+                [predictor.model for predictor in predictors],
+                [studies for studies, _, _ in mine],
+                name,
+                value=value,
+                intervention=how,
+                sweep=tuple(BASELINES) if sweep else (),
+                groups=mine[-1][2],
+                classes=predictors[0].model.tasks[name].label.classes,
+                references=[outputs for _, outputs, _ in mine],
+                truth=known,
+                bootstrap=bootstrap,
+                seed=seed,
+                device=where,
+            )
+        results[name] = _write(found, table, split, runs, remarks, place)
+        if track:
+            add_impact(runs, place / "impact.json")
+    console.tell(results[tasks[0]] if len(tasks) == 1 else {"tasks": results})
+    return conclude(encoded[-1].prepared, Path(out), "impact")
 
 
 def _remarks(runs: Sequence[str], predictor: Predictor, table: Manifest, split: str, baseline: str) -> list[str]:
@@ -166,13 +166,94 @@ def _remarks(runs: Sequence[str], predictor: Predictor, table: Manifest, split: 
     return remarks
 
 
-def _check_task(predictor: Predictor, task: str) -> None:
+def _asked_tasks(predictors: Sequence[Predictor], task: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, all of the first model where that is said, each once.
+
+    Raises:
+        KeyError: one that a model does not have.
+    """
     from medssml.schema import nearest
 
-    if task not in predictor.tasks:
+    asked = list(dict.fromkeys([task] if isinstance(task, str) else task))
+    for predictor in predictors:
         if not predictor.tasks:
             raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
-        raise KeyError(f"the model has no task {task!r}{nearest(task, predictor.tasks)}")
+        asked = list(predictor.tasks) if asked == ["all"] else asked
+        for name in asked:
+            if name not in predictor.tasks:
+                raise KeyError(f"the model has no task {name!r}{nearest(name, predictor.tasks)}")
+    return asked
+
+
+def _places(out: Path, tasks: Sequence[str]) -> dict[str, Path]:
+    """Task -> folder of its results: the first in `out` itself."""
+    return {name: out if name == tasks[0] else out / "impact" / name for name in tasks}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Task -> the studies to look at, and those whose mean prediction is the answer to nothing, None where few.
+
+    everyone, others: all studies to look at, and all others; of the same table.
+    """
+
+    chosen: dict[str, Manifest]
+    reference: dict[str, Manifest | None]
+    everyone: Manifest
+    others: Manifest
+
+    def encode(self, predictor: Predictor, prepared: Path | Shards, workers: int, device: str) -> _Encoded:
+        """All of them behind a model's encoders, each once."""
+        from medssml.data.prepared_studies import prepare_studies
+        from medssml.evaluation.encoded_studies import encode_studies
+        from medssml.evaluation.subsets import predict_within
+
+        parts = [self.everyone, *([self.others] if len(self.others) else [])]
+        asked = [prepare_studies(part, predictor.transforms, prepared, num_workers=workers) for part in parts]
+        studies = encode_studies(predictor.model, asked[0].batches(), device)
+        outputs = {}
+        if len(asked) > 1 and len(asked[1].manifest):
+            others = encode_studies(predictor.model, asked[1].batches(), device)
+            outputs = predict_within(predictor.model, others, others.present, device=device)
+        return _Encoded(self, asked, studies, outputs)
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """What `_Asked` is to one model. outputs: task -> logits of the others."""
+
+    asked: _Asked
+    prepared: list[PreparedStudies]
+    studies: EncodedStudies
+    outputs: dict[str, Array]
+
+    def of(self, task: str) -> tuple[EncodedStudies, Array | None, dict[str, Array]]:
+        """The studies of a task, the logits of those that it is compared with, and the groups of the studies."""
+        import numpy as np
+
+        table = self.prepared[0].manifest
+        rows = np.flatnonzero(np.isin(table.study_ids, self.asked.chosen[task].study_ids))
+        if not len(rows):
+            raise ValueError(f"no study of {task} is left, their files fail; see the problems above")
+        reference, outputs = self.asked.reference[task], None
+        if reference is not None and self.outputs:
+            of = np.isin(self.prepared[1].manifest.study_ids, reference.study_ids)
+            outputs = self.outputs[task][of] if of.any() else None
+        return self.studies.take(rows), outputs, {name: labels[rows] for name, labels in table.groups.items()}
+
+
+def _asked(table: Manifest, tasks: Sequence[str], split: str, unlabelled: bool, seed: int | None) -> _Asked:
+    """seed: of the draw of the others; None for no others."""
+    import numpy as np
+
+    chosen = {task: _chosen_studies(table, task, split, unlabelled) for task in tasks}
+    reference = {task: None if seed is None else _reference(table, task, split, seed) for task in tasks}
+
+    def union(parts: Iterable[Manifest | None]) -> Manifest:
+        ids = {study for part in parts if part is not None for study in part.study_ids}
+        return table.filter(np.array([study in ids for study in table.study_ids], dtype=bool))
+
+    return _Asked(chosen, reference, union(chosen.values()), union(reference.values()))
 
 
 def _chosen_studies(table: Manifest, task: str, split: str, unlabelled: bool) -> Manifest:
@@ -185,7 +266,7 @@ def _chosen_studies(table: Manifest, task: str, split: str, unlabelled: bool) ->
     return studies
 
 
-def _reference(table: Manifest, chosen: Manifest, task: str, split: str, seed: int) -> Manifest | None:
+def _reference(table: Manifest, task: str, split: str, seed: int) -> Manifest | None:
     """Training studies of the task, at most 500, whose mean prediction stands for knowing nothing; None where few."""
     import numpy as np
 
@@ -199,21 +280,6 @@ def _reference(table: Manifest, chosen: Manifest, task: str, split: str, seed: i
     return train.filter(np.sort(np.random.default_rng([seed, 3]).permutation(len(train))[:MOST_REFERENCE]))
 
 
-def _reference_outputs(
-    predictor: Predictor, reference: Sequence[PreparedStudies], task: str, device: str
-) -> Array | None:
-    """(R,) or (R, K) logits of the reference studies; None where there are none."""
-    import numpy as np
-
-    from medssml.evaluation.encoded_studies import encode_studies
-    from medssml.evaluation.subsets import predict_within
-
-    if not reference or len(reference[0].manifest) == 0:
-        return None
-    encoded = encode_studies(predictor.model, reference[0].batches(), device)
-    return np.asarray(predict_within(predictor.model, encoded, encoded.present, device=device)[task])
-
-
 def _write(
     found: Impact,
     table: Manifest,
@@ -221,11 +287,10 @@ def _write(
     runs: Sequence[str],
     remarks: Sequence[str],
     out: Path,
-) -> None:
+) -> dict[str, Any]:
     from medssml import provenance
     from medssml.files import write_csv, write_json
     from medssml.reports.page import write_report
-    from medssml.runs import console
     from medssml.runs.inference import weights_hash
     from medssml.runs.result_tables import say_impact
 
@@ -238,11 +303,11 @@ def _write(
         "remarks": list(remarks),
     }
     write_json(out / "impact.json", result)
-    console.tell(result)
     write_csv(out / "impact.csv", found.rows)
     provenance.record(out, "impact", result["bootstrap"]["seed"])
     write_report(out, out / "impact.html", only=["impact"])
     say_impact(result)
+    return result
 
 
 def _self_test() -> int:

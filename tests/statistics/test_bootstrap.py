@@ -269,3 +269,32 @@ def test_over_seeds_weighs_the_models_of_each_resample_and_not_those_of_the_esti
 def test_the_estimate_is_asked_for_by_one_row_of_ones() -> None:
     assert is_estimate(np.ones((1, 3)))
     assert not is_estimate(np.ones((2, 3))) and not is_estimate(np.array([[1.0, 2.0, 0.0]]))
+
+
+def test_what_was_drawn_before_is_what_would_be_drawn_anew_those_of_a_second_round_included() -> None:
+    rng = np.random.default_rng(1)
+    subjects, x = rng.integers(0, 6, 40), rng.normal(size=40)
+    rare = np.arange(40) < 2
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return (weights * rare) @ x / (weights * rare).sum(axis=1)  # NaN where neither of the two is drawn
+
+    def plainly(seed: int) -> np.ndarray:
+        draw, kept = np.random.default_rng(seed), np.empty(0)
+        while len(kept) < 200:
+            values = statistic(np.concatenate(list(draw_weights(subjects, 200 - len(kept), draw))))
+            kept = np.concatenate([kept, values[np.isfinite(values)]])
+        return kept
+
+    for _ in range(2):
+        for seed in (0, 5):
+            values, left_out = resample(statistic, subjects, n=200, seed=seed)
+            assert left_out > 0 and np.array_equal(values[:, 0], plainly(seed))
+
+    def careless(weights: np.ndarray) -> np.ndarray:
+        weights *= 0
+        return weights.sum(axis=1)
+
+    with pytest.raises(ValueError, match="read-only"):
+        resample(careless, subjects, n=200)

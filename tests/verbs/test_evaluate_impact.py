@@ -211,6 +211,40 @@ def test_impact_writes_the_contract_and_compares_with_the_truth(
     np.testing.assert_allclose(total.p - total.phi, result["coalitions"][""], atol=1e-5)
 
 
+def test_several_tasks_at_once_are_each_as_alone(place: Place, tmp_path: Path) -> None:
+    """Studies are encoded once for all of them, and each task has its own labels and its own training studies."""
+    from medssml.model import Task
+    from medssml.predictor import load
+
+    table = pd.read_csv(place.manifest, dtype=str, keep_default_na=False)
+    table.loc[np.arange(240) % 4 == 1, "label_other"] = ""
+    table.loc[np.arange(240) % 5 == 2, "label_sick"] = ""
+    manifest = place.root / "two_tasks.csv"
+    table.to_csv(manifest, index=False)
+    run = tmp_path / "run"
+    model, transforms = load(place.run, ["number_plugin"]).model, load(place.run, ["number_plugin"]).transforms
+    torch.manual_seed(1)
+    model.add_task("other", Task())
+    model.save(run / "model", transforms=transforms)
+    given = common(place, tmp_path / "both") | {
+        "manifest": manifest,
+        "checkpoint": str(run),
+        "bootstrap": 20,
+        "donors": 2,
+    }
+    assert impact(**given, task=["all"]) == tmp_path / "both"
+    for task, folder in (("sick", tmp_path / "both"), ("other", tmp_path / "both" / "impact" / "other")):
+        alone = tmp_path / task
+        impact(**(given | {"out": alone}), task=task)
+        for name in ("impact.json", "impact.csv"):
+            assert (folder / name).read_text() == (alone / name).read_text()
+        assert (folder / "impact.html").is_file()
+        rows = pd.read_csv(alone / "impact.csv", dtype={"study_id": str})
+        held = table[(table["split"] == "test") & (table[f"label_{task}"] != "")]
+        assert set(rows["study_id"]) == set(held["study_id"])
+    assert json.loads((tmp_path / "sick" / "impact.json").read_text())["n_reference"] == 64
+
+
 def test_compare_sets_runs_side_by_side(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
