@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Manifest:
     allow_outside: bool = False
     ids: Pseudonyms = Pseudonyms()
     saved: tuple[str, ...] = ()
+    _folders: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(
@@ -225,7 +226,7 @@ class Manifest:
         cell = self.table[modality].iloc[position] if modality in self.table else ""
         if not cell:
             return None
-        reason = None if self.allow_outside else leaves(self.root, cell, {})
+        reason = None if self.allow_outside else leaves(self.root, cell, self._folders)
         if reason:
             raise refuse(self.root, self.row_number(position), modality, reason)
         return self.root / cell
@@ -238,10 +239,9 @@ class Manifest:
         """
         if modality not in self.table:
             return [self.path_of(position, modality) for position in range(len(self))]
-        seen: dict[str, str] = {}
         found: list[Path | None] = []
         for row, cell in zip(self.table.index, self.table[modality], strict=True):
-            reason = None if self.allow_outside or not cell else leaves(self.root, cell, seen)
+            reason = None if self.allow_outside or not cell else leaves(self.root, cell, self._folders)
             if reason:
                 raise refuse(self.root, int(row), modality, reason)
             found.append(self.root / cell if cell else None)
