@@ -169,7 +169,7 @@ def open_studies(
     """
     from medssml.runs.source import one_of
 
-    one_of(manifest, shards)
+    one_of(manifest, shards, data_root, allow_outside)
     if manifest is not None:
         ids = result_ids(manifest, plain=plain_ids, out=out, truth=truth)
         return read_studies(manifest, predictor, data_root, allow_outside, ids, tasks, labels), cache

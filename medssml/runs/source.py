@@ -34,7 +34,7 @@ def source(
     Raises:
         ValueError: both or neither. medssml.manifest.table_text.ManifestError: a wrong table. medssml.store.shards.ShardError: no shards.
     """
-    one_of(manifest, shards)
+    one_of(manifest, shards, data_root, allow_outside)
     if shards is None:
         from medssml.manifest.manifest import Manifest
 
@@ -74,11 +74,16 @@ def say_split(studies: Manifest, split: str | None = None) -> None:
         console.warn(f"{told}{counts[split]} of {len(studies)} studies as {split}; fix: --split all for every one")
 
 
-def one_of(manifest: Path | None, shards: str | None) -> None:
-    """Refuses both, and neither.
+def one_of(
+    manifest: Path | None, shards: str | None, data_root: Path | None = None, allow_outside: bool = False
+) -> None:
+    """Refuses both, and neither, and with shards what is said of the files of a table.
 
     Raises:
         ValueError: with the flags.
     """
     if (manifest is None) == (shards is None):
         raise ValueError("studies come from a table or from prepared shards; fix: give --manifest or --shards")
+    said = [flag for flag, given in (("--data-root", data_root is not None), ("--allow-outside", allow_outside)) if given]
+    if shards is not None and said:
+        raise ValueError(f"{' and '.join(said)} with --shards, which hold their files themselves; fix: leave it out")

@@ -65,12 +65,15 @@ def check(
     from medssml.checks.distributions import source_column
     from medssml.checks.limits import read_limits
     from medssml.checks.proportion import losses
+    from medssml.files import require_ending
     from medssml.manifest.labels import declared_labels
     from medssml.manifest.problems import account, grouped, write_problems
     from medssml.manifest.redaction import redacted
     from medssml.manifest.tolerant_read import read_studies
     from medssml.privacy import pseudonyms
 
+    require_ending("--problems", problems, ".csv")
+    require_ending("--report", report, ".html", ".htm")
     allowed = read_limits(limits, overrides)
     studies = read_studies(
         manifest, data_root, modalities, allow_outside=allow_outside, tasks=declared_labels(kind, classes)

@@ -32,11 +32,13 @@ def compare(runs: Sequence[Path], *, out: Path | None = None, bootstrap: int = 1
     """
     from medssml.bounds import bounded
     from medssml.evaluation.paired_runs import compare_runs
+    from medssml.files import require_ending
     from medssml.reports.compare_page import write_compare_page
     from medssml.runs import console
     from medssml.runs.inference import FEWEST_RESAMPLES
 
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
+    require_ending("--out", out, ".html", ".htm")
     folders = [Path(run) for run in ([runs] if isinstance(runs, (str, Path)) else runs)]
     if len(folders) < 2:
         raise ValueError("compare needs two runs or more; fix: medssml compare RUN RUN")

@@ -49,3 +49,49 @@ def test_a_wrong_key_exits_2_with_the_key_its_line_and_the_nearest_name(
     fix = "known here: " if nearest is None else f"did you mean '{nearest}'"
     assert fix in said, said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "flag", "right"),
+    [
+        (["check", "none.csv", "--problems", "list.pdf"], "--problems", ".csv"),
+        (["check", "none.csv", "--report", "page.pdf"], "--report", ".html"),
+        (
+            ["prepare", "--manifest", "none.csv", "--config", "small", "--shards", "s", "--problems", "list.xlsx"],
+            "--problems",
+            ".csv",
+        ),
+        (["compare", "none", "nothing", "--out", "page.pdf"], "--out", ".html"),
+        (["ids", "none.csv", "--out", "codes.parquet"], "--out", ".csv"),
+        (["plan", "none.csv", "--out", "plan.json"], "--out", ".yaml"),
+        (["predict", "--checkpoint", "none", "--manifest", "none.csv", "--out", "p.parquet"], "--out", ".csv"),
+        (["embed", "--checkpoint", "none", "--manifest", "none.csv", "--out", "e.csv"], "--out", ".parquet"),
+        (["report", "none", "--out", "page.md"], "--out", ".html"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_a_file_that_would_not_be_what_its_name_says_is_refused_before_anything_is_read(
+    argv: list[str],
+    flag: str,
+    right: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(argv) == 2
+    said = capsys.readouterr().err
+    assert f"{flag} {argv[-1]}: what is written is" in said and f"ends in {right}" in said, said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag", [["--data-root", "."], ["--allow-outside"]], ids=str)
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_what_is_said_of_files_is_refused_with_shards(
+    verb: str, flag: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ["--checkpoint", "none", "--task", "malignant", "--architecture", "smoke/pretrain"]
+    argv = [verb, "--config", f"smoke/{verb}", "--shards", "none", "--out", str(tmp_path / "run"), *flag]
+    assert cli.main([*argv, *(start if verb == "finetune" else [])]) == 2
+    assert f"{flag[0]} with --shards, which hold their files themselves; fix: leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
