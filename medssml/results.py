@@ -142,6 +142,18 @@ class Impact(Folder):
 
     verb = "impact"
 
+    def of(self, task: str) -> Impact:
+        """The same of one of several tasks that were asked for at once; the first is this one itself.
+
+        Raises:
+            KeyError: no such task here.
+        """
+        if task == self.result["task"]:
+            return self
+        if not (self.path / "impact" / task / "impact.json").is_file():
+            raise KeyError(f"{self.path} has no impact on {task!r}; fix: ask for it, or for task='all'")
+        return Impact(self.path / "impact" / task)
+
     @cached_property
     def result(self) -> dict[str, Any]:
         """impact.json."""

@@ -215,6 +215,7 @@ def test_several_tasks_at_once_are_each_as_alone(place: Place, tmp_path: Path) -
     """Studies are encoded once for all of them, and each task has its own labels and its own training studies."""
     from medssml.model import Task
     from medssml.predictor import load
+    from medssml.results import Impact
 
     table = pd.read_csv(place.manifest, dtype=str, keep_default_na=False)
     table.loc[np.arange(240) % 4 == 1, "label_other"] = ""
@@ -243,6 +244,10 @@ def test_several_tasks_at_once_are_each_as_alone(place: Place, tmp_path: Path) -
         held = table[(table["split"] == "test") & (table[f"label_{task}"] != "")]
         assert set(rows["study_id"]) == set(held["study_id"])
     assert json.loads((tmp_path / "sick" / "impact.json").read_text())["n_reference"] == 64
+    both = Impact(tmp_path / "both")
+    assert both.of("sick") is both and both.of("other").result["task"] == "other"
+    with pytest.raises(KeyError, match="no impact on 'sik'; fix: ask for it"):
+        both.of("sik")
 
 
 def test_compare_sets_runs_side_by_side(
