@@ -76,10 +76,10 @@ def rates(learner: Learner) -> set[float]:
 
 
 def test_the_learning_rate_of_an_absent_modality_is_left_out_with_it() -> None:
-    """The shipped small.yaml has `scales: {encoders.ct: 10.0, encoders.report: 3.0}`."""
     from medssml.verbs.pretrain import _learner
 
     config = load_config(ROOT / "configs" / "pretrain" / "small.yaml", PretrainConfig)
+    config = replace(config, optim=replace(config.optim, lr=1e-3, scales={"encoders.ct": 10.0, "encoders.report": 3.0}))
     assert rates(_learner(config, config, ())[0]) == {1e-3, 3.0 * 1e-3, 10.0 * 1e-3}
     part, _ = for_modalities(config, ("xray", "report"))
     assert rates(_learner(part, config, ())[0]) == {1e-3, 3.0 * 1e-3}
