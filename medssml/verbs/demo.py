@@ -81,8 +81,8 @@ def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: 
     from medssml.bounds import bounded
 
     bounded("--seed", seed, least=0)
-    # float32 in one thread, whatever the processor: bfloat16 takes so small a model four times as long, and in several threads
-    # the backward pass in float32 was seen to corrupt memory on a processor with AMX.
+    # float32 in one thread, whatever the processor: bfloat16 takes so small a model four times as long, a second thread does not
+    # make it faster, and another process loads the studies meanwhile.
     torch.set_num_threads(1)
     folder = out if out is not None else Path("runs/demo-quick" if quick else "runs/demo")
     scale = QUICK if quick else FULL
