@@ -126,3 +126,14 @@ def test_not_a_number_is_seen():
     with torch.no_grad():
         a[int((partner >= 0).nonzero()[0])] = torch.nan
     assert torch.isnan(info_nce(a, b, match=partner, exclude=alike).total)
+
+
+def test_cosines_are_taken_in_float32_of_vectors_in_half_precision_and_in_double_of_double() -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(3, 5), torch.randn(4, 5)
+    half = cosine_logits(a.bfloat16(), b.bfloat16(), 100.0)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, cosine_logits(a.bfloat16().float(), b.bfloat16().float(), 100.0), rtol=0, atol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(cosine_logits(a, b, 100.0), cosine_logits(a, b, 100.0).float(), rtol=0, atol=0)
+    assert cosine_logits(a.double(), b.double(), 1.0).dtype == torch.float64
