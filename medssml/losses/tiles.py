@@ -19,6 +19,9 @@ from torch.autograd.function import once_differentiable
 TILE, ROWS = 2**19, 128
 #: Logits that are kept from the first pass for the second, whatever the batch: 40 MiB in float32. All others are made again.
 KEPT = 10 * 2**20
+#: Up to this scale no logit is so far below the highest possible that its exponential is lost in float32: then one exponential,
+#: relative to the scale, serves a pair in both directions and in both passes.
+ONE_MEASURE = 40.0
 #: A vector that is shorter has no direction: as in `torch.nn.functional.normalize`.
 SHORTEST = 1e-12
 
@@ -121,11 +124,8 @@ class TiledContrast(torch.autograd.Function):
         pull = ratio * by_row + by_column
         with torch.autocast(partner.device.type, enabled=False):
             to_a, to_b = torch.empty_like(tiles.a), torch.zeros_like(tiles.b)
-            for rows, logits in tiles.made():
-                weights = (logits - of_rows[rows, None]).exp_()
-                if ratio != 1:
-                    weights *= ratio
-                weights += (logits - of_columns).exp_()
+            for rows, entries in tiles.made():
+                weights = tiles.softmaxes(entries, of_rows[rows, None], of_columns, ratio)
                 at = tiles.paired(rows)
                 weights[at] = pull[rows][at[0]]
                 torch.mm(weights, tiles.b, out=to_a[rows])
@@ -146,6 +146,9 @@ class _Tiles:
 
     Attributes:
         own: (Na,) the logit of each row and its partner, once all tiles were made.
+        exponential: tiles hold exp(logit - scale), not the logit. measured: all tiles were made once.
+        row_highest: (Na,) the highest logit of a negative of each row, and highest: (Nb,) of each column, the lowest number
+            there is for none, once all tiles were made.
     """
 
     def __init__(self, a: Tensor, b: Tensor, scale: Tensor, partner: Tensor, excluded: Excluded | None) -> None:
@@ -155,6 +158,10 @@ class _Tiles:
         )
         self.b = b / self.length_b
         self.own = a.new_zeros(len(a))
+        self.exponential, self.measured = bool(scale <= ONE_MEASURE), False
+        # -inf - -inf is NaN: a row of nothing but -inf is measured from the lowest number there is.
+        self.lowest = torch.finfo(a.dtype).min
+        self.row_highest, self.highest = a.new_empty(len(a)), b.new_full((len(b),), self.lowest)
         self.kept: dict[int, Tensor] = {}
 
     def left(self, rows: slice) -> Tensor:
@@ -171,11 +178,21 @@ class _Tiles:
         """Each tile once, not to be changed; the first ones are kept within `KEPT` if asked for."""
         room = KEPT if keep else 0
         for rows in tiles_of(len(self.a), len(self.b)):
-            logits = self.kept[rows.start] if rows.start in self.kept else self._make(rows)
-            if logits.numel() <= room:
-                room -= logits.numel()
-                self.kept[rows.start] = logits
-            yield rows, logits
+            entries = self.kept[rows.start] if rows.start in self.kept else self._make(rows)
+            if entries.numel() <= room:
+                room -= entries.numel()
+                self.kept[rows.start] = entries
+            yield rows, entries
+
+    def softmaxes(self, entries: Tensor, of_rows: Tensor, of_columns: Tensor, ratio: float) -> Tensor:
+        """ratio * softmax along the rows + softmax along the columns, of a tile and the normalisers (rows, 1) and (Nb,)."""
+        if self.exponential:
+            of_both = torch.add((self.scale - of_rows).exp() * ratio, (self.scale - of_columns).exp())
+            return of_both.mul_(entries)
+        weights = (entries - of_rows).exp_()
+        if ratio != 1:
+            weights *= ratio
+        return weights.add_((entries - of_columns).exp_())
 
     def _make(self, rows: slice) -> Tensor:
         logits = self.left(rows) @ self.b.T
@@ -184,19 +201,24 @@ class _Tiles:
         if self.excluded is not None:
             logits.masked_fill_(self.excluded(rows), -torch.inf)
         logits[at] = -torch.inf
-        return logits
+        if not self.measured:
+            self.row_highest[rows] = logits.amax(1).clamp(min=self.lowest)
+            self.highest = torch.maximum(self.highest, logits.amax(0))
+        return logits.sub_(self.scale).exp_() if self.exponential else logits
 
 
 def _normalisers(tiles: _Tiles, keep: bool) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Of the rows and of the columns: the highest logit of a negative, and the logsumexp of all, -inf where there is none."""
-    lowest = torch.finfo(tiles.a.dtype).min
-    row_highest, row_sum = tiles.a.new_empty(len(tiles.a)), tiles.a.new_empty(len(tiles.a))
-    highest, total = tiles.b.new_full((len(tiles.b),), lowest), tiles.b.new_zeros(len(tiles.b))
-    for rows, logits in tiles.made(keep=keep):
-        # -inf - -inf is NaN: a row of nothing but -inf is measured from the lowest number there is.
-        row_highest[rows] = logits.amax(1).clamp(min=lowest)
-        row_sum[rows] = (logits - row_highest[rows, None]).exp_().sum(1)
-        higher = torch.maximum(highest, logits.amax(0))
-        total = total * (highest - higher).exp() + (logits - higher).exp_().sum(0)
-        highest = higher
-    return (row_highest, row_sum.log() + row_highest), (highest, total.log() + highest)
+    row_sum, total = tiles.a.new_empty(len(tiles.a)), tiles.b.new_zeros(len(tiles.b))
+    before = tiles.highest
+    for rows, entries in tiles.made(keep=keep):
+        if tiles.exponential:
+            row_sum[rows] = entries.sum(1)
+            total += entries.sum(0)
+            continue
+        row_sum[rows] = (entries - tiles.row_highest[rows, None]).exp_().sum(1)
+        total = total * (before - tiles.highest).exp() + (entries - tiles.highest).exp_().sum(0)
+        before = tiles.highest
+    tiles.measured = True
+    of_rows, of_columns = (tiles.scale,) * 2 if tiles.exponential else (tiles.row_highest, tiles.highest)
+    return (tiles.row_highest, row_sum.log() + of_rows), (tiles.highest, total.log() + of_columns)

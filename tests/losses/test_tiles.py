@@ -52,6 +52,29 @@ def test_loss_counts_and_gradients_are_those_of_the_table(monkeypatch, tile, kep
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [40.0, 40.4, 100.0])
+@pytest.mark.parametrize("negatives", ["far", "near", "both"])
+def test_float32_is_enough_for_negatives_as_far_away_as_they_can_be(scale, negatives):
+    """Cosines of -1 and 1: logits that differ by twice the scale, in rows and columns that have nothing else."""
+    towards = torch.eye(4, dtype=torch.float64)[0]
+    signs = {"far": -torch.ones(6), "near": torch.ones(6), "both": torch.tensor([1.0, -1, 1, -1, -1, -1])}[negatives]
+    a = (towards + 1e-3 * rows(6, 4)).detach()
+    b = (signs[:, None] * towards + 1e-3 * rows(6, 4, 1)).detach()
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        sides = [side.to(dtype).requires_grad_() for side in (a, b)]
+        factor = torch.tensor(scale, dtype=dtype)
+        if dtype == torch.float32:
+            total = info_nce(*sides, scale=factor).total
+        else:
+            total = from_a_table(
+                *sides, factor, torch.arange(6), Alike(torch.arange(6)[:, None], torch.arange(6)[:, None] + 6)
+            )[0]
+        found.append([total.detach().double(), *(x.double() for x in torch.autograd.grad(total, sides))])
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * max(1.0, float(wanted.abs().max())))
+
+
 @pytest.mark.parametrize("share", [0.25, 0.75])
 def test_one_direction_may_count_more(monkeypatch, share):
     monkeypatch.setattr(tiles, "TILE", 40)
