@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from medssml.results import Checked, Evaluation, Impact, Run, problem_table
+from medssml.results import Checked, Evaluation, Impact, Run, Stress, problem_table
 from medssml.schema import hints_of
 from medssml.studies.cohort import study_cohort as _study_cohort
 from medssml.studies.phantom import study_phantom as _study_phantom
@@ -35,6 +35,7 @@ from medssml.verbs.predict import predict as _predict
 from medssml.verbs.prepare import prepare as _prepare
 from medssml.verbs.pretrain import pretrain as _pretrain
 from medssml.verbs.report import report as _report
+from medssml.verbs.stress import stress as _stress
 from medssml.verbs.ui import ui as _ui
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ def _measured(outcome: Outcome) -> Impact | bool:
     return Impact(outcome.given["out"], too_many_lost=outcome.code == 4)
 
 
+def _stressed(outcome: Outcome) -> Stress:
+    return Stress(outcome.given["out"], too_many_lost=outcome.code == 4)
+
+
 def _checked(outcome: Outcome) -> Checked:
     told = outcome.value.get("problems") if isinstance(outcome.value, Mapping) else None
     path = outcome.given["problems"] or (told if isinstance(told, (str, Path)) else "problems.csv")
@@ -170,6 +175,7 @@ finetune = _returning(_finetune, _run)
 demo = _returning(_demo, _demonstrated)
 evaluate = _returning(_evaluate, _evaluated)
 impact = _returning(_impact, _measured)
+stress = _returning(_stress, _stressed)
 predict = _returning(_predict, _predicted)
 embed = _returning(_embed, _embedded)
 check = _returning(_check, _checked)

@@ -79,6 +79,10 @@ VERBS = {
         "what each modality contributes to the predictions",
         "impact --checkpoint runs/malignant --manifest cohort/manifest.csv --task malignant --out runs/malignant",
     ),
+    "stress": Verb(
+        "what absent, damaged and mispaired modalities cost, by severity",
+        "stress --run runs/malignant --manifest cohort/manifest.csv --out runs/malignant",
+    ),
     "ids": Verb(
         "the codes of results back to the ids of a manifest, for who holds the key",
         "ids cohort/manifest.csv --results predictions.csv --out named.csv",

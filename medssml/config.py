@@ -33,6 +33,7 @@ PACKAGES = (
     "medssml.model",
     "medssml.spaces",
     "medssml.decoders",
+    "medssml.obstacles",
 )
 
 Node = dict[str, Any]

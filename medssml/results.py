@@ -172,6 +172,31 @@ class Impact(Folder):
         return pd.DataFrame([{"modality": name, **_flat(found)} for name, found in self.result["modalities"].items()])
 
 
+class Stress(Folder):
+    """What `stress` wrote."""
+
+    verb = "stress"
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """stress.json."""
+        return self._json("stress.json")
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per task, obstacle and severity: the metric, what it costs, calibration, with the ends of their intervals."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            [
+                {"task": task, "obstacle": name, **_flat(point)}
+                for task, entry in self.result["tasks"].items()
+                for name, found in entry["obstacles"].items()
+                for point in found["points"]
+            ]
+        )
+
+
 class Checked:
     """What `check` found.
 

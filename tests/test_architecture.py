@@ -27,7 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"config"}),
     frozenset({"batch", "readers", "losses", "layers", "checkpoint", "privacy", "provenance", "statistics"}),
     frozenset({"manifest", "transforms", "decoders", "encoders", "fusion", "spaces", "standardise"}),
-    frozenset({"checks", "store", "model", "phantom", "importers"}),
+    frozenset({"checks", "store", "model", "phantom", "importers", "obstacles"}),
     frozenset({"data"}),
     frozenset({"predictor"}),
     frozenset({"objectives", "missing", "evaluation"}),
@@ -43,7 +43,7 @@ LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}
 
 #: Framework -> where it may be imported, as prefixes of the path below medssml/.
 CONTAINED = {
-    "monai": ("readers/", "data/", "transforms/", "encoders/"),
+    "monai": ("readers/", "data/", "transforms/", "encoders/", "obstacles/"),
     "lightning": ("data/datamodule.py", "trainers/", "transfer/", "runs/", "verbs/"),
     "pytorch_lightning": (),
     "mlflow": ("tracking/",),

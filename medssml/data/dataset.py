@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
@@ -17,6 +17,9 @@ from medssml.manifest.manifest import Manifest
 from medssml.randomness import draw_seed, hash64, study_key
 from medssml.store.cache import Arrays, Cache, Entry
 from medssml.store.engines import Recipe
+
+if TYPE_CHECKING:
+    from medssml.obstacles.base import Damage
 
 #: (index, epoch, draw) of every study of a batch.
 Plan = list[tuple[int, int, int]]
@@ -72,6 +75,8 @@ class StudyDataset(Dataset[Sample]):
         self.reading: torch.Tensor | None = None
         #: Looks at each study, each augmented by itself, where `train`; the first is the same for any number.
         self.views = 1
+        #: What befalls the studies; their roads are those `from_loader`.
+        self.damages: tuple[Damage, ...] = ()
         #: Which studies are fetched together; None where each has files of its own.
         self.window: Window | None = None
         self.recipes = {m: Recipe(m, _reads(self.transforms[m]), self.transforms[m].spec()) for m in self.modalities}
@@ -116,17 +121,25 @@ class StudyDataset(Dataset[Sample]):
         self._announce(index)
         entries = {modality: self.prepared(index, modality) for modality in self.present(index)}
         sample["content"] = {modality: entry.content for modality, entry in entries.items()}
-        sample |= {modality: self._look(entry, modality, key) for modality, entry in entries.items()}
+        arrays = {modality: self._damaged(entry.arrays, modality, study) for modality, entry in entries.items()}
+        sample |= {modality: self._look(found, modality, key) for modality, found in arrays.items()}
         # Each further look has draws of its own, for whatever hangs on a study's key.
         sample["views"] = [
-            {"key": draw_seed(key, "view", view)} | {m: self._look(entry, m, key, view) for m, entry in entries.items()}
+            {"key": draw_seed(key, "view", view)} | {m: self._look(found, m, key, view) for m, found in arrays.items()}
             for view in range(1, self.views if self.train else 1)
         ]
         return sample
 
-    def _look(self, entry: Entry, modality: str, key: int, view: int = 0) -> Inputs:
+    def _damaged(self, prepared: Arrays, modality: str, study: str) -> Arrays:
+        """What is left of what was recorded, the same in every epoch."""
+        for damage in self.damages:
+            if damage.modality == modality:
+                prepared = damage.damaged(prepared, study, _reads(self.transforms[modality]))
+        return prepared
+
+    def _look(self, prepared: Arrays, modality: str, key: int, view: int = 0) -> Inputs:
         """One look at what was prepared: of training, drawn by the study's key and the number of the view."""
-        return self.transforms[modality](entry.arrays, draw_seed(key, modality, view) if self.train else None)
+        return self.transforms[modality](prepared, draw_seed(key, modality, view) if self.train else None)
 
     def key(self, index: int, modality: str) -> str:
         """Name of the cache entry of one modality of a study.

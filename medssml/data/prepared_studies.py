@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from medssml.data.shard_dataset import Shards, open_dataset
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import Problem
 from medssml.store.cache import Cache
+
+if TYPE_CHECKING:
+    from medssml.obstacles.base import Damage
 
 _log = logging.getLogger(__name__)
 BATCH = 32
@@ -36,6 +40,7 @@ class PreparedStudies:
         seed: of what training draws.
         timeout_s: s after which a silent loader process is taken for stalled.
         nothing: a line for each of the `empty` ones.
+        damages: what befalls the studies; the roads of their modalities are those `from_loader`.
     """
 
     manifest: Manifest
@@ -48,6 +53,7 @@ class PreparedStudies:
     seed: int = 0
     timeout_s: float = 300.0
     nothing: tuple[Problem, ...] = ()
+    damages: tuple[Damage, ...] = ()
 
     @property
     def quarantined(self) -> int:
@@ -57,7 +63,9 @@ class PreparedStudies:
     def dataset(self, studies: Manifest | None = None, *, train: bool = False) -> StudyDataset:
         """Some of the studies, or all; augmented where `train`."""
         table = self.manifest if studies is None else studies
-        return open_dataset(table, self.transforms, self.store, seed=self.seed, train=train)
+        opened = open_dataset(table, self.transforms, self.store, seed=self.seed, train=train)
+        opened.damages = self.damages
+        return opened
 
     def batches(
         self,

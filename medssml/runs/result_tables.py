@@ -124,3 +124,14 @@ def _unsigned(result: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         for key, title in headings
         if any(key in entry for entry in entries) and not any(f"{key}_abs" in entry for entry in entries)
     ]
+
+
+def say_stress(result: Mapping[str, Any]) -> None:
+    """Every obstacle of every task: the metric without it and at its most, what it costs; and the verdict in words."""
+    from medssml.reports.stress_page import OVERVIEW, judged, rows
+
+    for task, entry in result["tasks"].items():
+        console.say(f"{task}, {words.metric(str(entry['metric']))}, n = {int(entry['n']):,}:")
+        console.table(list(rows(entry)), (*OVERVIEW, "verdict"))
+        for name, mark, sentence in judged(task, entry):
+            console.say(f"{name}: {mark}: {sentence}")

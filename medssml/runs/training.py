@@ -38,7 +38,7 @@ def studies(
     tasks: Sequence[str] | None = None,
 ) -> StudyDataModule:
     """The data of a run, not prepared yet."""
-    return StudyDataModule(manifest, transforms, seed=config.seed, cache_dir=cache, tasks=tasks, **vars(config.data))
+    return StudyDataModule(manifest, transforms, seed=config.seed, cache_dir=cache, tasks=tasks, **config.data.loading)
 
 
 def prepare(data: StudyDataModule, folder: RunFolder | None, before: Collection[str] = ()) -> None:

@@ -13,6 +13,7 @@ from medssml.data.shard_dataset import ShardSettings
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.obstacles.base import TableObstacle
 from medssml.schema import Builds, plain
 from medssml.trainers.freezing import check_freeze
 from medssml.trainers.precision import chosen_precision, device_type
@@ -25,7 +26,10 @@ Roads = dict[str, list[Any] | Annotated[Node, Builds(Transform)]]
 
 @dataclass(frozen=True)
 class DataSettings:
-    """How studies are loaded; see `medssml.data.datamodule.StudyDataModule`."""
+    """How studies are loaded; see `medssml.data.datamodule.StudyDataModule`.
+
+    obstacles: what befalls the studies of training and validation, and never those of the test; see docs/obstacles.md.
+    """
 
     batch_size: int = 32
     eval_batch_size: int | None = None
@@ -35,6 +39,12 @@ class DataSettings:
     prepare_workers: int = 2
     quarantine_limit: float = Allowance.share
     timeout_s: float = 300.0
+    obstacles: list[Annotated[Node, Builds(TableObstacle)]] = field(default_factory=list)
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What the data module is told."""
+        return {name: value for name, value in vars(self).items() if name != "obstacles"}
 
     def __post_init__(self) -> None:
         least = {"batch_size": 1, "eval_batch_size": 1, "num_workers": 0, "prepare_workers": 0, "timeout_s": 0}

@@ -7,6 +7,7 @@ study is loaded; evaluation does it without what is random. Plain tensors leave 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,11 +55,23 @@ class Road(Transform):
             raise ValueError(f"the road of {modality} begins with a loader of key {modality!r}, such as LoadCTd")
         self.modality, self.steps = modality, steps
         self.loader: Loader = steps[0]
-        self._divide(list(Compose(steps).flatten().transforms)[1:])
+        following = list(Compose(steps).flatten().transforms)[1:]
+        self._divide(following, next((at for at, step in enumerate(following) if _ends_prefix(step)), len(following)))
 
-    def _divide(self, steps: list[Any]) -> None:
-        """Into what is prepared once, and what is done each time, in training and in evaluation."""
-        first = next((place for place, step in enumerate(steps) if _ends_prefix(step)), len(steps))
+    def from_loader(self) -> Road:
+        """The same road, its steps shared, of which nothing is prepared but what the loader reads.
+
+        For what changes a study as it was recorded: the steps behind the loader then see the change.
+
+        Raises:
+            ValueError: a step needs the geometry of the file, which is not kept.
+        """
+        other = copy.copy(self)
+        other._divide(list(Compose(self.steps).flatten().transforms)[1:], 0)
+        return other
+
+    def _divide(self, steps: list[Any], first: int) -> None:
+        """Into the `first` steps, which are prepared once, and what is done each time, in training and in evaluation."""
         prefix, rest = steps[:first], steps[first:]
         late = [type(step).__name__ for step in rest if type(step).__name__ in NEED_GEOMETRY]
         if late:

@@ -95,6 +95,7 @@ def finetune(
     from medssml.runs.cache_place import cache_place
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.labels import label_account, say_account, warn_of_untrained
+    from medssml.runs.obstructed import obstructed
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.shown_config import shown
     from medssml.runs.source import source
@@ -123,6 +124,7 @@ def finetune(
         modalities=_modalities(checkpoint, settings), ids=ids, data_root=data_root, allow_outside=allow_outside,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
+    table = obstructed(table, settings.data.obstacles, plugins)
     chosen, tasks = _studies_and_tasks(table, task, labels, settings.seed)
     settings = replace(settings, tasks=tasks, labels=labels, start=_start(checkpoint), targets=[*kind, *classes])
     account = label_account(chosen, tasks)

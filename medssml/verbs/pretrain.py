@@ -75,6 +75,7 @@ def pretrain(
     from medssml.runs import console, training
     from medssml.runs.cache_place import cache_place
     from medssml.runs.inputs import refuse_overlap
+    from medssml.runs.obstructed import obstructed
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.shown_config import shown
     from medssml.runs.source import source
@@ -102,6 +103,7 @@ def pretrain(
         manifest, shards, settings.shards, place,
         modalities=list(settings.transforms), ids=ids, data_root=data_root, allow_outside=allow_outside,
     )  # fmt: skip
+    table = obstructed(table, settings.data.obstacles, plugins)
     if dry_run:
         return rehearsed(settings, table, prepared, plugins)
     if folder.done and not fresh:

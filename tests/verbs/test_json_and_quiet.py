@@ -53,6 +53,11 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         "--task malignant --split all --no-sweep",
         {"out", "task", "modalities", "coalitions"},
     ),
+    "stress": (
+        "--run runs/tuned --manifest cohort/manifest.csv --cache runs/cache --out runs/tuned --bootstrap 20 "
+        "--obstacles absent report_typos --severities 1 --split all",
+        {"out", "tasks", "left_out", "protocol"},
+    ),
     "ids": ("cohort/manifest.csv --out named.csv", {"written", "studies"}),
     # Of the folder above, the run in it is taken.
     "compare": ("runs/tuned runs --bootstrap 20 --out compare.html", {"page", "tasks"}),
