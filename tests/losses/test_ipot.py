@@ -39,3 +39,12 @@ def test_fifty_steps_of_the_paper_written_out():
 
 def test_nothing_real_is_carried_nowhere():
     assert not ipot(drawn(1, 2, 3), torch.zeros(1, 2).bool(), torch.ones(1, 3).bool()).any()
+
+
+def test_costs_in_half_precision_are_worked_on_in_float32():
+    cost = (8 * drawn(2, 3, 4)).bfloat16()  # relative to beta far apart: in half precision the plan of a row is lost
+    there = torch.ones(2, 3).bool(), torch.ones(2, 4).bool()
+    plan = ipot(cost, *there)
+    assert plan.dtype == torch.float32
+    torch.testing.assert_close(plan, ipot(cost.float(), *there), rtol=0, atol=0)
+    assert ipot(cost.double(), *there).dtype == torch.float64

@@ -160,3 +160,11 @@ def test_cosines_are_taken_in_float32_of_vectors_in_half_precision_and_in_double
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(cosine_logits(a, b, 100.0), cosine_logits(a, b, 100.0).float(), rtol=0, atol=0)
     assert cosine_logits(a.double(), b.double(), 1.0).dtype == torch.float64
+
+
+def test_terms_are_counted_in_rows_and_columns_that_have_a_match_and_a_negative():
+    match = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 1], [0, 0, 0]]).bool()
+    assert count_terms(match) == 2  # two rows and two columns, each half
+    assert count_terms(torch.ones(1, 1).bool()) == 0
+    exclude = torch.tensor([[0, 1, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1]]).bool()
+    assert count_terms(match, exclude) == 1.5  # the first row has no negative left
