@@ -103,6 +103,10 @@ VERBS = {
         "what pretraining is worth on simulated cohorts, beside the best that is possible",
         "study phantom --out runs/phantom --seeds 3",
     ),
+    "study methods": Verb(
+        "methods of pretraining side by side on simulated studies, each beside its random encoder",
+        "study methods --out runs/methods --methods small simclr vicreg --seeds 1",
+    ),
 }
 
 #: Arguments whose flag has another name: given several times, one value each.

@@ -237,11 +237,12 @@ def _diamonds(axes: Axes, label: str) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), borderaxespad=0.1, handletextpad=0.2)
 
 
-def _share(step: Step, *, narrow: bool) -> str:
+def _share(step: Step, *, narrow: bool, digits: int = 3) -> str:
     """ "+0.136 (0.079 to 0.179)", the interval below where there is little room; the true share where it is known."""
-    said, found = words.signed(step.share.value), step.share
+    said, found = words.signed(step.share.value, digits), step.share
     if found.low is not None and found.high is not None:
-        said += f"{chr(10) if narrow else ' '}({words.figure(found.low)} to {words.figure(found.high)})"
+        ends = f"{words.figure(found.low, digits)} to {words.figure(found.high, digits)}"
+        said += f"{chr(10) if narrow else ' '}({ends})"
     if step.truth is not None and not narrow:
         said += f"   Bayes {words.signed(step.truth)}"
     return said
@@ -270,6 +271,7 @@ def intervals(
     level: float = 0.0,
     limits: tuple[float, float] | None = None,
     width: float = WIDTH,
+    digits: int = 3,
 ) -> str:
     """One interval a row beside the line of `level`, its numbers beside the axes, and the true value where it is known.
 
@@ -280,6 +282,7 @@ def intervals(
         level: where a line is drawn.
         limits: of the axis, the same for all tasks; by default as far as the values reach.
         width: of the figure, inches.
+        digits: after the point.
     """
     with style(f"intervals/{title}/{width}"):
         narrow = width <= PHONE
@@ -289,7 +292,7 @@ def intervals(
             _whisker(axes, height, row.share, ACCENT)
             if row.truth is not None:
                 axes.scatter([row.truth], [height], **_DIAMOND)
-            axes.text(1.02, height, _share(row, narrow=narrow).replace("+", ""), **beside)
+            axes.text(1.02, height, _share(row, narrow=narrow, digits=digits).replace("+", ""), **beside)
         axes.axvline(level, color=SOFT, linewidth=0.9)
         names = [textwrap.fill(row.name, 18) if narrow else row.name for row in rows]
         axes.set_yticks(range(len(rows)), names, color=INK)

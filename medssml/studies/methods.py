@@ -1,0 +1,82 @@
+"""`medssml study methods`: every method of pretraining on the same studies, beside its own random encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def study_methods(
+    *,
+    out: Path,
+    methods: Sequence[str] = (),
+    seeds: int = 1,
+    studies: int = 1000,
+    steps: int = 240,
+    labels: Sequence[float] = (0.1, 1.0),
+    tasks: Sequence[str] = (),
+    missing: float = 0.3,
+    bootstrap: int = 1000,
+    device: str | None = None,
+    threads: int = 0,
+    cache: Path | None = None,
+) -> Path:
+    """Methods of pretraining side by side: one cohort, the same steps, the same labels, several seeds.
+
+    A cohort of the small preset is simulated. For each method and seed a model is pretrained on the training studies
+    without labels (label_bridge sees some, and is marked). Linear probes are fitted on its frozen embedding, of each
+    modality and of all together, and on that of the same model with its first, random weights. Methods are ordered by
+    their mean rank over tasks on the validation studies; what is reported are the test studies. A method that cannot run
+    says why, and the others go on. Run again, it continues where it stopped.
+
+    Args:
+        out: folder of the cohort, cells/METHOD-seedN.json, results.json, protocol.json and results.html.
+        methods: names of shipped pretraining configs, or files; by default all that build on small.yaml.
+        seeds: pretrainings of each method, from seed 0 on.
+        studies: of the cohort.
+        steps: of each pretraining.
+        labels: shares of the labelled training subjects that the probes are fitted on; the same for all methods.
+        tasks: only these label columns, without `label_`; all by default.
+        missing: share of absent modalities.
+        bootstrap: resamples of the subjects.
+        device: auto, cpu or cuda; what the configs say by default.
+        threads: of torch; 0 = all cores.
+        cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside OUT.
+
+    Returns:
+        results.html.
+
+    Raises:
+        medssml.config.ConfigError: no such method, or a wrong config. KeyError: no such task. StudyStopped: a run was
+            stopped. medssml.runs.run_folder.RunFolderError: the folder holds another study.
+    """
+    from medssml.bounds import bounded
+    from medssml.runs import console
+    from medssml.runs.cache_place import cache_place
+    from medssml.studies.methods_cells import Design, chosen_methods, one_cell, simulated
+    from medssml.studies.methods_results import write_results
+    from medssml.studies.resume import same_study
+    from medssml.studies.start import ready
+
+    bounded("--studies", studies, least=1)
+    bounded("--steps", steps, least=1)
+    for share in labels:
+        bounded("--labels", share, above=0, most=1)
+    out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
+    design = Design(cache_place(cache, out), studies, missing, steps, tuple(labels), tuple(tasks), bootstrap, device)
+    chosen = chosen_methods(methods, design)
+    same_study(out, design.settings())
+    asked = simulated(out, design)
+    cells = []
+    for seed in range(seeds):
+        for place, method in enumerate(chosen):
+            with console.step(f"seed {seed}: {method.name}, {place + 1} of {len(chosen)}"):
+                cells.append(one_cell(out, method, seed, design, asked))
+            if reason := cells[-1].get("failed"):
+                console.warn(f"{method.name} cannot run on these studies and is left out: {reason}")
+        write_results(out, cells, design)
+        console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    console.tell({"page": str(out / "results.html"), "results": results}, anew=True)
+    return out / "results.html"

@@ -1,0 +1,238 @@
+"""The parts of `medssml study methods`: which methods there are, and one cell of the grid. What is done is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from medssml.runs.training_config import PretrainConfig
+
+#: The config that the methods to be compared build on.
+BASE = "small"
+#: What a method that does not suit the studies ends with; a wrong config is refused before anything runs.
+CANNOT = (ValueError, KeyError, TypeError, RuntimeError)
+#: So that no figure depends on the processor, and each step has its own row in history.csv.
+SHARED = ("trainer.max_epochs=null", "trainer.validate_every=0", "trainer.log_every=1", "trainer.precision=32")
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the cells share.
+
+    Args:
+        cache: prepared studies.
+        studies: of the cohort. missing: share of absent modalities.
+        steps: of each pretraining.
+        labels: shares of the labelled training subjects that probes are fitted on.
+        tasks: label columns; all where there is none.
+        bootstrap: resamples of subjects.
+        device: of training; None = what the configs say.
+    """
+
+    cache: Path
+    studies: int
+    missing: float
+    steps: int
+    labels: tuple[float, ...]
+    tasks: tuple[str, ...]
+    bootstrap: int
+    device: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What the answers of the study depend on, but for the configs, which each cell names."""
+        names = ("studies", "missing", "steps", "labels", "tasks", "bootstrap")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What every pretraining has in place of what its config says."""
+        return (f"trainer.max_steps={self.steps}", *SHARED)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A pretraining config. name: in results. path: of its file. config: with the overrides of the design."""
+
+    name: str
+    path: Path
+    config: PretrainConfig
+
+    @property
+    def digest(self) -> str:
+        """Tells a config from another one."""
+        text = json.dumps(self.config.written(), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @property
+    def sees_labels(self) -> bool:
+        """Whether an objective learns from labels."""
+        return any((node.get("init_args") or {}).get("tasks") for node in self.config.objectives)
+
+
+def shipped_methods() -> list[str]:
+    """The shipped pretraining configs that build on `small`, itself among them."""
+    from medssml.shipped_configs import config_path, shipped_names
+    from medssml.yaml_lines import read
+
+    names = [name for name in shipped_names("pretrain") if "/" not in name]
+    under = {name: Path((read(config_path(name, "pretrain"))[0] or {}).get("base") or "").stem for name in names}
+
+    def built(name: str) -> bool:
+        return name == BASE or (name in under and built(under[name]))
+
+    return [name for name in names if built(name)]
+
+
+def chosen_methods(asked: Sequence[str], design: Design) -> list[Method]:
+    """The methods that were asked for, or all shipped ones, their configs read.
+
+    Raises:
+        medssml.config.ConfigError: no such config, or a wrong one. ValueError: two of one name.
+    """
+    from medssml.config import load_config
+    from medssml.runs.training_config import PretrainConfig
+    from medssml.shipped_configs import config_path
+
+    found: dict[str, Method] = {}
+    for given in asked or shipped_methods():
+        name = Path(given).stem if Path(given).is_file() else given
+        if name in found:
+            raise ValueError(f"--methods names {name} twice; fix: once, or another file name")
+        path = config_path(given, "pretrain")
+        found[name] = Method(name, path, load_config(path, PretrainConfig, design.overrides))
+    return list(found.values())
+
+
+def simulated(out: Path, design: Design) -> list[str]:
+    """Simulates the cohort, once; the tasks that are asked.
+
+    Raises:
+        KeyError: no such task.
+    """
+    from medssml.manifest.manifest import Manifest
+    from medssml.verbs.finetune import chosen_tasks
+    from medssml.verbs.phantom import phantom
+
+    manifest = manifest_of(out)
+    if not manifest.exists():
+        phantom(out=manifest.parent, studies=design.studies, missing=design.missing, preset="small")
+    return chosen_tasks(Manifest.read(manifest), list(design.tasks) or ["all"])
+
+
+def manifest_of(out: Path) -> Path:
+    """The study table of the grid."""
+    return out / "cohort" / "manifest.csv"
+
+
+def cell_file(out: Path, method: str, seed: int, ending: str) -> Path:
+    """The line of a cell (json), or its answers (csv)."""
+    return out / "cells" / f"{method.replace('/', '_')}-seed{seed}.{ending}"
+
+
+def one_cell(out: Path, method: Method, seed: int, design: Design, tasks: Sequence[str]) -> dict[str, Any]:
+    """The line of a method with a seed: what it learned, or why it cannot run, which is tried again each time.
+
+    Raises:
+        medssml.runs.run_folder.RunFolderError: the cell was measured with another config.
+    """
+    from medssml.files import write_text
+    from medssml.runs.run_folder import RunFolderError
+
+    file = cell_file(out, method.name, seed, "json")
+    if file.exists():
+        line: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if line["config"] != method.digest:
+            raise RunFolderError(
+                f"{file} was measured with another config; fix: another --out, or the config as it was"
+            )
+        if "failed" not in line:
+            return line
+    try:
+        found = _measured(out, method, seed, design, tasks)
+    except CANNOT as error:
+        said = error.args[0] if isinstance(error, KeyError) and error.args else error
+        found = {"failed": " ".join(str(said).split())}
+    line = {"method": method.name, "seed": seed, "config": method.digest, **found}
+    write_text(file, json.dumps(line) + "\n")
+    return line
+
+
+def _measured(out: Path, method: Method, seed: int, design: Design, tasks: Sequence[str]) -> dict[str, Any]:
+    """Pretrains and probes one cell; its answers go to a table of their own."""
+    from medssml.files import write_csv
+    from medssml.predictor import load
+    from medssml.runs.memory import peak_memory, restart_peak
+    from medssml.studies.methods_probes import Probed, moved, random_twin
+    from medssml.studies.resume import unless_stopped
+    from medssml.trainers.history import read
+    from medssml.trainers.precision import device_type
+    from medssml.verbs.pretrain import pretrain
+
+    device = device_type(design.device or method.config.trainer.device)
+    run = cell_file(out, method.name, seed, "json").with_suffix("")
+    alone = restart_peak(device)
+    started = time.process_time()
+    done = pretrain(
+        config=method.path, manifest=manifest_of(out), out=run, overrides=design.overrides, seed=seed,
+        device=design.device, cache=design.cache, track=False, fresh=True,
+    )  # fmt: skip
+    unless_stopped(f"seed {seed}: {method.name}", done)
+    used, peak = time.process_time() - started, peak_memory(device)
+    history = read(run / "history.csv")
+    model = load(run).model
+    cohort = Probed.prepared(run, manifest_of(out), design.cache, device)
+    answers = cohort.answers(model, random_twin(model, seed), tasks, design.labels)
+    write_csv(cell_file(out, method.name, seed, "csv"), answers.assign(seed=seed))
+    return {
+        "steps": design.steps,
+        "learns_from": moved(model, seed),
+        "labels_seen": method.sees_labels,
+        "loss": ends(history, "train/loss"),
+        "terms": {name.split("/")[1]: ends(history, name) for name in terms(history)},
+        "seconds": round(float(history[-1]["seconds"]), 1),
+        "processor_seconds": round(used, 1),
+        "peak_mib": round(peak / 2**20) if alone else None,
+        "probes": probes(answers, design.bootstrap),
+    }
+
+
+def terms(history: Sequence[Mapping[str, float]]) -> list[str]:
+    """The columns of a history that are losses of one objective."""
+    names = dict.fromkeys(name for row in history for name in row)
+    return [name for name in names if name.count("/") == 2 and name.startswith("train/") and name.endswith("/loss")]
+
+
+def ends(history: Sequence[Mapping[str, float]], column: str) -> list[float]:
+    """The means of a column over the first and over the last tenth of the run."""
+    values = [row[column] for row in history if column in row]
+    tenth = max(1, len(values) // 10)
+    return [round(sum(part) / tenth, 5) for part in (values[:tenth], values[-tenth:])]
+
+
+def probes(answers: pd.DataFrame, bootstrap: int) -> dict[str, Any]:
+    """{labels: {task: {subset: {validation, test, random_validation, random_test, gain: [estimate, low, high]}}}}."""
+    from medssml.statistics.bootstrap import paired_bootstrap
+    from medssml.statistics.metrics import auroc, point
+
+    found: dict[str, Any] = {}
+    for (labels, task, subset), table in answers.groupby(["labels", "task", "subset"], sort=False):
+        entry: dict[str, Any] = {}
+        for split, name in (("val", "validation"), ("test", "test")):
+            part = table.loc[table["split"] == split]
+            y, score, random = (part[column].to_numpy(float) for column in ("y", "probability", "random"))
+            if len(set(y)) < 2:
+                continue
+            entry |= {name: round(point(auroc, y, score), 4), f"random_{name}": round(point(auroc, y, random), 4)}
+            if split == "test":
+                gain = paired_bootstrap(auroc, y, score, random, part["subject"].to_numpy(), n=bootstrap)
+                entry["gain"] = [v if v is None else round(v, 4) for v in (gain.estimate, gain.ci_low, gain.ci_high)]
+        found.setdefault(f"{labels:g}", {}).setdefault(task, {})[subset] = entry
+    return found

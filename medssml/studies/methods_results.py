@@ -1,0 +1,183 @@
+"""What the cells of `medssml study methods` come to: the order by mean rank, the gains over random encoders, who wins where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from medssml.files import restored, write_json
+from medssml.reports.methods_page import write_methods_page
+from medssml.statistics.bootstrap import Array, Interval, intervals
+from medssml.statistics.comparison import compare, gains
+from medssml.statistics.metrics import auroc, point
+from medssml.studies.methods_cells import Design, cell_file
+from medssml.studies.methods_probes import ALL
+
+#: Method -> its answers of all seeds.
+Answers = Mapping[str, pd.DataFrame]
+
+
+def write_results(out: Path, cells: Sequence[Mapping[str, Any]], design: Design) -> None:
+    """results.json, protocol.json and results.html of the cells that are there."""
+    results = tabulate(out, cells, design.bootstrap)
+    protocol = protocol_of(design, cells)
+    write_json(out / "results.json", results)
+    write_json(out / "protocol.json", protocol)
+    write_methods_page(out / "results.html", results, protocol)
+
+
+def tabulate(out: Path, cells: Sequence[Mapping[str, Any]], bootstrap: int) -> dict[str, Any]:
+    """{"labels": {share: what `standing` says}, "cells": {method: [its lines]}, "failed": {method: why}}."""
+    done: dict[str, list[Mapping[str, Any]]] = {}
+    failed: dict[str, str] = {}
+    for cell in cells:
+        if "failed" in cell:
+            failed[cell["method"]] = cell["failed"]
+        else:
+            done.setdefault(cell["method"], []).append(cell)
+    answers = {name: pd.concat([_read(out, name, line["seed"]) for line in lines]) for name, lines in done.items()}
+    shares = dict.fromkeys(share for table in answers.values() for share in table["labels"])
+    labels = {
+        f"{share:g}": standing({name: t.loc[t["labels"] == share] for name, t in answers.items()}, bootstrap)
+        for share in shares
+    }
+    # What the probes of a cell say is under `labels` for all seeds together.
+    lines = {name: [{k: v for k, v in line.items() if k != "probes"} for line in some] for name, some in done.items()}
+    return {"labels": labels, "cells": lines, "failed": failed}
+
+
+def _read(out: Path, method: str, seed: int) -> pd.DataFrame:
+    return restored(pd.read_csv(cell_file(out, method, seed, "csv"), dtype={"study_id": str, "subset": str}))
+
+
+def standing(answers: Answers, bootstrap: int) -> dict[str, Any]:
+    """How the methods stand, with the same labels.
+
+    Returns:
+        {"ranks": {method, best on validation first: {"validation": mean rank, "test": {estimate, ci_low, ci_high, n}}},
+        "winners": {task: method that is best on validation},
+        "tasks": {task: {method: {subset: {"auroc": .., "gain": over the random encoder, "validation": .., "seeds": ..}}}}}.
+    """
+    val = {name: table.loc[table["split"] == "val"] for name, table in answers.items()}
+    test = {name: table.loc[table["split"] == "test"] for name, table in answers.items()}
+    tasks = [
+        task for task in _tasks(answers) if all(_answered(table, task) for table in (*val.values(), *test.values()))
+    ]
+    ranks = dict(zip(answers, mean_ranks(val, tasks), strict=True)) if tasks else {}
+    tested = dict(zip(answers, mean_ranks(test, tasks, bootstrap), strict=True)) if tasks else {}
+    order = sorted(ranks, key=lambda name: (ranks[name].estimate, name))
+    return {
+        "ranks": {name: {"validation": ranks[name].estimate, "test": tested[name].to_dict()} for name in order},
+        "winners": {task: _best(val, task) for task in tasks},
+        "tasks": {task: _of_task(val, test, task, order or list(answers), bootstrap) for task in _tasks(answers)},
+    }
+
+
+def _tasks(answers: Answers) -> list[str]:
+    return list(dict.fromkeys(task for table in answers.values() for task in table["task"]))
+
+
+def _answered(table: pd.DataFrame, task: str) -> bool:
+    """Whether a method answers a task from all modalities, for studies of both classes."""
+    return table.loc[(table["task"] == task) & (table["subset"] == ALL), "y"].nunique() == 2
+
+
+def _best(val: Answers, task: str) -> str:
+    found = {name: _validated(table, task, ALL) for name, table in val.items()}
+    return max(found, key=lambda name: found[name] or 0.0)
+
+
+def _validated(table: pd.DataFrame, task: str, subset: str) -> float | None:
+    """AUROC on validation studies, the mean over seeds."""
+    part = table.loc[(table["task"] == task) & (table["subset"] == subset)]
+    if part["y"].nunique() < 2:
+        return None
+    return float(
+        np.mean([point(auroc, p["y"].to_numpy(), p["probability"].to_numpy()) for _, p in part.groupby("seed")])
+    )
+
+
+def mean_ranks(answers: Answers, tasks: Sequence[str], bootstrap: int = 0) -> list[Interval]:
+    """Each method's rank by AUROC from all modalities, 1 = highest, ties shared, averaged over tasks.
+
+    Args:
+        answers: of one split.
+        tasks: that all methods answer.
+        bootstrap: resamples of subjects; each applies to all methods and tasks. 0 for none.
+    """
+    scores = [[_by_seed(table, task) for table in answers.values()] for task in tasks]
+    people = pd.concat([table[["study_id", "subject"]] for table in answers.values()]).drop_duplicates("study_id")
+    studies = pd.Index(people["study_id"])
+    places = [studies.get_indexer(shared(parts)) for parts in scores]
+    y = [parts[0][1].loc[shared(parts)].to_numpy(float) for parts in scores]
+    seen = [[scored.loc[shared(parts)].to_numpy(float).T for scored, _ in parts] for parts in scores]
+
+    def ranked(weights: Array) -> Array:
+        by_task = []
+        for rows, truth, methods in zip(places, y, seen, strict=True):
+            drawn = weights[:, rows]
+            found = [np.mean([auroc(truth, one, drawn) for one in seeds], axis=0) for seeds in methods]
+            by_task.append(rankdata(-np.stack(found, axis=1), axis=1))
+        return np.asarray(np.mean(by_task, axis=0))
+
+    if bootstrap == 0:
+        estimates = ranked(np.ones((1, len(studies))))[0]
+        return [Interval(float(value), None, None, len(studies)) for value in estimates]
+    return intervals(ranked, people["subject"].to_numpy(), n=bootstrap)
+
+
+def _by_seed(table: pd.DataFrame, task: str) -> tuple[pd.DataFrame, pd.Series]:
+    """(study, seed) probabilities from all modalities, and the label of each study."""
+    part = table.loc[(table["task"] == task) & (table["subset"] == ALL)]
+    scores = part.pivot(index="study_id", columns="seed", values="probability").dropna()
+    return scores, part.drop_duplicates("study_id").set_index("study_id")["y"]
+
+
+def shared(parts: Sequence[tuple[pd.DataFrame, pd.Series]]) -> pd.Index:
+    """The studies that all methods answer for."""
+    index = parts[0][0].index
+    for scores, _ in parts[1:]:
+        index = index.intersection(scores.index)
+    return index
+
+
+def _of_task(val: Answers, test: Answers, task: str, order: Sequence[str], bootstrap: int) -> dict[str, Any]:
+    """{method: {subset: {"auroc", "positives", "seeds", "validation", "gain"}}} on test studies."""
+    out: dict[str, Any] = {}
+    for name in order:
+        part = test[name].loc[test[name]["task"] == task]
+        found = compare({name: [part]}, n=bootstrap)[name]
+        gained = gains({"random": part.assign(probability=part["random"]), name: part}, "random", n=bootstrap)[name]
+        out[name] = {
+            subset: entry | {"validation": _validated(val[name], task, subset), "gain": gained.get(subset)}
+            for subset, entry in found.items()
+        }
+    return out
+
+
+def protocol_of(design: Design, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the numbers are: printed beside them."""
+    import medssml
+
+    seeds = len({cell["seed"] for cell in cells})
+    labelled = sorted({cell["method"] for cell in cells if cell.get("labels_seen")})
+    return {
+        "medssml": medssml.__version__,
+        "cohort": f"{design.studies} simulated studies of the small preset, the same for all methods and seeds; "
+        f"{design.missing:.0%} of the modalities absent at random",
+        "pretraining": f"{design.steps} steps on the training studies without labels, at the settings of each config; float32"
+        + (f"; {', '.join(labelled)} learns from labels, too, and is no match for the others" if labelled else ""),
+        "probe": "logistic regression on the frozen embedding (one modality: its encoder's own; all: the fused one of what a "
+        "study has), fitted on the same labelled training studies for all, its penalty chosen on validation studies",
+        "random encoder": "the same model with its first weights, from the same seed, and the statistics of its features",
+        "order": "mean rank over tasks from all modalities on validation studies; all figures are of test studies",
+        "interval": f"95 %, {design.bootstrap} resamples of subjects, and of the seeds where there are several; ranks: of "
+        "subjects. Nothing is corrected for the number of comparisons: of 40 gains of nothing, one lies above 0",
+        "seeds": "1: another seed may order the methods otherwise" if seeds == 1 else seeds,
+        "search": "none: each method has one setting, that of its shipped config",
+    }
