@@ -20,14 +20,15 @@ from medssml.studies.methods_probes import Probed
 from medssml.studies.methods_results import mean_ranks, standing
 
 TASKS = ("effusion", "malignant")
-LARGE = "base: smoke/simclr\ndata: {batch_size: 5000}\n"
+#: Learning rates of an encoder that the model does not have.
+ODD = "base: smoke/simclr\noptim: {scales: {encoders.mri: 1.0}}\n"
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     place = tmp_path_factory.mktemp("methods")
-    (place / "large.yaml").write_text(LARGE)
-    methods = ["smoke/simclr", "smoke/biot", str(place / "large.yaml")]
+    (place / "odd.yaml").write_text(ODD)
+    methods = ["smoke/simclr", "smoke/biot", str(place / "odd.yaml")]
     small = {"studies": 60, "steps": 2, "labels": (1.0,), "tasks": TASKS, "bootstrap": 50, "threads": 1}
     return {"out": place / "study", "cache": place / "cache", "methods": methods, "seeds": 1, **small}
 
@@ -85,12 +86,14 @@ def test_the_gains_of_a_cell_are_those_of_its_answers(done: Path) -> None:
 
 @pytest.mark.slow
 def test_one_that_cannot_run_says_why_and_the_others_go_on(done: Path) -> None:
-    assert line(done, "large")["failed"].startswith("no training batch: fewer training studies than a batch")
+    assert line(done, "odd")["failed"].startswith("optim.scales names encoders.mri, which no parameter begins with")
     results = json.loads((done / "results.json").read_text())
-    assert set(results["failed"]) == {"large"} and set(results["cells"]) == {"smoke/simclr", "smoke/biot"}
+    assert set(results["failed"]) == {"odd"} and set(results["cells"]) == {"smoke/simclr", "smoke/biot"}
     assert set(results["labels"]["1"]["ranks"]) == {"smoke/simclr", "smoke/biot"}
     page = (done / "results.html").read_text()
-    assert "large cannot run on these studies: no training batch" in page and "is best on validation" in page
+    assert (
+        "odd cannot run on these studies: optim.scales names encoders.mri" in page and "is best on validation" in page
+    )
     assert "another seed may order the methods otherwise" in json.loads((done / "protocol.json").read_text())["seeds"]
 
 
@@ -118,12 +121,12 @@ def test_another_study_in_the_folder_is_refused(done: Path, options: dict[str, A
 @pytest.mark.slow
 def test_a_method_whose_config_has_changed_is_refused(done: Path, options: dict[str, Any]) -> None:
     config = Path(options["methods"][2])
-    config.write_text(LARGE.replace("5000", "6000"))
+    config.write_text(ODD.replace("1.0", "2.0"))
     try:
-        with pytest.raises(RunFolderError, match="large-seed0.json was measured with another config"):
+        with pytest.raises(RunFolderError, match="odd-seed0.json was measured with another config"):
             study_methods(**options)
     finally:
-        config.write_text(LARGE)
+        config.write_text(ODD)
 
 
 def test_a_wrong_name_is_refused_before_anything_is_made(tmp_path: Path) -> None:
