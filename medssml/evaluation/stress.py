@@ -140,7 +140,8 @@ def answered(tested: Tested, obstacle: Obstacle, tasks: Sequence[str]) -> Answer
         studies = _damaged(tested, obstacle)
     logits = predict_within(tested.model, studies, within, source, device=tested.device)
     kinds = {task: tested.model.tasks[task].kind for task in tasks}
-    scores = {task: probability(torch.from_numpy(logits[task]).double(), kinds[task]).numpy() for task in tasks}
+    # In double precision, as they are read again: a sweep that goes on gives the same figures to the last digit.
+    scores = {t: probability(torch.from_numpy(logits[t]), kinds[t]).double().numpy() for t in tasks}
     return Answers(scores, bits(within.numpy()))
 
 
