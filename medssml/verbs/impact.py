@@ -56,9 +56,8 @@ def impact(
         checkpoint: run folder, or its model folder; several training seeds of one task may be given.
         manifest: the study table, CSV or Parquet.
         shards: in place of a manifest, where medssml prepare --shards wrote: a folder or a URL.
-        task: a task of the model, or `all`; may be given several times. Studies are encoded once for all of them.
-        out: folder for impact.json, impact.csv and impact.html; those of a second task, and of further ones, lie in
-            OUT/impact/TASK, and the page shows them all.
+        task: a task of the model, or `all`; may be given several times.
+        out: folder for impact.json, impact.csv and impact.html; of further tasks OUT/impact/TASK.
         split: studies to look at: test, val, train, or all.
         value: what a coalition is worth: positive, logit, predicted, label, log_likelihood or output.
         baseline: in place of what is outside a coalition: absent, marginal or joint.
