@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         report,
         stress,
         study_cohort,
+        study_methods,
         study_phantom,
         ui,
     )
@@ -77,6 +78,7 @@ __all__ = [
     "report",
     "stress",
     "study_cohort",
+    "study_methods",
     "study_phantom",
     "ui",
 ]
