@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         study_cohort,
         study_methods,
         study_phantom,
+        transfer,
         ui,
     )
     from medssml.batch import Batch, Encoded, Fused
@@ -80,6 +81,7 @@ __all__ = [
     "study_cohort",
     "study_methods",
     "study_phantom",
+    "transfer",
     "ui",
 ]
 
@@ -97,8 +99,8 @@ _MODULES = {
 
 
 class _Package(ModuleType):
-    """This module, in which `phantom` is the verb, although there is a package of that name: importing anything of that
-    package would put it in the verb's place."""
+    """This module, in which `phantom` and `transfer` are verbs, although there are packages of these names: importing anything of
+    such a package would put it in the verb's place."""
 
     @property
     def phantom(self) -> Any:
@@ -107,6 +109,14 @@ class _Package(ModuleType):
     @phantom.setter
     def phantom(self, package: ModuleType) -> None:
         """Python's import says where the package is; `from medssml.phantom import Design` finds it without."""
+
+    @property
+    def transfer(self) -> Any:
+        return importlib.import_module("medssml.api").transfer
+
+    @transfer.setter
+    def transfer(self, package: ModuleType) -> None:
+        """As of `phantom`."""
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from medssml.results import Checked, Evaluation, Impact, Run, Stress, problem_table
+from medssml.results import Checked, Evaluation, Impact, Run, Stress, Transferred, problem_table
 from medssml.schema import hints_of
 from medssml.studies.cohort import study_cohort as _study_cohort
 from medssml.studies.methods import study_methods as _study_methods
@@ -37,6 +37,7 @@ from medssml.verbs.prepare import prepare as _prepare
 from medssml.verbs.pretrain import pretrain as _pretrain
 from medssml.verbs.report import report as _report
 from medssml.verbs.stress import stress as _stress
+from medssml.verbs.transfer import transfer as _transfer
 from medssml.verbs.ui import ui as _ui
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ def _run(outcome: Outcome) -> Run | Any:
     return Run(outcome.given["out"], too_many_lost=outcome.code == 4)
 
 
+def _transferred(outcome: Outcome) -> Transferred:
+    return Transferred(outcome.given["out"])
+
+
 def _demonstrated(outcome: Outcome) -> Run:
     return Run(outcome.value if outcome.code == 0 else outcome.given["out"] or "runs/demo")
 
@@ -173,6 +178,7 @@ def _embedded(outcome: Outcome) -> pd.DataFrame:
 
 pretrain = _returning(_pretrain, _run)
 finetune = _returning(_finetune, _run)
+transfer = _returning(_transfer, _transferred)
 demo = _returning(_demo, _demonstrated)
 evaluate = _returning(_evaluate, _evaluated)
 impact = _returning(_impact, _measured)

@@ -30,6 +30,7 @@ PACKAGES = (
     "medssml.fusion",
     "medssml.transforms",
     "medssml.objectives",
+    "medssml.transfer",
     "medssml.model",
     "medssml.spaces",
     "medssml.decoders",

@@ -110,6 +110,27 @@ class Run(Folder):
         return load(self.path, device=device)
 
 
+class Transferred(Run):
+    """What `transfer` wrote: the run folder of the student that is kept, and what its teacher was worth."""
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """transfer_gain.json."""
+        return self._json("transfer_gain.json")
+
+    @property
+    def kept(self) -> bool:
+        """Whether the transfer is kept; otherwise the student alone is."""
+        return bool(self.result["gate"]["kept"])
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per task: n, and what the student is worth without and with transfer, with the ends of its interval."""
+        import pandas as pd
+
+        return pd.DataFrame([{"task": task, **_flat(entry)} for task, entry in self.result["tasks"].items()])
+
+
 class Evaluation(Folder):
     """What `evaluate` wrote."""
 

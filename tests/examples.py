@@ -86,6 +86,13 @@ from medssml.objectives import (
 from medssml.objectives.clock import Clock
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.trainers.moving_average import MovingAverage
+from medssml.transfer import (
+    ContrastiveTransfer,
+    FeatureTransfer,
+    LogitTransfer,
+    PrivilegedTransfer,
+    RelationTransfer,
+)
 
 MODALITIES = ("ct", "xray", "eeg", "report")
 VOCABULARY = 40
@@ -152,6 +159,9 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
     "TensorFusion": lambda names, dim: TensorFusion(names, dim, 3),
 }
 
+#: What a transfer shows to the teacher, and what to the student.
+RICH_TO_POOR: dict[str, Any] = {"source": ("ct", "report"), "target": ("xray",)}
+
 #: Label -> objective of a `tiny_model`.
 OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "contrast": lambda model: CrossModalContrast(model, dim=8),
@@ -194,6 +204,11 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "language through the fusion": lambda model: FusedMaskedLanguage(model),
     "MultiMAE": lambda model: MultiMAE(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
     "masked multimodal": lambda model: MaskedMultimodal(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
+    "transfer of logits": lambda model: LogitTransfer(model, **RICH_TO_POOR),
+    "transfer of privileged information": lambda model: PrivilegedTransfer(model, **RICH_TO_POOR),
+    "transfer of features": lambda model: FeatureTransfer(model, **RICH_TO_POOR),
+    "transfer of relations": lambda model: RelationTransfer(model, **RICH_TO_POOR),
+    "transfer by contrast": lambda model: ContrastiveTransfer(model, dim=8, **RICH_TO_POOR),
 }
 
 #: Label -> loss of each study.

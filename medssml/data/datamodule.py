@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ class StudyDataModule(L.LightningDataModule):
             )
             self.remarks = fit_training(self._studies.dataset())
         return self._studies
+
+    def reseed(self, seed: int) -> None:
+        """The same studies for another training: order and augmentation are drawn from `seed`, nothing is prepared again."""
+        self.seed = seed
+        self._train = None
+        if self._studies is not None:
+            self._studies = replace(self._studies, seed=seed)
 
     @property
     def manifest(self) -> Manifest:

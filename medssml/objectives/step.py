@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -102,6 +102,11 @@ class Step:
     def present(self) -> Tensor:
         """(B, M) bool."""
         return self.batch.present
+
+    def having(self, modalities: Iterable[str]) -> Tensor:
+        """(B,) bool: the studies that have one of `modalities`, those included that this model does not read."""
+        columns = [self._given.column(name) for name in modalities if name in self._given.modalities]
+        return self._given.present[:, columns].any(1)
 
     @cached_property
     def encoded(self) -> dict[str, Encoded]:

@@ -168,6 +168,23 @@ class Finetuning(FinetuneConfig):
         return {**first, **found, **({"targets": targets} if targets else {})}
 
 
+@dataclass(frozen=True)
+class Transferring(Finetuning):
+    """A fine-tuning of a student of one modality, with or without a teacher.
+
+    student: the modality. method: of the transfer. weight: of it, beside labels. source: what the teacher is shown.
+    teacher: a hash of its weights. arm: which of the two students of a seed; none of the whole. seeds: pairs of students.
+    """
+
+    student: str = ""
+    method: str = ""
+    weight: float = 1.0
+    source: Sequence[str] = ()
+    teacher: str = ""
+    seeds: int = 1
+    arm: str = ""
+
+
 #: A training, with or without labels.
 Training = PretrainConfig | Finetuning
 C = TypeVar("C", PretrainConfig, Finetuning)

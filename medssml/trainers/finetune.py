@@ -20,6 +20,7 @@ def finetuner(
     *,
     freeze: str | int = "none",
     others: Sequence[Objective] = (),
+    given: MultimodalModel | None = None,
     seed: int = 0,
 ) -> Learner:
     """A learner of the tasks of `supervised`, scored by them.
@@ -30,7 +31,9 @@ def finetuner(
         optim: the optimiser.
         freeze: see `medssml.trainers.freezing.train_only`.
         others: further objectives that are learned beside the labels.
+        given: another model that they may ask.
         seed: of dropout and modality dropout.
     """
     frozen = train_only(model, supervised.tasks, freeze)
-    return Learner(model, [supervised, *others], optim, judge=TaskJudge(supervised.tasks), frozen=frozen, seed=seed)
+    judge = TaskJudge(supervised.tasks)
+    return Learner(model, [supervised, *others], optim, judge=judge, frozen=frozen, given=given, seed=seed)

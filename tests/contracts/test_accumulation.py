@@ -26,6 +26,9 @@ SEPARABLE = (
     "embedding prediction",
     "cyclic translation",
     "language through the fusion",
+    "transfer of logits",
+    "transfer of privileged information",
+    "transfer of features",
 )
 
 

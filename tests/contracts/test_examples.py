@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medssml import encoders, fusion, objectives
+from medssml import encoders, fusion, objectives, transfer
 from medssml.batch import Encoded, Fused, Inputs
 from medssml.encoders import Encoder
 from medssml.fusion import Fusion
@@ -40,7 +40,7 @@ def missing() -> dict[str, set[str]]:
     wanted = {
         "encoders": public(encoders, Encoder),
         "fusion": public(fusion, Fusion),
-        "objectives": public(objectives, Objective),
+        "objectives": public(objectives, Objective) | public(transfer, Objective),
         "losses": public(objectives, StudyLoss),
     }
     return {kind: wanted[kind] - {type(made).__name__ for made in have[kind]} for kind in wanted}

@@ -1,0 +1,205 @@
+"""Students with and without a teacher, one pair per seed: trained, asked, compared, and one of them kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medssml.data.datamodule import StudyDataModule
+from medssml.evaluation.encoded_studies import encode_studies
+from medssml.evaluation.subsets import predict_subsets
+from medssml.manifest.manifest import Manifest
+from medssml.model import MultimodalModel
+from medssml.objectives import Supervised
+from medssml.objectives.study_loss import CrossEntropy
+from medssml.runs import training
+from medssml.runs.inference import chosen_device
+from medssml.runs.labels import label_account, task_records
+from medssml.runs.run_folder import RunFolder
+from medssml.runs.student import Student
+from medssml.runs.training_config import Transferring
+from medssml.runs.transfer_studies import GROUP, TransferStudies
+from medssml.trainers.finetune import finetuner
+from medssml.trainers.heads import begin_heads
+from medssml.trainers.learner import Learner
+from medssml.trainers.probe_first import fit_heads
+from medssml.transfer.gain import Answers
+from medssml.transfer.methods import transfer_of
+
+#: Folder of the students' own runs.
+FITS = "students"
+#: The two students of a seed.
+ALONE, TAUGHT = "alone", "taught"
+#: What the folder of the kept student takes from the student's own run, beside the model.
+TAKEN = ("presence.json", "training_subjects.json", "history.csv", "labels.json", "problems.csv")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that a pair of students has in common.
+
+    Args:
+        teacher: the model that teaches. student: what students are built from.
+        config: of the whole; each student's own has its seed and `arm`.
+        studies: who learns from what.
+        class_weights: task -> weight of each class in the loss of labels.
+        before: the subjects that a student has seen through the weights it began with, and through its teacher.
+        folder: of the run; students lie below it. cache: folder of prepared studies.
+        plugins: packages that classes may come from.
+    """
+
+    teacher: MultimodalModel
+    student: Student
+    config: Transferring
+    studies: TransferStudies
+    class_weights: Mapping[str, Sequence[float]]
+    before: Mapping[str, Collection[str]]
+    transforms: Mapping[str, Any]
+    folder: RunFolder
+    cache: Path
+    plugins: Collection[str] = ()
+
+    @cached_property
+    def data(self) -> dict[str, StudyDataModule]:
+        """The studies of either student. A step of the one that is taught has as many labels as one of the other, and as many
+        studies without a label beside them."""
+        own = {self.student.modality: self.student.transform}
+        both = {**own, **self.transforms}
+        mixed = self.config
+        if self.studies.counts["of them without a label"]:
+            data = replace(
+                self.config.data, batch_size=2 * self.config.data.batch_size, balance=GROUP, balance_power=0.0
+            )
+            mixed = replace(self.config, data=data)
+        made = (TAUGHT, self.studies.taught, both, mixed), (ALONE, self.studies.alone, own, self.config)
+        return {
+            arm: training.studies(table, transforms, config, self.cache, self.config.tasks)
+            for arm, table, transforms, config in made
+        }
+
+    def fitted(self, seed: int, arm: str) -> RunFolder:
+        """The run folder of a student."""
+        return RunFolder(self.folder.path / FITS / f"seed{seed}-{arm}")
+
+    def fit(self, seed: int, arm: str) -> int:
+        """Trains a student, unless it is done; 0, or the exit code of a training that was stopped."""
+        config, folder, data = replace(self.config, seed=seed, arm=arm), self.fitted(seed, arm), self.data[arm]
+        folder.begin(config.written(), data.all_studies.sha256)
+        if folder.done:
+            return 0
+        with folder.starting(), folder.logging():
+            data.reseed(seed)
+            training.prepare(data, folder, self.before[arm])
+            folder.write_labels(label_account(self.studies.alone, config.tasks))
+            outcome = training.train(
+                self.learner(seed, arm), data, folder, config, track=False, card={"Training": self.said(arm)}
+            )
+        return outcome.exit_code if outcome.status == "stopped" else 0
+
+    def learner(self, seed: int, arm: str) -> Learner:
+        """Labels, and beside them the transfer for the student that is taught. Both arms begin with the same weights."""
+        config = self.config
+        model = self.student.begin(seed, self.plugins)
+        begin_heads(model, task_records(self.studies.alone, config.tasks, evidence=config.evidence), config.freeze)
+        if config.probe_first:
+            alone = self.data[ALONE]
+            fit_heads(model, config.tasks, encode_studies(model, alone.loader("train")), seed)
+        supervised = Supervised(
+            model,
+            config.tasks,
+            loss=CrossEntropy(config.label_smoothing),
+            modality_dropout=config.modality_dropout,
+            unimodal_weight=config.unimodal_weight,
+            class_weights=self.class_weights or None,
+        )
+        # The transfer's own weights are drawn last, so that nothing before them depends on the arm.
+        torch.manual_seed(seed)
+        taught = arm == TAUGHT
+        others = (
+            [transfer_of(config.method, model, self.teacher, config.source, config.tasks, config.weight)]
+            if taught
+            else []
+        )
+        return finetuner(
+            model,
+            supervised,
+            config.optim,
+            freeze=config.freeze,
+            others=others,
+            given=self.teacher if taught else None,
+            seed=seed,
+        )
+
+    def said(self, arm: str) -> str:
+        """What the model card says of the training."""
+        config, labelled = self.config, self.studies.counts["labelled"]
+        text = f"A student of {config.student} for {', '.join(config.tasks)} from {labelled} labelled studies"
+        if arm == ALONE:
+            return f"{text}, without a teacher."
+        both = self.studies.counts["seen by both"]
+        return (
+            f"{text}, taught ({config.method}) on {both} studies, labelled or not, by a model that was shown "
+            f"{' and '.join(config.source)} of them."
+        )
+
+    def answers(self, split: str, seeds: Sequence[int]) -> dict[str, Answers]:
+        """Task -> what the students of all seeds answer for the studies of a split."""
+        found: dict[str, dict[str, list[np.ndarray]]] = {task: {ALONE: [], TAUGHT: []} for task in self.config.tasks}
+        told = None
+        for seed in seeds:
+            for arm in (ALONE, TAUGHT):
+                model = MultimodalModel.load(self.fitted(seed, arm).path, self.plugins)
+                batches = self.data[ALONE].loader(split)
+                told = predict_subsets(model, batches, self.config.tasks, chosen_device(self.config.trainer.device))
+                for task in self.config.tasks:
+                    found[task][arm].append(told.observed(told.probabilities(task)))
+        if told is None:
+            raise ValueError("no seed, so no answer; fix: --seeds 1 or more")
+        return {
+            task: Answers(
+                told.kinds[task], told.target(task), told.subject, np.stack(arms[ALONE]), np.stack(arms[TAUGHT])
+            )
+            for task, arms in found.items()
+        }
+
+    def keep(self, seed: int, arm: str) -> None:
+        """Puts a student's model into the run folder, last of all: a run that has one is done."""
+        fit, beside = self.fitted(seed, arm), self.folder.path / ".model.tmp"
+        for name in TAKEN:
+            if (fit.path / name).exists():
+                shutil.copyfile(fit.path / name, self.folder.path / name)
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(fit.model, beside)
+        shutil.rmtree(self.folder.model, ignore_errors=True)
+        beside.rename(self.folder.model)
+
+
+def best_seed(tasks: Mapping[str, Answers], seeds: Sequence[int], *, taught: bool) -> int:
+    """The seed whose student has the best mean metric on these studies; the first where none is defined."""
+    scores: list[np.ndarray] = []
+    for answers in tasks.values():
+        if answers.reason is None:
+            once = np.ones((1, len(answers.y)))
+            scores.append(answers.metric(once, answers.transfer if taught else answers.without)[0])
+    return seeds[int(np.mean(scores, axis=0).argmax())] if scores else seeds[0]
+
+
+def possible(truth: Any, studies: Manifest, task: str, student: str) -> float | None:
+    """The AUROC of the best possible answers from the student's modality, of simulated studies; None where nobody knows."""
+    from medssml.evaluation.bayes import bayes_column
+    from medssml.statistics.metrics import auroc, point
+
+    column = bayes_column(task, student)
+    if truth is None or column not in truth or studies.tasks[task].kind != "binary":
+        return None
+    y = studies.targets[task]
+    best = truth[column].reindex(list(studies.study_ids)).to_numpy(dtype=np.float64)
+    known = np.isfinite(y) & np.isfinite(best)
+    return float(point(auroc, y[known], best[known])) if len(set(y[known])) == 2 else None

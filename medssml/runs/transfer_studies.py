@@ -1,0 +1,101 @@
+"""The studies of a transfer: whose labels the student has, who is seen by student and teacher, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.manifest.manifest import Manifest
+from medssml.runs import console
+
+#: Column by which batches are mixed: labelled studies and others.
+GROUP = "transfer_group"
+LABELLED, PAIRED = "labelled", "paired"
+
+
+@dataclass(frozen=True)
+class TransferStudies:
+    """Who learns from what.
+
+    Args:
+        alone: what the student without transfer sees: its labelled training studies; validation and test studies.
+        taught: the same, and the training studies that student and teacher both see.
+        counts: for the protocol.
+    """
+
+    alone: Manifest
+    taught: Manifest
+    counts: dict[str, int]
+
+
+def transfer_studies(
+    table: Manifest, student: str, source: Sequence[str], tasks: Sequence[str], labelled: Collection[str]
+) -> TransferStudies:
+    """Divides the studies of a table.
+
+    Args:
+        table: of which the modalities are the student's and the teacher's.
+        labelled: ids of the training studies whose labels the student may see; those of other training studies are hidden.
+
+    Raises:
+        ValueError: no training study is seen by both, or none is labelled.
+    """
+    own = _has(table, [student])
+    pairs = own & _has(table, source)
+    train = table.splits == "train"
+    known = np.array([study in labelled for study in table.study_ids], dtype=bool) & own & train
+    if not (pairs & train).any():
+        raise ValueError(
+            f"no training study has both {student} and {' or '.join(source)}: there is nothing by which the teacher could "
+            f"teach; fix: studies with both, or another --source"
+        )
+    if not known.any():
+        raise ValueError(f"no training study with {student} is labelled; fix: --labels, or label some")
+    cells = {f"label_{task}": np.where(train & ~known, "", table.table[f"label_{task}"]) for task in tasks}
+    hidden = table.table.assign(**cells, **{GROUP: np.where(known, LABELLED, PAIRED)})
+    whole = replace(table, table=hidden)
+    judged = own & ~train & _labelled(table, tasks)
+    counts = {
+        "labelled": int(known.sum()),
+        "seen by both": int((pairs & train).sum()),
+        "of them without a label": int((pairs & train & ~known).sum()),
+        "validation": int((judged & (table.splits == "val")).sum()),
+        "test": int((judged & (table.splits == "test")).sum()),
+    }
+    return TransferStudies(whole.filter(known | judged), whole.filter(known | (pairs & train) | judged), counts)
+
+
+def refuse_seen(table: Manifest, subjects: Collection[str], whose: str) -> None:
+    """Refuses a model that was trained on somebody who is to judge it.
+
+    Args:
+        subjects: what the subjects of its training are called in results; none where nobody wrote them down.
+        whose: flag of the model.
+
+    Raises:
+        ValueError: with how many.
+    """
+    held = {str(code) for code, split in zip(table.subject_codes, table.splits, strict=True) if split != "train"}
+    everyone = {str(code) for code in table.subject_codes}
+    if both := len(held & set(subjects)):
+        raise ValueError(
+            f"{whose} was trained on {both} of the {len(held)} validation and test subjects, so that a gain would say "
+            f"nothing of new ones; fix: a teacher of the training subjects, or another split"
+        )
+    if not everyone & set(subjects):
+        console.warn(
+            f"none of the subjects that {whose} was trained on is known here: whether it saw validation or test subjects "
+            f"cannot be told"
+        )
+
+
+def _has(table: Manifest, modalities: Sequence[str]) -> NDArray[np.bool_]:
+    columns = [table.modalities.index(name) for name in modalities if name in table.modalities]
+    return np.asarray(table.present[:, columns].any(axis=1))
+
+
+def _labelled(table: Manifest, tasks: Sequence[str]) -> NDArray[np.bool_]:
+    return np.any([np.isfinite(table.targets[task]) for task in tasks], axis=0)

@@ -1,0 +1,106 @@
+"""What a transfer is: an objective whose teacher sees other modalities of the same studies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medssml.batch import Fused
+from medssml.config import LeftOut
+from medssml.losses import global_sum
+from medssml.model import MultimodalModel
+from medssml.objectives.base import Objective, chosen
+from medssml.objectives.clock import Ramp
+from medssml.objectives.step import Step
+
+
+class Transfer(Objective):
+    """What a student that sees some modalities of a study learns from a teacher that sees others.
+
+    The studies that count are those that have both, labelled or not: the labels of a poor modality may be few, its pairs many.
+    The teacher is given and is not trained; whatever it says is a target and carries no gradient.
+
+    Args:
+        model: the student.
+        source: modalities that are shown to the teacher; the student need not know them.
+        target: modalities that the student is shown; all of its own by default.
+        weight: in the sum of objectives.
+
+    Raises:
+        ValueError: no source, or a target that the student does not have.
+    """
+
+    teacher = "given"
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        *,
+        source: Sequence[str],
+        target: Sequence[str] | None = None,
+        weight: float | Ramp = 1.0,
+    ) -> None:
+        super().__init__(model, weight=weight)
+        if not source or isinstance(source, str):
+            raise ValueError(f"source is {source!r}; fix: a list of what the teacher is shown, such as [ct]")
+        self.source = tuple(source)
+        self.target = None if target is None else chosen(model, target, f"{type(self).__name__}: target")
+
+    @classmethod
+    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
+        """See `Configured.restricted_to`; what the teacher is shown is a matter of its own model."""
+        out = super().restricted_to(arguments, left)
+        if arguments.get("target"):
+            out["target"] = [name for name in arguments["target"] if name in left]
+            if not out["target"]:
+                raise LeftOut(f"needs {' or '.join(arguments['target'])}")
+        return out
+
+    def both(self, step: Step) -> Tensor:
+        """(B,) bool: this rank's studies that both the teacher and the student see."""
+        shown = step.model.modalities if self.target is None else self.target
+        return step.having(self.source) & step.having(shown)
+
+    def count(self, step: Step) -> Tensor:
+        """() studies of all ranks that both see."""
+        return global_sum(self.both(step).sum())
+
+    def student(self, step: Step) -> Fused:
+        """Every study as the student sees it."""
+        return step.fused if self.target is None else step.fuse(step.encoded, _only(step, self.target))
+
+    def taught(self, step: Step) -> Fused:
+        """Every study as the teacher sees it from `source`.
+
+        Raises:
+            ValueError: the teacher reads none of it.
+        """
+        teacher = step.teacher
+        if not set(self.source) <= set(teacher.model.modalities):
+            raise ValueError(
+                f"{type(self).__name__}: source {list(self.source)}; the teacher reads {list(teacher.model.modalities)}"
+            )
+        inputs = {name: teacher.batch.inputs[name] for name in self.source if name in teacher.batch.inputs}
+        # Without a name `encode` would take all that is there.
+        encoded = teacher.encode(inputs=inputs) if inputs else {}
+        return teacher.fuse(encoded, _only(teacher, self.source))
+
+    def vectors(self, step: Step) -> tuple[Tensor, Tensor]:
+        """(n, D) the student's and (n, D') the teacher's, of this rank's studies that both see; float32 or better."""
+        both = self.both(step)
+        if not bool(both.any()):
+            like = next(step.model.parameters())
+            width = step.teacher.model.dim
+            return like.new_zeros(0, step.model.dim), like.new_zeros(0, width)
+        pair = self.student(step).pooled[both], self.taught(step).pooled[both].detach()
+        student, teacher = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in pair)
+        return student, teacher
+
+
+def _only(step: Step, modalities: Collection[str]) -> Tensor:
+    """(B, M) bool: what is present of `modalities`."""
+    columns = [name in modalities for name in step.model.modalities]
+    return step.present & torch.tensor(columns, device=step.present.device)

@@ -1,0 +1,412 @@
+"""medssml transfer: a student of a poor modality learns from a teacher of rich ones, and what that is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medssml.manifest.manifest import Manifest
+    from medssml.model import MultimodalModel
+    from medssml.runs.student import Student
+    from medssml.runs.training_config import FinetuneConfig, Transferring
+    from medssml.runs.transfer_bench import Bench
+    from medssml.runs.transfer_studies import TransferStudies
+    from medssml.transfer.gain import Gate
+
+#: Result file and page.
+RESULT, PAGE = "transfer_gain.json", "transfer.html"
+
+
+def transfer(
+    *,
+    teacher: Path,
+    student: str,
+    manifest: Path,
+    task: Sequence[str],
+    out: Path,
+    method: str = "logits",
+    source: Sequence[str] = (),
+    weight: float = 1.0,
+    checkpoint: str = "none",
+    architecture: Path | str | None = None,
+    config: Path | str = "transfer",
+    kind: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    labels: float = 1.0,
+    seeds: int = 3,
+    bootstrap: int = 1000,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    cache: Path | None = None,
+    data_root: Path | None = None,
+    allow_outside: bool = False,
+    plugins: Sequence[str] = (),
+    fresh: bool = False,
+) -> Path | int:
+    """Trains a student of one modality with and without a teacher of others, and keeps the one that is shown to be better.
+
+    The teacher reads training studies that both see, labelled or not. Both students of a seed begin with the same weights and
+    take the same number of steps over the same labels. Whether the transfer is kept is decided on validation studies alone, by
+    an interval; test studies say what it is worth. The same command run again continues where it stopped.
+
+    Args:
+        teacher: run folder of a model that reads other modalities.
+        student: the modality that the student reads, such as xray.
+        manifest: the study table, CSV or Parquet.
+        task: a label column without `label_`; may be given several times.
+        out: run folder of the student that is kept, with transfer_gain.json and transfer.html.
+        method: logits, privileged, features, relations or contrast.
+        source: what the teacher is shown; all that it reads but the student's modality by default.
+        weight: of the transfer beside labels of weight 1.
+        checkpoint: run folder whose weights students begin with; none for new weights.
+        architecture: pretraining config with an encoder of the student's modality; that of --checkpoint or of the teacher by
+            default.
+        config: settings of the training: a file, or the name of a shipped one; steps are counted, nothing is validated.
+        kind: TASK=binary, multiclass or regression, or regression:UNIT, where cells do not say it.
+        classes: TASK=a,b,c: its classes in their order, of two the last is the positive one.
+        labels: share of the student's labelled training subjects whose labels it may see.
+        seeds: pairs of students.
+        bootstrap: resamples of the subjects.
+        overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
+        seed: of the first pair: new weights, order, augmentation and the choice of labels; the next ones follow.
+        device: auto, cpu or cuda.
+        precision: auto, 32 or bf16-mixed.
+        cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
+        data_root: what the paths of the manifest are relative to; its own folder by default.
+        allow_outside: accept paths that leave the data root.
+        plugins: a package of yours that classes may come from; may be given several times.
+        fresh: start over, removing what an earlier run left in the folder.
+
+    Returns:
+        the run folder; an exit code where a training was stopped (75, 130).
+
+    Raises:
+        ValueError: no study is seen by both, the teacher does not know a task or saw subjects that are to judge it, or a wrong
+            key. medssml.manifest.table_text.ManifestError: a wrong table. RunFolderError: the folder holds another run.
+    """
+    from medssml.bounds import bounded
+    from medssml.model import MultimodalModel
+    from medssml.runs import console
+    from medssml.runs.cache_place import cache_place
+    from medssml.runs.inference import FEWEST_RESAMPLES, weights_hash
+    from medssml.runs.inputs import refuse_overlap
+    from medssml.runs.run_folder import RunFolder
+    from medssml.runs.transfer_bench import Bench
+    from medssml.verbs.finetune import balanced_weights
+    from medssml.verbs.pretrain import inputs
+
+    bounded("--seeds", seeds, least=1)
+    bounded("--weight", weight, above=0)
+    bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
+    told = {"device": device, "precision": precision}
+    settings = _settings(config, overrides, seed, told, plugins)
+    guide = MultimodalModel.load(teacher, plugins)
+    shown, tasks = shown_to(guide, student, source), [task] if isinstance(task, str) else list(task)
+    refuse_unknown(guide, tasks, method)
+    pupil = _student(student, teacher, checkpoint, architecture, plugins)
+    folder, place = RunFolder(out), cache_place(cache, out)
+    begun = None if checkpoint == "none" else checkpoint
+    refuse_overlap(
+        folder.path, {**inputs(manifest, None, data_root, place), "--teacher": teacher, "--checkpoint": begun}
+    )
+    table = _table(manifest, settings, [student, *shown], place, data_root, allow_outside, kind, classes, out)
+    before = _seen(table, teacher, begun)
+    studies = _studies(table, student, shown, tasks, labels, settings.seed)
+    taught = {"student": student, "method": method, "weight": weight, "source": shown, "teacher": weights_hash(teacher)}
+    whole = _whole(settings, tasks, labels, [*kind, *classes], begun, {**taught, "seeds": seeds})
+    if folder.done and not fresh:
+        folder.begin(whole.written(), table.sha256)
+        console.say(f"{out} is done already; fix: --fresh starts over")
+        console.tell({"run": str(folder.path), "status": "done before"})
+        return folder.path
+    weights = balanced_weights(studies.alone, tasks) if settings.class_weights == "balanced" else {}
+    bench = Bench(
+        guide,
+        pupil,
+        whole,
+        studies,
+        weights,
+        before,
+        _transforms(teacher, shown, plugins),
+        folder,
+        place,
+        tuple(plugins),
+    )
+    _begin(bench, table, fresh=fresh)
+    return _run(bench, manifest, bootstrap)
+
+
+def _settings(
+    config: Path | str, overrides: Sequence[str], seed: int | None, told: dict[str, Any], plugins: Sequence[str]
+) -> FinetuneConfig:
+    """The settings of a student's training.
+
+    Raises:
+        medssml.config.ConfigError: a wrong key. ValueError: the two students would not take the same steps, or what judges the
+            transfer would choose between weights before.
+    """
+    from medssml.config import load_config
+    from medssml.runs.training_config import FinetuneConfig, with_precision
+    from medssml.shipped_configs import config_path
+    from medssml.verbs.pretrain import trainer_overrides
+
+    given = [*overrides, *trainer_overrides(seed=seed, **told)]
+    found = load_config(config_path(config, "finetune"), FinetuneConfig, given, plugins)
+    if found.trainer.max_steps is None or found.trainer.max_epochs is not None:
+        raise ValueError(
+            "students with and without transfer take the same number of steps, and their epochs differ; fix: "
+            "trainer.max_steps, without max_epochs"
+        )
+    if found.trainer.validate_every:
+        raise ValueError(
+            "the validation studies decide on the transfer and on nothing before it; fix: trainer.validate_every=0"
+        )
+    return with_precision(found)
+
+
+def shown_to(teacher: MultimodalModel, student: str, source: Sequence[str]) -> list[str]:
+    """What the teacher is shown: `source`, or all that it reads but the student's modality.
+
+    Raises:
+        ValueError: it reads nothing else, or not what was asked for.
+    """
+    asked = [source] if isinstance(source, str) else list(source)
+    unread = [name for name in asked if name not in teacher.modalities]
+    if unread or student in asked:
+        raise ValueError(
+            f"--source {', '.join(unread) or student}: the teacher reads {', '.join(teacher.modalities)}, and is shown what "
+            f"the student is not; fix: other modalities"
+        )
+    found = asked or [name for name in teacher.modalities if name != student]
+    if not found:
+        raise ValueError(
+            f"the teacher reads {student} alone: it knows nothing that the student is not shown; fix: another"
+        )
+    return found
+
+
+def refuse_unknown(teacher: MultimodalModel, tasks: Sequence[str], method: str) -> None:
+    """Refuses a method that asks the teacher for answers that it does not have.
+
+    Raises:
+        ValueError: no such method, or with the tasks.
+    """
+    from medssml.transfer.methods import asks_answers
+
+    missing = [task for task in tasks if task not in teacher.tasks]
+    if asks_answers(method) and missing:
+        raise ValueError(
+            f"the teacher does not know {', '.join(missing)}, but {', '.join(teacher.tasks) or 'no task'}; fix: a teacher "
+            f"that does, or --method features, relations or contrast, which ask for no answer"
+        )
+
+
+def _student(
+    student: str, teacher: Path, checkpoint: str, architecture: Path | str | None, plugins: Sequence[str]
+) -> Student:
+    """What students are built from: weights of --checkpoint, or the architecture of --architecture or of the teacher."""
+    from medssml.runs.student import Student
+    from medssml.shipped_configs import config_path
+
+    if checkpoint != "none":
+        if architecture is not None:
+            raise ValueError("--architecture is for new weights; a checkpoint brings its own; fix: leave it out")
+        return Student.of_run(student, checkpoint, "--checkpoint", plugins, trained=True)
+    if architecture is not None:
+        return Student.of_architecture(student, config_path(architecture, "pretrain"), plugins)
+    return Student.of_run(student, teacher, "--teacher", plugins, trained=False)
+
+
+def _table(
+    manifest: Path,
+    settings: FinetuneConfig,
+    modalities: Sequence[str],
+    cache: Path,
+    data_root: Path | None,
+    allow_outside: bool,
+    kind: Sequence[str],
+    classes: Sequence[str],
+    out: Path,
+) -> Manifest:
+    from medssml.manifest.labels import declared_labels
+    from medssml.privacy import pseudonyms
+    from medssml.runs.source import source
+
+    return source(
+        manifest, None, settings.shards, cache, modalities=modalities, ids=pseudonyms(settings.privacy.strict, out),
+        data_root=data_root, allow_outside=allow_outside, tasks=declared_labels(kind, classes),
+    )[0]  # fmt: skip
+
+
+def _seen(table: Manifest, teacher: Path, begun: str | None) -> dict[str, set[str]]:
+    """Student -> the subjects that it knows before it learns, of the models that it begins with or is taught by.
+
+    Raises:
+        ValueError: subjects that are to judge it are among them.
+    """
+    from medssml.checkpoint import model_folder
+    from medssml.runs.modality_account import trained_subjects
+    from medssml.runs.transfer_bench import ALONE, TAUGHT
+    from medssml.runs.transfer_studies import refuse_seen
+
+    known: dict[str, set[str]] = {}
+    for flag, run in (("--teacher", teacher), ("--checkpoint", begun)):
+        known[flag] = set() if run is None else set(trained_subjects(model_folder(run).parent))
+        if run is not None:
+            refuse_seen(table, known[flag], flag)
+    return {ALONE: known["--checkpoint"], TAUGHT: known["--checkpoint"] | known["--teacher"]}
+
+
+def _studies(
+    table: Manifest, student: str, source: Sequence[str], tasks: Sequence[str], labels: float, seed: int
+) -> TransferStudies:
+    from medssml.runs.labels import label_account, learnable, say_account
+    from medssml.runs.transfer_studies import transfer_studies
+    from medssml.verbs.finetune import chosen_tasks, labelled_studies
+
+    asked = chosen_tasks(table, tasks)
+    own = table.filter(table.present[:, table.modalities.index(student)]) if student in table.modalities else None
+    if own is None or len(own) == 0:
+        raise ValueError(f"no study has {student}; fix: a manifest with files for it")
+    chosen = labelled_studies(own, asked, labels, seed=seed)
+    found = transfer_studies(table, student, source, asked, set(chosen.split("train").study_ids))
+    account = label_account(found.alone, asked)
+    say_account(account)
+    learnable(account, every=False)
+    return found
+
+
+def _whole(
+    settings: FinetuneConfig,
+    tasks: Sequence[str],
+    labels: float,
+    targets: Sequence[str],
+    begun: str | None,
+    taught: dict[str, Any],
+) -> Transferring:
+    from medssml.runs.inference import weights_hash
+    from medssml.runs.training_config import Transferring
+
+    start = "scratch" if begun is None else weights_hash(begun)
+    said = {"tasks": list(tasks), "labels": labels, "start": start, "targets": list(targets)}
+    return Transferring(**vars(settings), **said, **taught)
+
+
+def _transforms(teacher: Path, source: Sequence[str], plugins: Sequence[str]) -> dict[str, Any]:
+    from medssml.predictor import load_transforms
+
+    return {name: transform for name, transform in load_transforms(teacher, plugins).items() if name in source}
+
+
+def _begin(bench: Bench, table: Manifest, *, fresh: bool) -> None:
+    """Opens the run folder; `fresh` removes what an earlier run left."""
+    import shutil
+
+    from medssml.runs.transfer_bench import FITS
+
+    if fresh:
+        shutil.rmtree(bench.folder.path / FITS, ignore_errors=True)
+        for name in (RESULT, PAGE):
+            (bench.folder.path / name).unlink(missing_ok=True)
+    bench.folder.begin(bench.config.written(), table.sha256, fresh=fresh)
+
+
+def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
+    """Trains all pairs, compares them, says what was found, and keeps one student."""
+    from medssml import provenance
+    from medssml.files import write_json
+    from medssml.reports.transfer_page import write_transfer_page
+    from medssml.runs import console
+    from medssml.runs.transfer_bench import ALONE, TAUGHT, best_seed
+    from medssml.transfer.gain import gains, gate
+
+    seeds = [bench.config.seed + place for place in range(bench.config.seeds)]
+    for seed in seeds:
+        for arm in (ALONE, TAUGHT):
+            console.say(f"student {arm}, seed {seed}")
+            if code := bench.fit(seed, arm):
+                return code
+    judged, tested = bench.answers("val", seeds), bench.answers("test", seeds)
+    decision = gate(judged, n=bootstrap, seed=bench.config.seed)
+    chosen = best_seed(judged, seeds, taught=decision.kept)
+    found = gains(tested, n=bootstrap, seed=bench.config.seed)
+    result = _result(bench, manifest, found, decision, seeds, chosen, bootstrap)
+    write_json(bench.folder.path / RESULT, result)
+    provenance.record(bench.folder.path, "transfer", bench.config.seed)
+    page = write_transfer_page(bench.folder.path / PAGE, result)
+    bench.keep(chosen, TAUGHT if decision.kept else ALONE)
+    _say(result)
+    console.tell({"run": str(bench.folder.path), "page": str(page), "status": "done", "gate": result["gate"]})
+    return bench.folder.path
+
+
+def _result(
+    bench: Bench,
+    manifest: Path,
+    found: dict[str, dict[str, Any]],
+    decision: Gate,
+    seeds: Sequence[int],
+    chosen: int,
+    bootstrap: int,
+) -> dict[str, Any]:
+    """transfer_gain.json."""
+    from medssml.evaluation.bayes import known_truth
+    from medssml.runs.transfer_bench import ALONE, TAUGHT, possible
+
+    config, truth, test = bench.config, known_truth(manifest, None), bench.studies.alone.split("test")
+    for task, entry in found.items():
+        best = possible(truth, test, task, config.student)
+        entry |= {} if best is None else {"bayes": best}
+    return {
+        "student": config.student,
+        "source": list(config.source),
+        "method": config.method,
+        "weight": config.weight,
+        "tasks": found,
+        "gate": decision.to_dict(),
+        "kept": {"student": TAUGHT if decision.kept else ALONE, "seed": chosen},
+        "protocol": {
+            "seeds": list(seeds),
+            "studies": bench.studies.counts,
+            "steps": config.trainer.max_steps,
+            "labelled studies per step": config.data.batch_size,
+            "label share": config.labels,
+            "begins": "new weights" if config.start == "scratch" else f"weights {config.start}",
+            "teacher": config.teacher,
+            "manifest_sha256": bench.studies.alone.sha256,
+            "privacy": bench.studies.alone.ids.facts(),
+            "bootstrap": {
+                "resamples": bootstrap,
+                "level": 0.95,
+                "unit": "subjects and seeds, the same for both students",
+            },
+            "gate": "mean gain over tasks on validation studies, which nothing else was chosen on; kept where its whole interval "
+            "is above 0",
+            "same for both": "weights at first, steps, labelled studies per step; the taught student also sees studies without a "
+            "label",
+        },
+    }
+
+
+def _say(result: dict[str, Any]) -> None:
+    """A line per task, and the verdict."""
+    from medssml.reports import words
+    from medssml.reports.results import estimate
+    from medssml.runs import console
+
+    rows = []
+    for task, entry in result["tasks"].items():
+        if "reason" in entry:
+            console.warn(f"{task}: no gain can be told: {entry['reason']}")
+            continue
+        parts = [words.interval(estimate(entry[part])) for part in ("without", "transfer", "gain")]
+        rows.append((task, words.metric(entry["metric"]), *parts, entry["n"]))
+    if rows:
+        console.table(rows, ("task", "metric", "alone (95 %)", "taught (95 %)", "gain (95 %)", "n"))
+    gain = words.interval(estimate(result["gate"]["gain"]))
+    console.say(f"on validation studies: a gain of {gain}; {result['gate']['reason']}")
+    console.say(f"kept: the student {result['kept']['student']} of seed {result['kept']['seed']}")

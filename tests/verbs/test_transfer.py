@@ -1,0 +1,159 @@
+"""The verb transfer on a small simulated cohort: what it writes, what of a pair is the same, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FEW = ["trainer.max_steps=2", "data.batch_size=4", "data.prepare_workers=0"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def teacher(cohort: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained model, which knows no task."""
+    from medssml.verbs.pretrain import pretrain
+
+    out = tmp_path_factory.mktemp("runs") / "teacher"
+    steps = ["trainer.max_steps=1", "trainer.validate_every=0"]
+    pretrain(
+        config=ROOT / "configs/smoke/pretrain.yaml", manifest=cohort, out=out, cache=cache, overrides=steps, track=False
+    )
+    return out
+
+
+def asked(teacher: Path, cohort: Path, cache: Path, out: Path, **others: Any) -> Any:
+    from medssml.verbs.transfer import transfer
+
+    given: dict[str, Any] = {
+        "teacher": teacher, "student": "xray", "manifest": cohort, "task": ["effusion"], "out": out, "method": "features",
+        "source": ["ct", "report"], "seeds": 2, "bootstrap": 20, "cache": cache, "overrides": FEW, "precision": "32",
+    }  # fmt: skip
+    return transfer(**{**given, **others})
+
+
+def test_a_transfer_writes_its_gain_a_page_and_a_student_that_may_be_used(
+    teacher: Path, cohort: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file
+
+    import medssml
+
+    out = tmp_path / "run"
+    assert asked(teacher, cohort, cache, out, labels=0.7) == out
+    said = capsys.readouterr().out
+    assert "student alone, seed 0" in said and "student taught, seed 1" in said and "kept: the student" in said
+
+    found = json.loads((out / "transfer_gain.json").read_text())
+    assert (
+        found["student"] == "xray"
+        and found["source"] == ["ct", "report"]
+        and found["kept"]["student"] in ("alone", "taught")
+    )
+    assert found["gate"]["kept"] is (found["kept"]["student"] == "taught")
+    studies = found["protocol"]["studies"]
+    rows = list(csv.DictReader(cohort.open()))
+    train = [row for row in rows if row["split"] == "train" and row["xray"]]
+    assert studies["seen by both"] == sum(1 for row in train if row["ct"] or row["report"])
+    assert 0 < studies["labelled"] < len(train) and studies["of them without a label"] > 0
+    assert (out / "transfer.html").exists() and str(cohort.parent) not in (out / "transfer_gain.json").read_text()
+
+    # Both students of a pair began alike and learned otherwise; pairs did not.
+    weights = {
+        (seed, arm): load_file(out / "students" / f"seed{seed}-{arm}" / "model" / "model.safetensors")
+        for seed in (0, 1)
+        for arm in ("alone", "taught")
+    }
+    name = next(name for name in weights[0, "alone"] if name.startswith("encoders.xray") and "weight" in name)
+    assert not (weights[0, "alone"][name] == weights[0, "taught"][name]).all()
+    assert not (weights[0, "alone"][name] == weights[1, "alone"][name]).all()
+
+    # The model reads the student's modality alone, and is that of the seed that was kept.
+    model = medssml.load(out)
+    assert model.modalities == ("xray",) and model.tasks == ("effusion",)
+    kept = load_file(out / "model" / "model.safetensors")
+    mine = weights[found["kept"]["seed"], found["kept"]["student"]]
+    assert all((kept[key] == mine[key]).all() for key in mine)
+    xray = next(row for row in rows if row["xray"])["xray"]
+    assert 0 <= model.predict({"xray": cohort.parent / xray}, task="effusion")["effusion"] <= 1
+
+    # The student that was taught has seen whom its teacher has seen.
+    subjects = {
+        arm: set(json.loads((out / "students" / f"seed0-{arm}" / "training_subjects.json").read_text())["subjects"])
+        for arm in ("alone", "taught")
+    }
+    theirs = set(json.loads((teacher / "training_subjects.json").read_text())["subjects"])
+    assert theirs <= subjects["taught"] and not theirs <= subjects["alone"]
+
+    before = (out / "transfer_gain.json").stat().st_mtime_ns
+    assert asked(teacher, cohort, cache, out, labels=0.7) == out
+    assert "done already" in capsys.readouterr().out
+    assert (out / "transfer_gain.json").stat().st_mtime_ns == before
+
+
+def test_students_begin_with_the_weights_of_a_pair(teacher: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
+    """At a learning rate of nothing both students of a pair are one, and the gain is 0: nothing but learning tells them apart."""
+    out = tmp_path / "run"
+    still = [*FEW, "optim.lr=1e-30", "optim.weight_decay=0"]
+    asked(teacher, cohort, cache, out, seeds=1, overrides=still)
+    found = json.loads((out / "transfer_gain.json").read_text())
+    (entry,) = found["tasks"].values()
+    assert entry.get("reason") or entry["gain"]["estimate"] == pytest.approx(0.0, abs=1e-9)
+    assert found["gate"]["kept"] is False and found["kept"]["student"] == "alone"
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"method": "logits"}, "the teacher does not know effusion, but no task; fix: .*features"),
+        ({"method": "osmosis"}, "accepted: logits, privileged, features"),
+        ({"source": ["mri"]}, "--source mri: the teacher reads ct, xray"),
+        ({"source": ["xray"]}, "--source xray: .*is shown what the student is not"),
+        ({"student": "mri"}, "--teacher teacher does not read mri"),
+        ({"overrides": ["trainer.max_epochs=3"]}, "fix: trainer.max_steps"),
+        ({"overrides": ["trainer.validate_every=1"]}, "validation studies decide on the transfer"),
+        ({"seeds": 0}, "--seeds is 0"),
+        ({"task": ["gout"]}, "no column label_gout"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    teacher: Path, cohort: Path, cache: Path, tmp_path: Path, others: dict[str, Any], said: str
+) -> None:
+    with pytest.raises((ValueError, KeyError), match=said):
+        asked(teacher, cohort, cache, tmp_path / "run", **others)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_was_trained_on_test_subjects_is_refused(
+    teacher: Path, cohort: Path, cache: Path, tmp_path: Path
+) -> None:
+    """The same subjects, split otherwise: who taught the teacher now judges the student."""
+    rows = list(csv.DictReader(cohort.open()))
+    other = {"train": "test", "test": "train", "val": "val"}
+    turned = tmp_path / "turned.csv"
+    with turned.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "split": other[row["split"]]} for row in rows)
+    with pytest.raises(ValueError, match=r"--teacher was trained on \d+ of the \d+ validation and test subjects"):
+        asked(teacher, turned, cache, tmp_path / "run", data_root=cohort.parent)
+
+
+def test_no_study_with_both_is_refused(teacher: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(cohort.open()))
+    apart = tmp_path / "apart.csv"
+    with apart.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | ({"ct": "", "report": ""} if row["xray"] else {}) for row in rows)
+    with pytest.raises(ValueError, match="no training study has both xray and ct or report"):
+        asked(teacher, apart, cache, tmp_path / "run", data_root=cohort.parent)
