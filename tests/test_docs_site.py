@@ -84,7 +84,7 @@ def public_classes(package: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("part", ["encoders", "fusion", "objectives", "losses", "transforms"])
+@pytest.mark.parametrize("part", ["encoders", "fusion", "objectives", "losses", "transfer", "transforms"])
 def test_the_reference_has_everything_that_a_package_exports(part: str) -> None:
     text = (REFERENCE / f"{part}.md").read_text("utf-8")
     assert [name for name in public_classes(f"medssml.{part}") if f"::: {name}\n" not in text] == []

@@ -88,9 +88,14 @@ class Bench:
         """The run folder of a student."""
         return RunFolder(self.folder.path / FITS / f"seed{seed}-{arm}")
 
+    def own_config(self, seed: int, arm: str) -> Transferring:
+        """The config of a student; nothing of the teacher is in that of the one that is alone."""
+        own = replace(self.config, seed=seed, seeds=1, arm=arm)
+        return own if arm == TAUGHT else replace(own, method="", weight=0.0, source=(), teacher="")
+
     def fit(self, seed: int, arm: str) -> int:
         """Trains a student, unless it is done; 0, or the exit code of a training that was stopped."""
-        config, folder, data = replace(self.config, seed=seed, arm=arm), self.fitted(seed, arm), self.data[arm]
+        config, folder, data = self.own_config(seed, arm), self.fitted(seed, arm), self.data[arm]
         folder.begin(config.written(), data.all_studies.sha256)
         if folder.done:
             return 0

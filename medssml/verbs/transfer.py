@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
     from medssml.runs.student import Student
-    from medssml.runs.training_config import FinetuneConfig, Transferring
+    from medssml.runs.training_config import Finetuning, Transferring
     from medssml.runs.transfer_bench import Bench
     from medssml.runs.transfer_studies import TransferStudies
     from medssml.transfer.gain import Gate
@@ -142,20 +142,21 @@ def transfer(
 
 def _settings(
     config: Path | str, overrides: Sequence[str], seed: int | None, told: dict[str, Any], plugins: Sequence[str]
-) -> FinetuneConfig:
+) -> Finetuning:
     """The settings of a student's training.
 
     Raises:
         medssml.config.ConfigError: a wrong key. ValueError: the two students would not take the same steps, or what judges the
             transfer would choose between weights before.
     """
-    from medssml.config import load_config
-    from medssml.runs.training_config import FinetuneConfig, with_precision
+    from medssml.config import resolved_config
+    from medssml.runs.training_config import FinetuneConfig, Finetuning, with_precision
+    from medssml.schema import typed
     from medssml.shipped_configs import config_path
     from medssml.verbs.pretrain import trainer_overrides
 
     given = [*overrides, *trainer_overrides(seed=seed, **told)]
-    found = load_config(config_path(config, "finetune"), FinetuneConfig, given, plugins)
+    found = typed(Finetuning, resolved_config(config_path(config, "finetune"), FinetuneConfig, given, plugins)[0])
     if found.trainer.max_steps is None or found.trainer.max_epochs is not None:
         raise ValueError(
             "students with and without transfer take the same number of steps, and their epochs differ; fix: "
@@ -223,7 +224,7 @@ def _student(
 
 def _table(
     manifest: Path,
-    settings: FinetuneConfig,
+    settings: Finetuning,
     modalities: Sequence[str],
     cache: Path,
     data_root: Path | None,
@@ -281,7 +282,7 @@ def _studies(
 
 
 def _whole(
-    settings: FinetuneConfig,
+    settings: Finetuning,
     tasks: Sequence[str],
     labels: float,
     targets: Sequence[str],
@@ -292,8 +293,8 @@ def _whole(
     from medssml.runs.training_config import Transferring
 
     start = "scratch" if begun is None else weights_hash(begun)
-    said = {"tasks": list(tasks), "labels": labels, "start": start, "targets": list(targets)}
-    return Transferring(**vars(settings), **said, **taught)
+    said: dict[str, Any] = {"tasks": list(tasks), "labels": labels, "start": start, "targets": list(targets)}
+    return Transferring(**{**vars(settings), **said, **taught})
 
 
 def _transforms(teacher: Path, source: Sequence[str], plugins: Sequence[str]) -> dict[str, Any]:

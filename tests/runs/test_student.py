@@ -10,14 +10,20 @@ import torch
 from medssml.fusion import AdditiveFusion, ConcatFusion
 from medssml.model import MultimodalModel
 from medssml.runs.student import Student, part_of_weights
-from medssml.transforms import XrayTransform
+from medssml.transforms import CTTransform, EEGTransform, ReportTransform, XrayTransform
 from tests.examples import batch_of, study, tiny_model
 
 
 def saved(model: MultimodalModel, folder: Path) -> Path:
-    model.save(folder / "model", transforms={"xray": XrayTransform(size=16), "ct": XrayTransform(size=16)} | {
-        name: XrayTransform(size=16) for name in ("eeg", "report")
-    })  # fmt: skip
+    report = ReportTransform(vocab_size=64, max_length=32)
+    report.vocabulary.fit(["No acute findings."])
+    transforms = {
+        "ct": CTTransform(spacing=(8, 8, 8), size=(8, 8, 8)),
+        "xray": XrayTransform(size=16),
+        "eeg": EEGTransform(window_s=2.0, eval_window_s=4.0),
+        "report": report,
+    }
+    model.save(folder / "model", transforms=transforms)
     return folder
 
 

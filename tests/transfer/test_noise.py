@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from medssml.objectives.step import Teacher
 from medssml.transfer import LogitTransfer
 from medssml.transfer.gain import Answers, Gate, gate
 
-LABELLED, PAIRED, JUDGED, WIDTH = 24, 400, 300, 12
+PAIRED, JUDGED, WIDTH = 300, 300, 8
 
 
 class Vectors(nn.Module):
@@ -50,31 +51,31 @@ def batch_of(vectors: dict[str, Tensor], targets: Tensor) -> Batch:
     return Batch(vectors, present, tuple(vectors), names, ids, ids, {"finding": targets})
 
 
-def cohort(seed: int, *, shuffled: bool) -> Cohort:
+def cohort(seed: int, labelled: int, *, shuffled: bool) -> Cohort:
     """The finding moves one direction of a poor and of a rich vector; shuffled, the rich one is somebody else's."""
     g = torch.Generator().manual_seed(1000 + seed)
-    total = LABELLED + PAIRED + JUDGED
+    total = labelled + PAIRED + JUDGED
     y = (torch.rand(total, generator=g) < 0.5).float()
     poor, rich = (torch.randn(total, WIDTH, generator=g) for _ in range(2))
     poor[:, 0] += 2.0 * y
     rich[:, 0] += 4.0 * y
-    train = LABELLED + PAIRED
+    train = labelled + PAIRED
     if shuffled:
         rich[:train] = rich[:train][torch.randperm(train, generator=g)]
     known = y[:train].clone()
-    known[LABELLED:] = torch.nan
+    known[labelled:] = torch.nan
     return Cohort(
         batch_of({"xray": poor[:train], "ct": rich[:train]}, known), batch_of({"xray": poor[train:]}, y[train:]), y
     )
 
 
 def fitted(model: MultimodalModel, batch: Batch, teacher: MultimodalModel | None = None) -> MultimodalModel:
-    """Sixty steps of the whole batch."""
+    """Forty steps of the whole batch."""
     objectives: list[nn.Module] = [Supervised(model)]
     if teacher is not None:
         objectives.append(LogitTransfer(model, source=["ct"], temperature=2.0))
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(60):
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-2)
+    for _ in range(40):
         step = Step(model, batch, teacher=None if teacher is None else Teacher(teacher))
         optimiser.zero_grad()
         torch.stack([objective(step)["loss"] for objective in objectives]).sum().backward()
@@ -82,31 +83,32 @@ def fitted(model: MultimodalModel, batch: Batch, teacher: MultimodalModel | None
     return model.eval()
 
 
-def decision(seed: int, *, shuffled: bool, pairs: int = 2) -> Gate:
+def decision(seed: int, labelled: int, *, shuffled: bool, pairs: int = 2) -> Gate:
     """The gate over pairs of students, whose teacher has learned from the labels of all training studies."""
-    studies = cohort(seed, shuffled=False)
-    taught_by = fitted(
-        model_of("ct", seed),
-        batch_of({"ct": studies.train.inputs["ct"]}, studies.y[: LABELLED + PAIRED]),  # type: ignore[dict-item]
-    ).requires_grad_(False)
-    studies = cohort(seed, shuffled=shuffled)
+    whole, studies = (cohort(seed, labelled, shuffled=changed) for changed in (False, shuffled))
+    rich = batch_of({"ct": whole.train.inputs["ct"]}, whole.y[: labelled + PAIRED])  # type: ignore[dict-item]
+    teacher = fitted(model_of("ct", seed), rich).requires_grad_(False)
     answers: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for pair in range(pairs):
         for taught in (False, True):
-            student = fitted(model_of("xray", 100 * seed + pair), studies.train, taught_by if taught else None)
+            student = fitted(model_of("xray", 100 * seed + pair), studies.train, teacher if taught else None)
             with torch.inference_mode():
                 answers[taught].append(student(studies.judged)["finding"].numpy())
     y = studies.judged.targets["finding"].numpy()
-    without, taught_answers = (np.stack(answers[taught]) for taught in (False, True))
-    return gate({"finding": Answers("binary", y, np.arange(len(y)), without, taught_answers)}, n=200)
+    alone, told = (np.stack(answers[taught]) for taught in (False, True))
+    return gate({"finding": Answers("binary", y, np.arange(len(y)), alone, told)}, n=200)
 
 
+@pytest.mark.slow
 def test_a_teacher_of_noise_is_refused_in_nine_of_ten_seeds() -> None:
-    kept = [decision(seed, shuffled=True).kept for seed in range(10)]
+    """Its answers are those to other studies. With labels enough for a student alone: with too few of them even noise helps, as
+    it keeps the student from being sure, and a gate that is asked whether it helps says so."""
+    kept = [decision(seed, 100, shuffled=True).kept for seed in range(10)]
     assert sum(kept) <= 1, kept
 
 
+@pytest.mark.slow
 def test_a_teacher_that_knows_is_kept_in_nine_of_ten_seeds() -> None:
-    """The same students, the teacher's answers with the studies that they are of."""
-    kept = [decision(seed, shuffled=False).kept for seed in range(10)]
+    """The same teacher and few labels, its answers with the studies that they are of."""
+    kept = [decision(seed, 20, shuffled=False).kept for seed in range(10)]
     assert sum(kept) >= 9, kept

@@ -35,6 +35,11 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         "--out runs/tuned --no-track --set trainer.max_steps=1",
         {"run", "status"},
     ),
+    "transfer": (
+        "--teacher runs/tuned --student xray --manifest cohort/manifest.csv --task malignant --out runs/xray --seeds 1 "
+        "--bootstrap 20 --set trainer.max_steps=1",
+        {"run", "page", "status", "gate"},
+    ),
     "predict": (
         "--checkpoint runs/tuned --manifest cohort/manifest.csv --cache runs/cache --out predictions.csv",
         {"out", "studies", "tasks", "rows"},
