@@ -87,7 +87,10 @@ def test_every_command_in_the_docs_parses(where: str, line: str) -> None:
     verb, flags = cli.named(words[1:])
     assert verb in cli.VERBS, f"{where}: {line}"
     values = cli.parse(verb, cli.function_of(verb), flags)
-    for flag, kind in (("config", "finetune" if verb in ("finetune", "transfer") else "pretrain"), ("architecture", "pretrain")):
+    for flag, kind in (
+        ("config", "finetune" if verb in ("finetune", "transfer") else "pretrain"),
+        ("architecture", "pretrain"),
+    ):
         named = (values or {}).get(flag)
         if named is not None and Path(named).suffix != ".yaml" or str(named).startswith("configs/"):
             assert config_path(named, kind).is_file(), f"{where}: no config {named}"

@@ -63,16 +63,15 @@ def transfer(
         source: what the teacher is shown; all that it reads but the student's modality by default.
         weight: of the transfer beside labels of weight 1.
         checkpoint: run folder whose weights students begin with; none for new weights.
-        architecture: pretraining config with an encoder of the student's modality; that of --checkpoint or of the teacher by
-            default.
-        config: settings of the training: a file, or the name of a shipped one; steps are counted, nothing is validated.
+        architecture: pretraining config with an encoder of the student's modality; the teacher's own by default.
+        config: settings: a file, or the name of a shipped one; steps are counted, nothing is validated.
         kind: TASK=binary, multiclass or regression, or regression:UNIT, where cells do not say it.
         classes: TASK=a,b,c: its classes in their order, of two the last is the positive one.
         labels: share of the student's labelled training subjects whose labels it may see.
         seeds: pairs of students.
         bootstrap: resamples of the subjects.
         overrides: any key of the config, as KEY.PATH=VALUE; may be given several times.
-        seed: of the first pair: new weights, order, augmentation and the choice of labels; the next ones follow.
+        seed: of the first pair: weights, order, augmentation, choice of labels; the next ones follow.
         device: auto, cpu or cuda.
         precision: auto, 32 or bf16-mixed.
         cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
