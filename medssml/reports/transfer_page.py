@@ -29,13 +29,13 @@ def write_transfer_page(path: str | Path, result: Mapping[str, Any]) -> Path:
     """
     tasks = {task: entry for task, entry in result["tasks"].items() if "reason" not in entry}
     sections = [_gate(result), *(_task(task, entry) for task, entry in tasks.items()), _protocol(result)]
-    source = " and ".join(result["source"])
+    source, student = " and ".join(map(words.subset, result["source"])), words.subset(result["student"])
     about = (
-        f"A teacher that was shown {source} taught a student of {result['student']} ({result['method']}). At test the student "
-        f"sees {result['student']} and nothing else."
+        f"A teacher that was shown {source} taught a student of {student} ({result['method']}). At test the student sees "
+        f"{student} and nothing else."
     )
     text = html(
-        f"Transfer: {source} to {result['student']}", sections, verdict=Judged(judged(result)),
+        f"Transfer: {source} to {student}", sections, verdict=Judged(judged(result)),
         origin=provenance.said(provenance.entry("transfer", result["protocol"]["seeds"][0])), about=about,
         made_from=" from transfer_gain.json",
     )  # fmt: skip
@@ -116,9 +116,10 @@ def _steps(entry: Mapping[str, Any], names: Mapping[str, str]) -> list[Step]:
     found = []
     for part, name in names.items():
         all_seeds = estimate(entry[part])
-        found += [] if all_seeds is None else [Step(f"{name}, all seeds", all_seeds)]
+        several = len(entry["seeds"]) > 1
+        found += [] if all_seeds is None else [Step(f"{name}, all seeds" if several else name, all_seeds)]
         each = [(place, estimate(one[part])) for place, one in enumerate(entry["seeds"])]
-        found += [Step(f"{name}, seed {place}", value) for place, value in each if value is not None and len(each) > 1]
+        found += [Step(f"{name}, seed {place}", value) for place, value in each if value is not None and several]
     return found
 
 

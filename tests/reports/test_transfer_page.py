@@ -31,7 +31,7 @@ def result(better: float) -> dict[str, Any]:
 
 def test_the_page_shows_both_students_of_every_seed(tmp_path: Path) -> None:
     page = write_transfer_page(tmp_path / "transfer.html", result(1.0)).read_text("utf-8")
-    for said in ("ct to xray", "effusion", "alone, seed 2", "taught, all seeds", "0.93"):
+    for said in ("CT to X-ray", "effusion", "alone, seed 2", "taught, all seeds", "0.93"):
         assert said in page, said
     assert "labelled 100" in page and "http://" not in page.replace("http://www.w3.org", "")
 
