@@ -50,8 +50,8 @@ def transfer(
     """Trains a student of one modality with and without a teacher of others, and keeps the one that is shown to be better.
 
     The teacher reads training studies that both see, labelled or not. Both students of a seed begin with the same weights and
-    take the same number of steps over the same labels. Whether the transfer is kept is decided on validation studies alone, by
-    an interval; test studies say what it is worth. The same command run again continues where it stopped.
+    take as many steps over the same labels. An interval on validation studies alone decides which is kept; test studies say what
+    it is worth. The same command run again continues where it stopped.
 
     Args:
         teacher: run folder of a model that reads other modalities.
@@ -64,7 +64,7 @@ def transfer(
         weight: of the transfer beside labels of weight 1.
         checkpoint: run folder whose weights students begin with; none for new weights.
         architecture: pretraining config with an encoder of the student's modality; the teacher's own by default.
-        config: settings: a file, or the name of a shipped one; steps are counted, nothing is validated.
+        config: settings: a file, or a shipped name; steps are counted, nothing is validated.
         kind: TASK=binary, multiclass or regression, or regression:UNIT, where cells do not say it.
         classes: TASK=a,b,c: its classes in their order, of two the last is the positive one.
         labels: share of the student's labelled training subjects whose labels it may see.
