@@ -64,7 +64,7 @@ def transfer(
         weight: of the transfer beside labels of weight 1.
         checkpoint: run folder whose weights students begin with; none for new weights.
         architecture: pretraining config with an encoder of the student's modality; the teacher's own by default.
-        config: settings: a file, or a shipped name; steps are counted, nothing is validated.
+        config: settings: a file, or a shipped name; steps are counted.
         kind: TASK=binary, multiclass or regression, or regression:UNIT, where cells do not say it.
         classes: TASK=a,b,c: its classes in their order, of two the last is the positive one.
         labels: share of the student's labelled training subjects whose labels it may see.

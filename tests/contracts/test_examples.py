@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medssml import encoders, fusion, objectives, transfer
+from medssml import encoders, fusion, objectives
 from medssml.batch import Encoded, Fused, Inputs
 from medssml.encoders import Encoder
 from medssml.fusion import Fusion
@@ -26,6 +27,10 @@ def public(package: ModuleType, base: type) -> set[str]:
     found = {name: getattr(package, name) for name in package.__all__}
     kinds = {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, base)}
     return {name for name, kind in kinds.items() if kind.__name__ not in ("Encoder", "MaskableEncoder", base.__name__)}
+
+
+#: By `medssml.transfer` Python means the verb.
+transfer = importlib.import_module("medssml.transfer")
 
 
 def missing() -> dict[str, set[str]]:
