@@ -94,10 +94,11 @@ class AnswerTransfer(Transfer):
 
     def _sums(self, step: Step) -> Tensor:
         """(tasks,) this rank's sums over the studies that both see."""
-        both = self.both(step)
+        both, student = self.both(step), self.student(step)  # every rank encodes: see `Transfer.vectors`
         if not bool(both.any()):
-            return step.present.new_zeros(len(self.tasks), dtype=torch.float32)
-        student, teacher = self.student(step), self.taught(step)
+            dtype = torch.promote_types(student.pooled.dtype, torch.float32)
+            return student.pooled.new_zeros(len(self.tasks), dtype=dtype)
+        teacher = self.taught(step)
         heads = step.teacher.model.heads
         sums = []
         for name, task in self.tasks.items():

@@ -91,11 +91,10 @@ class Transfer(Objective):
     def vectors(self, step: Step) -> tuple[Tensor, Tensor]:
         """(n, D) the student's and (n, D') the teacher's, of this rank's studies that both see; float32 or better."""
         both = self.both(step)
-        if not bool(both.any()):
-            like = next(step.model.parameters())
-            width = step.teacher.model.dim
-            return like.new_zeros(0, step.model.dim), like.new_zeros(0, width)
-        pair = self.student(step).pooled[both], self.taught(step).pooled[both].detach()
+        # Every rank encodes, also one that sees nothing of both: what encoders standardise by is the statistics of all ranks.
+        own = self.student(step).pooled[both]
+        theirs = self.taught(step).pooled[both].detach() if len(own) else own.new_zeros(0, step.teacher.model.dim)
+        pair = own, theirs
         student, teacher = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in pair)
         return student, teacher
 
