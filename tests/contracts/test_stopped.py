@@ -46,7 +46,9 @@ class Loader:
 def learner_of(name: str) -> Learner:
     model = tiny_model()
     torch.manual_seed(1)
-    return Learner(model, [OBJECTIVES[name](model)], Optim(lr=1e-3), seed=3)
+    objective = OBJECTIVES[name](model)
+    given = tiny_model(seed=5) if objective.teacher == "given" else None
+    return Learner(model, [objective], Optim(lr=1e-3), given=given, seed=3)
 
 
 def run(folder: Path, name: str, stop: int | None = None) -> Learner:
