@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import GaussianSmooth
 from numpy.typing import NDArray
 
 from medssml.obstacles.base import Damage
@@ -58,6 +57,8 @@ class XrayScatter(Damage):
 
     def changed(self, prepared: Prepared, draws: np.random.Generator, preparation: Preparation) -> Prepared:
         direct = transmission(_gray(prepared))
+        from monai.transforms import GaussianSmooth
+
         smooth = GaussianSmooth(sigma=SPREAD * max(direct.shape))
         # Beyond its border the picture goes on as within: the filter's zeros would be lead.
         shown = torch.from_numpy(np.stack([direct, np.ones_like(direct)]))

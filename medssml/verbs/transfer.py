@@ -103,10 +103,10 @@ def transfer(
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
     told = {"device": device, "precision": precision}
     settings = _settings(config, overrides, seed, told, plugins)
+    pupil = _student(student, teacher, checkpoint, architecture, plugins)
     guide = MultimodalModel.load(teacher, plugins)
     shown, tasks = shown_to(guide, student, source), [task] if isinstance(task, str) else list(task)
     refuse_unknown(guide, tasks, method)
-    pupil = _student(student, teacher, checkpoint, architecture, plugins)
     folder, place = RunFolder(out), cache_place(cache, out)
     begun = None if checkpoint == "none" else checkpoint
     refuse_overlap(
