@@ -37,19 +37,27 @@ def chosen_device(device: str) -> str:
     return device
 
 
-def asked_tasks(task: str | Sequence[str], known: Sequence[str]) -> list[str]:
-    """The tasks that were asked for, all of the model's by default.
+def asked_tasks(task: str | Sequence[str], *known: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, each once; all of the first model's by default, or where `all` is said.
+
+    Args:
+        known: the tasks of each model that is asked.
 
     Raises:
-        KeyError: one that the model does not have, or it has none.
+        KeyError: one that a model does not have, or it has none.
     """
-    names = ([task] if isinstance(task, str) else list(task)) or list(known)
-    for name in names:
-        if name not in known:
-            others = ", ".join(known) or "none: it is pretrained only; fix: medssml finetune first"
-            raise KeyError(f"the model has no task {name!r}; it has {others}")
-    if not names:
-        raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
+    from medssml.schema import nearest
+
+    names = list(dict.fromkeys([task] if isinstance(task, str) else task))
+    names = list(known[0]) if names in ([], ["all"]) else names
+    for tasks in known:
+        if not tasks:
+            raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
+        for name in names:
+            if name not in tasks:
+                near = nearest(name, tasks)
+                known_here = near if "did you mean" in near else f"; it has {', '.join(tasks)}"
+                raise KeyError(f"the model has no task {name!r}{known_here}")
     return names
 
 

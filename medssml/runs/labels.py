@@ -1,4 +1,4 @@
-"""The account of labels: for each task and split how many labels, classes and subjects there are, and what can be learned."""
+"""Labels of a training: which tasks and studies, how many of each class and split, and what can be learned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medssml.manifest.splits import SPLITS
+from medssml.randomness import hash64
 from medssml.runs import console
+from medssml.schema import nearest
 
 if TYPE_CHECKING:
     from medssml.manifest.manifest import Manifest
@@ -131,3 +133,69 @@ def task_records(table: Manifest, tasks: Sequence[str], *, evidence: bool = Fals
 def _scale(mean: float, sd: float) -> float:
     """What errors are measured in; 1 where all targets are one."""
     return sd if sd > LEAST_SPREAD * abs(mean) else 1.0
+
+
+def chosen_tasks(table: Manifest, task: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, or all.
+
+    Raises:
+        KeyError: the manifest has no such label column.
+    """
+    asked = [task] if isinstance(task, str) else list(task)
+    if asked == ["all"]:
+        asked = list(table.tasks)
+    for name in asked:
+        if name not in table.tasks:
+            raise KeyError(f"the manifest has no column label_{name}{nearest(name, table.tasks)}")
+    if not asked:
+        raise KeyError("no task; fix: --task NAME, the name of a label column without `label_`")
+    return asked
+
+
+def labelled_studies(table: Manifest, tasks: Sequence[str], share: float, *, seed: int) -> Manifest:
+    """The studies with a label of one of `tasks`; of the training subjects only a share.
+
+    Subjects are taken in an order that is a function of their id, the seed and their labels: a smaller share is a part
+    of a larger one, and each holds the combinations of labels in about the proportions of the whole.
+
+    Raises:
+        ValueError: `share` is not above 0 and at most 1, or no training study is labelled.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"labels is {share}; fix: a share above 0 and at most 1, such as 0.1")
+    table = table.labelled(*tasks)
+    train = table.splits == "train"
+    if not train.any():
+        raise ValueError(f"no training study has a label of {', '.join(tasks)}; fix: the split column, or another task")
+    if share == 1:
+        return table
+    order = _subject_order(table.filter(train), tasks, seed)
+    kept = set(order[: max(1, round(share * len(order)))])
+    return table.filter(~train | np.array([subject in kept for subject in table.subject_ids]))
+
+
+def _subject_order(train: Manifest, tasks: Sequence[str], seed: int) -> list[str]:
+    labels: dict[str, str] = {}
+    for position, subject in enumerate(train.subject_ids):
+        values = ",".join(str(float(train.targets[task][position])) for task in tasks)
+        labels[subject] = max(labels.get(subject, ""), values)
+    groups: dict[str, list[str]] = {}
+    for subject in sorted(labels, key=lambda name: hash64(name, seed)):
+        groups.setdefault(labels[subject], []).append(subject)
+    # The middle of each one's place in its group, as a share of the group: groups interleave in proportion.
+    place = {s: ((i + 0.5) / len(group), hash64(s, seed)) for group in groups.values() for i, s in enumerate(group)}
+    return sorted(place, key=lambda subject: place[subject])
+
+
+def balanced_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[float]]:
+    """Task -> weight of each class, n / (K n_k), from the training studies; a regression has none."""
+    train = table.split("train")
+    weights = {}
+    for task in tasks:
+        label = train.tasks[task]
+        if label.kind == "regression":
+            continue
+        known = train.targets[task][np.isfinite(train.targets[task])].astype(int)
+        counts = np.bincount(known, minlength=label.n_classes).clip(min=1)
+        weights[task] = [float(len(known) / (len(counts) * count)) for count in counts]
+    return weights

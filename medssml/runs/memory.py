@@ -45,6 +45,11 @@ def peak_memory(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def peak_of_processes() -> int:
+    """Bytes at most so far of this process or of one that it has ended, whichever had more."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) * 1024
+
+
 def restart_peak(device: str) -> bool:
     """Forgets the highest memory so far, so that `peak_memory` is that of what follows; whether that was possible.
 

@@ -17,16 +17,14 @@ from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.subsets import predict_subsets
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
-from medssml.objectives import Supervised
-from medssml.objectives.study_loss import CrossEntropy
 from medssml.runs import training
+from medssml.runs.finetuning import learner_of
 from medssml.runs.inference import chosen_device
 from medssml.runs.labels import label_account, task_records
 from medssml.runs.run_folder import RunFolder
 from medssml.runs.student import Student
 from medssml.runs.training_config import Transferring
 from medssml.runs.transfer_studies import GROUP, TransferStudies
-from medssml.trainers.finetune import finetuner
 from medssml.trainers.heads import begin_heads
 from medssml.trainers.learner import Learner
 from medssml.trainers.probe_first import fit_heads
@@ -116,14 +114,6 @@ class Bench:
         if config.probe_first:
             alone = self.data[ALONE]
             fit_heads(model, config.tasks, encode_studies(model, alone.loader("train")), seed)
-        supervised = Supervised(
-            model,
-            config.tasks,
-            loss=CrossEntropy(config.label_smoothing),
-            modality_dropout=config.modality_dropout,
-            unimodal_weight=config.unimodal_weight,
-            class_weights=self.class_weights or None,
-        )
         # The transfer's own weights are drawn last, so that nothing before them depends on the arm.
         torch.manual_seed(seed)
         taught = arm == TAUGHT
@@ -132,14 +122,8 @@ class Bench:
             if taught
             else []
         )
-        return finetuner(
-            model,
-            supervised,
-            config.optim,
-            freeze=config.freeze,
-            others=others,
-            given=self.teacher if taught else None,
-            seed=seed,
+        return learner_of(
+            config, model, self.class_weights, others=others, given=self.teacher if taught else None, seed=seed
         )
 
     def said(self, arm: str) -> str:

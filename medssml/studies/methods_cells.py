@@ -118,7 +118,7 @@ def simulated(out: Path, design: Design) -> list[str]:
         KeyError: no such task.
     """
     from medssml.manifest.manifest import Manifest
-    from medssml.verbs.finetune import chosen_tasks
+    from medssml.runs.labels import chosen_tasks
     from medssml.verbs.phantom import phantom
 
     manifest = manifest_of(out)

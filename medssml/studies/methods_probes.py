@@ -20,9 +20,9 @@ from medssml.evaluation.subsets import embed_subset
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
 from medssml.predictor import load_transforms
+from medssml.runs.labels import labelled_studies
 from medssml.standardise import FIRST, Standardise
 from medssml.statistics.bootstrap import Array
-from medssml.verbs.finetune import labelled_studies
 
 #: What a probe of the fused embedding of whatever a study has is called.
 ALL = "all"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import sys
 import time
@@ -98,6 +97,7 @@ def _conclude(story: Story, scale: Scale) -> None:
     """What was learned and what not, what it took, and what to do next."""
     from medssml.reports.results import read_results
     from medssml.reports.verdict import sentences
+    from medssml.runs.memory import GIB, peak_of_processes
 
     console.say("")
     found, commands = sentences(read_results(story.folder)), next_commands(story.folder, scale)
@@ -107,9 +107,7 @@ def _conclude(story: Story, scale: Scale) -> None:
         console.say(said)
     console.say("")
     if story.seconds:
-        peak = (
-            max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
-        )
+        peak = peak_of_processes() / GIB
         console.say(f"this took {console.duration(story.seconds)} and {peak:.1f} GiB of memory at most")
     else:
         console.say("everything was done before; --fresh starts over")

@@ -209,89 +209,15 @@ def _start(checkpoint: str) -> str:
     return "scratch" if checkpoint == "none" else weights_hash(checkpoint)
 
 
-def chosen_tasks(table: Manifest, task: Sequence[str]) -> list[str]:
-    """The tasks that were asked for, or all.
-
-    Raises:
-        KeyError: the manifest has no such label column.
-    """
-    from medssml.schema import nearest
-
-    asked = [task] if isinstance(task, str) else list(task)
-    if asked == ["all"]:
-        asked = list(table.tasks)
-    for name in asked:
-        if name not in table.tasks:
-            raise KeyError(f"the manifest has no column label_{name}{nearest(name, table.tasks)}")
-    if not asked:
-        raise KeyError("no task; fix: --task NAME, the name of a label column without `label_`")
-    return asked
-
-
 def _studies_and_tasks(table: Manifest, task: Sequence[str], share: float, seed: int) -> tuple[Manifest, list[str]]:
     """The studies that are labelled, and those of the tasks that they can teach."""
-    from medssml.runs.labels import label_account, learnable
+    from medssml.runs.labels import chosen_tasks, label_account, labelled_studies, learnable
 
     asked = chosen_tasks(table, task)
     chosen = labelled_studies(table, asked, share, seed=seed)
     every = list([task] if isinstance(task, str) else task) == ["all"]
     tasks = learnable(label_account(chosen, asked), every=every)
     return (chosen if tasks == asked else labelled_studies(table, tasks, share, seed=seed)), tasks
-
-
-def labelled_studies(table: Manifest, tasks: Sequence[str], share: float, *, seed: int) -> Manifest:
-    """The studies with a label of one of `tasks`; of the training subjects only a share.
-
-    Subjects are taken in an order that is a function of their id, the seed and their labels: a smaller share is a part
-    of a larger one, and each holds the combinations of labels in about the proportions of the whole.
-
-    Raises:
-        ValueError: `share` is not above 0 and at most 1, or no training study is labelled.
-    """
-    import numpy as np
-
-    if not 0 < share <= 1:
-        raise ValueError(f"labels is {share}; fix: a share above 0 and at most 1, such as 0.1")
-    table = table.labelled(*tasks)
-    train = table.splits == "train"
-    if not train.any():
-        raise ValueError(f"no training study has a label of {', '.join(tasks)}; fix: the split column, or another task")
-    if share == 1:
-        return table
-    order = _subject_order(table.filter(train), tasks, seed)
-    kept = set(order[: max(1, round(share * len(order)))])
-    return table.filter(~train | np.array([subject in kept for subject in table.subject_ids]))
-
-
-def _subject_order(train: Manifest, tasks: Sequence[str], seed: int) -> list[str]:
-    from medssml.randomness import hash64
-
-    labels: dict[str, str] = {}
-    for position, subject in enumerate(train.subject_ids):
-        values = ",".join(str(float(train.targets[task][position])) for task in tasks)
-        labels[subject] = max(labels.get(subject, ""), values)
-    groups: dict[str, list[str]] = {}
-    for subject in sorted(labels, key=lambda name: hash64(name, seed)):
-        groups.setdefault(labels[subject], []).append(subject)
-    # The middle of each one's place in its group, as a share of the group: groups interleave in proportion.
-    place = {s: ((i + 0.5) / len(group), hash64(s, seed)) for group in groups.values() for i, s in enumerate(group)}
-    return sorted(place, key=lambda subject: place[subject])
-
-
-def balanced_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[float]]:
-    """Task -> weight of each class, n / (K n_k), from the training studies; a regression has none."""
-    import numpy as np
-
-    train = table.split("train")
-    weights = {}
-    for task in tasks:
-        label = train.tasks[task]
-        if label.kind == "regression":
-            continue
-        known = train.targets[task][np.isfinite(train.targets[task])].astype(int)
-        counts = np.bincount(known, minlength=label.n_classes).clip(min=1)
-        weights[task] = [float(len(known) / (len(counts) * count)) for count in counts]
-    return weights
 
 
 def _model_and_transforms(
@@ -321,11 +247,8 @@ def _model_and_transforms(
 def _learner(model: Any, config: Finetuning, table: Manifest) -> Learner:
     import torch
 
-    from medssml.manifest.columns import MODALITIES
-    from medssml.objectives import Supervised
-    from medssml.objectives.study_loss import CrossEntropy
-    from medssml.runs.labels import task_records
-    from medssml.trainers.finetune import finetuner
+    from medssml.runs.finetuning import learner_of
+    from medssml.runs.labels import balanced_weights, task_records
     from medssml.trainers.heads import begin_heads
 
     torch.manual_seed(config.seed)
@@ -333,17 +256,7 @@ def _learner(model: Any, config: Finetuning, table: Manifest) -> Learner:
     for line in begin_heads(model, records, config.freeze):
         logging.getLogger(__name__).info("%s", line)
     weights = balanced_weights(table, config.tasks) if config.class_weights == "balanced" else None
-    supervised = Supervised(
-        model,
-        config.tasks,
-        loss=CrossEntropy(config.label_smoothing),
-        modality_dropout=config.modality_dropout,
-        unimodal_weight=config.unimodal_weight,
-        class_weights=weights,
-    )
-    known = {*MODALITIES, *(config.architecture.transforms if config.architecture is not None else ())}
-    optim = config.optim.without(known - set(model.modalities))
-    return finetuner(model, supervised, optim, freeze=config.freeze, seed=config.seed)
+    return learner_of(config, model, weights)
 
 
 def _run(

@@ -102,7 +102,7 @@ def impact(
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.cache_place import cache_of_model
-    from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
+    from medssml.runs.inference import FEWEST_RESAMPLES, asked_tasks, chosen_device, conclude, open_studies
     from medssml.tracking import add_impact
 
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
@@ -112,7 +112,7 @@ def impact(
     how = Intervention(baseline, empty, donors, seed)
     known = known_truth(manifest, truth)
     predictors = [load(run, plugins, where) for run in runs]
-    tasks = _asked_tasks(predictors, task)
+    tasks = asked_tasks(task, *(predictor.tasks for predictor in predictors))
     for name in tasks:
         check_value(predictors[0].model.tasks[name].kind, value)
     table, prepared = open_studies(
@@ -163,25 +163,6 @@ def _remarks(runs: Sequence[str], predictor: Predictor, table: Manifest, split: 
         say([said])
         remarks = [*remarks, said]
     return remarks
-
-
-def _asked_tasks(predictors: Sequence[Predictor], task: Sequence[str]) -> list[str]:
-    """The tasks that were asked for, all of the first model where that is said, each once.
-
-    Raises:
-        KeyError: one that a model does not have.
-    """
-    from medssml.schema import nearest
-
-    asked = list(dict.fromkeys([task] if isinstance(task, str) else task))
-    for predictor in predictors:
-        if not predictor.tasks:
-            raise KeyError("this model is pretrained only and predicts nothing; fix: medssml finetune first")
-        asked = list(predictor.tasks) if asked == ["all"] else asked
-        for name in asked:
-            if name not in predictor.tasks:
-                raise KeyError(f"the model has no task {name!r}{nearest(name, predictor.tasks)}")
-    return asked
 
 
 def _places(out: Path, tasks: Sequence[str]) -> dict[str, Path]:

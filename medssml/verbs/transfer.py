@@ -93,9 +93,9 @@ def transfer(
     from medssml.runs.cache_place import cache_place
     from medssml.runs.inference import FEWEST_RESAMPLES, weights_hash
     from medssml.runs.inputs import refuse_overlap
+    from medssml.runs.labels import balanced_weights
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.transfer_bench import Bench
-    from medssml.verbs.finetune import balanced_weights
     from medssml.verbs.pretrain import inputs
 
     bounded("--seeds", seeds, least=1)
@@ -264,9 +264,8 @@ def _seen(table: Manifest, teacher: Path, begun: str | None) -> dict[str, set[st
 def _studies(
     table: Manifest, student: str, source: Sequence[str], tasks: Sequence[str], labels: float, seed: int
 ) -> TransferStudies:
-    from medssml.runs.labels import label_account, learnable, say_account
+    from medssml.runs.labels import chosen_tasks, label_account, labelled_studies, learnable, say_account
     from medssml.runs.transfer_studies import transfer_studies
-    from medssml.verbs.finetune import chosen_tasks, labelled_studies
 
     asked = chosen_tasks(table, tasks)
     own = table.filter(table.present[:, table.modalities.index(student)]) if student in table.modalities else None

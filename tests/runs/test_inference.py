@@ -12,7 +12,7 @@ from medssml.data.prepared_studies import PreparedStudies
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import Problem, read_problems
 from medssml.privacy import Pseudonyms
-from medssml.runs.inference import conclude, read_studies, say_hidden
+from medssml.runs.inference import asked_tasks, conclude, read_studies, say_hidden
 from medssml.store.cache import Cache
 
 TABLE = "subject_id,study_id,xray,eeg,label_a\np1,s1,a.png,,1\np2,s2,b.png,,0\n"
@@ -63,3 +63,18 @@ def test_what_was_left_out_is_said_in_the_words_of_what_was_asked(
     assert expected in capsys.readouterr().err
     say_hidden(0, 9, subset)
     assert capsys.readouterr().err == ""
+
+
+def test_by_default_all_of_the_first_and_else_each_once() -> None:
+    assert asked_tasks([], ["a", "b"]) == asked_tasks("all", ["a", "b"]) == asked_tasks(["all"], ["a", "b"]) == ["a", "b"]
+    assert asked_tasks("b", ["a", "b"]) == asked_tasks(["b", "b"], ["a", "b"]) == ["b"]
+    assert asked_tasks([], ["a"], ["a", "b"]) == ["a"]
+
+
+def test_every_model_has_to_know_them() -> None:
+    with pytest.raises(KeyError, match="the model has no task 'b'; it has a"):
+        asked_tasks([], ["a", "b"], ["a"])
+    with pytest.raises(KeyError, match="no task 'sik'; did you mean 'sick'"):
+        asked_tasks("sik", ["sick"])
+    with pytest.raises(KeyError, match="pretrained only and predicts nothing; fix: medssml finetune first"):
+        asked_tasks([], ["a"], [])

@@ -263,7 +263,7 @@ def test_a_share_of_the_labels_is_nested_and_in_proportion() -> None:
     import pandas as pd
 
     from medssml.manifest.manifest import Manifest
-    from medssml.verbs.finetune import balanced_weights, labelled_studies
+    from medssml.runs.labels import balanced_weights, labelled_studies
 
     rows = 400
     table = pd.DataFrame(
