@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,7 +14,7 @@ import torch
 from medssml.batch import Batch
 from medssml.config import build
 from medssml.data.prepared_studies import PreparedStudies, prepare_studies
-from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
+from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.probes import linear_readout
 from medssml.evaluation.subsets import embed_subset
 from medssml.manifest.manifest import Manifest
@@ -90,11 +90,7 @@ class Probed:
             the subset, one modality or `ALL`.
         """
         batches = {split: list(self.studies.batches(self.studies.manifest.split(split))) for split in SPLITS}
-        views = []
-        for one in (model, random):
-            standardised(one, batches["train"], self.device)
-            encoded = {split: encode_studies(one, batches[split], self.device) for split in SPLITS}
-            views.append(_Views(one, encoded, self.device))
+        views = [Views(one, batches, self.device) for one in (model, random)]
         rows = []
         for share in shares:
             known = self._labelled(tasks, share)
@@ -109,12 +105,13 @@ class Probed:
         return set(map(str, chosen.study_codes))
 
 
-class _Views:
-    """Embeddings of a model's studies, through each subset."""
+class Views:
+    """Embeddings of studies, split -> batches, by a model that has the statistics of those of training."""
 
-    def __init__(self, model: MultimodalModel, encoded: dict[str, EncodedStudies], device: str) -> None:
-        self.encoded = encoded
-        self._fused = {split: embed_subset(model, studies, device=device) for split, studies in encoded.items()}
+    def __init__(self, model: MultimodalModel, batches: Mapping[str, Sequence[Batch]], device: str) -> None:
+        standardised(model, batches["train"], device)
+        self.encoded = {split: encode_studies(model, part, device) for split, part in batches.items()}
+        self._fused = {split: embed_subset(model, studies, device=device) for split, studies in self.encoded.items()}
 
     def of(self, split: str, subset: str) -> tuple[Array, Array]:
         """(n,) studies that have the subset, and their (n, D) embeddings: its encoder's own, or the fused one."""
@@ -125,7 +122,7 @@ class _Views:
         return rows, studies.raw[subset].double().numpy() if len(rows) else np.zeros((0, 1))
 
 
-def _asked(views: Sequence[_Views], task: str, subset: str, known: set[str]) -> Iterator[pd.DataFrame]:
+def _asked(views: Sequence[Views], task: str, subset: str, known: set[str]) -> Iterator[pd.DataFrame]:
     """The answers of the probes of each model to one task from one subset; nothing where they cannot be fitted."""
     scores = [_scores(view, task, subset, known) for view in views]
     if any(found is None for found in scores):
@@ -149,7 +146,7 @@ def _asked(views: Sequence[_Views], task: str, subset: str, known: set[str]) -> 
         yield table.loc[np.isfinite(y)]
 
 
-def _scores(view: _Views, task: str, subset: str, known: set[str]) -> dict[str, Array] | None:
+def _scores(view: Views, task: str, subset: str, known: set[str]) -> dict[str, Array] | None:
     """Split -> (n,) probabilities of a probe fitted on the training studies `known`, its penalty chosen on validation."""
     seen = {split: view.of(split, subset) for split in SPLITS}
     train = view.encoded["train"]

@@ -168,3 +168,15 @@ def test_terms_are_counted_in_rows_and_columns_that_have_a_match_and_a_negative(
     assert count_terms(torch.ones(1, 1).bool()) == 0
     exclude = torch.tensor([[0, 1, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1]]).bool()
     assert count_terms(match, exclude) == 1.5  # the first row has no negative left
+
+
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+def test_a_row_without_any_negative_has_no_term_and_no_gradient(scale):
+    """One exponential serves the first scale; the second has each direction's own, measured from a highest logit of -inf."""
+    a, b = rows(3), rows(3, seed=1)
+    partner = torch.tensor([0, 1, -1])
+    groups = torch.zeros(3, 1, dtype=torch.int64)
+    found = info_nce(a, b, scale=torch.tensor(scale), match=partner, exclude=Alike(groups, groups))
+    assert found.terms == 0 and found.total == 0
+    for gradient in torch.autograd.grad(found.total, (a, b)):
+        assert torch.equal(gradient, torch.zeros_like(gradient))

@@ -132,6 +132,21 @@ def test_a_link_that_leaves_the_root(tmp_path: Path) -> None:
     assert Manifest.read(path, allow_outside=True).path_of(0, "report") == tmp_path / "root" / "a.txt"
 
 
+def test_a_file_that_became_a_link_since_the_table_was_read(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    for name in ("root/a.txt", "root/b.txt", "secret.txt"):
+        (tmp_path / name).write_text("x")
+    manifest = Manifest.read(write(tmp_path / "root", "subject_id,study_id,report\na,1,a.txt\nb,2,b.txt\n"))
+    assert manifest.path_of(0, "report") == tmp_path / "root" / "a.txt"
+    (tmp_path / "root" / "a.txt").unlink()
+    os.symlink(tmp_path / "secret.txt", tmp_path / "root" / "a.txt")
+    with pytest.raises(ManifestError, match="leaves the data root"):
+        manifest.path_of(0, "report")
+    with pytest.raises(ManifestError, match="leaves the data root"):
+        manifest.paths("report")
+    assert manifest.path_of(1, "report") == tmp_path / "root" / "b.txt"
+
+
 def test_a_link_inside_the_root_is_fine(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("x")
     os.symlink(tmp_path / "b.txt", tmp_path / "a.txt")

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from medssml.config import ConfigError
 from medssml.runs.run_folder import RunFolderError
 from medssml.studies.methods import study_methods
 from medssml.studies.methods_cells import cell_file, ends, shipped_methods
-from medssml.studies.methods_probes import Probed
+from medssml.studies.methods_probes import Probed, Views
 from medssml.studies.methods_results import mean_ranks, standing
+from tests.examples import batch_of, ten_studies, tiny_model
 
 TASKS = ("effusion", "malignant")
 #: Learning rates of an encoder that the model does not have.
@@ -205,3 +207,15 @@ def test_validation_chooses_and_test_reports(said: Callable[..., pd.DataFrame]) 
     assert entry["auroc"]["estimate"] == pytest.approx(mean["probability"])
     assert entry["gain"]["estimate"] == pytest.approx(mean["probability"] - mean["random"])
     assert entry["gain"]["ci_low"] > 0
+
+
+def test_a_random_model_gets_the_statistics_that_a_training_would_have_given_it() -> None:
+    """Otherwise its fused embedding would be that of the modality of the largest features."""
+    model = tiny_model().eval()
+    assert all(int(layer.batches) == 0 for layer in model.standardise.values())
+    batch = batch_of(ten_studies())
+    Views(model, dict.fromkeys(("train", "val", "test"), [batch]), "cpu")
+    raw = model.encode_raw(batch)
+    for name, layer in model.standardise.items():
+        assert not layer.training
+        torch.testing.assert_close(layer.mean, raw[name].pooled.mean(0))

@@ -135,6 +135,17 @@ def test_features_are_regressed(student: MultimodalModel, teacher: MultimodalMod
     torch.testing.assert_close(objective(step(student, teacher))["loss"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_teacher_of_large_features_weighs_no_more(
+    student: MultimodalModel, teacher: MultimodalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is regressed is normalised, whatever the teacher's fusion ends with."""
+    objective, now = FeatureTransfer(student, **RICH_TO_POOR), step(student, teacher)
+    s, t = objective.vectors(now)
+    before = objective(now)["loss"]
+    monkeypatch.setattr(objective, "vectors", lambda _: (s, 30 * t + 7))
+    torch.testing.assert_close(objective(now)["loss"], before, rtol=1e-3, atol=1e-4)
+
+
 def written_out(student: np.ndarray, teacher: np.ndarray) -> tuple[float, float]:
     """The two terms of RKD, pair by pair and triple by triple."""
 

@@ -16,7 +16,7 @@ import medssml
 from medssml.evaluation import stress as engine
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
-from medssml.obstacles import Absent, ReportTruncated
+from medssml.obstacles import Absent, Mispaired, ReportTruncated
 from medssml.predictor import load
 from medssml.transforms import CTTransform, EEGTransform, ReportTransform, XrayTransform
 from medssml.transforms.report import ReportText, text_of
@@ -238,3 +238,13 @@ def test_a_road_from_its_loader_gives_the_same_tensors(place: Place) -> None:
         whole, again = check(road(road.prepare(source))), check(bare(bare.prepare(source)))
         assert all(bool((whole[part] == again[part]).all()) for part in whole)
         assert bare.spec() == road.loader.preparation.spec(type(road.loader).__name__)
+
+
+def test_a_mispaired_study_is_answered_as_its_row_with_the_other_cells_is(place: Place) -> None:
+    table = labelled(place)
+    moved = Mispaired(1.0, 0).applied(table)
+    assert (moved.table["ct"] != table.table["ct"]).any()
+    studies = [{m: moved.source_of(row, m) for m in moved.modalities} for row in range(len(moved))]
+    by_file = [answer["malignant"] for answer in load(place.run).predict(studies)]
+    found = answers_of(place.out, f"mispaired_{max(SEVERITIES):g}")["scores"]["malignant"]
+    assert found == pytest.approx(by_file, abs=1e-5) and max(SEVERITIES) == 1
