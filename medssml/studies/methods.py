@@ -54,7 +54,7 @@ def study_methods(
     from medssml.bounds import bounded
     from medssml.runs import console
     from medssml.runs.cache_place import cache_place
-    from medssml.studies.methods_cells import Design, chosen_methods, one_cell, simulated
+    from medssml.studies.methods_cells import Design, asked_of, chosen_methods, one_cell, simulate
     from medssml.studies.methods_results import write_results
     from medssml.studies.resume import same_study
     from medssml.studies.start import ready
@@ -63,11 +63,12 @@ def study_methods(
     bounded("--steps", steps, least=1)
     for share in labels:
         bounded("--labels", share, above=0, most=1)
+    asked = asked_of(tasks)
     out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
     design = Design(cache_place(cache, out), studies, missing, steps, tuple(labels), tuple(tasks), bootstrap, device)
     chosen = chosen_methods(methods, design)
     same_study(out, design.settings())
-    asked = simulated(out, design)
+    simulate(out, design)
     cells = []
     for seed in range(seeds):
         for place, method in enumerate(chosen):

@@ -111,20 +111,28 @@ def chosen_methods(asked: Sequence[str], design: Design) -> list[Method]:
     return list(found.values())
 
 
-def simulated(out: Path, design: Design) -> list[str]:
-    """Simulates the cohort, once; the tasks that are asked.
+def asked_of(tasks: Sequence[str]) -> list[str]:
+    """The tasks of the simulated cohort that were asked for, or all.
 
     Raises:
         KeyError: no such task.
     """
-    from medssml.manifest.manifest import Manifest
-    from medssml.runs.labels import chosen_tasks
+    from medssml.phantom.causes import TASKS
+    from medssml.schema import nearest
+
+    for name in tasks:
+        if name not in TASKS:
+            raise KeyError(f"the simulated cohort has no task {name!r}{nearest(name, TASKS)}")
+    return list(tasks) or list(TASKS)
+
+
+def simulate(out: Path, design: Design) -> None:
+    """The cohort, once."""
     from medssml.verbs.phantom import phantom
 
     manifest = manifest_of(out)
     if not manifest.exists():
         phantom(out=manifest.parent, studies=design.studies, missing=design.missing, preset="small")
-    return chosen_tasks(Manifest.read(manifest), list(design.tasks) or ["all"])
 
 
 def manifest_of(out: Path) -> Path:

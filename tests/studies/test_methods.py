@@ -219,3 +219,9 @@ def test_a_random_model_gets_the_statistics_that_a_training_would_have_given_it(
     for name, layer in model.standardise.items():
         assert not layer.training
         torch.testing.assert_close(layer.mean, raw[name].pooled.mean(0))
+
+
+def test_an_unknown_task_is_refused_before_anything_is_simulated(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="the simulated cohort has no task 'effusoin'; did you mean 'effusion'"):
+        study_methods(out=tmp_path / "study", tasks=["malignant", "effusoin"])
+    assert list(tmp_path.iterdir()) == []
