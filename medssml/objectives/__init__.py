@@ -37,6 +37,7 @@ from medssml.objectives.siglip import SigLIP
 from medssml.objectives.simclr import SimCLR
 from medssml.objectives.step import Step, Studies, Teacher
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
+from medssml.objectives.subset_distillation import SubsetDistillation
 from medssml.objectives.supervised import Supervised
 from medssml.objectives.swav import SwAV
 from medssml.objectives.token_alignment import TokenAlignment
@@ -85,6 +86,7 @@ __all__ = [
     "Step",
     "Studies",
     "StudyLoss",
+    "SubsetDistillation",
     "Supervised",
     "SwAV",
     "Teacher",

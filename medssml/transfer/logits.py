@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from medssml.model import MultimodalModel
 from medssml.objectives.clock import Ramp
-from medssml.transfer.answers import AnswerTransfer, tempered_divergence
+from medssml.objectives.divergence import tempered_divergence
+from medssml.transfer.answers import AnswerTransfer
 
 
 class LogitTransfer(AnswerTransfer):

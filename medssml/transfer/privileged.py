@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from medssml.transfer.answers import AnswerTransfer, soft_label_divergence
+from medssml.objectives.divergence import soft_label_divergence
+from medssml.transfer.answers import AnswerTransfer
 
 
 class PrivilegedTransfer(AnswerTransfer):

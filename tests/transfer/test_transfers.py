@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from medssml.batch import Batch
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import Step, Supervised
+from medssml.objectives.divergence import soft_label_divergence, tempered_divergence
 from medssml.objectives.step import Teacher
 from medssml.trainers.learner import Learner
 from medssml.trainers.settings import Optim
@@ -25,7 +26,6 @@ from medssml.transfer import (
     PrivilegedTransfer,
     RelationTransfer,
 )
-from medssml.transfer.answers import soft_label_divergence, tempered_divergence
 from medssml.transfer.base import Transfer
 from medssml.transfer.methods import METHODS, asks_answers, transfer_of
 from medssml.transfer.relations import angle_loss, distance_loss
