@@ -22,6 +22,7 @@ from medssml.objectives.gloria import GLoRIA
 from medssml.objectives.joint_clusters import JointClusters
 from medssml.objectives.label_bridge import LabelBridge
 from medssml.objectives.masked_language import MaskedLanguageModelling
+from medssml.objectives.masked_modality import MaskedModality
 from medssml.objectives.masked_multimodal import MaskedMultimodal
 from medssml.objectives.masked_reconstruction import MaskedReconstruction
 from medssml.objectives.matching import Matching
@@ -46,6 +47,7 @@ from medssml.objectives.vicreg import VICReg
 from medssml.objectives.xdc import XDC
 
 __all__ = [
+    "MaskedModality",
     "ALBEF",
     "BIOT",
     "BYOL",
