@@ -49,16 +49,19 @@ from medssml.objectives import (
     UNITER,
     XDC,
     BagOfWords,
+    BalancedSoftmax,
     Captioning,
     CausalLanguageModelling,
     CrossModalContrast,
     CyclicTranslation,
     Data2Vec,
     DeepCluster,
+    EarlyLearning,
     EmbeddingPrediction,
     FeatureReconstruction,
     FusedMaskedLanguage,
     FusionPenalty,
+    GeneralisedCrossEntropy,
     GLoRIA,
     JointClusters,
     LabelBridge,
@@ -82,6 +85,7 @@ from medssml.objectives import (
     SubsetDistillation,
     Supervised,
     SwAV,
+    SymmetricCrossEntropy,
     TokenAlignment,
     VICReg,
 )
@@ -174,6 +178,8 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "consistency": lambda model: ModalityDropoutConsistency(model, dim=8),
     "labels": lambda model: Supervised(model, unimodal_weight=0.5),
     "distillation to a part": lambda model: SubsetDistillation(model, features=0.5),
+    "labels, early learning": lambda model: Supervised(model, unimodal_weight=0.5, loss=EarlyLearning()),
+    "labels, truncated": lambda model: Supervised(model, loss=GeneralisedCrossEntropy(k=0.5, prune_after=0.0)),
     "SigLIP": lambda model: SigLIP(model, dim=8),
     "SimCLR": lambda model: SimCLR(model, dim=8),
     "MoCo v2": lambda model: MoCoV2(model, dim=8, queue=7, momentum=0.9),
@@ -216,7 +222,13 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
 }
 
 #: Label -> loss of each study.
-STUDY_LOSSES: dict[str, Callable[[], StudyLoss]] = {"cross-entropy": lambda: CrossEntropy(0.1)}
+STUDY_LOSSES: dict[str, Callable[[], StudyLoss]] = {
+    "cross-entropy": lambda: CrossEntropy(0.1),
+    "generalised cross-entropy": lambda: GeneralisedCrossEntropy(k=0.5, prune_after=0.0),
+    "symmetric cross-entropy": lambda: SymmetricCrossEntropy(),
+    "early learning": lambda: EarlyLearning(),
+    "balanced softmax": lambda: BalancedSoftmax(),
+}
 
 #: Which modalities each of ten studies has: every pattern that matters, and one study without anything.
 PATTERNS = (

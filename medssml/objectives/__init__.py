@@ -2,6 +2,7 @@
 
 from medssml.objectives.albef import ALBEF
 from medssml.objectives.bag_of_words import BagOfWords
+from medssml.objectives.balanced_softmax import BalancedSoftmax
 from medssml.objectives.base import Objective
 from medssml.objectives.biot import BIOT
 from medssml.objectives.byol import BYOL
@@ -14,10 +15,12 @@ from medssml.objectives.data2vec import Data2Vec
 from medssml.objectives.deep_cluster import DeepCluster
 from medssml.objectives.dino import DINO
 from medssml.objectives.dropout_consistency import ModalityDropoutConsistency
+from medssml.objectives.elr import EarlyLearning
 from medssml.objectives.embedding_prediction import EmbeddingPrediction
 from medssml.objectives.feature_reconstruction import FeatureReconstruction
 from medssml.objectives.fused_language import FusedMaskedLanguage
 from medssml.objectives.fusion_penalty import FusionPenalty
+from medssml.objectives.gce import GeneralisedCrossEntropy
 from medssml.objectives.gloria import GLoRIA
 from medssml.objectives.joint_clusters import JointClusters
 from medssml.objectives.label_bridge import LabelBridge
@@ -41,6 +44,7 @@ from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.objectives.subset_distillation import SubsetDistillation
 from medssml.objectives.supervised import Supervised
 from medssml.objectives.swav import SwAV
+from medssml.objectives.symmetric_cross_entropy import SymmetricCrossEntropy
 from medssml.objectives.token_alignment import TokenAlignment
 from medssml.objectives.uniter import UNITER
 from medssml.objectives.vicreg import VICReg
@@ -52,6 +56,7 @@ __all__ = [
     "BIOT",
     "BYOL",
     "BagOfWords",
+    "BalancedSoftmax",
     "Captioning",
     "CausalLanguageModelling",
     "Clock",
@@ -61,11 +66,13 @@ __all__ = [
     "DINO",
     "Data2Vec",
     "DeepCluster",
+    "EarlyLearning",
     "EmbeddingPrediction",
     "FeatureReconstruction",
     "FusedMaskedLanguage",
     "FusionPenalty",
     "GLoRIA",
+    "GeneralisedCrossEntropy",
     "JointClusters",
     "LabelBridge",
     "MILNCE",
@@ -91,6 +98,7 @@ __all__ = [
     "SubsetDistillation",
     "Supervised",
     "SwAV",
+    "SymmetricCrossEntropy",
     "Teacher",
     "TokenAlignment",
     "UNITER",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medssml.batch import Fused
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel, Task
 from medssml.objectives.base import Objective
-from medssml.objectives.clock import Ramp, ends, value_at
+from medssml.objectives.clock import Clock, Ramp, ends, value_at
 from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss, wide
@@ -27,7 +28,7 @@ class Supervised(Objective):
     Args:
         model: has a head for every task.
         tasks: which of its tasks to learn; None for all.
-        loss: of each study.
+        loss: of each study; each task has one of its own, with what it keeps of the training studies.
         modality_dropout: each present modality of a study is hidden with this probability, never all of them (Neverova et
             al. 2016); a number or a `Ramp`.
         unimodal_weight: of the loss of each modality alone; 0 for none.
@@ -35,7 +36,7 @@ class Supervised(Objective):
         weight: in the sum of objectives.
 
     Raises:
-        ValueError: a task that the model does not have, or a probability or weight out of range.
+        ValueError: a task that the model does not have or that the loss is not for, or a probability or weight out of range.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class Supervised(Objective):
             raise ValueError(f"modality_dropout is {modality_dropout}; fix: a probability from 0 to below 1")
         if not all(end >= 0 for end in ends(unimodal_weight)):
             raise ValueError(f"unimodal_weight is {unimodal_weight}; fix: 0 or a positive number")
-        self.loss = CrossEntropy() if loss is None else loss
+        of_each = CrossEntropy() if loss is None else loss
+        self.losses = nn.ModuleList(of_each.for_task(name, task) for name, task in self.tasks.items())
         self.modality_dropout = modality_dropout
         self.unimodal_weight = unimodal_weight
         self.class_weights = {name: torch.tensor(list(value)) for name, value in (class_weights or {}).items()}
@@ -78,6 +80,11 @@ class Supervised(Objective):
             if found:
                 loss = loss + factor * torch.stack(list(found.values())).sum() / self._answering(step, len(found))
         return {"loss": loss, **logged}
+
+    def after_step(self, clock: Clock) -> None:
+        """See `Objective.after_step`; it is the losses that keep something."""
+        for loss in self.losses:
+            cast(StudyLoss, loss).after_step(clock)
 
     def _within(self, step: Step) -> Tensor | None:
         rate = value_at(self.modality_dropout, step.clock)
@@ -106,14 +113,18 @@ class Supervised(Objective):
     def _task_losses(self, step: Step, fused: Fused, asked: Tensor | None = None) -> dict[str, Tensor]:
         """Task -> mean over the labelled studies of all ranks, of those that are `asked` (B,)."""
         losses = {}
-        for name, task in self.tasks.items():
+        for (name, task), loss_of in zip(self.tasks.items(), self.losses, strict=True):
             if name not in step.batch.targets:
                 continue
             weight = self._weights(step, name, asked)
-            targets = step.batch.targets[name]
+            targets, index = step.batch.targets[name], step.batch.index
             # `where` before the loss and not a product after it: 0 * NaN is NaN.
             known = torch.where(torch.isfinite(targets), targets, 0.0)
-            each = self.loss(task, wide(step.model.heads[name](fused)), known, step.batch.index)
+            logits = wide(step.model.heads[name](fused))
+            each = loss_of(task, logits, known, index)
+            if asked is None and self.training and index is not None:
+                rows = torch.isfinite(targets) & (index >= 0)
+                cast(StudyLoss, loss_of).look(task, logits[rows].detach(), known[rows], index[rows], step.clock.step)
             total = global_sum(weight.sum())
             loss = global_sum(torch.where(weight > 0, each * weight, 0.0).sum())
             if total > 0:

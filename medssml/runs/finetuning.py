@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from medssml.config import build
 from medssml.manifest.columns import MODALITIES
 from medssml.model import MultimodalModel
 from medssml.objectives import Supervised
 from medssml.objectives.base import Objective
-from medssml.objectives.study_loss import CrossEntropy
+from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.runs.training_config import Finetuning
 from medssml.trainers.finetune import finetuner
 from medssml.trainers.learner import Learner
@@ -22,6 +23,7 @@ def learner_of(
     others: Sequence[Objective] = (),
     given: MultimodalModel | None = None,
     seed: int | None = None,
+    plugins: Collection[str] = (),
 ) -> Learner:
     """The learner of the labels of `config.tasks`, whose heads the model has; rates of modalities that it lacks are left out.
 
@@ -29,11 +31,15 @@ def learner_of(
         class_weights: of `balanced_weights`; None weighs all classes alike.
         others: objectives beside the labels. given: the teacher that they ask for.
         seed: of what is drawn in training; the config's by default.
+        plugins: packages that classes may come from.
+
+    Raises:
+        ValueError: a loss that is not for one of the tasks.
     """
     labels = Supervised(
         model,
         config.tasks,
-        loss=CrossEntropy(config.label_smoothing),
+        loss=_loss(config, plugins),
         modality_dropout=config.modality_dropout,
         unimodal_weight=config.unimodal_weight,
         class_weights=class_weights or None,
@@ -48,3 +54,10 @@ def learner_of(
         given=given,
         seed=config.seed if seed is None else seed,
     )
+
+
+def _loss(config: Finetuning, plugins: Collection[str]) -> StudyLoss:
+    """What a wrong answer costs."""
+    if config.loss is None:
+        return CrossEntropy(config.label_smoothing)
+    return build(config.loss, StudyLoss, plugins=plugins, at="loss")  # type: ignore[no-any-return]

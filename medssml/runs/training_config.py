@@ -13,6 +13,7 @@ from medssml.data.shard_dataset import ShardSettings
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.objectives.study_loss import StudyLoss
 from medssml.obstacles.base import TableObstacle
 from medssml.schema import Builds, plain
 from medssml.trainers.freezing import check_freeze
@@ -121,6 +122,7 @@ class FinetuneConfig:
     evidence: each modality also has weights of its own in every head, besides those of the fused vector.
     probe_first: the heads begin as a linear probe of the model as it is; with `evidence`, as a stack of probes.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
+    loss: of each labelled study, in the place of the cross-entropy: see docs/remedies.md.
     """
 
     optim: Optim = field(default_factory=lambda: Optim(lr=3e-4, betas=(0.9, 0.999), warmup=0.1))
@@ -135,6 +137,7 @@ class FinetuneConfig:
     probe_first: bool = False
     class_weights: Literal["balanced"] | None = None
     label_smoothing: float = 0.0
+    loss: Annotated[Node, Builds(StudyLoss)] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -142,6 +145,8 @@ class FinetuneConfig:
         bounded("modality_dropout", self.modality_dropout, least=0, below=1)
         bounded("unimodal_weight", self.unimodal_weight, least=0, below=inf)
         bounded("label_smoothing", self.label_smoothing, least=0, below=1)
+        if self.loss is not None and self.label_smoothing > 0:
+            raise ValueError("label_smoothing is of the cross-entropy, and there is a loss; fix: leave one of the two out")
         check_freeze(self.freeze)
 
 

@@ -123,8 +123,9 @@ class Bench:
             else []
         )
         return learner_of(
-            config, model, self.class_weights, others=others, given=self.teacher if taught else None, seed=seed
-        )
+            config, model, self.class_weights, others=others, given=self.teacher if taught else None, seed=seed,
+            plugins=self.plugins,
+        )  # fmt: skip
 
     def said(self, arm: str) -> str:
         """What the model card says of the training."""

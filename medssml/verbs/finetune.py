@@ -145,7 +145,7 @@ def finetune(
     with folder.starting(), folder.logging():
         folder.remember(remarks)
         folder.write_labels(account)
-        return _run(model, data, remarks, config=settings, folder=folder, track=track, before=before)
+        return _run(model, data, remarks, config=settings, folder=folder, track=track, before=before, plugins=plugins)
 
 
 def _tags(checkpoint: str, config: str | Path | None) -> dict[str, str]:
@@ -244,7 +244,7 @@ def _model_and_transforms(
     return model, transforms, [*remarks, *read]
 
 
-def _learner(model: Any, config: Finetuning, table: Manifest) -> Learner:
+def _learner(model: Any, config: Finetuning, table: Manifest, plugins: Sequence[str]) -> Learner:
     import torch
 
     from medssml.runs.finetuning import learner_of
@@ -256,7 +256,7 @@ def _learner(model: Any, config: Finetuning, table: Manifest) -> Learner:
     for line in begin_heads(model, records, config.freeze):
         logging.getLogger(__name__).info("%s", line)
     weights = balanced_weights(table, config.tasks) if config.class_weights == "balanced" else None
-    return learner_of(config, model, weights)
+    return learner_of(config, model, weights, plugins=plugins)
 
 
 def _run(
@@ -268,13 +268,14 @@ def _run(
     folder: RunFolder,
     track: bool,
     before: Collection[str],
+    plugins: Sequence[str],
 ) -> int | Path:
     from medssml.runs import training
     from medssml.runs.labels import facts, label_account
     from medssml.runs.modality_account import sentences
 
     training.prepare(data, folder, before)
-    learner = _learner(model, config, data.manifest)
+    learner = _learner(model, config, data.manifest, plugins)
     if config.probe_first:
         _probe_first(learner, data, config)
     said = sentences(remarks)
@@ -324,4 +325,4 @@ def _rehearse(
 
     model, transforms, _ = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, config, prepared, config.tasks)
-    return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest), data, config.trainer)
+    return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest, plugins), data, config.trainer)

@@ -60,7 +60,7 @@ def test_defaults_are_those_of_the_papers(model):
         BagOfWords(model, modalities=["ct"]).predict.out_features == BagOfWords(model, modalities=["ct"]).words + 2048
     )
     supervised = Supervised(model)
-    assert (supervised.modality_dropout, supervised.unimodal_weight, supervised.loss.label_smoothing) == (0, 0, 0)
+    assert (supervised.modality_dropout, supervised.unimodal_weight, supervised.losses[0].label_smoothing) == (0, 0, 0)
     writer = Captioning(model).decoder
     assert writer.bias.shape == (model.encoders["report"].vocab_size,)
 

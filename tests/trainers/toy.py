@@ -97,6 +97,7 @@ class ToyLoader:
             subject=rows.clone(),
             key=rows * 7919 + epoch * 104729,
             targets={"sick": self.label[rows]},
+            index=rows.clone(),
         )
 
 
