@@ -39,7 +39,7 @@ def learner_of(
     labels = Supervised(
         model,
         config.tasks,
-        loss=_loss(config, plugins),
+        loss=loss_of(config, plugins),
         modality_dropout=config.modality_dropout,
         unimodal_weight=config.unimodal_weight,
         class_weights=class_weights or None,
@@ -56,8 +56,12 @@ def learner_of(
     )
 
 
-def _loss(config: Finetuning, plugins: Collection[str]) -> StudyLoss:
-    """What a wrong answer costs."""
+def loss_of(config: Finetuning, plugins: Collection[str] = ()) -> StudyLoss:
+    """What a wrong answer costs.
+
+    Raises:
+        medssml.config.ConfigError: values that the loss refuses.
+    """
     if config.loss is None:
         return CrossEntropy(config.label_smoothing)
     return build(config.loss, StudyLoss, plugins=plugins, at="loss")  # type: ignore[no-any-return]
