@@ -37,6 +37,7 @@ from medssml.fusion import (
     MixtureOfExperts,
     MultiplicativeFusion,
     ProductOfExperts,
+    SharedSpecificFusion,
     TensorFusion,
 )
 from medssml.model import MultimodalModel, Task
@@ -79,6 +80,7 @@ from medssml.objectives import (
     PrefixLanguage,
     PseudoPairs,
     SeLaVi,
+    SharedSpecific,
     SigLIP,
     SimCLR,
     Step,
@@ -162,6 +164,7 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
     "MixtureOfExperts": lambda names, dim: MixtureOfExperts(names, dim, 12),
     "MultiplicativeFusion": lambda names, dim: MultiplicativeFusion(names, dim),
     "ProductOfExperts": lambda names, dim: ProductOfExperts(names, dim),
+    "SharedSpecificFusion": lambda names, dim: SharedSpecificFusion(names, dim),
     "TensorFusion": lambda names, dim: TensorFusion(names, dim, 3),
 }
 
@@ -177,6 +180,10 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "GPT": lambda model: CausalLanguageModelling(model),
     "consistency": lambda model: ModalityDropoutConsistency(model, dim=8),
     "labels": lambda model: Supervised(model, unimodal_weight=0.5),
+    "shared and specific": lambda model: SharedSpecific(with_shared(model), align=1.0, separate=1.0),
+    "shared and specific jsd": lambda model: SharedSpecific(
+        with_shared(model), alignment="jsd", separation="cosine", align=1.0, separate=1.0
+    ),
     "distillation to a part": lambda model: SubsetDistillation(model, features=0.5),
     "labels, early learning": lambda model: Supervised(model, unimodal_weight=0.5, loss=EarlyLearning()),
     "labels, truncated": lambda model: Supervised(model, loss=GeneralisedCrossEntropy(k=0.5, prune_after=0.0)),
@@ -264,8 +271,21 @@ def with_penalty(model: MultimodalModel) -> MultimodalModel:
     def give(fusion: nn.Module, _: Any, fused: Fused) -> Fused:
         return fused._replace(extra={**fused.extra, "penalty": fusion.modality.abs().sum()})
 
-    model.fusion.keeps = ("penalty",)
+    model.fusion.keeps = (*model.fusion.keeps, "penalty")
     model.fusion.register_forward_hook(give)
+    return model
+
+
+def with_shared(model: MultimodalModel) -> MultimodalModel:
+    """The same model, whose fusion now gives shared and specific features along: of what it was given."""
+
+    def give(fusion: nn.Module, given: Any, fused: Fused) -> Fused:
+        table = fusion.table(*given)
+        return fused._replace(extra={**fused.extra, "shared": table, "specific": table.roll(1, dims=-1) * 0.5})
+
+    if "shared" not in model.fusion.keeps:
+        model.fusion.keeps = (*model.fusion.keeps, "shared", "specific")
+        model.fusion.register_forward_hook(give)
     return model
 
 

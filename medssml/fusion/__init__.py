@@ -21,9 +21,11 @@ from medssml.fusion.masked_attention import MaskedAttention
 from medssml.fusion.mixture_of_experts import MixtureOfExperts
 from medssml.fusion.multiplicative import MultiplicativeFusion
 from medssml.fusion.product_of_experts import ProductOfExperts
+from medssml.fusion.shared_specific import SharedSpecificFusion
 from medssml.fusion.tensor import TensorFusion
 
 __all__ = [
+    "SharedSpecificFusion",
     "AdditiveFusion",
     "AttentionRNN",
     "BottleneckFusion",

@@ -37,6 +37,7 @@ from medssml.objectives.multi_mae import MultiMAE
 from medssml.objectives.prefix_language import PrefixLanguage
 from medssml.objectives.pseudo_pairs import PseudoPairs
 from medssml.objectives.selavi import SeLaVi
+from medssml.objectives.shared_specific import SharedSpecific
 from medssml.objectives.siglip import SigLIP
 from medssml.objectives.simclr import SimCLR
 from medssml.objectives.step import Step, Studies, Teacher
@@ -51,6 +52,7 @@ from medssml.objectives.vicreg import VICReg
 from medssml.objectives.xdc import XDC
 
 __all__ = [
+    "SharedSpecific",
     "MaskedModality",
     "ALBEF",
     "BIOT",
