@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 
 from medssml.batch import Batch
 from medssml.counterfactual.oracles import formula_model, number_batch
 from medssml.evaluation.embedding_map import embedding_map
 from medssml.evaluation.encoded_studies import encode_studies
-from medssml.evaluation.probes import knn_probe, linear_probe, unit
+from medssml.evaluation.probes import DIVISIONS, STRENGTHS, knn_probe, linear_probe, linear_readout, unit
 from medssml.evaluation.probing import (
     FusedEmbeddings,
     Splits,
@@ -49,6 +51,25 @@ def test_linear_probe_finds_a_direction_whatever_its_scale(held: bool) -> None:
     probe = linear_probe(x, y, np.arange(300) // 2, asked, validation=data(60, seed=2) if held else None)
     assert probe.scores is not None and roc_auc_score(target, probe.scores) > 0.9
     assert probe.setting["chosen_on"].startswith("validation" if held else "folds")
+
+
+def test_the_penalty_is_the_best_over_several_divisions_of_few_subjects() -> None:
+    """Eighty studies of forty subjects, for which the first division alone would choose another one."""
+    rng = np.random.default_rng(7)
+    x, group = rng.normal(size=(80, 12)), np.arange(80) // 2
+    y = (0.25 * x @ rng.normal(size=12) + rng.normal(size=80) > 0).astype(float)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+
+    def held_out(strength: float, division: int) -> list[float]:
+        folds = StratifiedGroupKFold(4, shuffle=True, random_state=division).split(z, y, group)
+        fitted = [(LogisticRegression(C=strength, max_iter=5000).fit(z[a], y[a]), b) for a, b in folds]
+        return [float(roc_auc_score(y[b], model.decision_function(z[b]))) for model, b in fitted]
+
+    mean = {c: [np.mean(held_out(c, division)) for division in range(DIVISIONS)] for c in STRENGTHS}
+    best = max(mean, key=lambda c: np.mean(mean[c]))
+    assert max(mean, key=lambda c: mean[c][0]) != best
+    readout = linear_readout(x, y, group)
+    assert not isinstance(readout, str) and readout.setting["C"] == best
 
 
 def test_a_probe_of_noise_is_at_chance_and_too_few_labels_are_said() -> None:
