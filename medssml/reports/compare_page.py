@@ -20,8 +20,6 @@ from medssml.reports.results import Row, estimate, number
 from medssml.reports.run_sections import panels_of
 from medssml.reports.verdict import GUESSING
 
-BETTER, WORSE, EVEN = "better", "worse", "no difference shown"
-
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -57,7 +55,7 @@ def write_compare_page(
 def judged(task: str, entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(task, mark, sentence) for every run but the first."""
     if not entry["runs"]:
-        return [(task, EVEN, f"no comparison: {entry.get('reason', 'not defined on these studies')}.")]
+        return [(task, words.EVEN, f"no comparison: {entry.get('reason', 'not defined on these studies')}.")]
     first = next(iter(entry["runs"]))
     metric, studies = words.metric(str(entry["metric"])), _studies(entry)
     lines = []
@@ -66,10 +64,9 @@ def judged(task: str, entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         values = f"{metric} {words.interval(estimate(entry['runs'][run]))} of {run} and "
         values += f"{words.interval(estimate(entry['runs'][first]))} of {first}, on the same {studies}"
         if found is None or found.low is None or found.high is None:
-            lines.append((task, EVEN, f"{values}."))
+            lines.append((task, words.EVEN, f"{values}."))
             continue
-        mark = BETTER if found.low > 0 else WORSE if found.high < 0 else EVEN
-        lines.append((task, mark, f"{values}: a difference of {words.signed(found.value)} "
+        lines.append((task, words.change(found), f"{values}: a difference of {words.signed(found.value)} "
                                   f"({words.figure(found.low)} to {words.figure(found.high)})."))  # fmt: skip
     return lines
 

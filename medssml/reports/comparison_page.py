@@ -10,7 +10,6 @@ from medssml import provenance
 from medssml.files import write_text
 from medssml.reports import result_figures, words
 from medssml.reports.blocks import Block, Fold, Heading, Judged, Section, Table, Text, fitting
-from medssml.reports.compare_page import BETTER, EVEN, WORSE
 from medssml.reports.page import html
 from medssml.reports.result_figures import Step
 from medssml.reports.results import estimate, number
@@ -69,12 +68,11 @@ def _judged(task: str, methods: Methods) -> list[tuple[str, str, str]]:
     said += f", where {words.figure(possible.value)} is the best possible" if possible is not None else ""
     first, gain, low = next(iter(methods)), estimate(entry.get("gain")), known[best].low
     if low is not None and low <= 0.5:
-        return [(task, EVEN, f"{said}; not better than chance.")]
+        return [(task, words.EVEN, f"{said}; not better than chance.")]
     if gain is None or gain.low is None or gain.high is None:
-        return [(task, EVEN if best != first else BETTER, f"{said}.")]
-    mark = BETTER if gain.low > 0 else WORSE if gain.high < 0 else EVEN
+        return [(task, words.EVEN if best != first else words.BETTER, f"{said}.")]
     ends = f"{words.figure(gain.low)} to {words.figure(gain.high)}"
-    return [(task, mark, f"{said}; {words.signed(gain.value)} ({ends}) beside {_against(entry, first)}.")]
+    return [(task, words.change(gain), f"{said}; {words.signed(gain.value)} ({ends}) beside {_against(entry, first)}.")]
 
 
 def _against(entry: Mapping[str, Any], first: str) -> str:

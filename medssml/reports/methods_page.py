@@ -10,7 +10,6 @@ from medssml import provenance
 from medssml.files import write_text
 from medssml.reports import result_figures, words
 from medssml.reports.blocks import Block, Fold, Judged, Section, Table, Text, fitting
-from medssml.reports.compare_page import BETTER, EVEN, WORSE
 from medssml.reports.gain_matrix import gain_matrix
 from medssml.reports.page import html
 from medssml.reports.result_figures import Step
@@ -56,8 +55,7 @@ def _winner(task: str, name: str, found: Mapping[str, Any]) -> list[tuple[str, s
     said += (
         f"{words.signed(gain.value)} ({words.figure(gain.low)} to {words.figure(gain.high)}) beside its random encoder"
     )
-    mark = BETTER if (gain.low or 0) > 0 else WORSE if (gain.high or 0) < 0 else EVEN
-    return [(task, mark, f"{said}.")]
+    return [(task, words.change(gain), f"{said}.")]
 
 
 def _order(share: str, name: str, found: Mapping[str, Any]) -> Section | None:

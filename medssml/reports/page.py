@@ -9,7 +9,7 @@ from typing import Any
 
 from medssml import provenance
 from medssml.files import write_text
-from medssml.reports import impact_section, run_sections, task_sections, zero_shot_section
+from medssml.reports import impact_section, run_sections, task_sections, transfer_section, zero_shot_section
 from medssml.reports.blocks import Block, Judged, Section
 from medssml.reports.glossary import glossary
 from medssml.reports.results import WRITTEN_BY, Results, read_results
@@ -28,6 +28,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[Results], Section | N
     ("performance", "Performance for every missing pattern", ("metrics.json",), task_sections.performance),
     ("calibration", "Calibration", ("metrics.json",), task_sections.calibration),
     ("impact", "Impact of each modality", ("impact.csv", "impact.json"), impact_section.impact),
+    ("transfer", "Transfer between modalities", ("transfer_gain.json",), transfer_section.transfer),
     ("problems", "Data problems", ("problems.csv",), run_sections.problems),
     ("protocol", "Protocol and configuration", ("config.yaml",), run_sections.protocol),
 )

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 NOT_HERE = {"checkpoints", "model", "mlartifacts", "cache", "figures", "scratch"}
 DEPTH = 3
 
+#: What a transfer found. Below a run it stands for all of its folder: its students have a page of their own.
+TRANSFER = "transfer_gain.json"
+
 #: What may be found, and the verb that writes it.
 WRITTEN_BY = {
     "presence.json": "pretrain and finetune",
@@ -31,6 +34,7 @@ WRITTEN_BY = {
     "gain.json": "demo",
     "impact.json": "impact",
     "impact.csv": "impact",
+    TRANSFER: "transfer",
     "problems.csv": "check, pretrain and finetune",
     "config.yaml": "pretrain and finetune",
     FILE: "every verb that writes results",
@@ -107,6 +111,9 @@ def _kind(name: str) -> str:
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    if depth and any(entry.name == TRANSFER for entry in entries):
+        yield folder / TRANSFER
+        return
     yield from (Path(entry.path) for entry in entries if _kind(entry.name) in WRITTEN_BY and entry.is_file())
     if depth < DEPTH:
         for entry in entries:

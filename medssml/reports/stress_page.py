@@ -10,12 +10,12 @@ from medssml import provenance
 from medssml.files import write_text
 from medssml.reports import result_figures, words
 from medssml.reports.blocks import Block, Fold, Heading, Judged, Panels, Plot, Section, Table, Text
-from medssml.reports.compare_page import BETTER, EVEN, WORSE
 from medssml.reports.page import html
 from medssml.reports.result_figures import Step
 from medssml.reports.results import estimate, number
 from medssml.reports.stress_figures import OverSeverity, over_severity
 from medssml.reports.verdict import GUESSING
+from medssml.reports.words import BETTER, EVEN, WORSE
 
 #: Columns of the overview.
 OVERVIEW = ("obstacle", "without", "at the most", "cost", "mean over severity")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medssml.reports import words
+from medssml.reports import transfer_verdict, words
 from medssml.reports.results import Estimate, Results, estimate, number
 
 #: What guessing gives, by the metric that a task is judged by, in the order of preference.
@@ -28,8 +28,9 @@ class Verdict:
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """On every task and on the retrieval of reports, from gain.json, metrics.json and impact.json."""
-    return [*(_task(task, result) for task, result in _judged(results).items()), *_retrieved(results)]
+    """On every task, on the retrieval of reports and on transfers: gain.json, metrics.json, impact.json, transfer_gain.json."""
+    tasks = [_task(task, result) for task, result in _judged(results).items()]
+    return [*tasks, *_retrieved(results), *_taught(results)]
 
 
 def sentences(results: Results) -> list[str]:
@@ -246,6 +247,19 @@ def _retrieved(results: Results) -> Iterator[Verdict]:
     shown = [name for name in retrieval if name in REPORTS] or list(retrieval)
     for name in shown:
         yield _found(name, retrieval[name])
+
+
+def _taught(results: Results) -> Iterator[Verdict]:
+    """Of every transfer: what a teacher of other modalities adds to a student of one, and whether it was kept."""
+    marks = {words.BETTER: LEARNED, words.WORSE: NOT_LEARNED, words.EVEN: NOT_LEARNED}
+    for result in results.of("transfer_gain.json").values():
+        source, student = transfer_verdict.who(result)
+        for task, entry in result["tasks"].items():
+            mark, said = transfer_verdict.on_task(task, entry)
+            gate = (
+                "The transfer is kept." if result["gate"]["kept"] else "On validation studies it is not sure: not kept."
+            )
+            yield Verdict(f"{task} from {student}, taught by {source}", marks[mark], f"{said} {gate}")
 
 
 def _found(name: str, row: dict[str, Any]) -> Verdict:

@@ -34,6 +34,16 @@ METRICS = {
     "median_rank": "median rank",
 }
 
+#: What a paired difference is, by its interval.
+BETTER, WORSE, EVEN = "better", "worse", "no difference shown"
+
+
+def change(found: Estimate | None) -> str:
+    """BETTER or WORSE where the whole interval of a difference lies on one side of 0, EVEN otherwise."""
+    if found is None or found.low is None or found.high is None:
+        return EVEN
+    return BETTER if found.low > 0 else WORSE if found.high < 0 else EVEN
+
 
 def modality(name: str) -> str:
     """The word for a modality."""

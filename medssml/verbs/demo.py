@@ -20,7 +20,7 @@ PLAIN = "privacy.strict=false"
 #: Folder of the model without pretraining.
 SCRATCH = "scratch"
 #: Folders inside the run that only the demo writes.
-OWN = ("cohort", "pretrain", SCRATCH)
+OWN = ("cohort", "pretrain", SCRATCH, "transfer")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,10 @@ class Scale:
     """How large the story is.
 
     studies: of the simulated cohort. pretrain, finetune: configs. labels: share of the labelled training subjects that
-    fine-tuning sees. tasks: whose modality impact is worked out. resamples: of the bootstrap. raw: how training from scratch
-    differs from fine-tuning, as it has nothing to keep: all of the model learns at one rate, from heads at random.
+    fine-tuning sees. tasks: whose modality impact is worked out. resamples: of the bootstrap. taught: the task that a student of
+    radiographs alone learns with and without a teacher of CT, from so large a share of the labels, in so many steps. raw: how
+    training from scratch differs from fine-tuning, as it has nothing to keep: all of the model learns at one rate, from heads at
+    random.
     """
 
     studies: int
@@ -38,6 +40,7 @@ class Scale:
     labels: float
     tasks: tuple[str, ...]
     resamples: int
+    taught: tuple[str, float, int]
     raw: tuple[str, ...] = ("optim.scales={}", "probe_first=false")
 
 
@@ -53,8 +56,8 @@ class Station(NamedTuple):
 TASKS = ("malignant", "effusion", "cardiomegaly", "seizure", "deterioration")
 #: From scratch the demo's model gets a higher rate and more steps: at those of fine-tuning it would learn nothing.
 RAW = ("optim.lr=1e-3", "optim.scales={encoders.ct: 3}", "probe_first=false", "trainer.max_steps=200")
-FULL = Scale(3000, "small", "small", 0.1, TASKS, 1000, RAW)
-QUICK = Scale(64, "smoke/pretrain", "smoke/finetune", 1.0, ("malignant",), 200)
+FULL = Scale(3000, "small", "small", 0.1, TASKS, 1000, ("effusion", 0.02, 120), RAW)
+QUICK = Scale(64, "smoke/pretrain", "smoke/finetune", 1.0, ("malignant",), 200, ("malignant", 1.0, 3))
 
 
 def demo(*, out: Path | None = None, quick: bool = False, seed: int = 0, fresh: bool = False) -> Path | int:
@@ -134,7 +137,8 @@ def next_commands(run: Path, scale: Scale) -> list[str]:
 
 def _tell(story: Story, scale: Scale, seed: int) -> int:
     """Every station of the story through its verb; the first exit code that is not 0 ends it."""
-    stations = [*_learning(story.folder, scale, seed), *_judging(story.folder, scale)]
+    run = story.folder
+    stations = [*_learning(run, scale, seed), *_judging(run, scale), *_teaching(run, scale, seed), *_reporting(run)]
     for number, (name, says, verb, arguments) in enumerate(stations, start=1):
         code = story.do(name, f"[{number}/{len(stations)}] {says}", verb, arguments)
         if code:
@@ -169,11 +173,11 @@ def _learning(run: Path, scale: Scale, seed: int) -> list[Station]:
 
 
 def _judging(run: Path, scale: Scale) -> list[Station]:
-    """What the models can do, what each modality does in the pretrained one, and a page about it."""
+    """What the models can do, and what each modality does in the pretrained one."""
     from medssml.runs.cache_place import cache_place
+    from medssml.runs.inference import FEWEST_RESAMPLES
     from medssml.verbs.evaluate import evaluate
     from medssml.verbs.impact import impact
-    from medssml.verbs.report import report
 
     shared = {
         "manifest": run / "cohort" / "manifest.csv",
@@ -182,7 +186,8 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
     }
     pretrained = shared | {"checkpoint": str(run / "pretrain"), "out": run / "pretrain"}
     kept = shared | {"checkpoint": str(run), "out": run}
-    raw = shared | {"checkpoint": str(run / SCRATCH), "out": run / SCRATCH}
+    # Of the model from scratch the answers are asked for: the gain has intervals of its own.
+    raw = shared | {"checkpoint": str(run / SCRATCH), "out": run / SCRATCH, "bootstrap": FEWEST_RESAMPLES}
     return [
         Station(
             "retrieve", "find reports by their images", evaluate, pretrained | {"probes": False, "zero_shot": "phantom"}
@@ -191,8 +196,28 @@ def _judging(run: Path, scale: Scale) -> list[Station]:
         Station("evaluate-scratch", "the same without pretraining", evaluate, raw | {"probes": False}),
         Station("gain", "what pretraining is worth", _measure_gain, {"run": run, "resamples": scale.resamples}),
         Station("impact", "impact of each modality on each task", impact, kept | {"task": scale.tasks}),
-        Station("report", "write the report", report, {"run": run}),
     ]
+
+
+def _teaching(run: Path, scale: Scale, seed: int) -> list[Station]:
+    """What the model of all modalities, shown the CT, adds to a student that sees the radiograph alone."""
+    from medssml.runs.cache_place import cache_place
+    from medssml.verbs.transfer import transfer
+
+    task, labels, steps = scale.taught
+    students = {"teacher": run, "source": ["ct"], "student": "xray", "task": [task], "labels": labels, "seeds": 1}
+    learning = {"seed": seed, "precision": "32", "overrides": [f"trainer.max_steps={steps}", PLAIN]}
+    studies = {"manifest": run / "cohort" / "manifest.csv", "cache": cache_place(None, run)}
+    shared = {"bootstrap": scale.resamples, "out": run / "transfer"}
+    says = f"teach a radiograph's model what the CT shows of {task}"
+    return [Station("transfer", says, transfer, students | learning | studies | shared)]
+
+
+def _reporting(run: Path) -> list[Station]:
+    """A page about all of it."""
+    from medssml.verbs.report import report
+
+    return [Station("report", "write the report", report, {"run": run})]
 
 
 def _measure_gain(*, run: Path, resamples: int) -> None:

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from medssml.counterfactual.measures import MEASURES
+from medssml.transfer.gain import Answers, gains, gate
 
 MODALITIES = ("ct", "xray", "eeg", "report")
 #: Task -> (what each modality is worth on the scale of AUROC, kind of truth).
@@ -256,6 +257,24 @@ def write_csv(path, rows):
         writer.writerows(rows)
 
 
+def transferred(better):
+    """transfer_gain.json of three seeds; a student that is taught answers so much better."""
+    rng = np.random.default_rng(0)
+    y = (rng.random(200) < 0.4).astype(float)
+    common, noise = rng.normal(size=200), rng.normal(size=(2, 3, 200))
+    without = y + common + 0.3 * noise[0]
+    transfer = (1 + better) * y + common + 0.3 * noise[1]
+    answers = {"effusion": Answers("binary", y, np.arange(200), without, transfer)}
+    nothing = Answers("binary", np.ones(200), np.arange(200), without, transfer)
+    tasks = gains({**answers, "rare": nothing}, n=100)
+    tasks["effusion"]["bayes"] = 0.93
+    return {
+        "student": "xray", "source": ["ct"], "method": "logits", "weight": 1.0, "tasks": tasks,
+        "gate": gate(answers, n=100).to_dict(), "kept": {"student": "taught", "seed": 1},
+        "protocol": {"seeds": [0, 1, 2], "studies": {"labelled": 100}, "steps": 200},
+    }  # fmt: skip
+
+
 def write_run(folder):
     """A run folder with everything in it, as `demo` leaves it."""
     rng = np.random.default_rng(0)
@@ -269,6 +288,8 @@ def write_run(folder):
         "objectives:\n- class_path: CrossModalContrast\n  init_args: {dim: 64}\n"
     )
     (folder / "evaluation/metrics.json").write_text(json.dumps(metrics(rng)))
+    (folder / "transfer").mkdir()
+    (folder / "transfer/transfer_gain.json").write_text(json.dumps(transferred(1.0)))
     (folder / "evaluation/retrieval.json").write_text(json.dumps(retrieval_examples()))
     write_csv(folder / "evaluation/embedding_map.csv", embedding_map(rng))
     truth = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medssml.reports.compare_page import BETTER, EVEN, WORSE, ComparedRun, judged, write_compare_page
+from medssml.reports.compare_page import ComparedRun, judged, write_compare_page
+from medssml.reports.words import BETTER, EVEN, WORSE
 
 
 def entry(low: float, high: float) -> dict[str, object]:

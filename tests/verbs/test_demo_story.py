@@ -64,6 +64,8 @@ def test_no_path_login_host_subject_or_study_is_in_what_is_shared(run: Path) -> 
         *run.rglob("log.txt"),
         run / "report.html",
         run / "impact.html",
+        run / "transfer" / "transfer.html",
+        run / "transfer" / "transfer_gain.json",
     ]
     assert len([path for path in shared if path.name == "mlflow.db"]) == 3
     for path in shared:
