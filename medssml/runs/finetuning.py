@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 
-from medssml.config import build
+from medssml.config import LeftOut, build, resolve
 from medssml.manifest.columns import MODALITIES
 from medssml.model import MultimodalModel
 from medssml.objectives import Supervised
@@ -29,7 +30,7 @@ def learner_of(
 
     Args:
         class_weights: of `balanced_weights`; None weighs all classes alike.
-        others: objectives beside the labels. given: the teacher that they ask for.
+        others: objectives beside the labels and those of the config. given: the teacher that they ask for.
         seed: of what is drawn in training; the config's by default.
         plugins: packages that classes may come from.
 
@@ -50,10 +51,30 @@ def learner_of(
         labels,
         config.optim.without(known - set(model.modalities)),
         freeze=config.freeze,
-        others=others,
+        others=[*others, *beside_labels(config, model, plugins)],
         given=given,
         seed=config.seed if seed is None else seed,
     )
+
+
+def beside_labels(config: Finetuning, model: MultimodalModel, plugins: Collection[str] = ()) -> list[Objective]:
+    """The further objectives of the config; one that has nothing to do with the modalities of this model is left out, with a line
+    in the log.
+
+    Raises:
+        medssml.config.ConfigError: values that an objective refuses.
+    """
+    found = []
+    for place, node in enumerate(config.objectives):
+        kind = resolve(str(node["class_path"]), plugins)
+        try:
+            arguments = kind.restricted_to(dict(node.get("init_args") or {}), model.modalities)  # type: ignore[attr-defined]
+        except LeftOut as reason:
+            logging.getLogger(__name__).info("%s is left out: it %s", kind.__name__, reason)
+            continue
+        restricted = {**node, "init_args": arguments}
+        found.append(build(restricted, Objective, plugins=plugins, at=f"objectives.{place}", model=model))
+    return found
 
 
 def loss_of(config: Finetuning, plugins: Collection[str] = ()) -> StudyLoss:

@@ -84,6 +84,8 @@ def one_of(
     """
     if (manifest is None) == (shards is None):
         raise ValueError("studies come from a table or from prepared shards; fix: give --manifest or --shards")
-    said = [flag for flag, given in (("--data-root", data_root is not None), ("--allow-outside", allow_outside)) if given]
+    said = [
+        flag for flag, given in (("--data-root", data_root is not None), ("--allow-outside", allow_outside)) if given
+    ]
     if shards is not None and said:
         raise ValueError(f"{' and '.join(said)} with --shards, which hold their files themselves; fix: leave it out")

@@ -122,7 +122,8 @@ class FinetuneConfig:
     evidence: each modality also has weights of its own in every head, besides those of the fused vector.
     probe_first: the heads begin as a linear probe of the model as it is; with `evidence`, as a stack of probes.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
-    loss: of each labelled study, in the place of the cross-entropy: see docs/remedies.md.
+    loss: of each labelled study, in the place of the cross-entropy. objectives: learned beside the labels. Both: see
+        docs/remedies.md.
     """
 
     optim: Optim = field(default_factory=lambda: Optim(lr=3e-4, betas=(0.9, 0.999), warmup=0.1))
@@ -138,6 +139,7 @@ class FinetuneConfig:
     class_weights: Literal["balanced"] | None = None
     label_smoothing: float = 0.0
     loss: Annotated[Node, Builds(StudyLoss)] | None = None
+    objectives: list[Annotated[Node, Builds(Objective)]] = field(default_factory=list)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -146,7 +148,9 @@ class FinetuneConfig:
         bounded("unimodal_weight", self.unimodal_weight, least=0, below=inf)
         bounded("label_smoothing", self.label_smoothing, least=0, below=1)
         if self.loss is not None and self.label_smoothing > 0:
-            raise ValueError("label_smoothing is of the cross-entropy, and there is a loss; fix: leave one of the two out")
+            raise ValueError(
+                "label_smoothing is of the cross-entropy, and there is a loss; fix: leave one of the two out"
+            )
         check_freeze(self.freeze)
 
 
