@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -223,6 +223,16 @@ class MultimodalModel(Configured, nn.Module):
             parts, seen = restrict(parts, present, within, self.modalities), within
         fused: Fused = self.fusion(parts, seen)
         return fused._replace(parts=fused.parts or parts, present=seen)
+
+    def fit_fusion(self, studies: Iterable[Batch]) -> None:
+        """Hands what all training studies show to a fusion that fits something to them (`Fusion.fit`); else nothing is encoded.
+
+        Nor before the first step, when `standardise` has seen nothing and the vectors are still in another scale.
+        """
+        begun = all(int(cast(Standardise, layer).batches) > 0 for layer in self.standardise.values())
+        if begun and type(self.fusion).fit is not Fusion.fit:
+            aligned = (self.align(batch) for batch in studies)
+            self.fusion.fit((self.encode(batch), batch.present) for batch in aligned)
 
     def predict_from(self, fused: Fused) -> dict[str, Tensor]:
         """Task -> (B,) or (B, K) logits."""

@@ -36,7 +36,11 @@ from medssml.fusion import (
     MaskedAttention,
     MixtureOfExperts,
     MultiplicativeFusion,
+    PatternRouting,
     ProductOfExperts,
+    PromptedAttention,
+    RegressionImputation,
+    RetrievalImputation,
     SharedSpecificFusion,
     TensorFusion,
 )
@@ -164,6 +168,13 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
     "MixtureOfExperts": lambda names, dim: MixtureOfExperts(names, dim, 12),
     "MultiplicativeFusion": lambda names, dim: MultiplicativeFusion(names, dim),
     "ProductOfExperts": lambda names, dim: ProductOfExperts(names, dim),
+    "PatternRouting": lambda names, dim: PatternRouting(names, dim, experts=3),
+    "PromptedAttention": lambda names, dim: PromptedAttention(names, dim, 2, 2, length=2, prompted=1),
+    "PromptedAttention all tokens": lambda names, dim: PromptedAttention(names, dim, 1, 2, tokens="all", length=2),
+    "RegressionImputation": lambda names, dim: fitted(RegressionImputation(names, dim, ConcatFusion(names, dim))),
+    "RetrievalImputation": lambda names, dim: fitted(
+        RetrievalImputation(names, dim, MaskedAttention(names, dim, 1, 2), neighbours=3, memory=32)
+    ),
     "SharedSpecificFusion": lambda names, dim: SharedSpecificFusion(names, dim),
     "TensorFusion": lambda names, dim: TensorFusion(names, dim, 3),
 }
@@ -274,6 +285,20 @@ def with_penalty(model: MultimodalModel) -> MultimodalModel:
     model.fusion.keeps = (*model.fusion.keeps, "penalty")
     model.fusion.register_forward_hook(give)
     return model
+
+
+def fitted(fusion: Fusion) -> Fusion:
+    """The same fusion, fitted to 24 studies of vectors that say something of each other, of which a part is absent."""
+    g = torch.Generator().manual_seed(4)
+    cause = torch.randn(24, fusion.dim, generator=g)
+    present = torch.rand(24, len(fusion.modalities), generator=g) < 0.7
+    encoded = {}
+    for column, name in enumerate(fusion.modalities):
+        vectors = (cause + torch.randn(24, fusion.dim, generator=g))[present[:, column]]
+        encoded[name] = Encoded(vectors[:, None], torch.ones(len(vectors), 1, dtype=torch.bool), vectors)
+    with torch.no_grad():
+        fusion.fit([(encoded, present)])
+    return fusion
 
 
 def with_shared(model: MultimodalModel) -> MultimodalModel:

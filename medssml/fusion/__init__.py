@@ -20,11 +20,19 @@ from medssml.fusion.low_rank_tensor import LowRankTensorFusion
 from medssml.fusion.masked_attention import MaskedAttention
 from medssml.fusion.mixture_of_experts import MixtureOfExperts
 from medssml.fusion.multiplicative import MultiplicativeFusion
+from medssml.fusion.pattern_routing import PatternRouting
 from medssml.fusion.product_of_experts import ProductOfExperts
+from medssml.fusion.prompted_attention import PromptedAttention
+from medssml.fusion.regression_imputation import RegressionImputation
+from medssml.fusion.retrieval_imputation import RetrievalImputation
 from medssml.fusion.shared_specific import SharedSpecificFusion
 from medssml.fusion.tensor import TensorFusion
 
 __all__ = [
+    "RetrievalImputation",
+    "RegressionImputation",
+    "PromptedAttention",
+    "PatternRouting",
     "SharedSpecificFusion",
     "AdditiveFusion",
     "AttentionRNN",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -48,6 +48,13 @@ class Fusion(Configured, nn.Module):
             Fused with pooled (B, D), defined for a study that has nothing too; with `parts` where tokens were mixed.
         """
         raise NotImplementedError
+
+    def fit(self, studies: Iterable[tuple[dict[str, Encoded], Tensor]]) -> None:
+        """Before each epoch of training: for what is fitted to all training studies at once. By default nothing is.
+
+        Args:
+            studies: (encoded, present) of batches of all training studies, without gradients, the same on every rank.
+        """
 
     def in_order(self, encoded: dict[str, Encoded], present: Tensor) -> Iterator[tuple[int, Encoded, Tensor]]:
         """Column, encoded rows and their positions (n_m,) in the batch, of each modality that a study has.

@@ -60,9 +60,13 @@ class MaskedAttention(Fusion):
             mask.append(scatter(real, rows, size))
 
         seen = torch.cat(mask, dim=1)
-        out = self.transformer(torch.cat(tokens, dim=1), seen)
+        out = self.mixed(torch.cat(tokens, dim=1), seen, present)
         parts = {
             name: Encoded(out[rows, start : start + real.shape[1]], real, encoded[name].pooled)
             for name, (rows, real, start) in places.items()
         }
         return Fused(out, seen, out[:, 0], parts)
+
+    def mixed(self, tokens: Tensor, seen: Tensor, present: Tensor) -> Tensor:
+        """(B, 1 + N, D) after the transformer, from tokens of which those seen (B, 1 + N) are real; present: (B, M) bool."""
+        return self.transformer(tokens, seen)

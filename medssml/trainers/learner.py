@@ -238,7 +238,9 @@ class Learner(pl.LightningModule):
     # Hooks of the objectives, each with randomness that follows from the clock alone: a resumed run draws the same.
 
     def begin_epoch(self, studies: Iterable[Batch]) -> None:
-        """Lets the objectives look at all training studies, before the first batch of an epoch."""
+        """Lets the fusion and the objectives look at all training studies, before the first batch of an epoch."""
+        with evaluating(self):
+            self.model.fit_fusion(batch.to(self.device) for batch in studies)
         for place, objective in enumerate(self.objectives):
             if getattr(type(objective), "begin_epoch", None) is not Objective.begin_epoch:
                 torch.manual_seed(step_seed(self.seed, self.batches, -1 - place))
