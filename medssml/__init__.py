@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         study_cohort,
         study_methods,
         study_phantom,
+        suspects,
         transfer,
         ui,
     )
@@ -81,6 +82,7 @@ __all__ = [
     "study_cohort",
     "study_methods",
     "study_phantom",
+    "suspects",
     "transfer",
     "ui",
 ]

@@ -37,6 +37,7 @@ from medssml.verbs.prepare import prepare as _prepare
 from medssml.verbs.pretrain import pretrain as _pretrain
 from medssml.verbs.report import report as _report
 from medssml.verbs.stress import stress as _stress
+from medssml.verbs.suspects import suspects as _suspects
 from medssml.verbs.transfer import transfer as _transfer
 from medssml.verbs.ui import ui as _ui
 
@@ -158,6 +159,13 @@ def _stressed(outcome: Outcome) -> Stress:
     return Stress(outcome.given["out"], too_many_lost=outcome.code == 4)
 
 
+def _suspected(outcome: Outcome) -> pd.DataFrame:
+    import pandas as pd
+
+    listed = Path(outcome.given["out"]) / "suspects.csv"
+    return pd.read_csv(listed, dtype={"study_id": str, "subject_id": str, "label": str, "likeliest": str})
+
+
 def _checked(outcome: Outcome) -> Checked:
     told = outcome.value.get("problems") if isinstance(outcome.value, Mapping) else None
     path = outcome.given["problems"] or (told if isinstance(told, (str, Path)) else "problems.csv")
@@ -183,6 +191,7 @@ demo = _returning(_demo, _demonstrated)
 evaluate = _returning(_evaluate, _evaluated)
 impact = _returning(_impact, _measured)
 stress = _returning(_stress, _stressed)
+suspects = _returning(_suspects, _suspected)
 predict = _returning(_predict, _predicted)
 embed = _returning(_embed, _embedded)
 check = _returning(_check, _checked)

@@ -63,6 +63,10 @@ VERBS = {
         "learn a task from labels, starting from a pretrained run",
         "finetune --checkpoint runs/pretrain --manifest cohort/manifest.csv --task malignant --out runs/malignant",
     ),
+    "suspects": Verb(
+        "labels that a model's embeddings contradict, and the table with their weights",
+        "suspects --checkpoint runs/pretrain --manifest cohort/manifest.csv --task malignant --out runs/suspects",
+    ),
     "transfer": Verb(
         "a student of one modality taught by a teacher of others: what it is worth, and whether it is kept",
         "transfer --teacher runs/malignant --student xray --manifest cohort/manifest.csv --task effusion --out runs/xray",

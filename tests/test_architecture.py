@@ -52,6 +52,7 @@ CONTAINED = {
     "nibabel": ("readers/", "phantom/", "importers/rad_chest_ct.py"),
     "pydicom": ("readers/", "phantom/", "importers/dicom_copies.py", "importers/dicom_tree.py", "verbs/doctor.py"),
     "edfio": ("phantom/",),
+    "cleanlab": ("evaluation/suspects.py",),
     "matplotlib": ("reports/", "verbs/"),
     "pickle": (),
 }

@@ -33,6 +33,7 @@ class Supervised(Objective):
             al. 2016); a number or a `Ramp`.
         unimodal_weight: of the loss of each modality alone; 0 for none.
         class_weights: task -> weight of each class in the loss.
+        study_weights: task -> weight of the label of each training study, by its index; 1 for a study without one.
         weight: in the sum of objectives.
 
     Raises:
@@ -48,6 +49,7 @@ class Supervised(Objective):
         modality_dropout: float | Ramp = 0.0,
         unimodal_weight: float | Ramp = 0.0,
         class_weights: Mapping[str, Sequence[float]] | None = None,
+        study_weights: Mapping[str, Sequence[float]] | None = None,
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
@@ -61,6 +63,7 @@ class Supervised(Objective):
         self.modality_dropout = modality_dropout
         self.unimodal_weight = unimodal_weight
         self.class_weights = {name: torch.tensor(list(value)) for name, value in (class_weights or {}).items()}
+        self.study_weights = {name: torch.tensor(list(value)) for name, value in (study_weights or {}).items()}
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """The loss, "loss/TASK" for every task, "loss/MODALITY alone" for every modality that has a labelled study."""
@@ -133,12 +136,16 @@ class Supervised(Objective):
 
     def _weights(self, step: Step, task: str, asked: Tensor | None = None) -> Tensor:
         """(B,) weight of each study in the loss of a task, 0 where it is not labelled or not asked."""
-        targets = step.batch.targets[task]
+        targets, index = step.batch.targets[task], step.batch.index
         labelled = torch.isfinite(targets) if asked is None else torch.isfinite(targets) & asked
-        if task not in self.class_weights:
-            return labelled.float()
-        weights = self.class_weights[task].to(targets.device)
-        return torch.where(labelled, weights[torch.where(labelled, targets, 0.0).long()], 0.0)
+        weight = labelled.float()
+        if task in self.class_weights:
+            of_class = self.class_weights[task].to(targets.device)
+            weight = weight * of_class[torch.where(labelled, targets, 0.0).long()]
+        if task in self.study_weights and index is not None:
+            of_study = self.study_weights[task].to(targets.device)
+            weight = weight * torch.where(index >= 0, of_study[index.clamp(min=0)], 1.0)
+        return weight
 
     def _mean(self, step: Step, losses: dict[str, Tensor], column: int | None = None) -> Tensor:
         """The mean over tasks; `column` is the modality that alone is seen."""

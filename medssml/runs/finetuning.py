@@ -21,6 +21,7 @@ def learner_of(
     model: MultimodalModel,
     class_weights: Mapping[str, Sequence[float]] | None,
     *,
+    study_weights: Mapping[str, Sequence[float]] | None = None,
     others: Sequence[Objective] = (),
     given: MultimodalModel | None = None,
     seed: int | None = None,
@@ -29,7 +30,7 @@ def learner_of(
     """The learner of the labels of `config.tasks`, whose heads the model has; rates of modalities that it lacks are left out.
 
     Args:
-        class_weights: of `balanced_weights`; None weighs all classes alike.
+        class_weights: of `balanced_weights`; None weighs all classes alike. study_weights: of `label_weights`.
         others: objectives beside the labels and those of the config. given: the teacher that they ask for.
         seed: of what is drawn in training; the config's by default.
         plugins: packages that classes may come from.
@@ -44,6 +45,7 @@ def learner_of(
         modality_dropout=config.modality_dropout,
         unimodal_weight=config.unimodal_weight,
         class_weights=class_weights or None,
+        study_weights=study_weights,
     )
     known = {*MODALITIES, *(config.architecture.transforms if config.architecture is not None else ())}
     return finetuner(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
+from medssml.manifest.refusal import ManifestError
 from medssml.manifest.splits import SPLITS
 from medssml.randomness import hash64
 from medssml.runs import console
@@ -199,3 +202,51 @@ def balanced_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[fl
         counts = np.bincount(known, minlength=label.n_classes).clip(min=1)
         weights[task] = [float(len(known) / (len(counts) * count)) for count in counts]
     return weights
+
+
+def label_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[float]]:
+    """Task -> weight of the label of each training study, in their order, from the column weight_TASK; an empty cell is 1.
+
+    A task without the column, or whose weights are all 1, has none.
+
+    Raises:
+        medssml.manifest.refusal.ManifestError: a cell that is no number from 0 on, with its row and column.
+    """
+    train = table.split("train")
+    found = {task: _weights(train, task) for task in tasks if f"weight_{task}" in train.table}
+    return {task: values.tolist() for task, values in found.items() if (values != 1).any()}
+
+
+def without_discarded(table: Manifest, tasks: Sequence[str]) -> Manifest:
+    """The table with the labels of training and validation studies unknown whose weight is 0; what is left is said.
+
+    Raises:
+        medssml.manifest.refusal.ManifestError: as `label_weights`.
+    """
+    cells = table.table
+    for task in tasks:
+        if f"weight_{task}" not in cells:
+            continue
+        weights = _weights(table, task)
+        known = np.isfinite(table.targets[task]) & (table.splits != "test")
+        gone = known & (weights == 0)
+        less = known & (weights > 0) & (weights < 1) & (table.splits == "train")
+        console.say(
+            f"{task}: weight_{task} leaves out {int(gone.sum())} of {int(known.sum())} labels of training and validation, and "
+            f"{int(less.sum())} more weigh less than 1 in training"
+        )
+        cells = cells.assign(**{f"label_{task}": cells[f"label_{task}"].mask(gone, "")})
+    return table if cells is table.table else replace(table, table=cells)
+
+
+def _weights(table: Manifest, task: str) -> np.ndarray:
+    """(n,) of all studies."""
+    column = f"weight_{task}"
+    cells = table.table[column]
+    values = pd.to_numeric(cells.replace("", "1"), errors="coerce").to_numpy(dtype=np.float64)
+    wrong = ~np.isfinite(values) | (values < 0)
+    if wrong.any():
+        reason = "a weight is a number from 0 on, or empty for 1; fix: write one"
+        rows = [(int(row), column, f"{cell!r}: {reason}") for row, cell in cells[wrong].items()]
+        raise ManifestError("the table", rows)
+    return values

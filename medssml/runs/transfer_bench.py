@@ -20,7 +20,7 @@ from medssml.model import MultimodalModel
 from medssml.runs import training
 from medssml.runs.finetuning import learner_of
 from medssml.runs.inference import chosen_device
-from medssml.runs.labels import label_account, task_records
+from medssml.runs.labels import label_account, label_weights, task_records
 from medssml.runs.run_folder import RunFolder
 from medssml.runs.student import Student
 from medssml.runs.training_config import Transferring
@@ -124,7 +124,7 @@ class Bench:
         )
         return learner_of(
             config, model, self.class_weights, others=others, given=self.teacher if taught else None, seed=seed,
-            plugins=self.plugins,
+            study_weights=label_weights(self.data[arm].manifest, config.tasks), plugins=self.plugins,
         )  # fmt: skip
 
     def said(self, arm: str) -> str:

@@ -211,9 +211,10 @@ def _start(checkpoint: str) -> str:
 
 def _studies_and_tasks(table: Manifest, task: Sequence[str], share: float, seed: int) -> tuple[Manifest, list[str]]:
     """The studies that are labelled, and those of the tasks that they can teach."""
-    from medssml.runs.labels import chosen_tasks, label_account, labelled_studies, learnable
+    from medssml.runs.labels import chosen_tasks, label_account, labelled_studies, learnable, without_discarded
 
     asked = chosen_tasks(table, task)
+    table = without_discarded(table, asked)
     chosen = labelled_studies(table, asked, share, seed=seed)
     every = list([task] if isinstance(task, str) else task) == ["all"]
     tasks = learnable(label_account(chosen, asked), every=every)
@@ -253,7 +254,7 @@ def _learner(model: Any, config: Finetuning, table: Manifest, plugins: Sequence[
     import torch
 
     from medssml.runs.finetuning import learner_of
-    from medssml.runs.labels import balanced_weights, task_records
+    from medssml.runs.labels import balanced_weights, label_weights, task_records
     from medssml.trainers.heads import begin_heads
 
     torch.manual_seed(config.seed)
@@ -261,7 +262,8 @@ def _learner(model: Any, config: Finetuning, table: Manifest, plugins: Sequence[
     for line in begin_heads(model, records, config.freeze):
         logging.getLogger(__name__).info("%s", line)
     weights = balanced_weights(table, config.tasks) if config.class_weights == "balanced" else None
-    return learner_of(config, model, weights, plugins=plugins)
+    of_study = label_weights(table, config.tasks)
+    return learner_of(config, model, weights, study_weights=of_study, plugins=plugins)
 
 
 def _run(

@@ -264,10 +264,18 @@ def _seen(table: Manifest, teacher: Path, begun: str | None) -> dict[str, set[st
 def _studies(
     table: Manifest, student: str, source: Sequence[str], tasks: Sequence[str], labels: float, seed: int
 ) -> TransferStudies:
-    from medssml.runs.labels import chosen_tasks, label_account, labelled_studies, learnable, say_account
+    from medssml.runs.labels import (
+        chosen_tasks,
+        label_account,
+        labelled_studies,
+        learnable,
+        say_account,
+        without_discarded,
+    )
     from medssml.runs.transfer_studies import transfer_studies
 
     asked = chosen_tasks(table, tasks)
+    table = without_discarded(table, asked)
     own = table.filter(table.present[:, table.modalities.index(student)]) if student in table.modalities else None
     if own is None or len(own) == 0:
         raise ValueError(f"no study has {student}; fix: a manifest with files for it")

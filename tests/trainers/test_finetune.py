@@ -107,6 +107,19 @@ def test_class_weights_and_smoothing_are_the_textbook_ones() -> None:
     torch.testing.assert_close(learner.terms(batch)["loss"], (each * torch.tensor([3.0, 1, 3])).sum() / 7)
 
 
+def test_a_label_counts_as_much_as_its_study_weighs() -> None:
+    learner = tuner(("a",), study_weights={"a": [0.5, 3.0, 1.0, 0.0]}, class_weights={"a": [1.0, 2.0]})
+    batch = batch_with(a=[1, 0, NAN, 1])
+    each = study_losses(Task("binary"), learner.model(batch)["a"][[0, 1, 3]], torch.tensor([1.0, 0, 1]))
+    torch.testing.assert_close(learner.terms(batch)["loss"], (each * torch.tensor([1.0, 3.0, 0.0])).sum() / 4)
+    # In another order, and without a place: then it is 1.
+    turned = replace(batch, index=torch.tensor([3, 0, 2, -1]))
+    expected = (each * torch.tensor([0.0, 0.5, 2.0])).sum() / 2.5
+    torch.testing.assert_close(learner.terms(turned)["loss"], expected)
+    plain = (each * torch.tensor([2.0, 1.0, 2.0])).sum() / 5
+    torch.testing.assert_close(learner.terms(replace(batch, index=None))["loss"], plain)
+
+
 def after_a_step(learner: Learner) -> dict[str, bool]:
     """Which parameters moved."""
     before = {name: value.detach().clone() for name, value in learner.model.named_parameters()}

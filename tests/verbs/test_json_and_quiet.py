@@ -63,6 +63,10 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         "--obstacles absent report_typos --severities 1 --split all",
         {"out", "tasks", "left_out", "protocol"},
     ),
+    "suspects": (
+        "--checkpoint runs/pretrain --manifest cohort/manifest.csv --cache runs/cache --task effusion --out suspects",
+        {"out", "studies", "tasks"},
+    ),
     "ids": ("cohort/manifest.csv --out named.csv", {"written", "studies"}),
     # Of the folder above, the run in it is taken.
     "compare": ("runs/tuned runs --bootstrap 20 --out compare.html", {"page", "tasks"}),
