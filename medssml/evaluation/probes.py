@@ -96,7 +96,7 @@ def linear_readout(
         the map, or why there is none.
     """
     train, y, subjects = _labelled(train, y, subjects)
-    reason = _cannot_fit(kind, y)
+    reason = cannot_fit(kind, y)
     if reason is not None:
         return reason
     mean, sd = train.mean(axis=0), train.std(axis=0)
@@ -161,7 +161,7 @@ def knn_probe(
         classes: K of a multiclass task.
     """
     train, y = _labelled(train, y)
-    reason = _cannot_fit(kind, y)
+    reason = cannot_fit(kind, y)
     if reason is not None:
         return Probe(None, {}, reason)
     k = min(k, len(y))
@@ -182,7 +182,8 @@ def _labelled(x: Array, y: Array, *others: Array) -> tuple[Array, ...]:
     return tuple(np.asarray(a)[known] for a in (x, y, *others))
 
 
-def _cannot_fit(kind: str, y: Array) -> str | None:
+def cannot_fit(kind: str, y: Array) -> str | None:
+    """Why nothing can be fitted to targets y (n,), all known; None where it can."""
     if len(y) == 0:
         return "no labelled training study"
     if kind == "regression":
@@ -199,7 +200,7 @@ def _choose(
     """The strength with the best score on held-out studies, and which studies those were."""
     metric: Metric = r2 if kind == "regression" else auroc if kind == "binary" else macro_auroc
     classes = 2 if kind == "binary" else int(y.max()) + 1 if kind == "multiclass" else 1
-    usable = held is not None and len(held[1]) >= LEAST_VALIDATION and _cannot_fit(kind, held[1]) is None
+    usable = held is not None and len(held[1]) >= LEAST_VALIDATION and cannot_fit(kind, held[1]) is None
     if usable and held is not None:
         parts, chosen_on = [(x, y, held[0], held[1])], "validation"
     else:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from medssml.evaluation.encoded_studies import EncodedStudies
-from medssml.evaluation.probes import held_out_logits, linear_readout
+from medssml.evaluation.probes import STRENGTHS, cannot_fit, held_out_logits
 from medssml.statistics.bootstrap import Array
 
 
@@ -74,12 +74,16 @@ def find_suspects(
     Returns:
         what was found, or why nothing can be.
     """
-    readout = linear_readout(x, y, subjects, kind=kind, classes=classes, seed=seed)
-    if isinstance(readout, str):
-        return readout
-    strength = float(readout.setting["C"])
-    logits = held_out_logits(x, y, subjects, strength, kind=kind, classes=classes, seed=seed)
-    probability = softmax(logits, axis=1) if kind == "multiclass" else np.c_[expit(-logits), expit(logits)]
+    reason = cannot_fit(kind, y[np.isfinite(y)])
+    if reason is not None:
+        return reason
+    answers = {
+        strength: _probabilities(held_out_logits(x, y, subjects, strength, kind=kind, classes=classes, seed=seed), kind)
+        for strength in STRENGTHS
+    }
+    # By how probable the labels are and not by their order, as a probe is chosen: it is probabilities that are counted.
+    strength = min(answers, key=lambda key: _log_loss(y, answers[key]))
+    probability = answers[strength]
     told = np.flatnonzero(np.isfinite(y) & np.isfinite(probability).all(axis=1))
     if len(told) == 0:
         return "no fold of the subjects has all classes"
@@ -93,7 +97,18 @@ def find_suspects(
     suspect[told[flagged]] = True
     taken_for = np.full((classes, classes), np.nan)
     taken_for[np.ix_(present, present)] = joint / np.maximum(joint.sum(axis=0, keepdims=True), 1e-12)
-    return Suspects(probability, suspect, float(1 - np.trace(joint)), taken_for, readout.setting)
+    return Suspects(probability, suspect, float(1 - np.trace(joint)), taken_for, {"C": strength})
+
+
+def _probabilities(logits: Array, kind: str) -> Array:
+    return np.asarray(softmax(logits, axis=1)) if kind == "multiclass" else np.c_[expit(-logits), expit(logits)]
+
+
+def _log_loss(y: Array, probability: Array) -> float:
+    known = np.isfinite(y) & np.isfinite(probability).all(axis=1)
+    if not known.any():
+        return float("inf")
+    return float(-np.log(probability[known, y[known].astype(int)].clip(1e-12)).mean())
 
 
 def _confident(given: Array, probability: Array) -> tuple[Array, Array]:

@@ -247,6 +247,7 @@ def _weights(table: Manifest, task: str) -> np.ndarray:
     wrong = ~np.isfinite(values) | (values < 0)
     if wrong.any():
         reason = "a weight is a number from 0 on, or empty for 1; fix: write one"
-        rows = [(int(row), column, f"{cell!r}: {reason}") for row, cell in cells[wrong].items()]
-        raise ManifestError("the table", rows)
+        raise ManifestError(
+            "the table", [(int(str(row)), column, f"{cell!r}: {reason}") for row, cell in cells[wrong].items()]
+        )
     return values

@@ -148,7 +148,7 @@ def _listed(studies: Manifest, found: dict[str, Suspects | str]) -> pd.DataFrame
                 {
                     "study_id": studies.study_codes[rows],
                     "subject_id": studies.subject_codes[rows],
-                    "row": [studies.row_number(row) for row in rows],
+                    "row": [studies.row_number(int(row)) for row in rows],
                     "split": studies.splits[rows],
                     "task": task,
                     "label": label.names(y[rows]),
