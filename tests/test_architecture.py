@@ -21,7 +21,7 @@ PACKAGE = ROOT / "medssml"
 #: From the ground up. A part may import what lies on a lower floor, never its neighbours or what lies above.
 #: The first line is language and foundation: what a config and a message are made of.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"bounds", "yaml_lines", "files", "foreign_text", "randomness"}),
+    frozenset({"bounds", "yaml_lines", "files", "foreign_text", "randomness", "overview"}),
     frozenset({"schema", "monai_names"}),
     frozenset({"shipped_configs"}),
     frozenset({"config"}),
