@@ -19,12 +19,11 @@ import typing
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from medssml.foreign_text import printable
-from medssml.overview import VERBS, Verb
+from medssml.overview import VERBS
 from medssml.schema import hints_of, nearest, words
-
 
 #: Arguments whose flag has another name: given several times, one value each.
 _REPEATED = {"overrides": "set", "plugins": "plugin", "classes": "classes"}

@@ -18,6 +18,7 @@ import pytest
 import medssml
 from medssml import cli
 from medssml.config import ConfigError
+from medssml.overview import Verb
 
 HEAVY = (
     "torch",
@@ -64,7 +65,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None
         module = ModuleType("medssml.verbs.report")
         module.report = function  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "medssml.verbs.report", module)
-        monkeypatch.setitem(cli.VERBS, "report", cli.Verb("a test", "report here --out there", ("study",)))
+        monkeypatch.setitem(cli.VERBS, "report", Verb("a test", "report here --out there", ("study",)))
 
     return replace
 
@@ -131,7 +132,7 @@ def test_text_becomes_what_the_signature_says() -> None:
         "--set",
         "b=c",
     )
-    cli.VERBS["example"] = cli.Verb("", "", ("study",))
+    cli.VERBS["example"] = Verb("", "", ("study",))
     try:
         got = cli.parse("example", example, [*argv, "--freeze", "3", "--dry-run", "--no-shuffle", "--json"])
     finally:
