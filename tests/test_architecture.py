@@ -148,6 +148,7 @@ def test_verbs_and_cli_import_nothing_heavy_at_module_level() -> None:
         "medssml.runs.console",
         "medssml.runs.progress",
         "medssml.foreign_text",
+        "medssml.overview",
         "medssml.schema",
         "medssml.config",
         "medssml.cli",
