@@ -7,10 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 from medssml.config import LeftOut, build, resolve
 from medssml.manifest.columns import MODALITIES
+from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
 from medssml.objectives import Supervised
 from medssml.objectives.base import Objective
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
+from medssml.runs.labels import label_weights
+from medssml.runs.presence_weights import presence_weights
 from medssml.runs.training_config import Finetuning
 from medssml.trainers.finetune import finetuner
 from medssml.trainers.learner import Learner
@@ -30,7 +33,7 @@ def learner_of(
     """The learner of the labels of `config.tasks`, whose heads the model has; rates of modalities that it lacks are left out.
 
     Args:
-        class_weights: of `balanced_weights`; None weighs all classes alike. study_weights: of `label_weights`.
+        class_weights: of `balanced_weights`; None weighs all classes alike. study_weights: of `study_weights`.
         others: objectives beside the labels and those of the config. given: the teacher that they ask for.
         seed: of what is drawn in training; the config's by default.
         plugins: packages that classes may come from.
@@ -57,6 +60,19 @@ def learner_of(
         given=given,
         seed=config.seed if seed is None else seed,
     )
+
+
+def study_weights(config: Finetuning, table: Manifest) -> dict[str, list[float]]:
+    """Task -> weight of the label of each training study: that of its column, times that of its presence where the config says so.
+
+    Raises:
+        medssml.manifest.refusal.ManifestError: see `label_weights`.
+    """
+    found = label_weights(table, config.tasks)
+    if config.presence_weights:
+        for task, weights in presence_weights(table, config.tasks).items():
+            found[task] = [a * b for a, b in zip(weights, found.get(task, [1.0] * len(weights)), strict=True)]
+    return found
 
 
 def beside_labels(config: Finetuning, model: MultimodalModel, plugins: Collection[str] = ()) -> list[Objective]:

@@ -121,6 +121,7 @@ class FinetuneConfig:
     unimodal_weight: of the loss of each modality alone, beside that of all together; 0 for none.
     evidence: each modality also has weights of its own in every head, besides those of the fused vector.
     probe_first: the heads begin as a linear probe of the model as it is; with `evidence`, as a stack of probes.
+    presence_weights: training studies are weighed so that what is absent says nothing of the label.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
     loss: of each labelled study, in the place of the cross-entropy. objectives: learned beside the labels. Both: see
         docs/remedies.md.
@@ -137,6 +138,7 @@ class FinetuneConfig:
     evidence: bool = False
     probe_first: bool = False
     class_weights: Literal["balanced"] | None = None
+    presence_weights: bool = False
     label_smoothing: float = 0.0
     loss: Annotated[Node, Builds(StudyLoss)] | None = None
     objectives: list[Annotated[Node, Builds(Objective)]] = field(default_factory=list)

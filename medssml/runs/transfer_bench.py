@@ -18,9 +18,9 @@ from medssml.evaluation.subsets import predict_subsets
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
 from medssml.runs import training
-from medssml.runs.finetuning import learner_of
+from medssml.runs.finetuning import learner_of, study_weights
 from medssml.runs.inference import chosen_device
-from medssml.runs.labels import label_account, label_weights, task_records
+from medssml.runs.labels import label_account, task_records
 from medssml.runs.run_folder import RunFolder
 from medssml.runs.student import Student
 from medssml.runs.training_config import Transferring
@@ -124,7 +124,7 @@ class Bench:
         )
         return learner_of(
             config, model, self.class_weights, others=others, given=self.teacher if taught else None, seed=seed,
-            study_weights=label_weights(self.data[arm].manifest, config.tasks), plugins=self.plugins,
+            study_weights=study_weights(config, self.data[arm].manifest), plugins=self.plugins,
         )  # fmt: skip
 
     def said(self, arm: str) -> str:

@@ -253,8 +253,8 @@ def _model_and_transforms(
 def _learner(model: Any, config: Finetuning, table: Manifest, plugins: Sequence[str]) -> Learner:
     import torch
 
-    from medssml.runs.finetuning import learner_of
-    from medssml.runs.labels import balanced_weights, label_weights, task_records
+    from medssml.runs.finetuning import learner_of, study_weights
+    from medssml.runs.labels import balanced_weights, task_records
     from medssml.trainers.heads import begin_heads
 
     torch.manual_seed(config.seed)
@@ -262,8 +262,7 @@ def _learner(model: Any, config: Finetuning, table: Manifest, plugins: Sequence[
     for line in begin_heads(model, records, config.freeze):
         logging.getLogger(__name__).info("%s", line)
     weights = balanced_weights(table, config.tasks) if config.class_weights == "balanced" else None
-    of_study = label_weights(table, config.tasks)
-    return learner_of(config, model, weights, study_weights=of_study, plugins=plugins)
+    return learner_of(config, model, weights, study_weights=study_weights(config, table), plugins=plugins)
 
 
 def _run(

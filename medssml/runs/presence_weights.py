@@ -1,0 +1,53 @@
+"""Weights of training studies under which what is absent says nothing of the label: against absence that will not stay as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssml.manifest.manifest import Manifest
+
+#: A study weighs at most this many times the mean, and at least its inverse.
+MOST = 10.0
+
+
+def presence_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[float]]:
+    """Task -> weight of the label of each training study, in their order; see `independent_of_presence`. A regression has none."""
+    train = table.split("train")
+    kinds = {task: train.tasks[task].kind for task in tasks}
+    return {
+        task: independent_of_presence(train.present, train.targets[task]).tolist()
+        for task in tasks
+        if kinds[task] != "regression"
+    }
+
+
+def independent_of_presence(present: NDArray[np.bool_], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) weights w = product over modalities m of P(r_m) / P(r_m | y), of mean 1 over the labelled studies; 1 where unlabelled.
+
+    r_m says whether modality m is there. Where presence depends on the label and on nothing else that is not seen, the weighted
+    studies show each pattern equally often in each class, so that the pattern carries no information on the label: inverse
+    propensity weighting (Rosenbaum and Rubin 1983), with the label as what absence depends on. Modalities are taken as absent
+    independently of each other, given the label, so that a pattern of few studies decides nothing; to each share one study of each
+    kind is added.
+
+    Args:
+        present: (N, M) bool. y: (N,) class of each study, NaN where unlabelled.
+    """
+    known = np.isfinite(y)
+    weight = np.ones(len(y))
+    if not known.any():
+        return weight
+    there, classes = present[known], y[known].astype(int)
+    share = (there.sum(0) + 1) / (len(there) + 2)
+    log = np.zeros(int(known.sum()))
+    for value in np.unique(classes):
+        rows = classes == value
+        of_class = (there[rows].sum(0) + 1) / (rows.sum() + 2)
+        odds = np.where(there[rows], np.log(share / of_class), np.log((1 - share) / (1 - of_class)))
+        log[rows] = odds.sum(1)
+    found = np.clip(np.exp(log) / np.exp(log).mean(), 1 / MOST, MOST)
+    weight[known] = found / found.mean()
+    return weight
