@@ -22,6 +22,7 @@ from medssml.objectives.fused_language import FusedMaskedLanguage
 from medssml.objectives.fusion_penalty import FusionPenalty
 from medssml.objectives.gce import GeneralisedCrossEntropy
 from medssml.objectives.gloria import GLoRIA
+from medssml.objectives.gradient_modulation import GradientModulation
 from medssml.objectives.joint_clusters import JointClusters
 from medssml.objectives.label_bridge import LabelBridge
 from medssml.objectives.masked_language import MaskedLanguageModelling
@@ -75,6 +76,7 @@ __all__ = [
     "FusionPenalty",
     "GLoRIA",
     "GeneralisedCrossEntropy",
+    "GradientModulation",
     "JointClusters",
     "LabelBridge",
     "MILNCE",

@@ -64,6 +64,9 @@ class Objective(Configured, nn.Module):
             studies: batches of all training studies, in their order, without augmentation, the same on every rank.
         """
 
+    def before_step(self, clock: Clock, model: MultimodalModel) -> None:
+        """Before each step of the optimiser, once all gradients are there and not clipped yet: for what changes gradients."""
+
     def after_step(self, clock: Clock) -> None:
         """After each step of the optimiser that was not skipped: for queues and other state that follows the steps."""
 

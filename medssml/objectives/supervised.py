@@ -14,6 +14,7 @@ from medssml.model import MultimodalModel, Task
 from medssml.objectives.base import Objective
 from medssml.objectives.clock import Clock, Ramp, ends, value_at
 from medssml.objectives.draws import uniform
+from medssml.objectives.gradient_modulation import GradientModulation
 from medssml.objectives.step import Step
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss, wide
 
@@ -34,6 +35,7 @@ class Supervised(Objective):
         unimodal_weight: of the loss of each modality alone; 0 for none.
         class_weights: task -> weight of each class in the loss.
         study_weights: task -> weight of the label of each training study, by its index; 1 for a study without one.
+        modulation: of the encoders' gradients, where one modality answers better than the others.
         weight: in the sum of objectives.
 
     Raises:
@@ -50,6 +52,7 @@ class Supervised(Objective):
         unimodal_weight: float | Ramp = 0.0,
         class_weights: Mapping[str, Sequence[float]] | None = None,
         study_weights: Mapping[str, Sequence[float]] | None = None,
+        modulation: GradientModulation | None = None,
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
@@ -64,6 +67,7 @@ class Supervised(Objective):
         self.unimodal_weight = unimodal_weight
         self.class_weights = {name: torch.tensor(list(value)) for name, value in (class_weights or {}).items()}
         self.study_weights = {name: torch.tensor(list(value)) for name, value in (study_weights or {}).items()}
+        self.modulation = modulation
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """The loss, "loss/TASK" for every task, "loss/MODALITY alone" for every modality that has a labelled study."""
@@ -72,6 +76,8 @@ class Supervised(Objective):
         if not losses:
             return None
         loss = self._mean(step, losses)
+        if self.modulation is not None and self.training:
+            self.modulation.look(step, self.tasks)
         logged = {f"loss/{task}": value.detach() for task, value in losses.items()}
 
         # Each modality by itself; every rank asks for each.
@@ -83,6 +89,11 @@ class Supervised(Objective):
             if found:
                 loss = loss + factor * torch.stack(list(found.values())).sum() / self._answering(step, len(found))
         return {"loss": loss, **logged}
+
+    def before_step(self, clock: Clock, model: MultimodalModel) -> None:
+        """See `Objective.before_step`."""
+        if self.modulation is not None:
+            self.modulation.apply(clock, model)
 
     def after_step(self, clock: Clock) -> None:
         """See `Objective.after_step`; it is the losses that keep something."""

@@ -9,7 +9,7 @@ from medssml.config import LeftOut, build, resolve
 from medssml.manifest.columns import MODALITIES
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
-from medssml.objectives import Supervised
+from medssml.objectives import GradientModulation, Supervised
 from medssml.objectives.base import Objective
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.runs.labels import label_weights
@@ -49,6 +49,7 @@ def learner_of(
         unimodal_weight=config.unimodal_weight,
         class_weights=class_weights or None,
         study_weights=study_weights,
+        modulation=modulation_of(config, plugins),
     )
     known = {*MODALITIES, *(config.architecture.transforms if config.architecture is not None else ())}
     return finetuner(
@@ -104,3 +105,14 @@ def loss_of(config: Finetuning, plugins: Collection[str] = ()) -> StudyLoss:
     if config.loss is None:
         return CrossEntropy(config.label_smoothing)
     return build(config.loss, StudyLoss, plugins=plugins, at="loss")  # type: ignore[no-any-return]
+
+
+def modulation_of(config: Finetuning, plugins: Collection[str] = ()) -> GradientModulation | None:
+    """What balances the encoders' gradients, if anything does.
+
+    Raises:
+        medssml.config.ConfigError: values that it refuses.
+    """
+    if config.modulation is None:
+        return None
+    return build(config.modulation, GradientModulation, plugins=plugins, at="modulation")  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from medssml.data.shard_dataset import ShardSettings
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.objectives.gradient_modulation import GradientModulation
 from medssml.objectives.study_loss import StudyLoss
 from medssml.obstacles.base import TableObstacle
 from medssml.schema import Builds, plain
@@ -124,6 +125,7 @@ class FinetuneConfig:
     presence_weights: training studies are weighed so that what is absent says nothing of the label.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
     loss: of each labelled study, in the place of the cross-entropy. objectives: learned beside the labels. Both: see
+    modulation: of the encoders' gradients, where one modality answers better than the others: see docs/remedies.md.
         docs/remedies.md.
     """
 
@@ -141,6 +143,7 @@ class FinetuneConfig:
     presence_weights: bool = False
     label_smoothing: float = 0.0
     loss: Annotated[Node, Builds(StudyLoss)] | None = None
+    modulation: Annotated[Node, Builds(GradientModulation)] | None = None
     objectives: list[Annotated[Node, Builds(Objective)]] = field(default_factory=list)
     seed: int = 0
 

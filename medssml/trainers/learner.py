@@ -218,6 +218,7 @@ class Learner(pl.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clips; where the gradients are not finite, drops them, which makes the step leave every weight as it is."""
+        self._before_step()
         moved = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = clip_gradients(moved, self.optim.clip_norm) if moved else torch.zeros(())
         if torch.isfinite(norm):
@@ -247,6 +248,13 @@ class Learner(pl.LightningModule):
                 batches = (batch.to(self.device) for batch in studies)
                 with evaluating(self):
                     cast(Objective, objective).begin_epoch(self.clock, self.model, batches)
+
+    def _before_step(self) -> None:
+        for place, objective in enumerate(self.objectives):
+            if getattr(type(objective), "before_step", None) is not Objective.before_step:
+                torch.manual_seed(step_seed(self.seed, self.batches, -2001 - place))
+                with torch.no_grad():
+                    cast(Objective, objective).before_step(self.clock, self.model)
 
     def _after_step(self) -> None:
         for place, objective in enumerate(self.objectives):

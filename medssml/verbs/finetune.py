@@ -227,7 +227,7 @@ def _model_and_transforms(
     """The model to begin with, its transforms, and what the model or the training studies have alone, which is said."""
     from medssml.model import MultimodalModel
     from medssml.predictor import load_transforms
-    from medssml.runs.finetuning import loss_of
+    from medssml.runs.finetuning import loss_of, modulation_of
     from medssml.runs.labels import task_records
     from medssml.runs.modality_account import account, having, say
     from medssml.trainers.freezing import freeze_parts
@@ -241,7 +241,7 @@ def _model_and_transforms(
         model, transforms = MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
     # Refuses what this model cannot freeze; `train_only` freezes once heads are there.
     freeze_parts(model, config.freeze)
-    loss = loss_of(config, plugins)
+    loss, _ = loss_of(config, plugins), modulation_of(config, plugins)
     for name, record in task_records(table, config.tasks).items():
         loss.for_task(name, record)
     then = f"what is learned here ({', '.join(config.tasks)}) is not learned from it"

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from medssml.model import Task
-from medssml.objectives import EarlyLearning, GeneralisedCrossEntropy, StudyLoss
+from medssml.objectives import EarlyLearning, GeneralisedCrossEntropy, GradientModulation
 from medssml.trainers.history import read
 from medssml.trainers.learner import Learner
 from medssml.trainers.loop import fit
@@ -30,41 +30,47 @@ class RankLoader(ToyLoader):
         return super().batch(rows, epoch)
 
 
-def learn(folder: Path, devices: int, evidence: bool, loss: StudyLoss | None) -> Learner:
+def learn(folder: Path, devices: int, evidence: bool, options: dict[str, object]) -> Learner:
     torch.set_num_threads(1)
     # Half of the labels are missing: the ranks hold different numbers of them, and now and then none.
     model = toy_model(tasks=(), dropout=0.0)
     model.add_task("sick", Task(evidence=evidence))
-    learner = tuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3, loss=loss)
+    learner = tuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3, **options)
     settings = TrainerSettings(max_epochs=3, device="cpu", precision="32", devices=devices, save_every_steps=5)
     fit(learner, RankLoader(labels=0.4), folder, settings, val=ToyLoader(studies=44, seed=9))
     return learner
 
 
-def one_of_two(rank: int, port: int, folder: Path, evidence: bool, loss: StudyLoss | None) -> None:
+def one_of_two(rank: int, port: int, folder: Path, evidence: bool, options: dict[str, object]) -> None:
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0",
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test",
     )  # fmt: skip
-    learner = learn(folder, devices=2, evidence=evidence, loss=loss)
+    learner = learn(folder, devices=2, evidence=evidence, options=options)
     torch.save(learner.model.state_dict(), folder / f"rank{rank}.pt")
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
 @pytest.mark.parametrize(
-    ("evidence", "loss"),
-    [(False, None), (True, None), (False, EarlyLearning()), (False, GeneralisedCrossEntropy(k=0.5, prune_after=0.0))],
-    ids=["one weight for all", "own weights per modality", "what is kept per study", "studies pruned"],
+    ("evidence", "options"),
+    [
+        (False, {}),
+        (True, {}),
+        (False, {"loss": EarlyLearning()}),
+        (False, {"loss": GeneralisedCrossEntropy(k=0.5, prune_after=0.0)}),
+        (False, {"modulation": GradientModulation()}),
+    ],
+    ids=["one weight for all", "own weights per modality", "what is kept per study", "studies pruned", "gradients"],
 )
-def test_two_ranks_learn_what_one_learns(tmp_path: Path, evidence: bool, loss: StudyLoss | None) -> None:
-    one = learn(tmp_path / "one", 1, evidence, loss)
+def test_two_ranks_learn_what_one_learns(tmp_path: Path, evidence: bool, options: dict[str, object]) -> None:
+    one = learn(tmp_path / "one", 1, evidence, options)
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     fork = multiprocessing.get_context("fork")
     processes = [
-        fork.Process(target=one_of_two, args=(rank, port, tmp_path / "two", evidence, loss)) for rank in range(2)
+        fork.Process(target=one_of_two, args=(rank, port, tmp_path / "two", evidence, options)) for rank in range(2)
     ]
     for process in processes:
         process.start()

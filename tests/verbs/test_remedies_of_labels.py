@@ -148,3 +148,23 @@ def test_labels_of_less_weight_pull_less_and_a_wrong_weight_is_refused_with_its_
         for n in train_only:
             with pytest.raises(ManifestError, match=rf"row {n + 2}, column 'weight_malignant'.*fix"):
                 asked(bad, ["malignant"])
+
+
+def test_a_modulation_of_the_config_changes_what_the_encoders_learn(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    manifest, run, cache = sixty
+    weights = []
+    for name, given in (
+        ("plain", []),
+        ("modulated", ["modulation.class_path=GradientModulation", "modulation.init_args.noise=false"]),
+    ):
+        finetune(
+            checkpoint=str(run), config=SMOKE / "finetune.yaml", manifest=manifest, out=tmp_path / name, task=["effusion"],
+            cache=cache, track=False, overrides=["trainer.max_steps=2", "trainer.validate_every=0", "optim.name=sgd", *given],
+        )  # fmt: skip
+        weights.append(load_file(tmp_path / name / "model" / "model.safetensors"))
+    moved = [name for name, value in weights[0].items() if not bool((value == weights[1][name]).all())]
+    assert any(name.startswith("encoders.") for name in moved)

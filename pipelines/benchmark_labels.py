@@ -1,0 +1,305 @@
+"""What remedies for wrong labels give back: the same studies with right labels, with wrong ones, and with each remedy.
+
+    medssml phantom --preset small --studies 1200 --seed 0 --out cohort
+    medssml pretrain --config small --manifest cohort/manifest.csv --out runs/pretrain
+    python pipelines/benchmark_labels.py --checkpoint runs/pretrain --manifest cohort/manifest.csv --out runs/labels
+
+The encoders stay as pretraining left them and run once; what is trained on their vectors is a network that can learn wrong
+labels by heart, for a fixed number of epochs. Labels of training and validation are turned (`LabelsSymmetric`), those of the test
+never. Of each remedy the setting with the best AUROC on the validation studies of seed 0, whose labels are as wrong, is taken for
+all seeds. Intervals are 95 %, by drawing subjects of the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from medssml.batch import Batch, Encoded  # noqa: E402
+from medssml.data.prepared_studies import prepare_studies  # noqa: E402
+from medssml.encoders import Encoder  # noqa: E402
+from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies  # noqa: E402
+from medssml.evaluation.suspects import find_suspects, joined_embeddings  # noqa: E402
+from medssml.fusion import ConcatFusion  # noqa: E402
+from medssml.manifest.manifest import Manifest  # noqa: E402
+from medssml.model import MultimodalModel, Task  # noqa: E402
+from medssml.objectives import (  # noqa: E402
+    CrossEntropy,
+    EarlyLearning,
+    GeneralisedCrossEntropy,
+    StudyLoss,
+    Supervised,
+    SymmetricCrossEntropy,
+)
+from medssml.obstacles import LabelsSymmetric  # noqa: E402
+from medssml.predictor import load  # noqa: E402
+from medssml.randomness import study_key  # noqa: E402
+from medssml.statistics.bootstrap import draw_weights  # noqa: E402
+from medssml.statistics.metrics import auroc  # noqa: E402
+from medssml.trainers.finetune import finetuner  # noqa: E402
+from medssml.trainers.loop import fit  # noqa: E402
+from medssml.trainers.settings import Optim, TrainerSettings  # noqa: E402
+
+BATCH, EPOCHS, HIDDEN, DROPOUT = 64, 40, 256, 0.1
+RESAMPLES = 1000
+#: Remedy -> the losses among which the validation studies choose.
+LOSSES: dict[str, list[StudyLoss]] = {
+    "label smoothing": [CrossEntropy(0.1), CrossEntropy(0.3)],
+    "generalised cross-entropy": [
+        GeneralisedCrossEntropy(0.4),
+        GeneralisedCrossEntropy(0.7),
+        GeneralisedCrossEntropy(1.0),
+    ],
+    "generalised cross-entropy, truncated": [GeneralisedCrossEntropy(0.7, k=0.5), GeneralisedCrossEntropy(0.7, k=0.3)],
+    "symmetric cross-entropy": [SymmetricCrossEntropy(0.1, 1.0), SymmetricCrossEntropy(1.0, 1.0)],
+    "early learning (ELR)": [EarlyLearning(3.0, 0.7), EarlyLearning(1.0, 0.7), EarlyLearning(3.0, 0.9)],
+}
+
+
+class Given(Encoder):
+    """Vectors that another model made, through two layers."""
+
+    def __init__(self, width: int, dim: int = HIDDEN) -> None:
+        super().__init__()
+        self.dim = dim
+        self.layers = nn.Sequential(nn.Linear(width, dim), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(dim, dim))
+
+    def forward(self, inputs: Any, keep: Tensor | None = None, layers: int = 0) -> Encoded:
+        pooled = self.layers(inputs)
+        return Encoded(pooled[:, None], torch.ones(len(pooled), 1, dtype=torch.bool), pooled)
+
+
+class Vectors:
+    """Batches of the studies of one split; a `TrainLoader`, and for validation an iterable in order."""
+
+    def __init__(self, studies: EncodedStudies, targets: dict[str, np.ndarray], seed: int) -> None:
+        self.studies, self.targets, self.seed, self.step = studies, targets, seed, 0
+        self.position = {m: studies.position(m) for m in studies.raw}
+
+    def __len__(self) -> int:
+        return len(self.studies) // BATCH
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["epoch"] * len(self) + state["batch"]
+
+    def take(self) -> Batch:
+        epoch, place = divmod(self.step, len(self))
+        self.step += 1
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.studies))
+        return self.batch(order[place * BATCH : (place + 1) * BATCH], epoch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.studies), 256):
+            yield self.batch(np.arange(start, min(start + 256, len(self.studies))), 0)
+
+    def batch(self, rows: np.ndarray, epoch: int) -> Batch:
+        index = torch.as_tensor(rows)
+        of = {m: place[index] for m, place in self.position.items()}
+        inputs = {m: self.studies.raw[m][place[place >= 0]] for m, place in of.items() if bool((place >= 0).any())}
+        ids = [self.studies.study_id[row] for row in rows]
+        return Batch(
+            inputs=dict(inputs),
+            present=self.studies.present[index],
+            modalities=self.studies.modalities,
+            study_id=tuple(ids),
+            subject=torch.as_tensor(self.studies.subject[rows]),
+            key=torch.tensor([study_key(self.seed, epoch, name, 0) for name in ids], dtype=torch.int64),
+            targets={task: torch.as_tensor(values[rows]) for task, values in self.targets.items()},
+            index=index,
+        )
+
+
+class Cohort(NamedTuple):
+    """Split -> studies behind the encoders. table: split -> the table of the same studies, in their order."""
+
+    studies: dict[str, EncodedStudies]
+    table: dict[str, Manifest]
+    tasks: list[str]
+
+
+def read(checkpoint: str, manifest: Path, cache: Path) -> Cohort:
+    """Every study through the encoders, once."""
+    predictor = load(checkpoint)
+    table = Manifest.read(manifest, modalities=predictor.modalities)
+    studies, tables = {}, {}
+    for split in ("train", "val", "test"):
+        prepared = prepare_studies(table.split(split), predictor.transforms, cache)
+        studies[split], tables[split] = encode_studies(predictor.model, prepared.batches()), prepared.manifest
+    return Cohort(studies, tables, [task for task, label in table.tasks.items() if label.kind == "binary"])
+
+
+def told(cohort: Cohort, split: str, severity: float, seed: int) -> dict[str, np.ndarray]:
+    """Task -> what the table says of a split's studies."""
+    applied = LabelsSymmetric(severity=severity, seed=seed).applied(cohort.table[split])
+    return {task: applied.targets[task] for task in cohort.tasks}
+
+
+def answers(
+    cohort: Cohort,
+    folder: Path,
+    seed: int,
+    severity: float,
+    loss: StudyLoss | None = None,
+    best_epoch: bool = False,
+    discard: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
+) -> dict[str, dict[str, list[float]]]:
+    """Split -> task -> scores of the validation and test studies by one training; read where it is done already."""
+    kept = folder / "answers.json"
+    if kept.exists():
+        return json.loads(kept.read_text())  # type: ignore[no-any-return]
+    torch.manual_seed(seed)
+    widths = {m: vectors.shape[1] for m, vectors in cohort.studies["train"].raw.items()}
+    model = MultimodalModel(
+        {m: Given(width) for m, width in widths.items()},
+        ConcatFusion(cohort.studies["train"].modalities, HIDDEN),
+        {task: Task() for task in cohort.tasks},
+    )
+    targets = told(cohort, "train", severity, seed)
+    train = Vectors(cohort.studies["train"], targets if discard is None else discard(targets), seed)
+    val = Vectors(cohort.studies["val"], told(cohort, "val", severity, seed), seed)
+    learner = finetuner(
+        model,
+        Supervised(model, loss=loss, modality_dropout=0.25),
+        Optim(lr=1e-3, weight_decay=0.01, warmup=0.05),
+        seed=seed,
+    )
+    settings = TrainerSettings(
+        max_epochs=EPOCHS,
+        validate_every=int(best_epoch),
+        device="cpu",
+        precision="32",
+        save_every_steps=10**9,
+        log_every=10**6,
+    )
+    fit(learner, train, folder, settings, val=val)
+    found: dict[str, dict[str, list[float]]] = {}
+    with torch.no_grad():
+        for split in ("val", "test"):
+            parts = [model(batch) for batch in Vectors(cohort.studies[split], {}, seed)]
+            found[split] = {task: torch.cat([part[task] for part in parts]).tolist() for task in cohort.tasks}
+    kept.write_text(json.dumps(found))
+    return found
+
+
+def without_suspects(cohort: Cohort, seed: int) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Forgets the training labels that `find_suspects` doubts."""
+    studies = cohort.studies["train"]
+
+    def discard(targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        x, left = joined_embeddings(studies), {}
+        for task, y in targets.items():
+            found = find_suspects(x, y, studies.subject, seed=seed)
+            left[task] = y if isinstance(found, str) else np.where(found.suspect, np.nan, y)
+        return left
+
+    return discard
+
+
+def on_validation(cohort: Cohort, found: dict[str, dict[str, list[float]]], seed: int, severity: float) -> float:
+    """Mean AUROC over the tasks on the validation studies, as their labels are told."""
+    y, one = told(cohort, "val", severity, seed), np.ones((1, len(cohort.studies["val"])))
+    return float(np.mean([auroc(y[t], np.array(found["val"][t]), one)[0] for t in cohort.tasks]))
+
+
+def chosen(cohort: Cohort, out: Path, severity: float, losses: Sequence[StudyLoss], name: str) -> int:
+    """Which of the losses does best on the validation studies of seed 0."""
+    scores = [
+        on_validation(cohort, answers(cohort, out / f"{name}-{place}-seed0", 0, severity, loss), 0, severity)
+        for place, loss in enumerate(losses)
+    ]
+    return int(np.argmax(scores))
+
+
+def main(checkpoint: str, manifest: Path, out: Path, cache: Path, seeds: int, severity: float) -> None:
+    torch.set_num_threads(1)
+    cohort = read(checkpoint, manifest, cache)
+    arms: dict[str, list[dict[str, dict[str, list[float]]]]] = {}
+    settings: dict[str, str] = {}
+
+    def run(name: str, **options: Any) -> None:
+        start = time.monotonic()
+        wrong = options.pop("severity", severity)
+        label = options.pop("folder", name)
+        discard = options.pop("suspects", False)
+        arms[name] = [
+            answers(
+                cohort, out / f"{label}-seed{seed}", seed, wrong,
+                discard=without_suspects(cohort, seed) if discard else None, **options,
+            )
+            for seed in range(seeds)
+        ]  # fmt: skip
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+
+    run("right labels", severity=0.0)
+    run("wrong labels")
+    run("wrong labels, best validation epoch", best_epoch=True)
+    run("suspicious labels left out", suspects=True)
+    for name, losses in LOSSES.items():
+        place = chosen(cohort, out, severity, losses, name)
+        settings[name] = str(losses[place].described()["init_args"])
+        run(name, loss=losses[place], folder=f"{name}-{place}")
+    report(cohort, arms, settings, out, seeds, severity)
+
+
+def report(
+    cohort: Cohort,
+    arms: dict[str, list[dict[str, dict[str, list[float]]]]],
+    settings: dict[str, str],
+    out: Path,
+    seeds: int,
+    severity: float,
+) -> None:
+    """Mean AUROC over tasks and seeds, and the share of what wrong labels cost that each arm gives back."""
+    test = cohort.studies["test"]
+    draws = np.concatenate(list(draw_weights(test.subject, RESAMPLES, np.random.default_rng(0))))
+    weights = np.concatenate([np.ones((1, len(test))), draws])
+    values = {
+        name: np.array(
+            [[auroc(test.targets[t], np.array(one["test"][t]), weights) for t in cohort.tasks] for one in found]
+        ).mean(0)
+        for name, found in arms.items()
+    }
+    means = {name: found.mean(0) for name, found in values.items()}
+    lost = means["right labels"] - means["wrong labels"]
+    rows = {}
+    for name, value in means.items():
+        share = (value - means["wrong labels"]) / lost
+        low, high = np.quantile(share[1:], [0.025, 0.975])
+        rows[name] = {
+            "auroc": value[0], "by_task": dict(zip(cohort.tasks, values[name][:, 0].tolist(), strict=True)),
+            "recovered": share[0], "ci_low": low, "ci_high": high, "setting": settings.get(name, ""),
+        }  # fmt: skip
+        print(f"{name:40} {value[0]:.3f}  {share[0]:+.0%} [{low:+.0%}, {high:+.0%}]  {settings.get(name, '')}")
+    counts = {split: len(studies) for split, studies in cohort.studies.items()}
+    protocol = {
+        "seeds": seeds,
+        "severity": severity,
+        "epochs": EPOCHS,
+        "batch": BATCH,
+        "studies": counts,
+        "tasks": cohort.tasks,
+    }
+    (out / "labels.json").write_text(json.dumps({"rows": rows, "protocol": protocol}, indent=1))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--severity", type=float, default=0.3)
+    main(**vars(parser.parse_args()))
