@@ -74,7 +74,7 @@ class GradientModulation(Configured, nn.Module):
         self.held.put((global_sum(mean.T @ told.double()),), step.clock.step)
 
     @torch.no_grad()
-    def apply(self, clock: Clock, model: MultimodalModel) -> dict[str, float]:
+    def modulate(self, clock: Clock, model: MultimodalModel) -> dict[str, float]:
         """Changes the gradients that are there; modality -> its factor."""
         held = self.held.take()
         if not held or clock.done >= self.until:

@@ -93,7 +93,7 @@ class Supervised(Objective):
     def before_step(self, clock: Clock, model: MultimodalModel) -> None:
         """See `Objective.before_step`."""
         if self.modulation is not None:
-            self.modulation.apply(clock, model)
+            self.modulation.modulate(clock, model)
 
     def after_step(self, clock: Clock) -> None:
         """See `Objective.after_step`; it is the losses that keep something."""

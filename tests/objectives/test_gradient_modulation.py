@@ -105,7 +105,7 @@ def test_it_ends_with_its_share_of_the_run_and_is_not_there_in_validation() -> N
     made.batches = 0
     made.eval()
     gradients(made)
-    assert made.objectives[0].modulation.apply(Clock(0, 10), made.model) == {}
+    assert made.objectives[0].modulation.modulate(Clock(0, 10), made.model) == {}
 
 
 def test_a_number_out_of_range_is_told_the_way_out() -> None:
