@@ -82,7 +82,7 @@ def batch_of(views: dict[str, Array], y: Array, present: Array, rows: Array, epo
 def learned(views: dict[str, Array], y: Array, present: Array, train: Array, seed: int, steps: int) -> MultimodalModel:
     """Shared and specific features, labels from all that is there and from each view alone."""
     torch.manual_seed(seed)
-    encoders = {name: View(x.shape[1], 64) for name, x in views.items()}
+    encoders: dict[str, nn.Module] = {name: View(x.shape[1], 64) for name, x in views.items()}
     model = MultimodalModel(encoders, SharedSpecificFusion(VIEWS, 64), {"digit": Task("multiclass", 10)})
     labels = Supervised(model, loss=CrossEntropy(0.05), modality_dropout=0.3, unimodal_weight=2.0)
     objectives = nn.ModuleList([labels, SharedSpecific(model)])
