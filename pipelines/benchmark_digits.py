@@ -21,7 +21,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from medssml.batch import Batch
+from medssml.batch import Batch, Inputs
 from medssml.fusion import SharedSpecificFusion
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import Clock, CrossEntropy, SharedSpecific, Step, Supervised
@@ -69,7 +69,7 @@ def drawn(views: dict[str, Array], seed: int) -> tuple[dict[str, Array], Array, 
 def batch_of(views: dict[str, Array], y: Array, present: Array, rows: Array, epoch: int = 0) -> Batch:
     """The digits at `rows` as a batch."""
     number = torch.as_tensor(rows)
-    inputs = {
+    inputs: dict[str, Inputs] = {
         name: torch.tensor(views[name][rows[present[:, column]]], dtype=torch.float32)
         for column, name in enumerate(VIEWS)
         if present[:, column].any()
