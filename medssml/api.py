@@ -18,6 +18,7 @@ from medssml.results import Checked, Evaluation, Impact, Run, Stress, Transferre
 from medssml.schema import hints_of
 from medssml.studies.cohort import study_cohort as _study_cohort
 from medssml.studies.methods import study_methods as _study_methods
+from medssml.studies.obstacles import study_obstacles as _study_obstacles
 from medssml.studies.phantom import study_phantom as _study_phantom
 from medssml.verbs.cache import cache as _cache
 from medssml.verbs.check import check as _check
@@ -201,6 +202,7 @@ compare = _returning(_compare, _path)
 ids = _returning(_ids, _path)
 study_cohort = _returning(_study_cohort, _path)
 study_methods = _returning(_study_methods, _path)
+study_obstacles = _returning(_study_obstacles, _path)
 study_phantom = _returning(_study_phantom, _path)
 import_ = _returning(_import, _value)
 plan = _returning(_plan_verb, _value)

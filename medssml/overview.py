@@ -95,4 +95,8 @@ VERBS = {
         "methods of pretraining side by side on simulated studies, each beside its random encoder",
         "study methods --out runs/methods --methods small simclr vicreg --seeds 1",
     ),
+    "study obstacles": Verb(
+        "recipes of fine-tuning under obstacles on simulated studies, by severity, beside the best that is possible",
+        "study obstacles --out runs/obstacles --recipe default --recipe distillation --obstacle absent=0.5 --seeds 1",
+    ),
 }

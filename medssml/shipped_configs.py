@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from medssml.schema import ConfigError
+from medssml.yaml_lines import read
 
 #: What a verb reads: the first folder in which a bare name is looked for.
 Kind = Literal["pretrain", "finetune"]
@@ -38,6 +39,17 @@ def shipped_names(kind: Kind) -> list[str]:
     small = sorted(file.stem for file in (root / "smoke").glob("*.yaml"))
     fitting = [name for name in small if name.startswith("finetune") == (kind == "finetune")]
     return [*own, *(f"smoke/{name}" for name in fitting)]
+
+
+def built_on(base: str, kind: Kind) -> list[str]:
+    """The shipped configs of a verb that build on another one, however far, that one first."""
+    own = [name for name in shipped_names(kind) if "/" not in name]
+    under = {name: Path((read(config_path(name, kind))[0] or {}).get("base") or "").stem for name in own}
+
+    def built(name: str) -> bool:
+        return name == base or (name in under and built(under[name]))
+
+    return [base, *(name for name in own if name != base and built(name))]
 
 
 def prompts_path(given: str | Path) -> Path:

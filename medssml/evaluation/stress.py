@@ -115,7 +115,11 @@ def _why_not(tested: Tested, obstacle: Obstacle) -> str | None:
         return None if several else "no study has two modalities"
     if obstacle.modality not in tested.clean.encoded:
         return f"no study has {obstacle.modality}"
-    road = tested.cohort.transforms[obstacle.modality]
+    return why_not_on(tested.cohort.transforms[obstacle.modality], obstacle)
+
+
+def why_not_on(road: Any, obstacle: Damage) -> str | None:
+    """Why a damage cannot be done to what a road reads, or None."""
     if not hasattr(road, "from_loader"):
         return f"the transform of {obstacle.modality}, {type(road).__name__}, is none of MONAI's steps behind a loader"
     return obstacle.why_not(road.from_loader().preparation)

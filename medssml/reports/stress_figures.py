@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
 
-from medssml.reports.figures import ACCENT, PANEL, SOFT, TRUTH, canvas, style, svg
+from medssml.reports.figures import ACCENT, PANEL, SOFT, TRUTH, canvas, palette, style, svg
 from medssml.reports.results import Estimate
 
 
@@ -61,3 +61,40 @@ def over_severity(
         return svg(
             figure, f"{curve.title}: {unit} by severity, with 95 % intervals; the numbers are in the table below"
         )
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve among several: severities, values, and what the legend calls it. reference: nothing learned, drawn apart."""
+
+    name: str
+    severity: Sequence[float]
+    value: Sequence[float]
+    reference: bool = False
+
+
+def lines_over_severity(title: str, lines: Sequence[Line], unit: str, *, limits: tuple[float, float]) -> str:
+    """One panel with several curves.
+
+    Args:
+        title: of the panel.
+        lines: drawn in the colours of their order, the same in all panels that have the same lines.
+        unit: of the metric.
+        limits: of the metric's axis, the same for all panels of the page.
+    """
+    with style(f"lines_over_severity/{title}"):
+        names = [line.name for line in lines]
+        columns = 1 if max(map(len, names), default=0) > 18 else 2
+        figure, (axes,) = canvas(PANEL, 2.3 + 0.19 * -(-len(names) // columns))
+        colours = palette([line.name for line in lines if not line.reference])
+        for line in lines:
+            own = {"color": SOFT, "linestyle": (0, (2, 2)), "marker": "d", "markersize": 3.6}
+            if not line.reference:
+                own = {"color": colours[line.name], "marker": "o", "markersize": 3.6}
+            axes.plot(line.severity, line.value, label=line.name, **own)
+        axes.set_title(textwrap.fill(title, 44))
+        axes.set(xlim=(-0.02, 1.02), ylim=limits, xlabel="severity", ylabel=unit)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        figure.legend(loc="outside lower center", ncols=columns, handlelength=1.4, labelspacing=0.2, columnspacing=1.0)
+        return svg(figure, f"{title}: {unit} by severity; the numbers are in the table below")

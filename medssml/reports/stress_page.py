@@ -64,7 +64,7 @@ def judged(task: str, entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     if floor is not None and whole.low is not None and whole.low <= floor:
         return [(task, EVEN, f"{level}: not better than chance, so there is nothing for an obstacle to cost.")]
     for _, name, found in sorted(dear, key=lambda row: -row[0])[:5]:
-        lines.append((_named(name), WORSE, f"{found['says']}: {_costs(found, metric)}."))
+        lines.append((named(name), WORSE, f"{found['says']}: {_costs(found, metric)}."))
     if len(dear) > 5:
         lines.append(
             (
@@ -87,10 +87,10 @@ def judged(task: str, entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _names(found: Sequence[_Costing]) -> str:
-    return ", ".join(_named(name) for _, name, _ in found)
+    return ", ".join(named(name) for _, name, _ in found)
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
     """An obstacle's name as words."""
     first, _, rest = name.partition("_")
     return f"{words.modality(first)} {rest.replace('_', ' ')}" if first in words.WORDS else name.replace("_", " ")
@@ -126,7 +126,7 @@ def rows(entry: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, found in entry["obstacles"].items():
         first, last = found["points"][0], found["points"][-1]
         cells = (first.get(metric), last.get(metric), last.get("cost"), found["area"])
-        yield _named(name), *(words.interval(estimate(cell)) for cell in cells), _mark(last)
+        yield named(name), *(words.interval(estimate(cell)) for cell in cells), _mark(last)
 
 
 def _mark(entry: Mapping[str, Any]) -> str:
@@ -177,7 +177,7 @@ def _section(task: str, entry: Mapping[str, Any], limits: Mapping[str, tuple[flo
         )
     blocks: list[Block] = [Panels(plots), Table([*OVERVIEW, "verdict"], [list(row) for row in rows(entry)])]
     for name, found in entry["obstacles"].items():
-        blocks.append(Fold(f"{_named(name)}: {found['says']}", [_numbers(found, metric)]))
+        blocks.append(Fold(f"{named(name)}: {found['says']}", [_numbers(found, metric)]))
     return Section(f"task-{task}", f"{task}, n = {int(entry['n']):,} studies", lead, blocks)
 
 
@@ -185,7 +185,7 @@ def _curve(name: str, found: Mapping[str, Any], metric: str) -> OverSeverity:
     points = found["points"]
     best = [number((point.get("bayes") or {}).get("auroc")) for point in points] if metric == "auroc" else []
     return OverSeverity(
-        f"{_named(name)}, n = {int(points[0]['n']):,}",
+        f"{named(name)}, n = {int(points[0]['n']):,}",
         [float(point["severity"]) for point in points],
         [estimate(point.get(metric)) for point in points],
         best,
@@ -232,5 +232,5 @@ def _protocol(result: Mapping[str, Any]) -> Section:
     blocks: list[Block] = [Text(line) for line in lines]
     if result["left_out"]:
         blocks.append(Heading("Not asked"))
-        blocks.append(Table(["obstacle", "why"], [[_named(n), why] for n, why in result["left_out"].items()], left=2))
+        blocks.append(Table(["obstacle", "why"], [[named(n), why] for n, why in result["left_out"].items()], left=2))
     return Section("protocol", "Protocol", "How the numbers were made.", blocks)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medssml.studies.cells import digest_of, kept_line
+
 if TYPE_CHECKING:
     from medssml.runs.training_config import PretrainConfig
 
 #: The config that the methods to be compared build on.
 BASE = "small"
-#: What a method that does not suit the studies ends with; a wrong config is refused before anything runs.
-CANNOT = (ValueError, KeyError, TypeError, RuntimeError)
 #: So that no figure depends on the processor, and each step has its own row in history.csv.
 SHARED = ("trainer.max_epochs=null", "trainer.validate_every=0", "trainer.log_every=1", "trainer.precision=32")
 
@@ -68,8 +66,7 @@ class Method:
     @property
     def digest(self) -> str:
         """Tells a config from another one."""
-        text = json.dumps(self.config.written(), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return digest_of(self.config.written())
 
     @property
     def sees_labels(self) -> bool:
@@ -79,16 +76,9 @@ class Method:
 
 def shipped_methods() -> list[str]:
     """The shipped pretraining configs that build on `small`, itself among them."""
-    from medssml.shipped_configs import config_path, shipped_names
-    from medssml.yaml_lines import read
+    from medssml.shipped_configs import built_on
 
-    names = [name for name in shipped_names("pretrain") if "/" not in name]
-    under = {name: Path((read(config_path(name, "pretrain"))[0] or {}).get("base") or "").stem for name in names}
-
-    def built(name: str) -> bool:
-        return name == BASE or (name in under and built(under[name]))
-
-    return [name for name in names if built(name)]
+    return built_on(BASE, "pretrain")
 
 
 def chosen_methods(asked: Sequence[str], design: Design) -> list[Method]:
@@ -151,26 +141,9 @@ def one_cell(out: Path, method: Method, seed: int, design: Design, tasks: Sequen
     Raises:
         medssml.runs.run_folder.RunFolderError: the cell was measured with another config.
     """
-    from medssml.files import write_text
-    from medssml.runs.run_folder import RunFolderError
-
     file = cell_file(out, method.name, seed, "json")
-    if file.exists():
-        line: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if line["config"] != method.digest:
-            raise RunFolderError(
-                f"{file} was measured with another config; fix: another --out, or the config as it was"
-            )
-        if "failed" not in line:
-            return line
-    try:
-        found = _measured(out, method, seed, design, tasks)
-    except CANNOT as error:
-        said = error.args[0] if isinstance(error, KeyError) and error.args else error
-        found = {"failed": " ".join(str(said).split())}
-    line = {"method": method.name, "seed": seed, "config": method.digest, **found}
-    write_text(file, json.dumps(line) + "\n")
-    return line
+    identity = {"method": method.name, "seed": seed, "config": method.digest}
+    return kept_line(file, identity, lambda: _measured(out, method, seed, design, tasks))
 
 
 def _measured(out: Path, method: Method, seed: int, design: Design, tasks: Sequence[str]) -> dict[str, Any]:

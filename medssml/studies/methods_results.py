@@ -8,18 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from medssml.files import restored, write_json
 from medssml.reports.methods_page import write_methods_page
-from medssml.statistics.bootstrap import Array, Interval, intervals
 from medssml.statistics.comparison import compare, gains
 from medssml.statistics.metrics import auroc, point
 from medssml.studies.methods_cells import Design, cell_file
 from medssml.studies.methods_probes import ALL
-
-#: Method -> its answers of all seeds.
-Answers = Mapping[str, pd.DataFrame]
+from medssml.studies.ranks import Answers, mean_ranks
 
 
 def write_results(out: Path, cells: Sequence[Mapping[str, Any]], design: Design) -> None:
@@ -68,8 +64,8 @@ def standing(answers: Answers, bootstrap: int) -> dict[str, Any]:
     tasks = [
         task for task in _tasks(answers) if all(_answered(table, task) for table in (*val.values(), *test.values()))
     ]
-    ranks = dict(zip(answers, mean_ranks(val, tasks), strict=True)) if tasks else {}
-    tested = dict(zip(answers, mean_ranks(test, tasks, bootstrap), strict=True)) if tasks else {}
+    ranks = dict(zip(answers, mean_ranks(_whole(val), tasks), strict=True)) if tasks else {}
+    tested = dict(zip(answers, mean_ranks(_whole(test), tasks, bootstrap), strict=True)) if tasks else {}
     order = sorted(ranks, key=lambda name: (ranks[name].estimate, name))
     return {
         "ranks": {name: {"validation": ranks[name].estimate, "test": tested[name].to_dict()} for name in order},
@@ -80,6 +76,11 @@ def standing(answers: Answers, bootstrap: int) -> dict[str, Any]:
 
 def _tasks(answers: Answers) -> list[str]:
     return list(dict.fromkeys(task for table in answers.values() for task in table["task"]))
+
+
+def _whole(answers: Answers) -> Answers:
+    """What is said from all modalities."""
+    return {name: table.loc[table["subset"] == ALL] for name, table in answers.items()}
 
 
 def _answered(table: pd.DataFrame, task: str) -> bool:
@@ -100,50 +101,6 @@ def _validated(table: pd.DataFrame, task: str, subset: str) -> float | None:
     return float(
         np.mean([point(auroc, p["y"].to_numpy(), p["probability"].to_numpy()) for _, p in part.groupby("seed")])
     )
-
-
-def mean_ranks(answers: Answers, tasks: Sequence[str], bootstrap: int = 0) -> list[Interval]:
-    """Each method's rank by AUROC from all modalities, 1 = highest, ties shared, averaged over tasks.
-
-    Args:
-        answers: of one split.
-        tasks: that all methods answer.
-        bootstrap: resamples of subjects; each applies to all methods and tasks. 0 for none.
-    """
-    scores = [[_by_seed(table, task) for table in answers.values()] for task in tasks]
-    people = pd.concat([table[["study_id", "subject"]] for table in answers.values()]).drop_duplicates("study_id")
-    studies = pd.Index(people["study_id"])
-    places = [studies.get_indexer(shared(parts)) for parts in scores]
-    y = [parts[0][1].loc[shared(parts)].to_numpy(float) for parts in scores]
-    seen = [[scored.loc[shared(parts)].to_numpy(float).T for scored, _ in parts] for parts in scores]
-
-    def ranked(weights: Array) -> Array:
-        by_task = []
-        for rows, truth, methods in zip(places, y, seen, strict=True):
-            drawn = weights[:, rows]
-            found = [np.mean([auroc(truth, one, drawn) for one in seeds], axis=0) for seeds in methods]
-            by_task.append(rankdata(-np.stack(found, axis=1), axis=1))
-        return np.asarray(np.mean(by_task, axis=0))
-
-    if bootstrap == 0:
-        estimates = ranked(np.ones((1, len(studies))))[0]
-        return [Interval(float(value), None, None, len(studies)) for value in estimates]
-    return intervals(ranked, people["subject"].to_numpy(), n=bootstrap)
-
-
-def _by_seed(table: pd.DataFrame, task: str) -> tuple[pd.DataFrame, pd.Series]:
-    """(study, seed) probabilities from all modalities, and the label of each study."""
-    part = table.loc[(table["task"] == task) & (table["subset"] == ALL)]
-    scores = part.pivot(index="study_id", columns="seed", values="probability").dropna()
-    return scores, part.drop_duplicates("study_id").set_index("study_id")["y"]
-
-
-def shared(parts: Sequence[tuple[pd.DataFrame, pd.Series]]) -> pd.Index:
-    """The studies that all methods answer for."""
-    index = parts[0][0].index
-    for scores, _ in parts[1:]:
-        index = index.intersection(scores.index)
-    return index
 
 
 def _of_task(val: Answers, test: Answers, task: str, order: Sequence[str], bootstrap: int) -> dict[str, Any]:

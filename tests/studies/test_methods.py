@@ -18,7 +18,8 @@ from medssml.runs.run_folder import RunFolderError
 from medssml.studies.methods import study_methods
 from medssml.studies.methods_cells import cell_file, ends, shipped_methods
 from medssml.studies.methods_probes import Probed, Views
-from medssml.studies.methods_results import mean_ranks, standing
+from medssml.studies.methods_results import standing
+from medssml.studies.ranks import mean_ranks
 from tests.examples import batch_of, ten_studies, tiny_model
 
 TASKS = ("effusion", "malignant")

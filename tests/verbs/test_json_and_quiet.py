@@ -73,7 +73,7 @@ CALLS: dict[str, tuple[str, set[str]]] = {
     "report": ("runs/tuned", {"page", "shows"}),
 }
 #: A demo and a study are stories of their own, a comparison needs several runs, the pages of MLflow stay until they are closed.
-ELSEWHERE = {"demo", "study cohort", "study methods", "study phantom", "compare", "ui"}
+ELSEWHERE = {"demo", "study cohort", "study methods", "study obstacles", "study phantom", "compare", "ui"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
