@@ -137,21 +137,13 @@ def _ranks(results: Mapping[str, Any]) -> Section | None:
 
 def _worst(results: Mapping[str, Any], cases: Sequence[str], recipe: str) -> str:
     """The largest gap to Bayes of any subset, task and case."""
-    found = [
-        (number(entry["gap"]) or 0.0, entry["subset"], task, case)
-        for task, by in results["tasks"].items()
-        for case in cases
-        if (entry := by.get(case, {}).get(recipe, {}).get("worst")) is not None
-    ]
-    if not found:
-        return "–"
-    gap, subset, task, case = max(found)
-    return f"{words.figure(gap)}: {words.subset(subset)}, {task}, {_said(results, case)}"
+    by_case = [by.get(case, {}).get(recipe, {}).get("worst") for by in results["tasks"].values() for case in cases]
+    found = [entry for entry in by_case if entry]
+    return _gap(max(found, key=lambda entry: float(entry["gap"])) if found else None)
 
 
-def _said(results: Mapping[str, Any], case: str) -> str:
-    entry = results["cases"].get(case)
-    return "undamaged" if entry is None else f"{named(entry['obstacle'])} {entry['severity']:g}"
+def _gap(worst: Mapping[str, Any] | None) -> str:
+    return "–" if not worst else f"{words.figure(number(worst['gap']))} {words.subset(worst['subset'])}"
 
 
 def _curves(results: Mapping[str, Any]) -> Section | None:
@@ -178,7 +170,7 @@ def _curves(results: Mapping[str, Any]) -> Section | None:
 def _befalls(results: Mapping[str, Any], obstacle: str) -> str:
     """What happens to a study, and whether to those of training, of test, or both."""
     entry = results["cases"][_cases_of(results, obstacle)[0]]
-    return f"{entry['says']}; {entry['at']}"
+    return f"{entry['says']}, in {entry['at']}"
 
 
 def _lines(results: Mapping[str, Any], obstacle: str) -> list[Line]:
@@ -248,7 +240,9 @@ def _numbers(results: Mapping[str, Any]) -> Section:
     """A fold per obstacle: every task, severity and recipe."""
     blocks: list[Block] = []
     for obstacle in results["gains"]:
-        tables = [_table(results, task, _cases_of(results, obstacle)) for task in results["tasks"]]
+        tables: list[Block] = []
+        for task in results["tasks"]:
+            tables += [Heading(task), _table(results, task, _cases_of(results, obstacle))]
         blocks.append(Fold(f"{named(obstacle)}: {_befalls(results, obstacle)}", tables))
     lead = (
         "AUROC on test studies (95 % over subjects, and seeds where there are several). Cost: undamaged and untaught minus the "
@@ -269,10 +263,5 @@ def _table(results: Mapping[str, Any], task: str, cases: Sequence[str]) -> Table
     rows = []
     for case, recipe, entry in entries:
         cells = [words.interval(estimate(entry.get(key))) for key, _ in kept]
-        rows.append([f"{results['cases'][case]['severity']:g}", recipe, *cells, _worst_of(entry)])
-    return Table(["severity", "recipe", *(said for _, said in kept), "worst subset"], rows, task, left=2)
-
-
-def _worst_of(entry: Mapping[str, Any]) -> str:
-    worst = entry.get("worst")
-    return "–" if not worst else f"{words.figure(number(worst['gap']))} {words.subset(worst['subset'])}"
+        rows.append([f"{results['cases'][case]['severity']:g}", recipe, *cells, _gap(entry.get("worst"))])
+    return Table(["severity", "recipe", *(said for _, said in kept), "worst subset"], rows, left=2)

@@ -70,7 +70,7 @@ def test_recipes_are_the_configs_that_build_on_default_or_those_asked(tmp_path: 
     names = [recipe.name for recipe in chosen_recipes([], design(tmp_path))]
     assert names[0] == "default" and "distillation" in names and "small" not in names
     own = tmp_path / "mine.yaml"
-    own.write_text("base: default\nmodality_dropout: 0.5\n")
+    own.write_text("base: finetune/default\nmodality_dropout: 0.5\n")
     first, mine = chosen_recipes(["default", str(own)], design(tmp_path))
     assert mine.name == "mine" and mine.config.modality_dropout == 0.5 and mine.digest != first.digest
     assert mine.config.trainer.max_steps == 2 and mine.config.trainer.max_epochs is None
