@@ -135,4 +135,5 @@ class Question:
 
 
 def minus(first: PerSeed, second: PerSeed) -> PerSeed:
+    """The difference of two figures, resample by resample and seed by seed."""
     return lambda weights: first(weights) - second(weights)
