@@ -1,5 +1,6 @@
 """Pure functions: tensors in, a sum and its count out."""
 
+from medssml.losses.barlow import cross_correlation, redundancy
 from medssml.losses.dino import centred_and_sharpened, mean_over_pairs
 from medssml.losses.gather import all_gather_rows, global_max, global_sum, take_part, world_size
 from medssml.losses.info_nce import InfoNCE, count_paired, count_terms, info_nce, same
@@ -23,6 +24,7 @@ __all__ = [
     "coral",
     "count_paired",
     "count_terms",
+    "cross_correlation",
     "global_max",
     "global_sum",
     "info_nce",
@@ -32,6 +34,7 @@ __all__ = [
     "mmd",
     "normalise_patches",
     "nt_xent",
+    "redundancy",
     "same",
     "sigmoid_contrast",
     "sinkhorn",

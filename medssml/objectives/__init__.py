@@ -3,6 +3,7 @@
 from medssml.objectives.albef import ALBEF
 from medssml.objectives.bag_of_words import BagOfWords
 from medssml.objectives.balanced_softmax import BalancedSoftmax
+from medssml.objectives.barlow_twins import BarlowTwins
 from medssml.objectives.base import Objective
 from medssml.objectives.biot import BIOT
 from medssml.objectives.byol import BYOL
@@ -60,6 +61,7 @@ __all__ = [
     "BYOL",
     "BagOfWords",
     "BalancedSoftmax",
+    "BarlowTwins",
     "Captioning",
     "CausalLanguageModelling",
     "Clock",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import permutations
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +14,9 @@ from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen, two_or_more
 from medssml.objectives.clock import Clock, Ramp
 from medssml.objectives.recent_vectors import RecentVectors
+from medssml.objectives.sides import Across, Side, looks_for, ordered_pairs, rows_of_both
 from medssml.objectives.step import Step
 from medssml.spaces import SharedSpace
-
-
-class Side(NamedTuple):
-    """One modality in one look: what codes are made of, and what predicts those of other sides."""
-
-    look: int
-    modality: str
 
 
 class Prototypes(nn.Module):
@@ -76,7 +69,7 @@ class SwAV(Objective):
         model: MultimodalModel,
         *,
         modalities: Sequence[str] | None = None,
-        across: Literal["modalities", "looks", "both"] = "modalities",
+        across: Across = "modalities",
         prototypes: int = 64,
         dim: int = 128,
         temperature: float = 0.1,
@@ -89,15 +82,11 @@ class SwAV(Objective):
     ) -> None:
         super().__init__(model, weight=weight)
         names = chosen(model, modalities, "SwAV")
-        if across not in ("modalities", "looks", "both"):
-            raise ValueError(f"across is {across!r}; accepted: modalities, looks, both")
         if prototypes < 2:
             raise ValueError(f"prototypes is {prototypes}; fix: 2 or more")
-        self.views = 1 if across == "modalities" else 2
+        self.views = looks_for(across)
+        self.pairs = ordered_pairs(names, across, "SwAV")
         self.sides = [Side(look, name) for look in range(self.views) for name in names]
-        self.pairs = [pair for pair in permutations(self.sides, 2) if _differs(*pair, across)]
-        if not self.pairs:
-            raise ValueError(f"SwAV across modalities needs two; it has {list(names)}")
         self.temperature, self.epsilon = temperature, epsilon
         self.freeze_epochs, self.queue_from_epoch = freeze_epochs, queue_from_epoch
         self.space = SharedSpace(model.dim, dim, names, batch_norm)
@@ -145,20 +134,8 @@ class SwAV(Objective):
 
     def _swapped(self, step: Step, source: Side, target: Side, codes: Tensor, scores: Tensor) -> Tensor:
         """Sum of the cross-entropies of the studies that have both sides."""
-        a, b = self._rows(step, source, target)
+        a, b = rows_of_both(step, source, target)
         return -(codes[a] * (scores[b] / self.temperature).log_softmax(1)).sum()
 
-    def _rows(self, step: Step, source: Side, target: Side) -> tuple[Tensor, Tensor]:
-        """Where the studies with both sides stand among those of each."""
-        s, t = (step.everyone.present[:, step.model.modalities.index(side.modality)] for side in (source, target))
-        both = s & t
-        return both[s].nonzero().squeeze(1), both[t].nonzero().squeeze(1)
-
     def _count(self, step: Step) -> Tensor:
-        return torch.tensor(sum(len(self._rows(step, *pair)[0]) for pair in self.pairs), device=step.present.device)
-
-
-def _differs(a: Side, b: Side, across: str) -> bool:
-    """Whether what is swapped between two sides is what should be: modalities within a look, or looks at a modality."""
-    looks, modalities = a.look != b.look and a.modality == b.modality, a.look == b.look and a.modality != b.modality
-    return {"modalities": modalities, "looks": looks, "both": looks or modalities}[across]
+        return torch.tensor(sum(len(rows_of_both(step, *pair)[0]) for pair in self.pairs), device=step.present.device)
