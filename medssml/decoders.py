@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from medssml.config import Configured
 
+#: Texts that are drawn at once.
+ROWS = 4096
+
 
 class ReportDecoder(Configured, nn.Module):
     """p(word | words before it, what the study shows): causal self-attention, then attention to the fused tokens.
 
-    Vaswani et al. 2017, pre-norm. The embedding of the words is also the output layer (Press and Wolf 2017).
+    Vaswani et al. 2017, pre-norm. The embedding of the words is also the output layer (Press and Wolf 2017). Beside the tokens
+    that are shown there is always one that was learned and stands for knowing nothing: attention weighs what is shown
+    against it, as a posterior mean weighs evidence against the prior, and where nothing is shown it is all there is.
 
     Args:
         vocab_size: of the tokenizer. width: D of the fused tokens.
@@ -40,6 +48,7 @@ class ReportDecoder(Configured, nn.Module):
         nn.init.normal_(self.words.weight, std=0.02)
         self.place = nn.Parameter(torch.randn(max_length, dim) * 0.02)
         self.memory = nn.Linear(width, dim)
+        self.nothing = nn.Parameter(torch.zeros(1, dim))
         layer = nn.TransformerDecoderLayer(
             dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True
         )
@@ -49,11 +58,21 @@ class ReportDecoder(Configured, nn.Module):
     def forward(self, input_ids: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """(n, L, vocab) logits of the word after each of input_ids (n, L); what is shown: tokens (n, N, D), mask (n, N)."""
         length = input_ids.shape[1]
+        memory, hidden = self._memory(tokens, mask)
+        later = torch.ones(length, length, dtype=torch.bool, device=input_ids.device).triu(1)
         x = self.words(input_ids) + self.place[:length]
-        memory = self.memory(torch.where(mask.unsqueeze(-1), tokens, 0.0))
-        later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-        x = self.layers(x, memory, tgt_mask=later, memory_key_padding_mask=~mask)
+        x = self.layers(x, memory, tgt_mask=later, memory_key_padding_mask=hidden)
         return x @ self.words.weight.T + self.bias
+
+    def _memory(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What is attended to, (n, 1 + N, dim), and (n, 1 + N) bool, what of it is not there."""
+        shown = self.memory(torch.where(mask.unsqueeze(-1), tokens, 0.0))
+        nothing = self.nothing.to(shown.dtype).expand(len(shown), 1, -1)
+        return torch.cat([nothing, shown], dim=1), torch.cat([mask.new_zeros(len(mask), 1), ~mask], dim=1)
+
+    def writer(self, tokens: Tensor, mask: Tensor) -> Writer:
+        """Writes n texts word after word, from what is shown: tokens (n, N, D), mask (n, N)."""
+        return Writer(self, *self._memory(tokens, mask))
 
     @torch.no_grad()
     def write(
@@ -75,13 +94,60 @@ class ReportDecoder(Configured, nn.Module):
         longest = self.max_length if longest is None else min(longest, self.max_length)
         if beams > 1 and len(tokens) > 0:
             return self._search(tokens, mask, longest, beams, length_penalty)
-        written = tokens.new_full((len(tokens), 1), self.start, dtype=torch.int64)
-        over = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
-        while written.shape[1] < longest and not bool(over.all()):
-            word = self(written, tokens, mask)[:, -1].argmax(-1).masked_fill(over, self.pad)
+        return self._written(self.writer(tokens, mask), len(tokens), longest, lambda logits, _: logits.argmax(-1))
+
+    def _written(self, writer: Writer, n: int, longest: int, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """(n, L) ids; `choose` takes the next words, (n,), from their logits (n, vocab) and their place."""
+        words = [torch.full((n,), self.start, device=self.bias.device)]
+        over = torch.zeros_like(words[0], dtype=torch.bool)
+        while len(words) < longest and not bool(over.all()):
+            word = choose(writer.next(words[-1]), len(words)).masked_fill(over, self.pad)
             over = over | (word == self.end)
-            written = torch.cat([written, word[:, None]], dim=1)
-        return written
+            words.append(word)
+        return torch.stack(words, dim=1)
+
+    @torch.no_grad()
+    def draft(self, tokens: Tensor, mask: Tensor, count: int, *, longest: int | None = None, seed: int = 0) -> Tensor:
+        """(n, count, L) ids of `count` texts drawn for each of n studies, word after word by their probabilities; `pad` after
+        the end.
+
+        All studies are drawn with the same random numbers, spread evenly over the texts (a Latin hypercube [1]): what is
+        drawn of a study depends on no other, and what differs between two studies is what they show.
+
+        [1] McKay, Beckman and Conover, Technometrics 1979.
+
+        Args:
+            tokens: (n, N, D). mask: (n, N) bool.
+            longest: tokens at most. seed: draws others.
+
+        Raises:
+            ValueError: fewer than one text.
+        """
+        if count < 1:
+            raise ValueError(f"drafts is {count}; fix: 1 or more")
+        longest = self.max_length if longest is None else min(longest, self.max_length)
+        spread = _spread(count, longest, seed).to(tokens.device)
+        parts = [
+            self._drawn(tokens[start : start + size], mask[start : start + size], spread)
+            for size in (max(1, ROWS // count),)
+            for start in range(0, len(tokens), size)
+        ]
+        width = max((part.shape[2] for part in parts), default=1)
+        parts = [nn.functional.pad(part, (0, width - part.shape[2]), value=self.pad) for part in parts]
+        return torch.cat(parts) if parts else mask.new_zeros(0, count, 1, dtype=torch.int64)
+
+    def _drawn(self, tokens: Tensor, mask: Tensor, spread: Tensor) -> Tensor:
+        """(n, count, L) texts by inversion of the cumulative probabilities at spread (count, longest)."""
+        n, (count, longest) = len(tokens), spread.shape
+        writer = self.writer(tokens.repeat_interleave(count, 0), mask.repeat_interleave(count, 0))
+        at = spread.repeat(n, 1)
+
+        def choose(logits: Tensor, place: int) -> Tensor:
+            below = logits.softmax(-1).cumsum(-1)
+            word = (below < at[:, place, None] * below[:, -1:]).sum(-1)
+            return word.clamp(max=below.shape[1] - 1)
+
+        return self._written(writer, n * count, longest, choose).view(n, count, -1)
 
     def _search(self, tokens: Tensor, mask: Tensor, longest: int, beams: int, penalty: float) -> Tensor:
         """Beam search; a text that has ended keeps its place among the beams at the cost that it has."""
@@ -109,4 +175,38 @@ class ReportDecoder(Configured, nn.Module):
         return written[torch.arange(n, device=written.device), chosen]
 
 
-__all__ = ["ReportDecoder"]
+class Writer:
+    """Texts that are being written, a word of each at a time: what a layer made of earlier words is kept.
+
+    Args:
+        decoder: whose words. memory: (n, 1 + N, dim) what is attended to. hidden: (n, 1 + N) bool, what of it is not there.
+    """
+
+    def __init__(self, decoder: ReportDecoder, memory: Tensor, hidden: Tensor) -> None:
+        self.decoder, self.memory, self.hidden = decoder, memory, hidden
+        self.before: list[Tensor] = [memory[:, :0] for _ in decoder.layers.layers]
+
+    def next(self, words: Tensor) -> Tensor:
+        """(n, vocab) float32 logits of the words after `words` (n,), which come after all that were given before."""
+        decoder = self.decoder
+        x = decoder.words(words)[:, None] + decoder.place[self.before[0].shape[1]]
+        for number, layer in enumerate(cast(Iterable[nn.TransformerDecoderLayer], decoder.layers.layers)):
+            # The layer's own sums, for the last word alone; earlier ones do not see it.
+            own = layer.norm1(x)
+            self.before[number] = every = torch.cat([self.before[number], own], dim=1)
+            x = x + layer.self_attn(own, every, every, need_weights=False)[0]
+            asked = layer.norm2(x)
+            x = x + layer.multihead_attn(asked, self.memory, self.memory, self.hidden, need_weights=False)[0]
+            x = x + layer.linear2(layer.activation(layer.linear1(layer.norm3(x))))
+        x = cast(nn.Module, decoder.layers.norm)(x)[:, 0]
+        return (x @ decoder.words.weight.T + decoder.bias).float()
+
+
+def _spread(count: int, longest: int, seed: int) -> Tensor:
+    """(count, longest) numbers in [0, 1): in each column one in each count-th part, in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(longest, count, generator=generator).argsort(dim=1).T
+    return (order + torch.rand(count, longest, generator=generator)) / count
+
+
+__all__ = ["ReportDecoder", "Writer"]

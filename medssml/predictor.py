@@ -18,6 +18,7 @@ from medssml.batch import Batch, Fused
 from medssml.checkpoint import CheckpointError, model_folder, read_config
 from medssml.data.collate import collate
 from medssml.decoders import ReportDecoder
+from medssml.drafts import Drafting
 from medssml.manifest.columns import inline_columns
 from medssml.manifest.row_rules import INLINE_VALUE
 from medssml.model import TOKENIZER, MultimodalModel
@@ -200,12 +201,13 @@ class Predictor:
         means = [self.place([{"report": f"{s}\n"} for s in sentences]).mean(0) for sentences in several]
         return torch.nn.functional.normalize(torch.stack(means), dim=1)
 
-    def generate(self, inputs: Study | Studies, *, beams: int = 1) -> Any:
+    def generate(self, inputs: Study | Studies, *, beams: int = 1, drafting: Drafting | None = None) -> Any:
         """The report that the model would write of one study (a text) or of several (a list), from what they have but it.
 
         Args:
             inputs: one study, or a list of studies.
             beams: texts kept while it is written; 1 takes the likeliest word after word.
+            drafting: settle it from drafts instead.
 
         Raises:
             CheckpointError: this model kept no decoder. ValueError: a study has a report and nothing else.
@@ -217,18 +219,26 @@ class Predictor:
             raise ValueError(f"study {bare} has nothing but a report, which is not shown; fix: something to describe")
         batch = self.batch(shown)
         with torch.inference_mode():
-            texts = self.written(self.model.fuse(self.model.encode(batch), batch.present), beams=beams)
+            fused = self.model.fuse(self.model.encode(batch), batch.present)
+            texts = self.written(fused, beams=beams, drafting=drafting)
         return texts[0] if _is_one(inputs) else texts
 
-    def written(self, fused: Fused, *, beams: int = 1) -> list[str]:
+    def written(self, fused: Fused, *, beams: int = 1, drafting: Drafting | None = None) -> list[str]:
         """The report of each of B studies from the fusion of what they show, which is anything but their report.
 
         Raises:
             CheckpointError: this model kept no decoder.
         """
         decoder = self._kept(ReportDecoder, "that writes reports", "Captioning")
-        ids = decoder.write(fused.tokens, fused.mask, beams=beams)
-        return [self.words(row) for row in ids.tolist()]
+        if drafting is None:
+            ids = decoder.write(fused.tokens, fused.mask, beams=beams)
+            return [self.words(row) for row in ids.tolist()]
+        # Nothing is shown to one more study, whose drafts say what reports say of no one in particular.
+        tokens = torch.cat([fused.tokens, fused.tokens.new_zeros(1, *fused.tokens.shape[1:])])
+        mask = torch.cat([fused.mask, fused.mask.new_zeros(1, fused.mask.shape[1])])
+        drawn = decoder.draft(tokens, mask, drafting.count).tolist()
+        *drafts, blind = ([self.words(ids) for ids in texts] for texts in drawn)
+        return [drafting.settle(texts, blind) for texts in drafts]
 
     def words(self, ids: Sequence[int]) -> str:
         """The text of a report's token ids."""

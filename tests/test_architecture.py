@@ -26,7 +26,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"shipped_configs"}),
     frozenset({"config"}),
     frozenset({"batch", "readers", "losses", "layers", "checkpoint", "privacy", "provenance", "statistics"}),
-    frozenset({"manifest", "transforms", "decoders", "encoders", "fusion", "spaces", "standardise"}),
+    frozenset({"manifest", "transforms", "decoders", "drafts", "encoders", "fusion", "spaces", "standardise"}),
     frozenset({"checks", "store", "model", "phantom", "importers", "obstacles"}),
     frozenset({"data"}),
     frozenset({"predictor"}),

@@ -78,3 +78,65 @@ def test_after_the_end_there_is_padding_and_company_changes_nothing(decoder):
             alone = decoder.write(tokens[row : row + 1], mask[row : row + 1], beams=beams)[0].tolist()
             assert text[: len(alone)] == alone
     assert decoder.write(tokens[:0], mask[:0], beams=3).shape[0] == 0
+
+
+def test_what_is_shown_is_weighed_against_knowing_nothing(decoder):
+    """The learned token is attended to beside the others: moving it moves the words, and where nothing is shown it is all."""
+    tokens, mask = torch.randn(2, 3, 8), torch.tensor([[True, True, False], [False, False, False]])
+    ids = torch.tensor([[START, 4], [START, 4]])
+    with torch.no_grad():
+        before = decoder(ids, tokens, mask)
+        for shown, there in ((tokens[1:] + 9, mask[1:]), (tokens[1:, :0], mask[1:, :0])):
+            torch.testing.assert_close(decoder(ids[1:], shown, there), before[1:])
+        decoder.nothing.add_(3.0)
+        after = decoder(ids, tokens, mask)
+    assert bool(before.isfinite().all())
+    assert all(not torch.allclose(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_drafts_come_as_often_as_they_are_likely(decoder):
+    with torch.no_grad():
+        decoder.words.weight.mul_(0.3)
+    tokens, mask, count = torch.randn(2, 3, 8), torch.ones(2, 3, dtype=torch.bool), 4000
+    drafts = decoder.draft(tokens, mask, count, seed=1)
+    for row in range(2):
+        texts = [text[: text.index(END) + 1] if END in text else text for text in drafts[row].tolist()]
+        with torch.no_grad():
+            first = decoder(torch.tensor([[START]]), tokens[row : row + 1], mask[row : row + 1])[0, -1].softmax(-1)
+        for word in range(6):
+            # Spread evenly over the first word: an interval of shares holds so many texts, but for its two ends.
+            assert abs(sum(text[1] == word for text in texts) - count * float(first[word])) <= 2
+        for text in sorted(map(tuple, texts))[:: count // 7]:
+            with torch.no_grad():
+                p = float(torch.tensor(log_p(decoder, list(text), tokens[row : row + 1], mask[row : row + 1])).exp())
+            assert sum(tuple(t) == text for t in texts) / count == pytest.approx(p, abs=4 * (p / count) ** 0.5 + 1e-3)
+
+
+def test_drafts_of_a_study_do_not_depend_on_company_and_a_seed_draws_others(decoder):
+    tokens, mask = torch.randn(5, 3, 8), torch.ones(5, 3, dtype=torch.bool)
+    together = decoder.draft(tokens, mask, 3)
+    assert together.shape[:2] == (5, 3) and bool((together[..., 0] == START).all())
+    for row in range(5):
+        alone = decoder.draft(tokens[row : row + 1], mask[row : row + 1], 3)[0]
+        assert torch.equal(together[row, :, : alone.shape[1]], alone)
+        assert set(together[row, :, alone.shape[1] :].flatten().tolist()) <= {PAD}
+    assert not torch.equal(decoder.draft(tokens, mask, 3, seed=1)[..., :2], together[..., :2])
+    assert decoder.draft(tokens[:0], mask[:0], 3).shape[:2] == (0, 3)
+    with pytest.raises(ValueError, match="drafts is 0"):
+        decoder.draft(tokens, mask, 0)
+
+
+def test_drafts_are_the_same_however_many_are_drawn_at_once(decoder, monkeypatch):
+    tokens, mask = torch.randn(5, 3, 8), torch.ones(5, 3, dtype=torch.bool)
+    whole = decoder.draft(tokens, mask, 4)
+    monkeypatch.setattr("medssml.decoders.ROWS", 8)
+    assert torch.equal(decoder.draft(tokens, mask, 4), whole)
+
+
+def test_word_after_word_is_as_all_words_at_once(decoder):
+    tokens, mask = torch.randn(3, 4, 8), torch.tensor([[True] * 4, [True, False, False, True], [False] * 4])
+    ids = torch.tensor([[START, 4, 1, 5], [START, 5, 5, 1], [START, 1, 4, 4]])
+    with torch.no_grad():
+        expected, writer = decoder(ids, tokens, mask), decoder.writer(tokens, mask)
+        for place in range(4):
+            torch.testing.assert_close(writer.next(ids[:, place]), expected[:, place], rtol=1e-4, atol=1e-4)

@@ -14,6 +14,7 @@ from medssml.losses import global_sum
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
 from medssml.objectives.clock import Ramp
+from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
 from medssml.objectives.words import no_words, terms_of, text_encoder
 
@@ -34,13 +35,21 @@ class Captioning(Objective):
     left out. The captioning loss of CoCa [1] with any subset of modalities in the place of the image. The decoder is kept
     with the model and writes reports.
 
-    [1] Yu et al., CoCa: contrastive captioners are image-text foundation models, TMLR 2022.
+    Of a share of the studies nothing is shown, so that the decoder also knows what reports say of no one in particular, which
+    is what a sentence is held against that claims to be about a study (Ho and Salimans [2]).
+
+    [1] Yu et al., CoCa: contrastive captioners are image-text foundation models, TMLR 2022. [2] Classifier-free diffusion
+    guidance, 2022.
 
     Args:
         model: the model.
         report: whose words are written; its encoder is a `TextEncoder`.
         dim, depth, heads, dropout: of the decoder.
+        blind: share of the studies of which nothing is shown, drawn anew in each epoch; CoCa's is 0.
         weight: in the sum of objectives.
+
+    Raises:
+        ValueError: `blind` is no share below 1.
     """
 
     def __init__(
@@ -52,12 +61,16 @@ class Captioning(Objective):
         depth: int = 2,
         heads: int = 4,
         dropout: float = 0.0,
+        blind: float = 0.0,
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
         self.report, encoder = report, text_encoder(model, report, "Captioning: report")
         if len(model.modalities) < 2:
             raise ValueError("Captioning needs a model of two modalities or more")
+        if not 0 <= blind < 1:
+            raise ValueError(f"blind is {blind}; expected a share from 0 to below 1")
+        self.blind = blind
         ids = encoder.special_ids
         self.decoder = ReportDecoder(
             encoder.vocab_size, model.dim, dim=dim, depth=depth, heads=heads, max_length=encoder.max_length,
@@ -89,7 +102,11 @@ class Captioning(Objective):
         if len(rows) == 0:
             return no_words(self.decoder.bias)
         shown = self._shown(step)
-        logits = self.decoder(ids[:, :-1], shown.tokens[rows], shown.mask[rows])[counted[:, 1:]]
+        mask = shown.mask[rows]
+        if self.blind > 0 and self.training:
+            seen = uniform(step.batch.key[rows], 1, "captioning.blind", seed=step.seed) >= self.blind
+            mask = mask & seen
+        logits = self.decoder(ids[:, :-1], shown.tokens[rows], mask)[counted[:, 1:]]
         return terms_of(logits, ids[:, 1:][counted[:, 1:]])
 
     def _shown(self, step: Step) -> Fused:

@@ -73,7 +73,7 @@ def say_reports(written: pd.DataFrame, truth: Path | None) -> dict[str, float]:
         truth: of simulated studies, whose findings a rule reads from any text; None of others.
     """
     from medssml.evaluation.bayes import read_truth
-    from medssml.evaluation.generation import best_possible_f1, generation_scores
+    from medssml.evaluation.generation import generation_scores, simulated_scores
     from medssml.phantom.report import findings_of
 
     console.say(f"{len(written):,} reports written")
@@ -83,7 +83,7 @@ def say_reports(written: pd.DataFrame, truth: Path | None) -> dict[str, float]:
         return {}
     scores = generation_scores(list(known["report"]), list(known["reference"]), findings_of if truth else None)
     if truth is not None:
-        scores["best_possible_f1_micro"] = best_possible_f1(read_truth(truth), known)
+        scores |= simulated_scores(read_truth(truth), written)
     console.table([(name, value) for name, value in scores.items()], (f"of {len(known):,} reports", "score"))
     return scores
 

@@ -18,6 +18,9 @@ def predict(
     subset: str | None = None,
     generate: bool = False,
     beams: int = 1,
+    drafts: int = 0,
+    least: float = 0.5,
+    margin: float = 0.0,
     device: str = "auto",
     cache: Path | None = None,
     workers: int = 0,
@@ -42,6 +45,10 @@ def predict(
         subset: show only these modalities, such as ct+report; studies with none of them are left out.
         generate: write the report of each study from its other modalities, in place of predictions.
         beams: texts that are kept while a report is written; 1 takes the likeliest word after word.
+        drafts: with generate, settle each report from so many drafts, by what most of them state where a rule reads findings
+            (simulated studies), else by their words; 0 writes one text.
+        least: share of the drafts that must state a finding.
+        margin: how far that share must lie from the share where nothing is shown; what is not so far is not spoken of.
         device: auto, cpu or cuda.
         cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
         workers: processes that load studies.
@@ -61,11 +68,13 @@ def predict(
 
     from medssml.bounds import bounded
     from medssml.data.prepared_studies import prepare_studies
+    from medssml.drafts import Drafting
     from medssml.evaluation.bayes import find_truth
     from medssml.evaluation.encoded_studies import encode_studies, subset_mask
     from medssml.evaluation.generation import write_reports
     from medssml.evaluation.subsets import answers_table
     from medssml.files import require_ending, write_csv
+    from medssml.phantom.report import findings_of
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.cache_place import cache_of_model
@@ -76,10 +85,15 @@ def predict(
 
     bounded("--workers", workers, least=0)
     bounded("--beams", beams, least=1)
+    bounded("--drafts", drafts, least=0)
+    bounded("--least", least, above=0, below=1)
+    bounded("--margin", margin, least=0, below=1)
     require_ending("--out", out, ".csv")
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)
+    truth = None if manifest is None else find_truth(manifest)
+    drafting = Drafting(drafts, findings_of if truth else None, least, margin) if drafts else None
     names = [] if generate else asked_tasks(task, predictor.tasks)
     table, prepared = open_studies(
         manifest, shards, predictor, cache_of_model(cache, checkpoint, out),
@@ -89,7 +103,7 @@ def predict(
     table = table if split == "all" else table.split(split)
     studies = prepare_studies(table, predictor.transforms, prepared, num_workers=workers)
     frames = [
-        write_reports(predictor, studies.batches(part), mask, beams=beams, device=where)
+        write_reports(predictor, studies.batches(part), mask, beams=beams, drafting=drafting, device=where)
         if generate
         else answers_table(
             predictor.model, encode_studies(predictor.model, studies.batches(part), where), names, mask, where
@@ -101,7 +115,6 @@ def predict(
     write_csv(out, answers.drop(columns="reference", errors="ignore"))
     if track:
         add_predictions(checkpoint, split=split, studies=answers["study_id"].nunique(), manifest_sha256=table.sha256)
-    truth = None if manifest is None else find_truth(manifest)
     scores = say_reports(answers, truth) if generate else say_predictions(answers)
     lack = "nothing but a report" if generate else "nothing that the model reads"
     say_hidden(len(studies.manifest) - answers["study_id"].nunique(), studies.asked, subset, lack)

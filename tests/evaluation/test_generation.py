@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from medssml.evaluation.generation import best_decisions, best_possible_f1, generation_scores, write_reports
+from medssml.drafts import Drafting
+from medssml.evaluation.generation import (
+    best_decisions,
+    best_possible_f1,
+    generation_scores,
+    simulated_scores,
+    unfounded_rates,
+    write_reports,
+)
 from medssml.objectives import Captioning
 from medssml.phantom import population
 from medssml.phantom.causes import GRADE_EDGES, grade
@@ -98,3 +106,51 @@ def test_nobody_meets_the_reports_better_than_who_knows_what_is_shown():
     assert 0.5 < best < 1 and best > max(others) - 0.01
     blind = finding_f1([dict.fromkeys(GRADE_EDGES, True)] * len(people), truth)["micro"]
     assert best > blind + 0.05
+
+
+def test_reports_are_settled_from_drafts_and_a_study_from_its_own_alone(predictor):
+    drafting = Drafting(3)
+    whole = write_reports(predictor, [batch_of(ten_studies())], drafting=drafting)
+    alone = write_reports(predictor, [batch_of([ten_studies()[1]])], drafting=drafting)
+    assert alone.report[0] == whole.report[1]
+    model, bare = predictor.model, batch_of([ten_studies()[1]]).without("report")
+    fused = model.fuse(model.encode(bare), bare.present)
+    decoder = model.kept["decoder"]
+    texts = [predictor.words(ids) for ids in decoder.draft(fused.tokens, fused.mask, 3)[0].tolist()]
+    assert alone.report[0] == drafting.settle(texts, [])
+
+    seen = []
+
+    def rule(text: str) -> dict[str, bool]:
+        seen.append(text)
+        return {}
+
+    write_reports(predictor, [batch_of([ten_studies()[1]])], drafting=Drafting(3, rule))
+    nothing = decoder.draft(fused.tokens[:, :0], fused.mask[:, :0], 3)[0].tolist()
+    assert seen == texts + [predictor.words(ids) for ids in nothing]
+
+
+def test_what_nothing_shown_bears_on_counts_as_made_up():
+    rows = [
+        ("eeg", "Small effusions are present. No focal lung lesion."),  # one there, one said to be absent, of three
+        ("ct+eeg", "Small effusions are present."),  # the CT bears on all of them
+        ("eeg", ""),
+    ]
+    written = pd.DataFrame(rows, columns=["subset", "report"])
+    assert unfounded_rates(written) == {"hallucinated": pytest.approx(1 / 6), "unfounded": pytest.approx(2 / 6)}
+    assert all(np.isnan(rate) for rate in unfounded_rates(written[1:2]).values())
+
+
+def test_the_scores_of_simulated_studies_have_a_floor_and_a_ceiling():
+    people = population(400, seed=2)
+    people.index = people.index.astype(str)
+    draw = np.random.default_rng(0)
+    grades = {f: grade(f, people[f"evidence_report_{f}"].to_numpy()) for f in GRADE_EDGES}
+    texts = [report({f: int(g[n]) for f, g in grades.items()}, 60, False, draw, brief=True) for n in range(400)]
+    written = pd.DataFrame({"study_id": people.index, "subset": "ct", "report": texts, "reference": texts})
+    written.loc[5, "reference"] = None
+    scores = simulated_scores(people, written)
+    assert set(scores) == {"best_possible_f1_micro", "f1_micro_of_stating_all"}  # the CT bears on every finding
+    there = np.mean([list(findings_of(text).values()) for n, text in enumerate(texts) if n != 5])
+    assert scores["f1_micro_of_stating_all"] == pytest.approx(2 * there / (1 + there))
+    assert scores["f1_micro_of_stating_all"] < scores["best_possible_f1_micro"] < 1
