@@ -1,6 +1,7 @@
 """Pure functions: tensors in, a sum and its count out."""
 
 from medssml.losses.barlow import cross_correlation, redundancy
+from medssml.losses.canonical import canonical_correlations
 from medssml.losses.dino import centred_and_sharpened, mean_over_pairs
 from medssml.losses.gather import all_gather_rows, global_max, global_sum, take_part, world_size
 from medssml.losses.info_nce import InfoNCE, count_paired, count_terms, info_nce, same
@@ -20,6 +21,7 @@ __all__ = [
     "InfoNCE",
     "VICRegTerms",
     "all_gather_rows",
+    "canonical_correlations",
     "centred_and_sharpened",
     "coral",
     "count_paired",

@@ -13,6 +13,7 @@ from medssml.objectives.clock import Clock, Ramp
 from medssml.objectives.contrast import CrossModalContrast
 from medssml.objectives.cyclic_translation import CyclicTranslation
 from medssml.objectives.data2vec import Data2Vec
+from medssml.objectives.dcca import DCCA
 from medssml.objectives.deep_cluster import DeepCluster
 from medssml.objectives.dino import DINO
 from medssml.objectives.dropout_consistency import ModalityDropoutConsistency
@@ -68,6 +69,7 @@ __all__ = [
     "CrossEntropy",
     "CrossModalContrast",
     "CyclicTranslation",
+    "DCCA",
     "DINO",
     "Data2Vec",
     "DeepCluster",

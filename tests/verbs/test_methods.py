@@ -18,6 +18,7 @@ KEPT = {
     "albef": ("space",),
     "prefix_language": ("decoder",),
     "coca": ("decoder", "space"),
+    "generation": ("decoder", "space"),
     "swav": ("space",),
     "pair_free": ("space",),
     "label_bridge": ("space",),
