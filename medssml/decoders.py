@@ -70,7 +70,7 @@ class ReportDecoder(Configured, nn.Module):
         nothing = self.nothing.to(shown.dtype).expand(len(shown), 1, -1)
         return torch.cat([nothing, shown], dim=1), torch.cat([mask.new_zeros(len(mask), 1), ~mask], dim=1)
 
-    def writer(self, tokens: Tensor, mask: Tensor) -> Writer:
+    def started(self, tokens: Tensor, mask: Tensor) -> Writer:
         """Writes n texts word after word, from what is shown: tokens (n, N, D), mask (n, N)."""
         return Writer(self, *self._memory(tokens, mask))
 
@@ -94,14 +94,14 @@ class ReportDecoder(Configured, nn.Module):
         longest = self.max_length if longest is None else min(longest, self.max_length)
         if beams > 1 and len(tokens) > 0:
             return self._search(tokens, mask, longest, beams, length_penalty)
-        return self._written(self.writer(tokens, mask), len(tokens), longest, lambda logits, _: logits.argmax(-1))
+        return self._written(self.started(tokens, mask), len(tokens), longest, lambda logits, _: logits.argmax(-1))
 
-    def _written(self, writer: Writer, n: int, longest: int, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+    def _written(self, text: Writer, n: int, longest: int, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
         """(n, L) ids; `choose` takes the next words, (n,), from their logits (n, vocab) and their place."""
         words = [torch.full((n,), self.start, device=self.bias.device)]
         over = torch.zeros_like(words[0], dtype=torch.bool)
         while len(words) < longest and not bool(over.all()):
-            word = choose(writer.next(words[-1]), len(words)).masked_fill(over, self.pad)
+            word = choose(text.next(words[-1]), len(words)).masked_fill(over, self.pad)
             over = over | (word == self.end)
             words.append(word)
         return torch.stack(words, dim=1)
@@ -139,7 +139,7 @@ class ReportDecoder(Configured, nn.Module):
     def _drawn(self, tokens: Tensor, mask: Tensor, spread: Tensor) -> Tensor:
         """(n, count, L) texts by inversion of the cumulative probabilities at spread (count, longest)."""
         n, (count, longest) = len(tokens), spread.shape
-        writer = self.writer(tokens.repeat_interleave(count, 0), mask.repeat_interleave(count, 0))
+        text = self.started(tokens.repeat_interleave(count, 0), mask.repeat_interleave(count, 0))
         at = spread.repeat(n, 1)
 
         def choose(logits: Tensor, place: int) -> Tensor:
@@ -147,7 +147,7 @@ class ReportDecoder(Configured, nn.Module):
             word = (below < at[:, place, None] * below[:, -1:]).sum(-1)
             return word.clamp(max=below.shape[1] - 1)
 
-        return self._written(writer, n * count, longest, choose).view(n, count, -1)
+        return self._written(text, n * count, longest, choose).view(n, count, -1)
 
     def _search(self, tokens: Tensor, mask: Tensor, longest: int, beams: int, penalty: float) -> Tensor:
         """Beam search; a text that has ended keeps its place among the beams at the cost that it has."""

@@ -137,6 +137,6 @@ def test_word_after_word_is_as_all_words_at_once(decoder):
     tokens, mask = torch.randn(3, 4, 8), torch.tensor([[True] * 4, [True, False, False, True], [False] * 4])
     ids = torch.tensor([[START, 4, 1, 5], [START, 5, 5, 1], [START, 1, 4, 4]])
     with torch.no_grad():
-        expected, writer = decoder(ids, tokens, mask), decoder.writer(tokens, mask)
+        expected, text = decoder(ids, tokens, mask), decoder.started(tokens, mask)
         for place in range(4):
-            torch.testing.assert_close(writer.next(ids[:, place]), expected[:, place], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(text.next(ids[:, place]), expected[:, place], rtol=1e-4, atol=1e-4)
