@@ -10,6 +10,7 @@ from medssml.objectives.byol import BYOL
 from medssml.objectives.captioning import Captioning
 from medssml.objectives.causal_language import CausalLanguageModelling
 from medssml.objectives.clock import Clock, Ramp
+from medssml.objectives.co_teaching import CoTeaching
 from medssml.objectives.contrast import CrossModalContrast
 from medssml.objectives.cyclic_translation import CyclicTranslation
 from medssml.objectives.data2vec import Data2Vec
@@ -66,6 +67,7 @@ __all__ = [
     "Captioning",
     "CausalLanguageModelling",
     "Clock",
+    "CoTeaching",
     "CrossEntropy",
     "CrossModalContrast",
     "CyclicTranslation",

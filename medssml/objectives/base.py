@@ -70,6 +70,11 @@ class Objective(Configured, nn.Module):
     def after_step(self, clock: Clock) -> None:
         """After each step of the optimiser that was not skipped: for queues and other state that follows the steps."""
 
+    @property
+    def peers(self) -> Sequence[MultimodalModel]:
+        """Further models that learn with this objective, and of which the same parts are frozen."""
+        return ()
+
     def kept(self) -> dict[str, nn.Module]:
         """Name -> part that is saved with the model, of a `Configured` class: what retrieval or generation will use."""
         return {}

@@ -178,6 +178,10 @@ class Step:
         )
         return (self, *others)
 
+    def seen_by(self, model: MultimodalModel, *, seed: int) -> Step:
+        """The same batch seen by another model that learns, with draws of its own."""
+        return Step(model, self._given, seed=seed, clock=self.clock, group=self._group)
+
     @cached_property
     def teacher(self) -> Step:
         """The same batch seen by the teacher, in evaluation mode and without gradients.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from medssml.config import LeftOut, build, resolve
 from medssml.manifest.columns import MODALITIES
@@ -34,22 +35,30 @@ def learner_of(
 
     Args:
         class_weights: of `balanced_weights`; None weighs all classes alike. study_weights: of `study_weights`.
-        others: objectives beside the labels and those of the config. given: the teacher that they ask for.
+        others: objectives beside the labels and those of the config, of which a `Supervised` takes the place of the labels. given: the teacher that they ask for.
         seed: of what is drawn in training; the config's by default.
         plugins: packages that classes may come from.
 
     Raises:
         ValueError: a loss that is not for one of the tasks.
     """
-    labels = Supervised(
-        model,
-        config.tasks,
-        loss=loss_of(config, plugins),
-        modality_dropout=config.modality_dropout,
-        unimodal_weight=config.unimodal_weight,
-        class_weights=class_weights or None,
-        study_weights=study_weights,
-        modulation=modulation_of(config, plugins),
+    beside = [*others, *beside_labels(config, model, plugins)]
+    own = [objective for objective in beside if isinstance(objective, Supervised)]
+    if own:
+        _refuse_unused(config, type(own[0]).__name__, class_weights, study_weights)
+    labels = (
+        own[0]
+        if own
+        else Supervised(
+            model,
+            config.tasks,
+            loss=loss_of(config, plugins),
+            modality_dropout=config.modality_dropout,
+            unimodal_weight=config.unimodal_weight,
+            class_weights=class_weights or None,
+            study_weights=study_weights,
+            modulation=modulation_of(config, plugins),
+        )
     )
     known = {*MODALITIES, *(config.architecture.transforms if config.architecture is not None else ())}
     return finetuner(
@@ -57,7 +66,7 @@ def learner_of(
         labels,
         config.optim.without(known - set(model.modalities)),
         freeze=config.freeze,
-        others=[*others, *beside_labels(config, model, plugins)],
+        others=[objective for objective in beside if objective is not labels],
         given=given,
         seed=config.seed if seed is None else seed,
     )
@@ -116,3 +125,18 @@ def modulation_of(config: Finetuning, plugins: Collection[str] = ()) -> Gradient
     if config.modulation is None:
         return None
     return build(config.modulation, GradientModulation, plugins=plugins, at="modulation")  # type: ignore[no-any-return]
+
+
+def _refuse_unused(config: Finetuning, name: str, class_weights: Any, study_weights: Any) -> None:
+    """What an objective that takes the place of the labels would pass over."""
+    unused = {
+        "loss": config.loss,
+        "modulation": config.modulation,
+        "unimodal_weight": config.unimodal_weight,
+        "label_smoothing": config.label_smoothing,
+        "class_weights": class_weights,
+        "weights below 1 of the table, other than 0,": study_weights,
+    }
+    found = [key for key, value in unused.items() if value]
+    if found:
+        raise ValueError(f"{name} takes the place of the labels, and {found[0]} would not count; fix: leave it out")

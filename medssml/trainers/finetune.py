@@ -34,6 +34,7 @@ def finetuner(
         given: another model that they may ask.
         seed: of dropout and modality dropout.
     """
-    frozen = train_only(model, supervised.tasks, freeze)
+    models = [model, *supervised.peers, *(peer for other in others for peer in other.peers)]
+    frozen = [part for one in models for part in train_only(one, supervised.tasks, freeze)]
     judge = TaskJudge(supervised.tasks)
     return Learner(model, [supervised, *others], optim, judge=judge, frozen=frozen, given=given, seed=seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 import torch
@@ -38,8 +39,8 @@ def parameter_groups(learner: nn.Module, optim: Optim) -> list[dict]:
     Raises:
         ValueError: a key of `optim.scales` begins no parameter's name.
     """
-    trainable = {name.removeprefix("model."): p for name, p in learner.named_parameters() if p.requires_grad}
-    everything = [name.removeprefix("model.") for name, _ in learner.named_parameters()]
+    trainable = [(_of_part(name), p) for name, p in learner.named_parameters() if p.requires_grad]
+    everything = [_of_part(name) for name, _ in learner.named_parameters()]
     for prefix in optim.scales:
         if not any(_begins(name, prefix) for name in everything):
             known = sorted({".".join(name.split(".")[:2]) for name in everything})
@@ -49,7 +50,7 @@ def parameter_groups(learner: nn.Module, optim: Optim) -> list[dict]:
     embeddings = {id(p) for part in learner.modules() if isinstance(part, nn.Embedding) for p in part.parameters()}
 
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, parameter in trainable.items():
+    for name, parameter in trainable:
         scale = scale_of(name, optim.scales)
         if scale == 0:
             continue
@@ -65,6 +66,11 @@ def parameter_groups(learner: nn.Module, optim: Optim) -> list[dict]:
         }
         for (scale, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def _of_part(name: str) -> str:
+    """A parameter by its part of the model; that of a second model that learns along is called as the first one's."""
+    return re.sub(r"^(model|objectives\.\d+\.peer)\.", "", name)
 
 
 def scale_of(name: str, scales: Mapping[str, float]) -> float:
