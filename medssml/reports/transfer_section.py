@@ -59,10 +59,11 @@ def kept(result: Mapping[str, Any]) -> str:
 def on_studies(entry: Mapping[str, Any]) -> str:
     """On which studies a task was judged, and the best that is possible on them."""
     level = number(entry.get("bayes"))
-    best = "" if level is None else f" The best possible answers from it reach {words.figure(level)}."
+    best = "" if level is None else f" The best possible answers from this modality reach {words.figure(level)}."
+    seeds = ", that of all seeds also seeds" if len(entry["seeds"]) > 1 else ""
     return (
-        f"on {count(entry)} that nobody learned from. An interval draws subjects, that of all seeds also seeds; that of the gain "
-        f"draws the same for both students.{best}"
+        f"on {count(entry)}, that nobody learned from. An interval draws subjects{seeds}; that of the gain draws the same for "
+        f"both students.{best}"
     )
 
 
