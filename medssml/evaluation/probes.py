@@ -22,8 +22,7 @@ STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 LEAST_VALIDATION = 30
 LEAST_PER_CLASS = 5
 FOLDS = 4
-#: So often are the training studies divided into folds. Of 100 studies one division chooses by luck: over five of them, on
-#: radiographs and notes of a real cohort, the best strength was a tenth or a hundredth of what single ones chose.
+#: So often are the training studies divided into folds: of a hundred studies one division chooses by luck.
 DIVISIONS = 5
 NEIGHBOURS = 20
 #: How far the logit of a class without a training study lies below the others'.
