@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from medssml.counterfactual.answers import Intervention, study_answers
+from medssml.counterfactual.answers import Intervention, study_answers, subset_scores
 from medssml.counterfactual.interventions import draw_background, draw_donors
 from medssml.counterfactual.measure import VALUES, Answers
 from medssml.counterfactual.measures import Interaction, Necessity, ShapleyValue, Sufficiency, Swap
 from medssml.counterfactual.oracles import TASK, formula_model, number_batch
 from medssml.counterfactual.values import Value
 from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
+from medssml.evaluation.subsets import Predictions
 
 MODALITIES = ("ct", "xray", "eeg")
 
@@ -80,6 +81,21 @@ def test_the_mean_of_nothing_is_the_mean_prediction_of_the_reference() -> None:
     certain = measured(model, studies, intervention=Intervention(empty="model"))
     np.testing.assert_allclose(certain.values[:, 0], 0.5)
     assert (certain.empty_error == 0).all()
+
+
+def test_left_with_nothing_a_study_has_the_mean_probability_of_every_class() -> None:
+    rng = np.random.default_rng(0)
+    has = np.array([[True, True], [True, False], [False, True]])
+    logits = rng.normal(size=(3, 4, 3))
+    nobody = np.zeros(3, dtype=np.int64)
+    predictions = Predictions({"k": logits}, {"k": "multiclass"}, has, ("a", "b"), ("s0", "s1", "s2"), nobody, {})
+    p = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    mean = (p[0, 3] + p[1, 1] + p[2, 2]) / 3
+    expected = p.copy()
+    for study, subsets in enumerate([(0,), (0, 2), (0, 1)]):
+        expected[study, list(subsets)] = mean
+    np.testing.assert_allclose(subset_scores(predictions, "k", "mean"), expected, rtol=1e-5)
+    np.testing.assert_allclose(subset_scores(predictions, "k", "model"), p, rtol=1e-5)
 
 
 def test_a_model_that_reads_nothing_gives_no_modality_any_impact() -> None:

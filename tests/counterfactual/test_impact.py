@@ -289,6 +289,20 @@ def test_the_head_says_how_it_was_measured() -> None:
     assert (model["empty"], model["empty_words"]) == ("model", EMPTIES["model"])
 
 
+def test_of_studies_none_of_which_is_complete_there_is_no_mean_over_the_complete_ones() -> None:
+    x, y = simulated()
+    x[::2, 2] = x[1::2, 0] = torch.nan
+    x[x.isnan().all(dim=1), 1] = 0.0
+    found = run(x, y, WEIGHTS, sweep=()).result
+    assert found["coalitions_complete"] == {} and found["complete"] == {"n": 0, "modalities": {}}
+    assert set(found) == {
+        "baseline", "baseline_words", "baselines", "bootstrap", "coalitions", "coalitions_complete", "complete",
+        "efficiency_gap", "empty", "empty_words", "interaction_share", "interactions", "kind", "measures",
+        "modalities", "n_models", "n_reference", "n_studies", "n_subjects", "note", "performance", "subgroups", "task",
+        "value", "waterfall",
+    }  # fmt: skip
+
+
 def test_means_over_all_studies_and_over_the_complete_ones(page: Impact) -> None:
     x, _ = simulated()
     p = torch.sigmoid(torch.nan_to_num(x) @ WEIGHTS).numpy()

@@ -71,6 +71,7 @@ def test_the_two_shares_differ_where_interactions_cancel() -> None:
 
 def test_what_does_not_add_up_is_refused() -> None:
     assert efficiency_gap(np.array([[0.0, 1.0]]), np.array([[0.9]])) == pytest.approx(0.1)
+    assert efficiency_gap(np.zeros((0, 2)), np.zeros((0, 1))) == 0.0, "of no game nothing is amiss"
     with pytest.raises(ValueError, match="not finite"):
         checked_shapley(np.array([[0.0, np.nan]]))
     with pytest.raises(ValueError, match="2\\^M"):

@@ -119,6 +119,8 @@ def test_a_modality_that_a_group_lacks_is_not_named_in_it() -> None:
     found = subgroup_summary(shapley, {"sex": labels}, ("ct", "eeg"), how)["sex"]
     assert list(found["F"]["modalities"]) == ["ct"] and list(found["M"]["modalities"]) == ["ct", "eeg"]
     assert set(found["M"]["modalities"]["eeg"]) == {"shapley"}, "nobody else has it to compare with"
+    mirrored = subgroup_summary(shapley[:, :, ::-1], {"sex": labels}, ("eeg", "ct"), how)["sex"]
+    assert list(mirrored["F"]["modalities"]) == ["ct"], "one that comes after it is still named"
 
 
 def test_groups_without_any_spread_do_not_differ() -> None:
