@@ -221,6 +221,17 @@ def a_fusion_gives_parts_of_what_was_there_in_any_order(make: Fuse) -> None:
         assert torch.equal(part.pooled, encoded[name].pooled)
 
 
+def a_fusion_says_which_of_its_tokens_are_real(make: Fuse) -> None:
+    """A token for each place, and none more where less of a study is seen."""
+    model, batch = _fused_model(make), batch_of(ten_studies())
+    encoded = model.encode(batch)
+    whole = model.fuse(encoded, batch.present)
+    first = batch.present & (batch.present.cumsum(1) == 1)
+    for fused in (whole, model.fuse(encoded, batch.present, first)):
+        assert fused.mask.dtype == torch.bool and fused.mask.shape == fused.tokens.shape[:2]
+        assert bool((fused.mask.sum(1) <= whole.mask.sum(1)).all())
+
+
 def a_fusion_reads_no_more_than_it_says(make: Fuse) -> None:
     model, batch = _fused_model(make), batch_of(ten_studies())
     encoded = model.encode(batch)

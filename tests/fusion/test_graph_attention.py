@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 
 from medssml.fusion import GraphAttention
@@ -11,6 +12,7 @@ from tests.fusion.studies import EVERY, NAMES, encodings, numbers, stirred, vect
 def test_it_is_its_formula_node_by_node_and_head_by_head():
     fusion, encoded = stirred(GraphAttention(NAMES, 16, depth=2, heads=2)), encodings()
     fused = fusion(encoded, EVERY)
+    assert torch.equal(fused.mask, EVERY), "one node for each modality that is there"
     for study in range(len(EVERY)):
         x = {m: v + numbers(fusion.node)[m] for m, v in vectors_of(encoded, EVERY, study).items()}
         for layer in fusion.layers:
