@@ -34,10 +34,13 @@ from medssml.objectives.masked_multimodal import MaskedMultimodal
 from medssml.objectives.masked_reconstruction import MaskedReconstruction
 from medssml.objectives.matching import Matching
 from medssml.objectives.mil_nce import MILNCE
+from medssml.objectives.mmvae import MMVAE
 from medssml.objectives.moco_v2 import MoCoV2
 from medssml.objectives.moco_v3 import MoCoV3
 from medssml.objectives.moment_matching import MomentMatching
+from medssml.objectives.mopoe import MoPoE
 from medssml.objectives.multi_mae import MultiMAE
+from medssml.objectives.mvae import MVAE
 from medssml.objectives.prefix_language import PrefixLanguage
 from medssml.objectives.pseudo_pairs import PseudoPairs
 from medssml.objectives.selavi import SeLaVi
@@ -86,12 +89,15 @@ __all__ = [
     "JointClusters",
     "LabelBridge",
     "MILNCE",
+    "MMVAE",
+    "MVAE",
     "MaskedLanguageModelling",
     "MaskedMultimodal",
     "MaskedReconstruction",
     "Matching",
     "MoCoV2",
     "MoCoV3",
+    "MoPoE",
     "ModalityDropoutConsistency",
     "MomentMatching",
     "MultiMAE",
