@@ -65,4 +65,4 @@ def test_halves_share_no_digit_and_half_of_the_views_are_absent(benchmark: Modul
 @pytest.mark.slow
 def test_real_digits_from_half_of_their_views(benchmark: ModuleType, tmp_path: Path) -> None:
     views, y = benchmark.read(real_digits(tmp_path))
-    assert np.mean(benchmark.ours(views, y, 0)) > 0.95
+    assert np.mean(benchmark.ours(views, y, 0)) > 0.955
