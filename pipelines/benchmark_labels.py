@@ -35,6 +35,7 @@ from medssml.fusion import ConcatFusion  # noqa: E402
 from medssml.manifest.manifest import Manifest  # noqa: E402
 from medssml.model import MultimodalModel, Task  # noqa: E402
 from medssml.objectives import (  # noqa: E402
+    CoTeaching,
     CrossEntropy,
     EarlyLearning,
     GeneralisedCrossEntropy,
@@ -51,7 +52,7 @@ from medssml.trainers.finetune import finetuner  # noqa: E402
 from medssml.trainers.loop import fit  # noqa: E402
 from medssml.trainers.settings import Optim, TrainerSettings  # noqa: E402
 
-BATCH, EPOCHS, HIDDEN, DROPOUT = 64, 40, 256, 0.1
+BATCH, EPOCHS, HIDDEN, DROPOUT, HIDDEN_RATE = 64, 40, 256, 0.1, 0.25
 RESAMPLES = 1000
 #: Remedy -> its loss, with the numbers of its paper.
 LOSSES: dict[str, StudyLoss] = {
@@ -61,7 +62,8 @@ LOSSES: dict[str, StudyLoss] = {
     "symmetric cross-entropy": SymmetricCrossEntropy(),
     "early learning (ELR)": EarlyLearning(),
 }
-RIGHT, WRONG, STOPPED, CLEANED = "right labels", "wrong labels", "best validation epoch", "suspicious labels left out"
+RIGHT, WRONG, STOPPED = "right labels", "wrong labels", "best validation epoch"
+CLEANED, TWO_MODELS = "suspicious labels left out", "co-teaching"
 
 
 #: Task -> score of each study of the test.
@@ -153,6 +155,7 @@ def answers(
     severity: float,
     loss: StudyLoss | None = None,
     best_epoch: bool = False,
+    two_models: bool = False,
     discard: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
 ) -> Scores:
     """Task -> scores of the test studies by one training; read where it is done already."""
@@ -169,12 +172,12 @@ def answers(
     targets = told(cohort, "train", severity, seed)
     train = Vectors(cohort.studies["train"], targets if discard is None else discard(targets), seed)
     val = Vectors(cohort.studies["val"], told(cohort, "val", severity, seed), seed)
-    learner = finetuner(
-        model,
-        Supervised(model, loss=loss, modality_dropout=0.25),
-        Optim(lr=1e-3, weight_decay=0.01, warmup=0.05),
-        seed=seed,
+    taught = (
+        CoTeaching(model, forget=severity, modality_dropout=HIDDEN_RATE)
+        if two_models
+        else Supervised(model, loss=loss, modality_dropout=HIDDEN_RATE)
     )
+    learner = finetuner(model, taught, Optim(lr=1e-3, weight_decay=0.01, warmup=0.05), seed=seed)
     settings = TrainerSettings(
         max_epochs=EPOCHS,
         validate_every=int(best_epoch),
@@ -208,14 +211,16 @@ def without_suspects(cohort: Cohort, seed: int) -> Callable[[dict[str, np.ndarra
 def main(checkpoint: str, manifest: Path, out: Path, cache: Path, seeds: int, severity: float) -> None:
     torch.set_num_threads(1)
     cohort = read(checkpoint, manifest, cache)
-    arms: dict[str, list[Scores]] = {name: [] for name in (RIGHT, WRONG, STOPPED, CLEANED, *LOSSES)}
+    arms: dict[str, list[Scores]] = {name: [] for name in (RIGHT, WRONG, STOPPED, CLEANED, *LOSSES, TWO_MODELS)}
     for seed in range(seeds):
         for name, found in arms.items():
             start = time.monotonic()
             discard = without_suspects(cohort, seed) if name == CLEANED else None
             turned = 0.0 if name == RIGHT else severity
             folder = out / f"{name}-seed{seed}"
-            found.append(answers(cohort, folder, seed, turned, LOSSES.get(name), name == STOPPED, discard))
+            found.append(
+                answers(cohort, folder, seed, turned, LOSSES.get(name), name == STOPPED, name == TWO_MODELS, discard)
+            )
             print(f"seed {seed}, {name}: {time.monotonic() - start:.0f} s", flush=True)
     report(cohort, arms, out, severity)
 

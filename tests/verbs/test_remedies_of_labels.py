@@ -168,3 +168,19 @@ def test_a_modulation_of_the_config_changes_what_the_encoders_learn(
         weights.append(load_file(tmp_path / name / "model" / "model.safetensors"))
     moved = [name for name, value in weights[0].items() if not bool((value == weights[1][name]).all())]
     assert any(name.startswith("encoders.") for name in moved)
+
+
+def test_co_teaching_takes_the_place_of_the_labels_and_nothing_is_passed_over(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    manifest, run, cache = sixty
+    options = {
+        "checkpoint": str(run), "config": SMOKE / "finetune.yaml", "manifest": manifest, "task": ["effusion"],
+        "cache": cache, "track": False,
+    }  # fmt: skip
+    two = ["trainer.max_steps=1", "trainer.validate_every=0", "objectives=[{class_path: CoTeaching}]"]
+    assert finetune(**options, out=tmp_path / "two", overrides=two) == tmp_path / "two"
+    columns = set(rows_of(tmp_path / "two" / "history.csv")[0])
+    assert "train/co_teaching/loss" in columns and not any(name.startswith("train/supervised") for name in columns)
+    with pytest.raises(ValueError, match="CoTeaching takes the place of the labels, and loss would not count; fix"):
+        finetune(**options, out=tmp_path / "both", overrides=[*two, *GCE])
