@@ -81,8 +81,13 @@ class NetworkEncoder(Encoder):
         encoded = self._encoded(self.network(cast(Tensor, inputs)))
         return encoded._replace(layers=(encoded.tokens,) * layers)
 
-    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs:
-        """(n, C, *input_size) a window, enlarged to the one size that is known to be taken; see `Encoder.crop`."""
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs | None:
+        """(n, C, *input_size) a window, enlarged to the one size that is known to be taken; see `Encoder.crop`.
+
+        None for inputs of one axis: numbers in a row, such as principal components, have no neighbours to be shown with.
+        """
+        if len(self.input_size) == 1:
+            return None
         size = [share_of(length, share) for length in self.input_size]
         window = crop_image(cast(Tensor, inputs), size, place[:, : len(size)])
         return F.interpolate(window, self.input_size, mode="bilinear" if len(size) == 2 else "trilinear")

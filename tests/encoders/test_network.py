@@ -61,3 +61,11 @@ def test_a_network_that_does_not_fit_is_refused_when_it_is_built() -> None:
         encoder(node, input_size=[16, 16, 16])
     with pytest.raises(ValueError, match="norm 'batch'; accepted: group, own"):
         NetworkEncoder(nn.Flatten(), (4, 4), norm="batch")
+
+
+@pytest.mark.parametrize(("size", "cut"), [((12,), None), ((12, 8), (12, 8)), ((12, 8, 4), (12, 8, 4))])
+def test_images_have_parts_and_numbers_in_a_row_have_none(size: tuple[int, ...], cut: tuple[int, ...] | None) -> None:
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(8))
+    encoder = NetworkEncoder(flat, size)
+    part = encoder.crop(torch.rand(3, 1, *size), 0.5, torch.rand(3, 3))
+    assert (None if part is None else part.shape[2:]) == cut
