@@ -312,7 +312,9 @@ def test_nothing_but_what_belongs_is_tracked() -> None:
     folders = {"medssml", "configs", "pipelines", "tests", "docs", "tools", ".ci", ".github"}
     assert {path.parts[0] for path in files if len(path.parts) > 1} <= folders
     kinds = {".py", ".md", ".yaml", ".yml", ".toml", ".css", ".j2", ".js", ".sh", ".lock", ".cff", ""}
-    assert sorted(str(path) for path in files if path.suffix not in kinds) == []
+    # A line of figures for each finished cell of a long study, so that it goes on anywhere.
+    cells = {path for path in files if path.parent == Path("docs/results") and path.suffix == ".jsonl"}
+    assert sorted(str(path) for path in set(files) - cells if path.suffix not in kinds) == []
 
 
 def test_a_checked_config_is_an_object_and_nothing_reads_it_as_a_dictionary() -> None:
