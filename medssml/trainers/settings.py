@@ -85,7 +85,7 @@ class TrainerSettings:
     Args:
         max_epochs: passes over the training studies.
         max_steps: optimiser steps; of the two, what ends first.
-        precision: "auto" is bf16-mixed on a device with fast bf16 units and "32" anywhere else.
+        precision: "auto" is bf16-mixed on a GPU of Ampere or later and "32" anywhere else.
         accumulate: batches per optimiser step.
         save_every_steps: a killed run loses at most this many steps.
         validate_every: epochs between validations; 0 switches validation off.
