@@ -24,6 +24,8 @@ KEPT = {
     "label_bridge": ("space",),
     "conclugen": ("space",),
     "flava": ("space",),
+    "masked_modality": ("space",),
+    "shared_specific": ("space",),
 }
 METHODS = sorted(path.stem for path in SMOKE.glob("*.yaml") if path.stem not in ("pretrain", "finetune"))
 
