@@ -53,10 +53,14 @@ def gathered_norms(dim: int, modalities: Iterable[str], wanted: bool | Sequence[
 
 
 class ProjectionHead(nn.Sequential):
-    """Linear -> GELU -> linear, from D to the space of the contrast (Chen et al. 2020)."""
+    """Linear -> GELU -> linear, from D to the space of the contrast (Chen et al. 2020).
 
-    def __init__(self, width: int, dim: int) -> None:
-        super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim))
+    Args:
+        width: D of what comes in. dim: of what goes out. bias: of the last layer; False where the loss takes the mean away.
+    """
+
+    def __init__(self, width: int, dim: int, bias: bool = True) -> None:
+        super().__init__(nn.Linear(width, width), nn.GELU(), nn.Linear(width, dim, bias=bias))
 
 
 class NormedHead(nn.Sequential):

@@ -57,7 +57,10 @@ class DCCA(Objective):
         names = chosen(model, modalities, "DCCA")
         self.pairs = pairs_of(names, pairs, "DCCA")
         self.dim, self.regulariser = dim, regulariser
-        self.heads = nn.ModuleDict({name: ProjectionHead(model.dim, dim) for name in modalities_of(self.pairs, names)})
+        # No last bias: correlations are of what differs from the mean.
+        self.heads = nn.ModuleDict(
+            {name: ProjectionHead(model.dim, dim, bias=False) for name in modalities_of(self.pairs, names)}
+        )
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and the mean correlation of each pair."""
