@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from medssml.batch import Encoded, Fused
-from medssml.fusion import imputation
+from medssml.batch import Encoded
 from medssml.fusion.base import Fusion
+from medssml.fusion.imputation import Imputation
 
 #: Rounds of expectation and maximisation.
 ROUNDS = 8
 
 
-class RegressionImputation(Fusion):
+class RegressionImputation(Imputation):
     """h = fusion(x_m where m is present, E[x_m given what is present] where not)
 
     The expectation is that of a normal distribution of all vectors of a study, mu_a + S_ap S_pp^-1 (x_p - mu_p): a linear
@@ -35,14 +34,11 @@ class RegressionImputation(Fusion):
         ValueError: a fusion of tokens, or no shrinkage above 0.
     """
 
-    reads = "pooled"
-
     def __init__(self, modalities: Sequence[str], dim: int, fusion: Fusion, *, shrinkage: float = 0.1) -> None:
-        super().__init__(modalities, dim)
-        imputation.refuse_tokens("RegressionImputation", fusion)
+        super().__init__(modalities, dim, fusion)
         if not shrinkage > 0:
             raise ValueError(f"shrinkage is {shrinkage}; fix: a positive share")
-        self.fusion, self.shrinkage, self.keeps = fusion, shrinkage, fusion.keeps
+        self.shrinkage = shrinkage
         size = len(self.modalities) * dim
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("covariance", torch.zeros(size, size))
@@ -51,19 +47,9 @@ class RegressionImputation(Fusion):
         self.covariance: Tensor
         self.studies: Tensor
 
-    @classmethod
-    def completed(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        """See `Configured.completed`."""
-        return imputation.completed(arguments)
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        return imputation.restricted(arguments, left)
-
     def fit(self, studies: Iterable[tuple[dict[str, Encoded], Tensor]]) -> None:
         """See `Fusion.fit`."""
-        table, present = imputation.table_of(self, studies)
+        table, present = self.table_of(studies)
         if len(table) < 2:
             return
         mean, covariance = fitted_normal(table.double(), present, self.shrinkage)
@@ -71,14 +57,11 @@ class RegressionImputation(Fusion):
         self.covariance.copy_(covariance)
         self.studies.fill_(len(table))
 
-    def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
-        """What the fusion inside gives; see `Fusion.forward`."""
-        table = self.table(encoded, present)
-        filled = torch.zeros_like(present)
-        if int(self.studies) > 0:
-            filled = ~present & present.any(1, keepdim=True)
-            table = expected(table, present, self.mean, self.covariance)
-        return imputation.fused_with(self.fusion, encoded, present, table, filled)
+    def filled(self, table: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Imputation.filled`; nothing before the first fit, nor for a study without anything."""
+        if int(self.studies) == 0:
+            return table, torch.zeros_like(present)
+        return expected(table, present, self.mean, self.covariance), ~present & present.any(1, keepdim=True)
 
 
 def expected(table: Tensor, present: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:

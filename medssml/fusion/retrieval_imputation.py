@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from medssml.batch import Encoded, Fused
-from medssml.fusion import imputation
+from medssml.batch import Encoded
 from medssml.fusion.base import Fusion
+from medssml.fusion.imputation import Imputation
 
 
-class RetrievalImputation(Fusion):
+class RetrievalImputation(Imputation):
     """h = fusion(x_m where m is present, the weighted mean of x_m of the k most similar training studies where not)
 
     Similar by the mean square distance of what both have, each modality in units of its own spread; the weights fall linearly
@@ -33,18 +32,15 @@ class RetrievalImputation(Fusion):
         ValueError: a fusion of tokens, no neighbour, or a memory of k or fewer.
     """
 
-    reads = "pooled"
-
     def __init__(
         self, modalities: Sequence[str], dim: int, fusion: Fusion, *, neighbours: int = 8, memory: int = 1024
     ) -> None:
-        super().__init__(modalities, dim)
-        imputation.refuse_tokens("RetrievalImputation", fusion)
+        super().__init__(modalities, dim, fusion)
         if not 1 <= neighbours < memory - 1:
             raise ValueError(
                 f"neighbours {neighbours}, memory {memory}; fix: at least 1, and a memory of more than one more"
             )
-        self.fusion, self.neighbours, self.keeps = fusion, neighbours, fusion.keeps
+        self.neighbours = neighbours
         self.register_buffer("memory", torch.zeros(memory, len(self.modalities), dim))
         self.register_buffer("held", torch.zeros(memory, len(self.modalities), dtype=torch.bool))
         self.register_buffer("spread", torch.ones(len(self.modalities)))
@@ -52,19 +48,9 @@ class RetrievalImputation(Fusion):
         self.held: Tensor
         self.spread: Tensor
 
-    @classmethod
-    def completed(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        """See `Configured.completed`."""
-        return imputation.completed(arguments)
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        return imputation.restricted(arguments, left)
-
     def fit(self, studies: Iterable[tuple[dict[str, Encoded], Tensor]]) -> None:
         """See `Fusion.fit`."""
-        table, present = imputation.table_of(self, studies)
+        table, present = self.table_of(studies)
         # Evenly from all of them: the order of the studies may mean something.
         size = min(len(table), len(self.memory))
         rows = torch.linspace(0, max(len(table) - 1, 0), size, device=table.device).round().long()
@@ -75,9 +61,8 @@ class RetrievalImputation(Fusion):
             if len(vectors) > 1:
                 self.spread[column] = vectors.var(0).mean().sqrt().clamp(min=1e-6)
 
-    def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
-        """What the fusion inside gives; see `Fusion.forward`."""
-        table = self.table(encoded, present)
+    def filled(self, table: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Imputation.filled`; nothing before the first fit, nor where no kept study has something in common."""
         filled = torch.zeros_like(present)
         if bool(self.held.any()) and not bool(present.all()):
             distance = self._distances(table.detach(), present)
@@ -87,7 +72,7 @@ class RetrievalImputation(Fusion):
                 at = (rows[some], torch.full_like(rows[some], column))
                 table = table.index_put(at, found[some].to(table.dtype))
                 filled[at] = True
-        return imputation.fused_with(self.fusion, encoded, present, table, filled)
+        return table, filled
 
     def _distances(self, table: Tensor, present: Tensor) -> Tensor:
         """(B, K) mean square distance to each kept study of what both have; inf where that is nothing."""

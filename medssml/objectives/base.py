@@ -86,7 +86,7 @@ class Objective(Configured, nn.Module):
         `modalities` and `pairs` name what it is about, and cannot become empty; `batch_norm` and `mask_ratio` say how
         some are treated.
         """
-        if cls.across and len(left) < 2:
+        if cls.across and len(set(arguments.get("modalities") or left) & set(left)) < 2:
             raise LeftOut("needs two modalities")
         anchor = arguments.get("anchor", "report")
         if cls.anchored and (anchor not in left or len(left) < 2):
@@ -124,6 +124,16 @@ def mean_of_terms(
     total = torch.stack([part.total for part in found.values()]).sum()
     out = {"loss": factor * total / terms * step.share(count)}
     return out | {f"accuracy_{name}": part.correct / part.terms for name, part in found.items() if part.terms > 0}
+
+
+def refuse_single(model: MultimodalModel, owner: str) -> None:
+    """Refuses a model of one modality for an objective about several.
+
+    Raises:
+        ValueError: it has one.
+    """
+    if len(model.modalities) < 2:
+        raise ValueError(f"{owner} needs a model of two modalities or more")
 
 
 def two_or_more(arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:

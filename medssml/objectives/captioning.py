@@ -12,7 +12,7 @@ from medssml.config import LeftOut
 from medssml.decoders import ReportDecoder
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective
+from medssml.objectives.base import Objective, refuse_single
 from medssml.objectives.clock import Ramp
 from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
@@ -66,8 +66,7 @@ class Captioning(Objective):
     ) -> None:
         super().__init__(model, weight=weight)
         self.report, encoder = report, text_encoder(model, report, "Captioning: report")
-        if len(model.modalities) < 2:
-            raise ValueError("Captioning needs a model of two modalities or more")
+        refuse_single(model, "Captioning")
         if not 0 <= blind < 1:
             raise ValueError(f"blind is {blind}; expected a share from 0 to below 1")
         self.blind = blind

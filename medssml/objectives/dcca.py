@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from medssml.losses import canonical_correlations
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen, two_or_more
+from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.pairs import Pair, modalities_of, pairs_of, sides_of
 from medssml.objectives.step import Step
@@ -38,6 +37,8 @@ class DCCA(Objective):
     Raises:
         ValueError: r is not above 0; no pair.
     """
+
+    across = True
 
     def __init__(
         self,
@@ -78,11 +79,6 @@ class DCCA(Objective):
         means = [self.dim - found[pair].sum() if pair in found else zero for pair in self.pairs]
         logged = {f"correlation_{a}+{b}": s.detach().mean() for (a, b), s in found.items()}
         return {"loss": step.mean_of_means(torch.stack(means), self._counts), **logged}
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        return two_or_more(super().restricted_to(arguments, left), left)
 
     def _correlations(self, step: Step, vectors: dict[str, Tensor], pair: Pair) -> Tensor:
         partner = sides_of(step, pair).partner

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medssml.config import LeftOut
 from medssml.losses import all_gather_rows, count_terms, info_nce
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective
+from medssml.objectives.base import Objective, refuse_single
 from medssml.objectives.clock import Ramp
 from medssml.objectives.contrast import LogitScale
 from medssml.objectives.draws import uniform
@@ -39,6 +35,8 @@ class ModalityDropoutConsistency(Objective):
         weight: in the sum of objectives.
     """
 
+    across = True
+
     def __init__(
         self,
         model: MultimodalModel,
@@ -49,10 +47,9 @@ class ModalityDropoutConsistency(Objective):
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
+        refuse_single(model, "ModalityDropoutConsistency")
         if not 0 < p < 1:
             raise ValueError(f"p is {p}; expected a probability between 0 and 1")
-        if len(model.modalities) < 2:
-            raise ValueError("ModalityDropoutConsistency needs a model of two modalities or more")
         self.p = p
         self.head = ProjectionHead(model.dim, dim)
         self.scale = LogitScale(temperature)
@@ -80,13 +77,6 @@ class ModalityDropoutConsistency(Objective):
     def _project(self, pooled: Tensor) -> Tensor:
         projected = self.head(pooled)
         return F.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        if len(left) < 2:
-            raise LeftOut("needs two modalities")
-        return arguments
 
     def _part(self, step: Step) -> Tensor:
         """(B, M) bool, what the part of each study has."""

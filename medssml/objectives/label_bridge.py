@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from medssml.losses import all_gather_rows
 from medssml.losses.info_nce import cosine_logits
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen, two_or_more
+from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.contrast import LogitScale
 from medssml.objectives.step import Step
@@ -39,6 +38,8 @@ class LabelBridge(Objective):
     Raises:
         ValueError: no task, or fewer than two modalities.
     """
+
+    across = True
 
     def __init__(
         self,
@@ -116,8 +117,3 @@ class LabelBridge(Objective):
         sizes = {name: len(self._rows(step, labels, name)[0]) for name in self.space.modalities}
         found = [sizes[m] + sizes[n] for m, n in self.pairs if min(sizes[m], sizes[n]) > 1]
         return torch.tensor(sum(found), device=step.present.device)
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        return two_or_more(super().restricted_to(arguments, left), left)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssml.batch import Fused
-from medssml.config import LeftOut
 from medssml.layers import CrossBlock
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective
+from medssml.objectives.base import Objective, refuse_single
 from medssml.objectives.clock import Ramp
 from medssml.objectives.dropout_consistency import reduced_presence
 from medssml.objectives.step import Step
@@ -42,6 +38,8 @@ class MaskedModality(Objective):
         ValueError: a number out of range.
     """
 
+    across = True
+
     def __init__(
         self,
         model: MultimodalModel,
@@ -52,23 +50,15 @@ class MaskedModality(Objective):
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
+        refuse_single(model, "MaskedModality")
         if not 0 < p < 1 or depth < 1:
             raise ValueError(f"MaskedModality: p {p}, depth {depth}; fix: p between 0 and 1, a depth of 1 or more")
-        if len(model.modalities) < 2:
-            raise ValueError("MaskedModality needs a model of two modalities or more")
         self.p = p
         self.token = nn.Parameter(torch.randn(model.dim) * 0.02)
         self.modality = nn.Parameter(torch.randn(len(model.modalities), model.dim) * 0.02)
         self.blocks = nn.ModuleList([CrossBlock(model.dim, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(model.dim)
         self.out = nn.Linear(model.dim, model.dim)
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        if len(left) < 2:
-            raise LeftOut("needs two modalities")
-        return arguments
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, which is 1 for an answer that knows nothing, and the mean cosine of answer and target."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from medssml.losses import coral, mmd
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen, two_or_more
+from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
 from medssml.spaces import SharedSpace
@@ -36,6 +36,8 @@ class MomentMatching(Objective):
     Raises:
         ValueError: fewer than two modalities, or an unknown distance.
     """
+
+    across = True
 
     def __init__(
         self,
@@ -84,8 +86,3 @@ class MomentMatching(Objective):
         }
         found = [sizes[m] + sizes[n] if min(sizes[m], sizes[n]) > 1 else 0 for m, n in self.pairs]
         return torch.tensor(found, device=step.present.device)
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        return two_or_more(super().restricted_to(arguments, left), left)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from medssml.losses import transport
 from medssml.losses.info_nce import cosine_logits
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, chosen, two_or_more
+from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
 from medssml.spaces import SharedSpace
@@ -42,6 +42,8 @@ class PseudoPairs(Objective):
     Raises:
         ValueError: fewer than two modalities, or an unknown way to match.
     """
+
+    across = True
 
     def __init__(
         self,
@@ -103,8 +105,3 @@ class PseudoPairs(Objective):
         """() studies that might be matched, of all ranks and pairs of modalities."""
         sizes = [[len(rows) for rows in self._rows(step, *pair)] for pair in self.pairs]
         return torch.tensor(sum(sum(both) for both in sizes if min(both) > 1), device=step.present.device)
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        return two_or_more(super().restricted_to(arguments, left), left)

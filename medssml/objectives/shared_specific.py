@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssml.config import LeftOut
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
@@ -66,13 +64,6 @@ class SharedSpecific(Objective):
         self.alignment, self.separation = alignment, separation
         self.align, self.separate = align, separate
         self.classifier = nn.Linear(model.dim, len(model.modalities)) if separation == "domain" else None
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        if len(left) < 2:
-            raise LeftOut("needs two modalities")
-        return arguments
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and both terms."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medssml.batch import Fused
-from medssml.config import LeftOut
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective
+from medssml.objectives.base import Objective, refuse_single
 from medssml.objectives.clock import Ramp
 from medssml.objectives.divergence import tempered_divergence
 from medssml.objectives.dropout_consistency import reduced_presence
@@ -47,6 +45,8 @@ class SubsetDistillation(Objective):
         ValueError: a number out of range, a task that the model does not have, or nothing to distil.
     """
 
+    across = True
+
     def __init__(
         self,
         model: MultimodalModel,
@@ -58,25 +58,17 @@ class SubsetDistillation(Objective):
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
+        refuse_single(model, "SubsetDistillation")
         if not 0 < p < 1 or not temperature > 0 or not features >= 0:
             raise ValueError(
                 f"SubsetDistillation: p {p}, temperature {temperature}, features {features}; fix: p between 0 and 1, a "
                 f"positive temperature, features of 0 or more"
             )
-        if len(model.modalities) < 2:
-            raise ValueError("SubsetDistillation needs a model of two modalities or more")
         self.tasks = chosen_tasks(model, tasks) if tasks is not None or model.tasks else {}
         if not self.tasks and features == 0:
             raise ValueError("SubsetDistillation: the model has no task; fix: features above 0, or a model with heads")
         self.temperature, self.p, self.features = temperature, p, features
         self.regressor = nn.Linear(model.dim, model.dim) if features > 0 else None
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        if len(left) < 2:
-            raise LeftOut("needs two modalities")
-        return arguments
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, "loss/TASK" of every task, and "features"."""

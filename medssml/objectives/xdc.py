@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import permutations
-from typing import Any
 
 import torch
 from torch import nn
 
 from medssml.batch import Batch
 from medssml.model import MultimodalModel
-from medssml.objectives.base import chosen, two_or_more
+from medssml.objectives.base import chosen
 from medssml.objectives.clock import Clock, Ramp
 from medssml.objectives.clustering import Assignments, NamesClusters, begin_anew, cluster_each, enough, features_of
 
@@ -35,6 +34,8 @@ class XDC(NamesClusters):
         ValueError: fewer than two modalities or clusters.
     """
 
+    across = True
+
     def __init__(
         self,
         model: MultimodalModel,
@@ -56,8 +57,3 @@ class XDC(NamesClusters):
         """Clusters the studies by each modality and starts the heads anew."""
         begin_anew(self.heads)
         cluster_each(self.assigned, self.modalities, features_of(model, studies, self.modalities, "XDC"))
-
-    @classmethod
-    def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
-        """See `Configured.restricted_to`."""
-        return two_or_more(super().restricted_to(arguments, left), left)
