@@ -95,6 +95,5 @@ def _fused_with(inner: Fusion, encoded: dict[str, Encoded], present: Tensor, tab
     for name, part in fused.parts.items():
         if name in encoded:
             column = inner.modalities.index(name)
-            own = part.select(present[there[:, column], column])
-            parts[name] = own._replace(pooled=encoded[name].pooled)
+            parts[name] = part.select(present[there[:, column], column])
     return fused._replace(parts=parts)

@@ -66,3 +66,9 @@ def test_learning_raises_the_correlation():
 def test_a_regulariser_that_is_none_is_refused(model):
     with pytest.raises(ValueError, match="above 0"):
         DCCA(model, regulariser=0.0)
+
+
+def test_no_head_has_a_bias_that_the_mean_takes_away(model):
+    """Its gradient is what rounding leaves, so that whether it moves would depend on the processor."""
+    last = {name: head[-1] for name, head in DCCA(model, dim=4).heads.items()}
+    assert last and all(layer.bias is None for layer in last.values())

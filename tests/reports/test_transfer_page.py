@@ -9,6 +9,7 @@ import pytest
 from medssml.files import write_json, write_text
 from medssml.reports import read_results, write_report
 from medssml.reports.transfer_page import write_transfer_page
+from medssml.reports.transfer_section import on_studies
 from medssml.reports.transfer_verdict import judged
 from medssml.reports.verdict import LEARNED, NOT_LEARNED, verdicts
 from tests.reports.synthetic import transferred
@@ -30,7 +31,10 @@ def test_the_verdict_is_that_of_the_gate_and_of_test_studies(better: float, kept
     assert "no gain can be told: all 200 labelled studies are of one class" in lines["rare"][1]
 
 
-@pytest.mark.parametrize(("better", "mark", "kept"), [(1.0, LEARNED, "is kept"), (-0.9, NOT_LEARNED, "not kept")])
+@pytest.mark.parametrize(
+    ("better", "mark", "kept"),
+    [(1.0, LEARNED, "is kept"), (0.0, NOT_LEARNED, "not kept"), (-0.9, NOT_LEARNED, "not kept")],
+)
 def test_the_page_of_a_run_has_its_transfer_and_says_it_first(
     tmp_path: Path, better: float, mark: str, kept: str
 ) -> None:
@@ -48,3 +52,9 @@ def test_the_page_of_a_run_has_its_transfer_and_says_it_first(
     assert "The student had 100 labelled studies" in page and "taught, all seeds" in page
     alone = read_results(tmp_path / "transfer")
     assert set(alone.files) == {"transfer_gain.json", "history.csv"}, "of its own folder it is all"
+
+
+def test_one_pair_of_students_has_no_interval_over_seeds() -> None:
+    entry = transferred(1.0)["tasks"]["effusion"]
+    assert "also seeds" in on_studies(entry)
+    assert "seeds" not in on_studies({**entry, "seeds": entry["seeds"][:1]})

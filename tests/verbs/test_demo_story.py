@@ -44,6 +44,11 @@ def test_the_page_has_every_section(run: Path) -> None:
     assert "Impact of each modality" in (run / "impact.html").read_text(encoding="utf-8")
 
 
+def test_the_radiograph_is_taught_by_the_ct_alone(run: Path) -> None:
+    found = json.loads((run / "transfer" / "transfer_gain.json").read_text(encoding="utf-8"))
+    assert (found["student"], found["source"], list(found["tasks"])) == ("xray", ["ct"], [SCALE.taught[0]])
+
+
 def test_the_page_joins_the_run_in_mlflow(run: Path) -> None:
     (artifact,) = (run / "mlartifacts").rglob("report.html")
     assert artifact.read_bytes() == (run / "report.html").read_bytes()
