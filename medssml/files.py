@@ -81,6 +81,23 @@ def require_ending(flag: str, path: str | Path | None, *endings: str) -> None:
         )
 
 
+def refuse_overwriting(flag: str, path: str | Path | None, *read: str | Path | None) -> None:
+    """Refuses to write onto a file that is read, such as the study table, under whatever name or link.
+
+    Args:
+        flag: that names the file to be written. path: that file, or None.
+        read: files that are read; None and folders are no matter.
+
+    Raises:
+        ValueError: with the flag.
+    """
+    if path is None or not Path(path).exists():
+        return
+    for given in read:
+        if given is not None and Path(given).is_file() and Path(given).samefile(path):
+            raise ValueError(f"{flag} {path} is read itself, and would be lost; fix: another name")
+
+
 def private_folder(path: str | Path) -> Path:
     """Makes a folder that nobody but this user may look into (mode 700); one that is there stays as it is."""
     path = Path(path)

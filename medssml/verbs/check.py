@@ -65,7 +65,7 @@ def check(
     from medssml.checks.distributions import source_column
     from medssml.checks.limits import read_limits
     from medssml.checks.proportion import losses
-    from medssml.files import require_ending
+    from medssml.files import refuse_overwriting, require_ending
     from medssml.manifest.labels import declared_labels
     from medssml.manifest.problems import account, grouped, write_problems
     from medssml.manifest.redaction import redacted
@@ -74,6 +74,8 @@ def check(
 
     require_ending("--problems", problems, ".csv")
     require_ending("--report", report, ".html", ".htm")
+    for flag, written in (("--problems", problems), ("--report", report)):
+        refuse_overwriting(flag, written, manifest)
     allowed = read_limits(limits, overrides)
     studies = read_studies(
         manifest, data_root, modalities, allow_outside=allow_outside, tasks=declared_labels(kind, classes)

@@ -53,7 +53,7 @@ def embed(
     from medssml.data.prepared_studies import prepare_studies
     from medssml.evaluation.encoded_studies import bits, encode_studies, subset_mask, subset_name
     from medssml.evaluation.subsets import embed_subset
-    from medssml.files import require_ending
+    from medssml.files import refuse_overwriting, require_ending
     from medssml.predictor import load
     from medssml.runs import console
     from medssml.runs.cache_place import cache_of_model
@@ -63,6 +63,7 @@ def embed(
 
     bounded("--workers", workers, least=0)
     require_ending("--out", out, ".parquet")
+    refuse_overwriting("--out", out, manifest)
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
     everything = (1 << len(predictor.modalities)) - 1

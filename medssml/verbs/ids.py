@@ -26,12 +26,13 @@ def ids(manifest: Path, *, out: Path, results: Path | None = None) -> Path:
         ValueError: the results have no column study_id, or hold a code that no study of the manifest has.
         medssml.privacy.PrivacyError: the key cannot be used.
     """
-    from medssml.files import require_ending, write_csv
+    from medssml.files import refuse_overwriting, require_ending, write_csv
     from medssml.manifest.table_text import read_raw
     from medssml.privacy import pseudonyms
     from medssml.runs import console
 
     require_ending("--out", out, ".csv")
+    refuse_overwriting("--out", out, manifest, results)
     codes, manifest = pseudonyms(), Path(manifest)
     known = read_raw(manifest).cells[["study_id", "subject_id"]].map(str.strip)
     known = known.assign(study=known["study_id"].map(codes.study), subject=known["subject_id"].map(codes.subject))

@@ -58,7 +58,7 @@ def plan(
         medssml.manifest.table_text.ManifestError: a wrong table. ValueError: nothing that can be planned for.
     """
     from medssml.bounds import bounded
-    from medssml.files import require_ending
+    from medssml.files import refuse_overwriting, require_ending
     from medssml.manifest.manifest import Manifest
     from medssml.runs.inference import chosen_device
     from medssml.runs.plan import plan as planned
@@ -68,6 +68,7 @@ def plan(
     bounded("--workers", workers, least=0)
     bounded("--memory-gib", memory_gib, above=0)
     require_ending("--out", out, ".yaml", ".yml")
+    refuse_overwriting("--out", out, manifest)
     where = chosen_device(device).split(":")[0]
     table = Manifest.read(manifest, data_root, None, allow_outside)
     say_saved(table, Path(manifest))

@@ -73,7 +73,7 @@ def predict(
     from medssml.evaluation.encoded_studies import encode_studies, subset_mask
     from medssml.evaluation.generation import write_reports
     from medssml.evaluation.subsets import answers_table
-    from medssml.files import require_ending, write_csv
+    from medssml.files import refuse_overwriting, require_ending, write_csv
     from medssml.phantom.report import findings_of
     from medssml.predictor import load
     from medssml.runs import console
@@ -89,6 +89,7 @@ def predict(
     bounded("--least", least, above=0, below=1)
     bounded("--margin", margin, least=0, below=1)
     require_ending("--out", out, ".csv")
+    refuse_overwriting("--out", out, manifest)
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
     mask = None if subset is None else subset_mask(subset, predictor.modalities)

@@ -80,7 +80,7 @@ def prepare(
     """
     from medssml.data.dataset import StudyDataset
     from medssml.data.prepare import prepare_all
-    from medssml.files import private_folder, require_ending
+    from medssml.files import private_folder, refuse_overwriting, require_ending
     from medssml.manifest.manifest import Manifest
     from medssml.manifest.problems import write_problems
     from medssml.runs.source import say_saved
@@ -96,6 +96,7 @@ def prepare(
     if shards is None and plain_ids:
         raise ValueError("--plain-ids is of the ids in shards; fix: --shards, or leave it out")
     require_ending("--problems", problems, ".csv")
+    refuse_overwriting("--problems", problems, manifest)
     storage = None if shards is None else Storage(shards)
     transforms = _transforms(config, checkpoint, overrides, plugins)
     place = _place(cache, checkpoint)

@@ -70,7 +70,7 @@ def suspects(
     from medssml.data.prepared_studies import prepare_studies
     from medssml.evaluation.encoded_studies import encode_studies
     from medssml.evaluation.suspects import find_suspects, joined_embeddings
-    from medssml.files import write_csv, write_json
+    from medssml.files import refuse_overwriting, write_csv, write_json
     from medssml.manifest.labels import declared_labels
     from medssml.predictor import load
     from medssml.runs import console
@@ -79,6 +79,7 @@ def suspects(
 
     bounded("--workers", workers, least=0)
     bounded("--weight", weight, least=0, below=1)
+    refuse_overwriting("--weights", weights, manifest)
     where, out = chosen_device(device), Path(out)
     predictor = load(checkpoint, plugins, where)
     table, store = open_studies(

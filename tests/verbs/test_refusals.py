@@ -95,3 +95,32 @@ def test_what_is_said_of_files_is_refused_with_shards(
     assert cli.main([*argv, *(start if verb == "finetune" else [])]) == 2
     assert f"{flag[0]} with --shards, which hold their files themselves; fix: leave it out" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "flag"),
+    [
+        (["check", "TABLE", "--problems", "TABLE"], "--problems"),
+        (["ids", "TABLE", "--out", "TABLE"], "--out"),
+        (["ids", "TABLE", "--results", "OTHER", "--out", "OTHER"], "--out"),
+        (["prepare", "--manifest", "TABLE", "--config", "small", "--problems", "TABLE"], "--problems"),
+        (["predict", "--checkpoint", "none", "--manifest", "TABLE", "--out", "LINK"], "--out"),
+        (
+            ["suspects", "--checkpoint", "none", "--manifest", "TABLE", "--out", "found", "--weights", "TABLE"],
+            "--weights",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_a_file_that_is_read_is_never_written_over(
+    argv: list[str], flag: str, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody's study table is not to be lost by a slip, also under another name."""
+    names = {name: tmp_path / f"{name.lower()}.csv" for name in ("TABLE", "OTHER", "LINK")}
+    names["TABLE"].write_bytes(cohort.read_bytes())
+    names["OTHER"].write_bytes(cohort.read_bytes())
+    names["LINK"].symlink_to(names["TABLE"])
+    assert cli.main([str(names.get(word, word)) for word in argv]) == 2
+    said = capsys.readouterr().err
+    assert f"{flag} {tmp_path}" in said and "would be lost; fix: another name" in said
+    assert names["TABLE"].read_bytes() == names["OTHER"].read_bytes() == cohort.read_bytes()
