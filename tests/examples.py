@@ -106,6 +106,7 @@ from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.trainers.moving_average import MovingAverage
 from medssml.transfer import (
     ContrastiveTransfer,
+    CyclicTransfer,
     FeatureTransfer,
     LogitTransfer,
     PrivilegedTransfer,
@@ -248,6 +249,7 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "transfer of privileged information": lambda model: PrivilegedTransfer(model, **RICH_TO_POOR),
     "transfer of features": lambda model: FeatureTransfer(model, **RICH_TO_POOR),
     "transfer of relations": lambda model: RelationTransfer(model, **RICH_TO_POOR),
+    "transfer by cyclic translation": lambda model: CyclicTransfer(model, **RICH_TO_POOR),
     "transfer by contrast": lambda model: ContrastiveTransfer(model, dim=8, **RICH_TO_POOR),
 }
 

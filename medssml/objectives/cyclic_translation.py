@@ -80,16 +80,16 @@ class CyclicTranslation(Objective):
             if both is not None:
                 name, (source, target) = "->".join(direction), both
                 made = self.there[name](source)
-                there = there + _error(made, target).sum()
-                back = back + _error(self.back[name](made), source).sum()
+                there = there + translation_error(made, target).sum()
+                back = back + translation_error(self.back[name](made), source).sum()
         return there, back
 
     def _count(self, step: Step) -> Tensor:
         return count_of_both(step, self.directions)
 
 
-def _error(made: Tensor, truth: Tensor) -> Tensor:
-    """(n,) mean square over features of made (n, D) less the normalised truth (n, D)."""
+def translation_error(made: Tensor, truth: Tensor) -> Tensor:
+    """(n,) mean square over features of made (n, D) less the truth (n, D), normalised over its features and without gradient."""
     wide = torch.promote_types(made.dtype, torch.float32)
     truth = F.layer_norm(truth.detach().to(wide), truth.shape[1:])
     return (made.to(wide) - truth).square().mean(1)

@@ -28,8 +28,9 @@ from medssml.runs.transfer_studies import GROUP, TransferStudies
 from medssml.trainers.heads import begin_heads
 from medssml.trainers.learner import Learner
 from medssml.trainers.probe_first import fit_heads
+from medssml.transfer.base import Lesson
 from medssml.transfer.gain import Answers
-from medssml.transfer.methods import transfer_of
+from medssml.transfer.methods import transfer_called
 
 #: Folder of the students' own runs.
 FITS = "students"
@@ -117,11 +118,8 @@ class Bench:
         # The transfer's own weights are drawn last, so that nothing before them depends on the arm.
         torch.manual_seed(seed)
         taught = arm == TAUGHT
-        others = (
-            [transfer_of(config.method, model, self.teacher, config.source, config.tasks, config.weight)]
-            if taught
-            else []
-        )
+        lesson = Lesson(self.teacher, config.source, config.tasks, config.weight)
+        others = [transfer_called(config.method).of(model, lesson)] if taught else []
         return learner_of(
             config, model, self.class_weights, others=others, given=self.teacher if taught else None, seed=seed,
             study_weights=study_weights(config, self.data[arm].manifest), plugins=self.plugins,

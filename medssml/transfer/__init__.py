@@ -1,6 +1,7 @@
 """Knowledge moved from a teacher of rich modalities to a student of a poor one. Each transfer is an objective beside labels."""
 
 from medssml.transfer.contrast import ContrastiveTransfer
+from medssml.transfer.cyclic import CyclicTransfer
 from medssml.transfer.features import FeatureTransfer
 from medssml.transfer.logits import LogitTransfer
 from medssml.transfer.privileged import PrivilegedTransfer
@@ -8,6 +9,7 @@ from medssml.transfer.relations import RelationTransfer
 
 __all__ = [
     "ContrastiveTransfer",
+    "CyclicTransfer",
     "FeatureTransfer",
     "LogitTransfer",
     "PrivilegedTransfer",

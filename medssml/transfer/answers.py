@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
 from medssml.objectives.study_loss import wide
 from medssml.objectives.supervised import chosen_tasks
-from medssml.transfer.base import Transfer
+from medssml.transfer.base import Lesson, Transfer
 
 
 class Imitation(Protocol):
@@ -38,6 +38,7 @@ class AnswerTransfer(Transfer):
         ValueError: a task that the student does not have, or a temperature that is not positive.
     """
 
+    asks_answers = True
     imitation: Imitation
 
     def __init__(
@@ -55,6 +56,11 @@ class AnswerTransfer(Transfer):
             raise ValueError(f"temperature is {temperature}; fix: a positive number")
         self.tasks = chosen_tasks(model, tasks)
         self.temperature = temperature
+
+    @classmethod
+    def of(cls, student: MultimodalModel, lesson: Lesson) -> Self:
+        """See `Transfer.of`."""
+        return cls(student, source=lesson.source, tasks=lesson.tasks, weight=lesson.weight)
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and "loss/TASK" of every task."""

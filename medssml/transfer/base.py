@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from medssml.batch import Fused
+from medssml.batch import Batch, Fused
 from medssml.config import LeftOut
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Who teaches what.
+
+    Args:
+        teacher: the model, which is not changed.
+        source: what it is shown.
+        tasks: that the student learns, with a head for each.
+        weight: beside labels of weight 1.
+        labelled: studies that the teacher sees, with the labels that may be known; gone through where they are needed.
+    """
+
+    teacher: MultimodalModel
+    source: Sequence[str]
+    tasks: Sequence[str]
+    weight: float = 1.0
+    labelled: Iterable[Batch] = ()
 
 
 class Transfer(Objective):
@@ -29,11 +49,17 @@ class Transfer(Objective):
         target: modalities that the student is shown; all of its own by default.
         weight: in the sum of objectives.
 
+    Attributes:
+        asks_answers: whether the teacher has to know the tasks.
+        paired: whether it needs studies that both see.
+
     Raises:
         ValueError: no source, or a target that the student does not have.
     """
 
     teacher = "given"
+    asks_answers: bool = False
+    paired: bool = True
 
     def __init__(
         self,
@@ -48,6 +74,15 @@ class Transfer(Objective):
             raise ValueError(f"source is {source!r}; fix: a list of what the teacher is shown, such as [ct]")
         self.source = tuple(source)
         self.target = None if target is None else chosen(model, target, f"{type(self).__name__}: target")
+
+    @classmethod
+    def of(cls, student: MultimodalModel, lesson: Lesson) -> Self:
+        """The transfer of a lesson to a student, its own weights drawn from the global generator.
+
+        Raises:
+            ValueError: it cannot be taught.
+        """
+        return cls(student, source=lesson.source, weight=lesson.weight)
 
     @classmethod
     def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:

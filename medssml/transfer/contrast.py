@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from medssml.losses import all_gather_rows, count_terms, info_nce
 from medssml.model import MultimodalModel
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
-from medssml.transfer.base import Transfer
+from medssml.transfer.base import Lesson, Transfer
 
 
 class ContrastiveTransfer(Transfer):
@@ -54,6 +55,11 @@ class ContrastiveTransfer(Transfer):
         self.temperature = temperature
         self.student_head = nn.Linear(model.dim, dim)
         self.teacher_head = nn.Linear(model.dim if teacher_dim is None else teacher_dim, dim)
+
+    @classmethod
+    def of(cls, student: MultimodalModel, lesson: Lesson) -> Self:
+        """See `Transfer.of`."""
+        return cls(student, source=lesson.source, teacher_dim=lesson.teacher.dim, weight=lesson.weight)
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and the share of studies whose own vector is the nearest; no term where there is no negative."""

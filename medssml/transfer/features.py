@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +12,7 @@ from medssml.losses import global_sum
 from medssml.model import MultimodalModel
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
-from medssml.transfer.base import Transfer
+from medssml.transfer.base import Lesson, Transfer
 
 
 class FeatureTransfer(Transfer):
@@ -41,6 +42,11 @@ class FeatureTransfer(Transfer):
     ) -> None:
         super().__init__(model, source=source, target=target, weight=weight)
         self.regressor = nn.Linear(model.dim, model.dim if teacher_dim is None else teacher_dim)
+
+    @classmethod
+    def of(cls, student: MultimodalModel, lesson: Lesson) -> Self:
+        """See `Transfer.of`."""
+        return cls(student, source=lesson.source, teacher_dim=lesson.teacher.dim, weight=lesson.weight)
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and the mean cosine of prediction and target."""

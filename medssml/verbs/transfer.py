@@ -59,7 +59,7 @@ def transfer(
         manifest: the study table, CSV or Parquet.
         task: a label column without `label_`; may be given several times.
         out: run folder of the student that is kept, with transfer_gain.json and transfer.html.
-        method: logits, privileged, features, relations or contrast.
+        method: logits, privileged, features, relations, contrast or cyclic.
         source: what the teacher is shown; all that it reads but the student's modality by default.
         weight: of the transfer beside labels of weight 1.
         checkpoint: run folder whose weights students begin with; none for new weights.
@@ -195,13 +195,14 @@ def refuse_unknown(teacher: MultimodalModel, tasks: Sequence[str], method: str) 
     Raises:
         ValueError: no such method, or with the tasks.
     """
-    from medssml.transfer.methods import asks_answers
+    from medssml.transfer.methods import METHODS, transfer_called
 
     missing = [task for task in tasks if task not in teacher.tasks]
-    if asks_answers(method) and missing:
+    if transfer_called(method).asks_answers and missing:
+        others = [name for name, kind in METHODS.items() if not kind.asks_answers]
         raise ValueError(
             f"the teacher does not know {', '.join(missing)}, but {', '.join(teacher.tasks) or 'no task'}; fix: a teacher "
-            f"that does, or --method features, relations or contrast, which ask for no answer"
+            f"that does, or --method {', '.join(others[:-1])} or {others[-1]}, which ask for no answer"
         )
 
 

@@ -21,13 +21,14 @@ from medssml.trainers.learner import Learner
 from medssml.trainers.settings import Optim
 from medssml.transfer import (
     ContrastiveTransfer,
+    CyclicTransfer,
     FeatureTransfer,
     LogitTransfer,
     PrivilegedTransfer,
     RelationTransfer,
 )
-from medssml.transfer.base import Transfer
-from medssml.transfer.methods import METHODS, asks_answers, transfer_of
+from medssml.transfer.base import Lesson, Transfer
+from medssml.transfer.methods import METHODS, transfer_called
 from medssml.transfer.relations import angle_loss, distance_loss
 from tests.examples import batch_of, ten_studies, tiny_model
 
@@ -144,6 +145,27 @@ def test_a_teacher_of_large_features_weighs_no_more(
     before = objective(now)["loss"]
     monkeypatch.setattr(objective, "vectors", lambda _: (s, 30 * t + 7))
     torch.testing.assert_close(objective(now)["loss"], before, rtol=1e-3, atol=1e-4)
+
+
+def test_a_cycle_goes_there_and_back_and_only_the_translations_carry_a_gradient(
+    student: MultimodalModel, teacher: MultimodalModel
+) -> None:
+    objective = CyclicTransfer(student, **RICH_TO_POOR, translation=2.0, cycle=0.5)
+    batch = batch_of(ten_studies())
+    s, t = (seen(*who).pooled[BOTH] for who in ((student, batch, "xray"), (teacher, batch, "ct", "report")))
+
+    def norm(x: Tensor) -> Tensor:
+        return (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+    made = objective.there(s)
+    there, back = (made - norm(t)).square().mean(), (objective.back(made) - norm(s).detach()).square().mean()
+    found = objective(step(student, teacher))
+    torch.testing.assert_close(found["loss"], 2 * there + 0.5 * back, rtol=1e-4, atol=1e-5)
+    # The encoder learns by way of what was made: the second error has no gradient through its own target.
+    weight = student.project["xray"].weight
+    (mine,) = torch.autograd.grad(found["loss"], weight)
+    (theirs,) = torch.autograd.grad(2 * there + 0.5 * back, weight)
+    torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
 def written_out(student: np.ndarray, teacher: np.ndarray) -> tuple[float, float]:
@@ -285,6 +307,8 @@ def test_settings_out_of_range_are_refused(student: MultimodalModel, arguments: 
     if "temperature" in arguments:
         with pytest.raises(ValueError, match=said):
             ContrastiveTransfer(student, source=["ct"], **arguments)
+    with pytest.raises(ValueError, match="cycle"):
+        CyclicTransfer(student, source=["ct"], cycle=-1.0)
     with pytest.raises(ValueError, match="distance"):
         RelationTransfer(student, source=["ct"], distance=0.0, angle=0.0)
 
@@ -292,8 +316,8 @@ def test_settings_out_of_range_are_refused(student: MultimodalModel, arguments: 
 def test_methods_by_name(student: MultimodalModel) -> None:
     wide = tiny_model(seed=5)
     for method in METHODS:
-        found = transfer_of(method, student, wide, ["ct"], ["finding"], 2.0)
+        found = transfer_called(method).of(student, Lesson(wide, ["ct"], ["finding"], 2.0))
         assert type(found) is METHODS[method] and found.weight == 2.0
-    assert [asks_answers(method) for method in METHODS] == [True, True, False, False, False]
+    assert {method for method, kind in METHODS.items() if kind.asks_answers} == {"logits", "privileged"}
     with pytest.raises(ValueError, match="accepted: logits, privileged"):
-        asks_answers("osmosis")
+        transfer_called("osmosis")
