@@ -145,6 +145,22 @@ class MultimodalModel(Configured, nn.Module):
         del self.tasks[name], self.heads[name]
         self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
 
+    def exchange_fusion(self, fusion: Fusion) -> None:
+        """Joins the modalities by another fusion from now on. What read the fused vector, heads and kept parts, leaves.
+
+        Raises:
+            ValueError: it joins other modalities, or is of another width than the projections.
+        """
+        if (fusion.modalities, fusion.dim) != (self.modalities, self.dim):
+            raise ValueError(
+                f"{type(fusion).__name__} joins {', '.join(fusion.modalities)} in width {fusion.dim}, and the model gives "
+                f"{', '.join(self.modalities)} in width {self.dim}; fix: leave modalities and dim out"
+            )
+        for name in list(self.tasks):
+            self.drop_task(name)
+        self.kept = nn.ModuleDict()
+        self.fusion = self._arguments["fusion"] = fusion
+
     def keep(self, parts: Mapping[str, nn.Module]) -> None:
         """Takes parts of objectives into the model's folder: a space in which to retrieve, a decoder that writes.
 

@@ -35,9 +35,13 @@ class ConfigError(ValueError):
 @dataclasses.dataclass(frozen=True)
 class Builds:
     """Mark of a dataclass's field that holds a node, the plain values of an object that is built later:
-    ``Annotated[dict[str, Any], Builds(Encoder)]``."""
+    ``Annotated[dict[str, Any], Builds(Encoder)]``.
+
+    handed_in: arguments that the config need not state, of the object and of those in it: whoever builds it knows them.
+    """
 
     cls: type
+    handed_in: tuple[str, ...] = ()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -106,7 +110,12 @@ def _meant(hint: Any) -> Any:
     """What an annotated type is to a config: the class of its mark, else the type without its marks."""
     if typing.get_origin(hint) is not typing.Annotated:
         return hint
-    return next((mark.cls for mark in hint.__metadata__ if isinstance(mark, Builds)), hint.__origin__)
+    mark = _mark(hint)
+    return hint.__origin__ if mark is None else mark.cls
+
+
+def _mark(hint: Any) -> Builds | None:
+    return next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Builds)), None)
 
 
 def words(hint: Any) -> str:
@@ -138,11 +147,13 @@ class Fitter:
     Args:
         lines: where each key was written, for the messages.
         resolve: class_path -> class; raises KeyError.
+        handed_in: arguments that no node need state; see `Builds`.
     """
 
-    def __init__(self, lines: Lines, resolve: Callable[[str], type]) -> None:
+    def __init__(self, lines: Lines, resolve: Callable[[str], type], handed_in: tuple[str, ...] = ()) -> None:
         self.lines = lines
         self.resolve = resolve
+        self.handed_in = handed_in
 
     def fit(self, value: Any, hint: Any, key: Key) -> Any:
         """`value` as a plain value that fits `hint`, defaults included.
@@ -150,6 +161,8 @@ class Fitter:
         Raises:
             ConfigError: with file, line and key.
         """
+        if (mark := _mark(hint)) is not None and mark.handed_in:
+            return Fitter(self.lines, self.resolve, mark.handed_in).fit(value, mark.cls, key)
         hint = _meant(hint)
         origin = typing.get_origin(hint)
         if origin in (Union, types.UnionType):
@@ -300,7 +313,7 @@ class Fitter:
         for name, parameter in inspect.signature(cls).parameters.items():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 open_ended = True
-            elif name not in handed_in:
+            elif name not in handed_in and (name in value or name not in self.handed_in):
                 schema[name] = hints.get(name, Any)
                 if parameter.default is not parameter.empty:
                     defaults[name] = parameter.default

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from medssml.bounds import bounded
 from medssml.config import Configured, LeftOut, Node, resolve
 from medssml.data.shard_dataset import ShardSettings
+from medssml.fusion.base import Fusion
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
@@ -124,9 +125,9 @@ class FinetuneConfig:
     probe_first: the heads begin as a linear probe of the model as it is; with `evidence`, as a stack of probes.
     presence_weights: training studies are weighed so that what is absent says nothing of the label.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
-    loss: of each labelled study, in the place of the cross-entropy. objectives: learned beside the labels. Both: see
-    modulation: of the encoders' gradients, where one modality answers better than the others: see docs/remedies.md.
-        docs/remedies.md.
+    fusion: in the place of that of the model, whose modalities and width it has: see `medssml.runs.fusion_exchange`.
+    loss: of each labelled study, in the place of the cross-entropy. objectives: learned beside the labels.
+    modulation: of the encoders' gradients, where one modality answers better than the others. All three: docs/remedies.md.
     """
 
     optim: Optim = field(default_factory=lambda: Optim(lr=3e-4, betas=(0.9, 0.999), warmup=0.1))
@@ -134,6 +135,7 @@ class FinetuneConfig:
     data: DataSettings = field(default_factory=DataSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    fusion: Annotated[Node, Builds(Fusion, handed_in=("modalities", "dim", "fusion"))] | None = None
     freeze: int | str = "none"
     modality_dropout: float = 0.25
     unimodal_weight: float = 0.0
@@ -157,6 +159,10 @@ class FinetuneConfig:
                 "label_smoothing is of the cross-entropy, and there is a loss; fix: leave one of the two out"
             )
         check_freeze(self.freeze)
+        if self.fusion is not None and self.freeze == "all_but_heads":
+            raise ValueError(
+                "freeze all_but_heads keeps the fusion as it is, and there is a new one; fix: freeze: encoders, or leave fusion out"
+            )
 
 
 @dataclass(frozen=True)

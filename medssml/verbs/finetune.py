@@ -228,6 +228,7 @@ def _model_and_transforms(
     from medssml.model import MultimodalModel
     from medssml.predictor import load_transforms
     from medssml.runs.finetuning import loss_of, modulation_of
+    from medssml.runs.fusion_exchange import exchange_fusion
     from medssml.runs.labels import task_records
     from medssml.runs.modality_account import account, having, say
     from medssml.trainers.freezing import freeze_parts
@@ -239,6 +240,8 @@ def _model_and_transforms(
         model = built_model(fitting, config.seed, plugins)
     else:
         model, transforms = MultimodalModel.load(checkpoint, plugins), load_transforms(checkpoint, plugins)
+    if config.fusion is not None:
+        remarks = [*remarks, exchange_fusion(model, config.fusion, config.seed, plugins)]
     # Refuses what this model cannot freeze; `train_only` freezes once heads are there.
     freeze_parts(model, config.freeze)
     loss, _ = loss_of(config, plugins), modulation_of(config, plugins)
@@ -294,8 +297,12 @@ def _run(
 def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) -> None:
     """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
     from medssml.evaluation.encoded_studies import encode_studies
+    from medssml.trainers.learner import evaluating
     from medssml.trainers.probe_first import fit_heads
 
+    # A fusion that imputes has to know what it will fill in, or heads would begin for vectors that no study has.
+    with evaluating(learner):
+        learner.model.fit_fusion(data.loader("train"))
     studies = encode_studies(learner.model, data.loader("train"))
     for task, said in fit_heads(learner.model, config.tasks, studies, config.seed).items():
         logging.getLogger(__name__).info("%s: %s", task, said)

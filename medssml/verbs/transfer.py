@@ -156,6 +156,8 @@ def _settings(
 
     given = [*overrides, *trainer_overrides(seed=seed, **told)]
     found = typed(Finetuning, resolved_config(config_path(config, "finetune"), FinetuneConfig, given, plugins)[0])
+    if found.fusion is not None:
+        raise ValueError("a student reads one modality, which no other fusion joins to anything; fix: leave fusion out")
     if found.trainer.max_steps is None or found.trainer.max_epochs is not None:
         raise ValueError(
             "students with and without transfer take the same number of steps, and their epochs differ; fix: "

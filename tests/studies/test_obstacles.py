@@ -68,7 +68,9 @@ def test_a_training_is_told_of_the_obstacle_and_of_no_damage() -> None:
 
 def test_recipes_are_the_configs_that_build_on_default_or_those_asked(tmp_path: Path) -> None:
     names = [recipe.name for recipe in chosen_recipes([], design(tmp_path))]
-    assert names[0] == "default" and "distillation" in names and "small" not in names
+    assert names[0] == "default" and {"distillation", "imputation"} <= set(names) and "small" not in names
+    page = (Path(__file__).parents[2] / "docs" / "obstacles.md").read_text("utf-8")
+    assert [name for name in names if f"`{name}`" not in page] == [], "recipes that docs/obstacles.md does not name"
     own = tmp_path / "mine.yaml"
     own.write_text("base: finetune/default\nmodality_dropout: 0.5\n")
     first, mine = chosen_recipes(["default", str(own)], design(tmp_path))
