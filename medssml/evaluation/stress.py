@@ -14,12 +14,12 @@ from medssml.evaluation.encoded_studies import EncodedStudies, bits, encode_stud
 from medssml.evaluation.subsets import predict_within
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
-from medssml.obstacles import OBSTACLES, Absence, AbsentByLabel, Damage, LabelFault, Mispaired, Obstacle, TableObstacle
+from medssml.obstacles import OBSTACLES, Absence, AbsentByLabel, Damage, Mispaired, Obstacle, TableObstacle
 from medssml.predictor import probability
 from medssml.statistics.bootstrap import Array
 
 #: Those that befall what a model is asked about; the others befall what it is taught.
-AT_TEST: tuple[type[Obstacle], ...] = tuple(kind for kind in OBSTACLES if not issubclass(kind, LabelFault))
+AT_TEST: tuple[type[Obstacle], ...] = tuple(kind for kind in OBSTACLES if not kind.of_training)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def possible(
         obstacles, fitted, in the order of `OBSTACLES`; name -> reason.
 
     Raises:
-        KeyError: no such obstacle. ValueError: one of labels, which befall what a model is taught.
+        KeyError: no such obstacle. ValueError: one that befalls what a model is taught alone.
     """
     kinds = _asked(names)
     found: list[Obstacle] = []
@@ -102,8 +102,8 @@ def _asked(names: Sequence[str]) -> list[type[Obstacle]]:
             raise KeyError(f"no obstacle {name!r}{nearest(name, list(known))}")
         if known[name] not in AT_TEST:
             raise ValueError(
-                f"{name} befalls the labels that a model is taught; fix: the key obstacles of a fine-tuning config, see "
-                f"docs/obstacles.md"
+                f"{name} befalls what a model is taught, and not what it is asked; fix: data.obstacles of a fine-tuning "
+                f"config, see docs/obstacles.md"
             )
     return [kind for kind in AT_TEST if not names or kind.name in names]
 

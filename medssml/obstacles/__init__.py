@@ -1,4 +1,4 @@
-"""Obstacles, a kind a file: absent, absent within, noisy, mispaired, wrongly labelled. A new one is its class and a line here."""
+"""Obstacles, a kind a file: absent, noisy, mispaired, mislabelled, unbalanced. A new one: its class and a line here."""
 
 from medssml.obstacles.absence import Absence
 from medssml.obstacles.absent import (
@@ -10,9 +10,11 @@ from medssml.obstacles.absent import (
     AbsentBySite,
 )
 from medssml.obstacles.base import Damage, Obstacle, TableObstacle
+from medssml.obstacles.class_scarce import ClassScarce
 from medssml.obstacles.ct_quality import CTDose, CTMotion
 from medssml.obstacles.eeg_artefacts import EEGBlinks, EEGMains, EEGMuscle
 from medssml.obstacles.label_faults import LabelFault, LabelsHidden, LabelsOfOneClass, LabelsSymmetric
+from medssml.obstacles.label_readers import LabelsByAnnotator, LabelsFromReports
 from medssml.obstacles.lost_parts import (
     CTSlabLost,
     EEGChannelsLost,
@@ -54,6 +56,9 @@ OBSTACLES: tuple[type[Obstacle], ...] = (
     LabelsHidden,
     LabelsSymmetric,
     LabelsOfOneClass,
+    LabelsByAnnotator,
+    LabelsFromReports,
+    ClassScarce,
 )
 
 __all__ = [
@@ -67,6 +72,7 @@ __all__ = [
     "CTDose",
     "CTMotion",
     "CTSlabLost",
+    "ClassScarce",
     "Damage",
     "EEGBlinks",
     "EEGChannelsLost",
@@ -74,6 +80,8 @@ __all__ = [
     "EEGMuscle",
     "EEGSegmentLost",
     "LabelFault",
+    "LabelsByAnnotator",
+    "LabelsFromReports",
     "LabelsHidden",
     "LabelsOfOneClass",
     "LabelsSymmetric",

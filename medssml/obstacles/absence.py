@@ -96,13 +96,7 @@ class Absence(TableObstacle):
     def _constant(self) -> float:
         if self._population is None:
             raise ValueError(f"{self.name} does not know the cohort; fix: fit(studies) first")
-        if self.severity == 1 or not len(self._population):
-            return np.inf
-        population = self._population
-        if not population.any():
-            return float(np.log(self.severity) - np.log1p(-self.severity))
-        reach = 40 + float(np.abs(population).max())
-        return float(brentq(lambda constant: float(expit(constant + population).mean()) - self.severity, -reach, reach))
+        return constant_for(self.severity, self._population)
 
     def applied(self, studies: Manifest) -> Manifest:
         left = self.present(studies)
@@ -114,6 +108,16 @@ class Absence(TableObstacle):
             cells = [cell for cell in (name, *inline_columns(name, table.columns)) if cell in table]
             table.loc[gone[:, column], cells] = ""
         return replace(studies, table=table)
+
+
+def constant_for(severity: float, population: Floats) -> float:
+    """c such that the mean of 1 / (1 + exp(-c - leaning)) is the severity, above 0, over leanings (n,)."""
+    if severity == 1 or not len(population):
+        return np.inf
+    if not population.any():
+        return float(np.log(severity) - np.log1p(-severity))
+    reach = 40 + float(np.abs(population).max())
+    return float(brentq(lambda constant: float(expit(constant + population).mean()) - severity, -reach, reach))
 
 
 def standard(values: Floats) -> tuple[float, float]:

@@ -29,10 +29,12 @@ class Obstacle(Configured):
     Attributes:
         name: what results call it.
         says: what happens to a study, in words.
+        of_training: whether it befalls what a model is taught alone, and nothing that it is asked about.
     """
 
     name: ClassVar[str]
     says: ClassVar[str]
+    of_training: ClassVar[bool] = False
 
     def __init__(self, severity: float = 0.5, seed: int = 0) -> None:
         bounded(f"severity of {self.name}", severity, least=0, most=1)
@@ -57,11 +59,11 @@ class Obstacle(Configured):
         """Where the numbers of one study come from."""
         return np.random.default_rng(self.key(study_id))
 
-    def uniforms(self, study_ids: NDArray[np.object_], names: tuple[str, ...]) -> NDArray[np.float64]:
-        """(N, K) numbers in [0, 1), one for each study and name of what it is for."""
+    def uniforms(self, ids: NDArray[np.object_], names: tuple[str, ...]) -> NDArray[np.float64]:
+        """(N, K) numbers in [0, 1), one for each study, or subject, and name of what it is for."""
         codes = [hash64(name) for name in names]
-        rows = [[mix(key, code) / 2.0**63 for code in codes] for key in (self.key(str(study)) for study in study_ids)]
-        return np.array(rows, dtype=np.float64).reshape(len(study_ids), len(names))
+        rows = [[mix(key, code) / 2.0**63 for code in codes] for key in (self.key(str(one)) for one in ids)]
+        return np.array(rows, dtype=np.float64).reshape(len(ids), len(names))
 
 
 class TableObstacle(Obstacle):
@@ -79,7 +81,7 @@ class TableObstacle(Obstacle):
         """
 
     def applied(self, studies: Manifest) -> Manifest:
-        """The studies as the obstacle leaves them; the same object at severity 0.
+        """The studies as the obstacle leaves them, fewer of training where it takes some away; the same object at severity 0.
 
         Raises:
             ValueError: it has nothing to act on in these studies, or was not fitted.

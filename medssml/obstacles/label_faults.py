@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from medssml.manifest.labels import Label
@@ -23,8 +22,11 @@ class LabelFault(TableObstacle):
         tasks: whose labels; none = all that the obstacle can act on.
     """
 
+    of_training = True
     #: Whether numbers can be at fault too, and not only classes.
     of_numbers = False
+    #: Whether the labels of a subject are at fault together.
+    by_subject = False
 
     def __init__(self, severity: float = 0.5, seed: int = 0, tasks: Sequence[str] = ()) -> None:
         super().__init__(severity, seed)
@@ -37,6 +39,14 @@ class LabelFault(TableObstacle):
             if self.tasks and not self._acts_on(studies.tasks[task]):
                 raise ValueError(f"{self.name}: {task} is a number, not a class; fix: leave it out of tasks")
 
+    def asked(self, studies: Manifest) -> list[str]:
+        """The tasks of a table whose labels can be at fault."""
+        return [
+            task
+            for task, label in studies.tasks.items()
+            if self._acts_on(label) and (not self.tasks or task in self.tasks)
+        ]
+
     def _acts_on(self, label: Label) -> bool:
         return self.of_numbers or label.kind != "regression"
 
@@ -44,40 +54,39 @@ class LabelFault(TableObstacle):
         if self.severity == 0:
             return studies
         table = studies.table.copy()
-        for task, label in studies.tasks.items():
-            if not self._acts_on(label) or (self.tasks and task not in self.tasks):
-                continue
-            draws = self.uniforms(studies.study_ids, (f"fault {task}", f"instead {task}"))
+        ids = studies.subject_ids if self.by_subject else studies.study_ids
+        for task in self.asked(studies):
+            draws = self.uniforms(ids, (f"fault {task}", f"instead {task}"))
             known = np.isfinite(studies.targets[task])
-            rows = np.flatnonzero(known & (draws[:, 0] < self.severity))
-            values = studies.targets[task][rows]
+            rows = np.flatnonzero(known & (draws[:, 0] < self.rates(studies, task)))
             cells = table[f"label_{task}"].to_numpy(dtype=object).copy()
-            cells[rows] = self.told(table[f"label_{task}"].iloc[rows], values, draws[rows, 1], label)
+            cells[rows] = self.told(studies.filter(rows), task, draws[rows, 1])
             table[f"label_{task}"] = cells
         return replace(studies, table=table)
 
-    def told(
-        self, cells: pd.Series, values: NDArray[np.float64], draws: NDArray[np.float64], label: Label
-    ) -> Sequence[str]:
+    def rates(self, studies: Manifest, task: str) -> NDArray[np.float64] | float:
+        """(N,) how probable it is that the label of each study is at fault, or one number for all; anything where unknown."""
+        return self.severity
+
+    def told(self, studies: Manifest, task: str, draws: NDArray[np.float64]) -> Sequence[str]:
         """(n,) what the table says instead.
 
         Args:
-            cells: (n,) what it said. values: (n,) the places of their classes. draws: (n,) in [0, 1). label: of the task.
+            studies: n of them, whose label is known and at fault. task: which. draws: (n,) in [0, 1).
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what a label becomes")
 
 
 class LabelsHidden(LabelFault):
-    """Labels are not known."""
+    """Labels are not known: none of a subject, so that no other study of the subject gives them away."""
 
     name = "labels_hidden"
     says = "labels are not known"
     of_numbers = True
+    by_subject = True
 
-    def told(
-        self, cells: pd.Series, values: NDArray[np.float64], draws: NDArray[np.float64], label: Label
-    ) -> Sequence[str]:
-        return [""] * len(values)
+    def told(self, studies: Manifest, task: str, draws: NDArray[np.float64]) -> Sequence[str]:
+        return [""] * len(studies)
 
 
 class LabelsSymmetric(LabelFault):
@@ -86,11 +95,10 @@ class LabelsSymmetric(LabelFault):
     name = "labels_symmetric"
     says = "labels are another class at random"
 
-    def told(
-        self, cells: pd.Series, values: NDArray[np.float64], draws: NDArray[np.float64], label: Label
-    ) -> Sequence[str]:
+    def told(self, studies: Manifest, task: str, draws: NDArray[np.float64]) -> Sequence[str]:
+        label = studies.tasks[task]
         step = 1 + np.floor(draws * (label.n_classes - 1)).astype(int)
-        return [label.classes[(int(v) + s) % label.n_classes] for v, s in zip(values, step, strict=True)]
+        return [label.classes[(int(v) + s) % label.n_classes] for v, s in zip(studies.targets[task], step, strict=True)]
 
 
 class LabelsOfOneClass(LabelFault):
@@ -116,13 +124,25 @@ class LabelsOfOneClass(LabelFault):
         super().__init__(severity, seed, tasks)
         self.missed, self.instead = missed, instead
 
-    def told(
-        self, cells: pd.Series, values: NDArray[np.float64], draws: NDArray[np.float64], label: Label
-    ) -> Sequence[str]:
-        missed = label.classes[-1] if self.missed is None else str(self.missed)
-        instead = label.classes[0] if self.instead is None else str(self.instead)
-        for name in (missed, instead):
-            if name not in label.classes:
-                raise ValueError(f"{self.name}: no class {name!r}; fix: one of {list(label.classes)}")
-        of_it = values == label.classes.index(missed)
+    def told(self, studies: Manifest, task: str, draws: NDArray[np.float64]) -> Sequence[str]:
+        label = studies.tasks[task]
+        missed, instead = (
+            class_of(label, name, default, self.name)
+            for name, default in ((self.missed, label.classes[-1]), (self.instead, label.classes[0]))
+        )
+        of_it = studies.targets[task] == label.classes.index(missed)
+        cells = studies.table[f"label_{task}"]
         return [instead if hit else str(cell) for hit, cell in zip(of_it, cells, strict=True)]
+
+
+def class_of(label: Label, name: str | None, default: str, owner: str) -> str:
+    """The class that was named, or the default.
+
+    Raises:
+        ValueError: the task has no such class.
+    """
+    if name is None:
+        return default
+    if str(name) not in label.classes:
+        raise ValueError(f"{owner}: no class {str(name)!r}; fix: one of {list(label.classes)}")
+    return str(name)

@@ -34,13 +34,17 @@ def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] 
             left = obstacle.applied(taught)
         except ValueError as error:
             raise ValueError(f"key 'data.obstacles.{place}': {error}") from error
-        changed = int((left.table != taught.table).to_numpy().sum())
-        console.say(
-            f"{obstacle.name}, severity {obstacle.severity:g}: {obstacle.says}: {changed} cells of {len(taught)} training and "
-            f"validation studies"
+        fewer, changed = (
+            len(taught) - len(left),
+            int((left.table != taught.table.loc[left.table.index]).to_numpy().sum()),
         )
-        if changed:
-            cells = table.table.copy()
+        gone = f"{fewer} studies go, " if fewer else ""
+        console.say(
+            f"{obstacle.name}, severity {obstacle.severity:g}: {obstacle.says}: {gone}{changed} cells of {len(left)} training "
+            f"and validation studies"
+        )
+        if fewer or changed:
+            cells = table.table.drop(taught.table.index.difference(left.table.index))
             cells.loc[left.table.index] = left.table
             table = replace(table, table=cells)
     return table

@@ -116,9 +116,9 @@ class Asked:
         return pd.DataFrame(columns)
 
     def _under(self, case: Case, split: str, tasks: Sequence[str]) -> Answers:
-        """The answers to the studies of a split as an obstacle leaves them; what befalls labels leaves them as they are."""
+        """The answers to the studies of a split as an obstacle leaves them; of training alone: as they are."""
         tested = self._tested[split]
-        obstacle = _Nothing(0.0) if case.kind is None or case.of_labels else case.built(tasks[0])
+        obstacle = _Nothing(0.0) if case.kind is None or case.of_training else case.built(tasks[0])
         if isinstance(obstacle, TableObstacle):
             # As in training, where those of training and validation suffer together; those of the test by themselves.
             obstacle.fit(self.bench.table, self.bench.taught if split == "val" else tested.cohort.manifest)
@@ -127,7 +127,7 @@ class Asked:
     def _told(self, case: Case, tasks: Sequence[str]) -> dict[str, Array]:
         """Task -> what validation studies are said to be, by whoever trains."""
         studies = self._tested["val"].clean
-        if not case.of_labels:
+        if not case.of_training:
             return {task: studies.targets[task] for task in tasks}
         obstacle = case.built(tasks[0])
         if not isinstance(obstacle, TableObstacle):

@@ -136,11 +136,9 @@ class Case:
         return self.kind is not None and issubclass(self.kind, TableObstacle)
 
     @property
-    def of_labels(self) -> bool:
-        """Whether it befalls labels, and so nothing that a model is asked about."""
-        from medssml.obstacles import LabelFault
-
-        return self.kind is not None and issubclass(self.kind, LabelFault)
+    def of_training(self) -> bool:
+        """Whether it befalls labels or training studies, and so nothing that a model is asked about."""
+        return self.kind is not None and self.kind.of_training
 
     @property
     def reverse(self) -> Case | None:
@@ -152,13 +150,14 @@ class Case:
     @property
     def at(self) -> str:
         """Whom it befalls, in words."""
-        return "training" if self.of_labels else "training and test" if self.taught else "test" if self.kind else ""
+        return "training" if self.of_training else "training and test" if self.taught else "test" if self.kind else ""
 
     def arguments(self, task: str) -> dict[str, Any]:
-        """Of its class; absence by label goes by `task`."""
-        from medssml.obstacles import AbsentByLabel
+        """Of its class; absence by label, and a scarce class, go by `task`."""
+        from medssml.obstacles import AbsentByLabel, ClassScarce
 
-        own = {"task": task, "flipped": self.turned} if self.kind is AbsentByLabel else {}
+        own: dict[str, Any] = {"task": task} if self.kind in (AbsentByLabel, ClassScarce) else {}
+        own |= {"flipped": self.turned} if self.kind is AbsentByLabel else {}
         return {"severity": self.severity, "seed": DRAWS, **own}
 
     def built(self, task: str) -> Obstacle:

@@ -40,6 +40,16 @@ def test_obstacles_follow_each_other() -> None:
     assert moved.any() and not moved[~TAUGHT].any()
 
 
+def test_training_studies_can_go_and_no_others() -> None:
+    scarce = {"class_path": "ClassScarce", "init_args": {"severity": 0.5, "task": "sick"}}
+    left = obstructed(STUDIES, [scarce, {"class_path": "LabelsSymmetric", "init_args": {"severity": 0.3}}])
+    stay = np.isin(STUDIES.study_ids, left.study_ids)
+    train, sick = STUDIES.splits == "train", STUDIES.targets["sick"] == 1
+    assert stay[~(train & sick)].all() and 0 < stay[train & sick].mean() < 0.3
+    assert list(left.study_ids) == list(STUDIES.study_ids[stay]), "the order of the table stays"
+    assert left.table[left.splits == "test"].equals(STUDIES.table[~TAUGHT])
+
+
 def test_a_config_names_them_and_refuses_what_is_none(tmp_path: Path) -> None:
     file = tmp_path / "finetune.yaml"
     node = "data: {obstacles: [{class_path: %s, init_args: {severity: %s}}]}\n"

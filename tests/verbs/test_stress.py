@@ -197,7 +197,8 @@ def test_what_these_studies_cannot_meet_is_said(place: Place, tmp_path: Path, ca
     ("arguments", "error", "match"),
     [
         ({"obstacles": ["absnt"]}, KeyError, "no obstacle 'absnt'.*absent"),
-        ({"obstacles": ["labels_hidden"]}, ValueError, "labels that a model is taught; fix"),
+        ({"obstacles": ["labels_hidden"]}, ValueError, "what a model is taught, and not what it is asked; fix"),
+        ({"obstacles": ["class_scarce"]}, ValueError, "class_scarce befalls what a model is taught"),
         ({"severities": [0.5, 1.5]}, ValueError, "--severities is 1.5; fix"),
         ({"task": "covid"}, KeyError, "the model has no task 'covid'"),
     ],
