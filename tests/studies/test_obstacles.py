@@ -52,7 +52,8 @@ def test_a_wrong_obstacle_is_refused(asked: str, message: str) -> None:
 def test_whom_an_obstacle_befalls() -> None:
     at = {case.obstacle: case.at for case in chosen_cases([], (0.5,))}
     assert at["absent"] == at["mispaired"] == "training and test"
-    assert at["labels_symmetric"] == at["class_scarce"] == "training" and at["report_typos"] == "test" and Case().at == ""
+    assert at["labels_symmetric"] == at["class_scarce"] == "training"
+    assert at["report_typos"] == "test" and Case().at == ""
 
 
 def test_a_training_is_told_of_the_obstacle_and_of_no_damage() -> None:
