@@ -12,6 +12,7 @@ from medssml.fusion.concat import ConcatFusion
 from medssml.fusion.cross_modal import CrossModalAttention
 from medssml.fusion.cross_modality import CrossModalityEncoder
 from medssml.fusion.factorised_bilinear import FactorisedBilinear
+from medssml.fusion.factors import FactorFusion
 from medssml.fusion.gated import GatedFusion
 from medssml.fusion.graph_attention import GraphAttention
 from medssml.fusion.latent import LatentFusion
@@ -44,6 +45,7 @@ __all__ = [
     "CrossModalityEncoder",
     "FactorisedBilinear",
     "Fusion",
+    "FactorFusion",
     "GatedFusion",
     "GraphAttention",
     "LatentFusion",
