@@ -54,7 +54,7 @@ SETTINGS: dict[str, tuple[Setting, ...]] = {
     "MoPoE": ({"scale": 1.0}, {"scale": 0.5}),
 }
 #: Epochs at most, and how many lie between two looks at the validation studies.
-EPOCHS = {"M3Care": (40, 10), "MUSE": (20, 5), "MVAE": (100, 20), "MMVAE": (20, 5), "MoPoE": (60, 10)}
+EPOCHS = {"M3Care": (40, 10), "MUSE": (30, 10), "MVAE": (100, 20), "MMVAE": (20, 5), "MoPoE": (60, 10)}
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 BATCH, LATENT = 128, 32
 
