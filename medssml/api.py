@@ -36,7 +36,9 @@ from medssml.verbs.plan import plan as _plan_verb
 from medssml.verbs.predict import predict as _predict
 from medssml.verbs.prepare import prepare as _prepare
 from medssml.verbs.pretrain import pretrain as _pretrain
+from medssml.verbs.propagate import propagate as _propagate
 from medssml.verbs.report import report as _report
+from medssml.verbs.select import select as _select
 from medssml.verbs.stress import stress as _stress
 from medssml.verbs.suspects import suspects as _suspects
 from medssml.verbs.transfer import transfer as _transfer
@@ -160,11 +162,23 @@ def _stressed(outcome: Outcome) -> Stress:
     return Stress(outcome.given["out"], too_many_lost=outcome.code == 4)
 
 
-def _suspected(outcome: Outcome) -> pd.DataFrame:
+def _list(outcome: Outcome, name: str, *texts: str) -> pd.DataFrame:
+    """The list of studies that was written."""
     import pandas as pd
 
-    listed = Path(outcome.given["out"]) / "suspects.csv"
-    return pd.read_csv(listed, dtype={"study_id": str, "subject_id": str, "label": str, "likeliest": str})
+    return pd.read_csv(Path(outcome.given["out"]) / name, dtype=dict.fromkeys(("study_id", "subject_id", *texts), str))
+
+
+def _suspected(outcome: Outcome) -> pd.DataFrame:
+    return _list(outcome, "suspects.csv", "label", "likeliest")
+
+
+def _propagated(outcome: Outcome) -> pd.DataFrame:
+    return _list(outcome, "propagated.csv", "label")
+
+
+def _selected(outcome: Outcome) -> pd.DataFrame:
+    return _list(outcome, "select.csv")
 
 
 def _checked(outcome: Outcome) -> Checked:
@@ -193,6 +207,8 @@ evaluate = _returning(_evaluate, _evaluated)
 impact = _returning(_impact, _measured)
 stress = _returning(_stress, _stressed)
 suspects = _returning(_suspects, _suspected)
+propagate = _returning(_propagate, _propagated)
+select = _returning(_select, _selected)
 predict = _returning(_predict, _predicted)
 embed = _returning(_embed, _embedded)
 check = _returning(_check, _checked)

@@ -47,6 +47,14 @@ VERBS = {
         "labels that a model's embeddings contradict, and the table with their weights",
         "suspects --checkpoint runs/pretrain --manifest cohort/manifest.csv --task malignant --out runs/suspects",
     ),
+    "propagate": Verb(
+        "labels of training studies that spread to similar ones without a label, and the table with them",
+        "propagate --checkpoint runs/pretrain --manifest cohort/manifest.csv --task malignant --out runs/propagated",
+    ),
+    "select": Verb(
+        "which unlabelled studies to label next",
+        "select --checkpoint runs/pretrain --manifest cohort/manifest.csv --task malignant --out runs/selected --count 20",
+    ),
     "transfer": Verb(
         "a student of one modality taught by a teacher of others: what it is worth, and whether it is kept",
         "transfer --teacher runs/malignant --student xray --manifest cohort/manifest.csv --task effusion --out runs/xray",

@@ -1,5 +1,6 @@
 """What is learned without labels. Each objective asks a `Step` and answers with its loss."""
 
+from medssml.objectives.adaptive_gradient_modulation import AdaptiveGradientModulation
 from medssml.objectives.albef import ALBEF
 from medssml.objectives.bag_of_words import BagOfWords
 from medssml.objectives.balanced_softmax import BalancedSoftmax
@@ -25,6 +26,7 @@ from medssml.objectives.fused_language import FusedMaskedLanguage
 from medssml.objectives.fusion_penalty import FusionPenalty
 from medssml.objectives.gce import GeneralisedCrossEntropy
 from medssml.objectives.gloria import GLoRIA
+from medssml.objectives.gradient_blending import GradientBlending
 from medssml.objectives.gradient_modulation import GradientModulation
 from medssml.objectives.joint_clusters import JointClusters
 from medssml.objectives.label_bridge import LabelBridge
@@ -37,11 +39,13 @@ from medssml.objectives.mil_nce import MILNCE
 from medssml.objectives.mmvae import MMVAE
 from medssml.objectives.moco_v2 import MoCoV2
 from medssml.objectives.moco_v3 import MoCoV3
+from medssml.objectives.modulation import Modulation
 from medssml.objectives.moment_matching import MomentMatching
 from medssml.objectives.mopoe import MoPoE
 from medssml.objectives.multi_mae import MultiMAE
 from medssml.objectives.mvae import MVAE
 from medssml.objectives.prefix_language import PrefixLanguage
+from medssml.objectives.pseudo_labels import PseudoLabels
 from medssml.objectives.pseudo_pairs import PseudoPairs
 from medssml.objectives.selavi import SeLaVi
 from medssml.objectives.shared_specific import SharedSpecific
@@ -62,6 +66,7 @@ __all__ = [
     "SharedSpecific",
     "MaskedModality",
     "ALBEF",
+    "AdaptiveGradientModulation",
     "BIOT",
     "BYOL",
     "BagOfWords",
@@ -85,6 +90,7 @@ __all__ = [
     "FusionPenalty",
     "GLoRIA",
     "GeneralisedCrossEntropy",
+    "GradientBlending",
     "GradientModulation",
     "JointClusters",
     "LabelBridge",
@@ -99,10 +105,12 @@ __all__ = [
     "MoCoV3",
     "MoPoE",
     "ModalityDropoutConsistency",
+    "Modulation",
     "MomentMatching",
     "MultiMAE",
     "Objective",
     "PrefixLanguage",
+    "PseudoLabels",
     "PseudoPairs",
     "Ramp",
     "SeLaVi",

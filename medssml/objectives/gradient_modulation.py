@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medssml.config import Configured
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel, Task
 from medssml.objectives.clock import Clock
 from medssml.objectives.held import Held
+from medssml.objectives.modulation import Modulation, answered, label_log_probabilities, scale_gradients
 from medssml.objectives.step import Step
-from medssml.objectives.study_loss import log_probabilities, of_label, wide
 
 
-class GradientModulation(Configured, nn.Module):
+class GradientModulation(Modulation):
     """Before each step of the optimiser the gradients of the encoder of modality u are multiplied with (OGM-GE)
 
         k_u = 1 - tanh(alpha rho_u) where rho_u > 1, else 1,   rho_u = mean over v of  sum_i s_i^u / sum_i s_i^v
@@ -38,12 +37,10 @@ class GradientModulation(Configured, nn.Module):
     """
 
     def __init__(self, alpha: float = 0.5, noise: bool = True, until: float = 0.5) -> None:
-        super().__init__()
+        super().__init__(until)
         if alpha <= 0:
             raise ValueError(f"alpha is {alpha}; fix: above 0, such as 0.5")
-        if not 0 < until <= 1:
-            raise ValueError(f"until is {until}; fix: a share of the run above 0 and at most 1")
-        self.alpha, self.noise, self.until = alpha, noise, until
+        self.alpha, self.noise = alpha, noise
         self.held = Held()
 
     @torch.no_grad()
@@ -51,22 +48,14 @@ class GradientModulation(Configured, nn.Module):
         """Keeps how sure each modality alone is of the labels of a batch."""
         if step.clock.done >= self.until:
             return
-        modalities = step.model.modalities
         sure = torch.zeros_like(step.present, dtype=torch.float64)
         labels = torch.zeros_like(sure)
-        for column in range(len(modalities)):
+        for column in range(len(step.model.modalities)):
             within = torch.zeros_like(step.present)
             within[:, column] = step.present[:, column]
-            fused = step.fuse(step.encoded, within)
-            for name, task in tasks.items():
-                if task.kind == "regression" or name not in step.batch.targets:
-                    continue
-                targets = step.batch.targets[name]
-                known = torch.isfinite(targets) & within[:, column]
-                p = of_label(
-                    log_probabilities(task, wide(step.model.heads[name](fused))), targets.nan_to_num(0.0)
-                ).exp()
-                sure[:, column] += torch.where(known, p, 0.0).double()
+            for found, labelled in label_log_probabilities(step, tasks, answered(step, tasks, within)):
+                known = labelled & within[:, column]
+                sure[:, column] += torch.where(known, found.exp(), 0.0).double()
                 labels[:, column] += known
         # Of each study the mean over its labels; (M, M) the sum of u's over the studies that have v as well.
         told = labels > 0
@@ -75,19 +64,13 @@ class GradientModulation(Configured, nn.Module):
 
     @torch.no_grad()
     def modulate(self, clock: Clock, model: MultimodalModel) -> dict[str, float]:
-        """Changes the gradients that are there; modality -> its factor."""
+        """See `Modulation.modulate`."""
         held = self.held.take()
         if not held or clock.done >= self.until:
             return {}
         factors = dict(zip(model.modalities, self.factors(sum(s for (s,) in held)).tolist(), strict=True))  # type: ignore[arg-type]
         for name, factor in factors.items():
-            for parameter in model.encoders[name].parameters():
-                if parameter.grad is None:
-                    continue
-                spread = parameter.grad.std() if self.noise and parameter.ndim > 1 else None
-                parameter.grad.mul_(factor)
-                if spread is not None:
-                    parameter.grad.add_(torch.randn_like(parameter.grad) * spread)
+            scale_gradients(model.encoders[name], factor, noise=self.noise)
         return factors
 
     def factors(self, sure: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from medssml.model import MultimodalModel, Task
 from medssml.objectives.base import Objective
 from medssml.objectives.clock import Clock, Ramp, ends, value_at
 from medssml.objectives.draws import uniform
-from medssml.objectives.gradient_modulation import GradientModulation
+from medssml.objectives.modulation import Modulation
 from medssml.objectives.step import Step
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss, wide
 
@@ -52,7 +52,7 @@ class Supervised(Objective):
         unimodal_weight: float | Ramp = 0.0,
         class_weights: Mapping[str, Sequence[float]] | None = None,
         study_weights: Mapping[str, Sequence[float]] | None = None,
-        modulation: GradientModulation | None = None,
+        modulation: Modulation | None = None,
         weight: float | Ramp = 1.0,
     ) -> None:
         super().__init__(model, weight=weight)
@@ -96,9 +96,11 @@ class Supervised(Objective):
             self.modulation.modulate(clock, model)
 
     def after_step(self, clock: Clock) -> None:
-        """See `Objective.after_step`; it is the losses that keep something."""
+        """See `Objective.after_step`; it is losses and modulations that keep something."""
         for loss in self.losses:
             cast(StudyLoss, loss).after_step(clock)
+        if self.modulation is not None:
+            self.modulation.after_step(clock)
 
     def _within(self, step: Step) -> Tensor | None:
         rate = value_at(self.modality_dropout, step.clock)

@@ -10,7 +10,7 @@ from medssml.config import LeftOut, build, resolve
 from medssml.manifest.columns import MODALITIES
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
-from medssml.objectives import GradientModulation, Supervised
+from medssml.objectives import Modulation, Supervised
 from medssml.objectives.base import Objective
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.runs.labels import label_weights
@@ -116,7 +116,7 @@ def loss_of(config: Finetuning, plugins: Collection[str] = ()) -> StudyLoss:
     return build(config.loss, StudyLoss, plugins=plugins, at="loss")  # type: ignore[no-any-return]
 
 
-def modulation_of(config: Finetuning, plugins: Collection[str] = ()) -> GradientModulation | None:
+def modulation_of(config: Finetuning, plugins: Collection[str] = ()) -> Modulation | None:
     """What balances the encoders' gradients, if anything does.
 
     Raises:
@@ -124,7 +124,7 @@ def modulation_of(config: Finetuning, plugins: Collection[str] = ()) -> Gradient
     """
     if config.modulation is None:
         return None
-    return build(config.modulation, GradientModulation, plugins=plugins, at="modulation")  # type: ignore[no-any-return]
+    return build(config.modulation, Modulation, plugins=plugins, at="modulation")  # type: ignore[no-any-return]
 
 
 def _refuse_unused(config: Finetuning, name: str, class_weights: Any, study_weights: Any) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from medssml.manifest.manifest import Manifest
     from medssml.data.prepared_studies import PreparedStudies
     from medssml.data.shard_dataset import Shards
+    from medssml.evaluation.encoded_studies import EncodedStudies
     from medssml.predictor import Predictor
     from medssml.privacy import Pseudonyms
 
@@ -192,6 +193,26 @@ def open_studies(
     known = {name: label for name, label in _known_labels(predictor).items() if f"label_{name}" in opened.index.table}
     ids = pseudonyms(not plain_ids and truth is None, out)
     return opened.index.manifest(own, ids, {**_agreeing(tasks or {}, known), **known} if labels else None), opened
+
+
+def encode_training(
+    table: Manifest, predictor: Predictor, store: Path | Shards, device: str, workers: int
+) -> tuple[PreparedStudies, EncodedStudies]:
+    """The training studies of a table, as far as their files can be read, and what the encoders give of them.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from medssml.data.prepared_studies import prepare_studies
+    from medssml.evaluation.encoded_studies import encode_studies
+    from medssml.runs import console
+
+    train = table.split("train")
+    if len(train) == 0:
+        raise ValueError("no training study; fix: the split column")
+    with console.step(f"encoding {len(train)} studies"):
+        cohort = prepare_studies(train, predictor.transforms, store, num_workers=workers)
+        return cohort, encode_studies(predictor.model, cohort.batches(), device)
 
 
 def conclude(parts: Sequence[PreparedStudies], out: Path, verb: str) -> Path | int:

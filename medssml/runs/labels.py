@@ -155,6 +155,36 @@ def chosen_tasks(table: Manifest, task: Sequence[str]) -> list[str]:
     return asked
 
 
+def tasks_of_classes(table: Manifest, task: Sequence[str]) -> list[str]:
+    """The tasks that were asked for, all of the table's that are of classes where none was named, or `all`.
+
+    Raises:
+        KeyError: no such task. ValueError: one that was named is a number, or all are.
+    """
+    every = list([task] if isinstance(task, str) else task) in ([], ["all"])
+    asked = chosen_tasks(table, "all" if every else task)
+    numbers = [name for name in asked if table.tasks[name].kind == "regression"]
+    if numbers and (not every or len(numbers) == len(asked)):
+        raise ValueError(f"task {numbers[0]!r} is a number; fix: a task of classes")
+    return [name for name in asked if name not in numbers]
+
+
+def untaught_tasks(table: Manifest, task: Sequence[str], trained: Sequence[str]) -> list[str]:
+    """`tasks_of_classes`, for a model that is to say something of their labels by what it learned without them.
+
+    Raises:
+        as `tasks_of_classes`. ValueError: one of `trained`, the tasks that the model was trained on.
+    """
+    chosen = tasks_of_classes(table, task)
+    known = [name for name in chosen if name in trained]
+    if known:
+        raise ValueError(
+            f"the model was trained on the labels of {', '.join(known)}, and would repeat them; fix: --checkpoint with the "
+            f"pretraining that it began from"
+        )
+    return chosen
+
+
 def labelled_studies(table: Manifest, tasks: Sequence[str], share: float, *, seed: int) -> Manifest:
     """The studies with a label of one of `tasks`; of the training subjects only a share.
 

@@ -14,7 +14,7 @@ from medssml.fusion.base import Fusion
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
-from medssml.objectives.gradient_modulation import GradientModulation
+from medssml.objectives.modulation import Modulation
 from medssml.objectives.study_loss import StudyLoss
 from medssml.obstacles.base import TableObstacle
 from medssml.schema import Builds, plain
@@ -126,6 +126,7 @@ class FinetuneConfig:
     presence_weights: training studies are weighed so that what is absent says nothing of the label.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
     fusion: in the place of that of the model, whose modalities and width it has: see `medssml.runs.fusion_exchange`.
+    unlabelled: training studies without a label take part for `objectives`, half of each batch, which is twice as large.
     loss: of each labelled study, in the place of the cross-entropy. objectives: learned beside the labels.
     modulation: of the encoders' gradients, where one modality answers better than the others. All three: docs/remedies.md.
     """
@@ -144,8 +145,9 @@ class FinetuneConfig:
     class_weights: Literal["balanced"] | None = None
     presence_weights: bool = False
     label_smoothing: float = 0.0
+    unlabelled: bool = False
     loss: Annotated[Node, Builds(StudyLoss)] | None = None
-    modulation: Annotated[Node, Builds(GradientModulation)] | None = None
+    modulation: Annotated[Node, Builds(Modulation)] | None = None
     objectives: list[Annotated[Node, Builds(Objective)]] = field(default_factory=list)
     seed: int = 0
 
@@ -162,6 +164,14 @@ class FinetuneConfig:
         if self.fusion is not None and self.freeze == "all_but_heads":
             raise ValueError(
                 "freeze all_but_heads keeps the fusion as it is, and there is a new one; fix: freeze: encoders, or leave fusion out"
+            )
+        if self.unlabelled and not self.objectives:
+            raise ValueError(
+                "unlabelled studies teach nothing by labels alone; fix: objectives: [{class_path: PseudoLabels}]"
+            )
+        if self.unlabelled and self.data.balance is not None:
+            raise ValueError(
+                f"unlabelled mixes the batches, and so does data.balance: {self.data.balance}; fix: leave one of the two out"
             )
 
 

@@ -21,10 +21,11 @@ from medssml.runs import training
 from medssml.runs.finetuning import learner_of, study_weights
 from medssml.runs.inference import chosen_device
 from medssml.runs.labels import label_account, task_records
+from medssml.runs.mixed_batches import mixed
 from medssml.runs.run_folder import RunFolder
 from medssml.runs.student import Student
 from medssml.runs.training_config import Transferring
-from medssml.runs.transfer_studies import GROUP, TransferStudies
+from medssml.runs.transfer_studies import TransferStudies
 from medssml.trainers.heads import begin_heads
 from medssml.trainers.learner import Learner
 from medssml.trainers.probe_first import fit_heads
@@ -71,13 +72,10 @@ class Bench:
         studies without a label beside them."""
         own = {self.student.modality: self.student.transform}
         both = {**own, **self.transforms}
-        mixed = self.config
+        taught = self.config
         if self.studies.counts["of them without a label"]:
-            data = replace(
-                self.config.data, batch_size=2 * self.config.data.batch_size, balance=GROUP, balance_power=0.0
-            )
-            mixed = replace(self.config, data=data)
-        made = (TAUGHT, self.studies.taught, both, mixed), (ALONE, self.studies.alone, own, self.config)
+            taught = replace(self.config, data=mixed(self.config.data))
+        made = (TAUGHT, self.studies.taught, both, taught), (ALONE, self.studies.alone, own, self.config)
         return {
             arm: training.studies(table, transforms, config, self.cache, self.config.tasks)
             for arm, table, transforms, config in made

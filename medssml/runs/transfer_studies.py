@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medssml.manifest.manifest import Manifest
 from medssml.runs import console
-
-#: Column by which batches are mixed: labelled studies and others.
-GROUP = "transfer_group"
-LABELLED, PAIRED = "labelled", "paired"
+from medssml.runs.mixed_batches import hidden_labels
 
 
 @dataclass(frozen=True)
@@ -54,9 +51,7 @@ def transfer_studies(
         )
     if not known.any():
         raise ValueError(f"no training study with {student} is labelled; fix: --labels, or label some")
-    cells = {f"label_{task}": np.where(train & ~known, "", table.table[f"label_{task}"]) for task in tasks}
-    hidden = table.table.assign(**cells, **{GROUP: np.where(known, LABELLED, PAIRED)})
-    whole = replace(table, table=hidden)
+    whole = hidden_labels(table, tasks, set(table.study_ids[known]))
     judged = own & ~train & _labelled(table, tasks)
     counts = {
         "labelled": int(known.sum()),

@@ -95,6 +95,7 @@ def finetune(
     from medssml.runs.cache_place import cache_place
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.labels import label_account, say_account, warn_of_untrained
+    from medssml.runs.mixed_batches import batches_of, say_others
     from medssml.runs.obstructed import obstructed
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.shown_config import shown
@@ -125,11 +126,13 @@ def finetune(
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
     table = obstructed(table, settings.data.obstacles, plugins)
-    chosen, tasks = _studies_and_tasks(table, task, labels, settings.seed)
+    chosen, tasks = _studies_and_tasks(table, task, settings, labels)
     settings = replace(settings, tasks=tasks, labels=labels, start=_start(checkpoint), targets=[*kind, *classes])
     account = label_account(chosen, tasks)
     say_account(account)
     warn_of_untrained(account)
+    if settings.unlabelled:
+        say_others(chosen)
     if dry_run:
         return _rehearse(settings, chosen, prepared, checkpoint, plugins)
     if folder.done and not fresh:
@@ -139,7 +142,7 @@ def finetune(
         return folder.path
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     model, transforms, remarks = _model_and_transforms(settings, chosen, checkpoint, plugins)
-    data = training.studies(chosen, transforms, settings, prepared, tasks)
+    data = training.studies(chosen, transforms, batches_of(settings, chosen), prepared, tasks)
     before = _trained_before(checkpoint)
     folder.begin(settings.written(), table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
@@ -209,16 +212,21 @@ def _start(checkpoint: str) -> str:
     return "scratch" if checkpoint == "none" else weights_hash(checkpoint)
 
 
-def _studies_and_tasks(table: Manifest, task: Sequence[str], share: float, seed: int) -> tuple[Manifest, list[str]]:
-    """The studies that are labelled, and those of the tasks that they can teach."""
+def _studies_and_tasks(
+    table: Manifest, task: Sequence[str], settings: Finetuning, share: float
+) -> tuple[Manifest, list[str]]:
+    """The studies that are labelled, those that are not where the config asks for them, and the tasks that they can teach."""
     from medssml.runs.labels import chosen_tasks, label_account, labelled_studies, learnable, without_discarded
+    from medssml.runs.mixed_batches import with_others
 
+    seed = settings.seed
     asked = chosen_tasks(table, task)
     table = without_discarded(table, asked)
     chosen = labelled_studies(table, asked, share, seed=seed)
     every = list([task] if isinstance(task, str) else task) == ["all"]
     tasks = learnable(label_account(chosen, asked), every=every)
-    return (chosen if tasks == asked else labelled_studies(table, tasks, share, seed=seed)), tasks
+    chosen = chosen if tasks == asked else labelled_studies(table, tasks, share, seed=seed)
+    return (with_others(table, chosen, tasks) if settings.unlabelled else chosen), tasks
 
 
 def _model_and_transforms(
@@ -311,13 +319,19 @@ def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) ->
 
 def card_text(config: Finetuning, data: StudyDataModule, model: Any) -> str:
     """What the model card says of this training."""
+    from medssml.runs.mixed_batches import others
+
     weights = which_weights(config.trainer)
     begun = "from scratch" if config.start == "scratch" else f"from a pretrained model ({config.start})"
-    count = len(data.manifest.split("train"))
-    others = [task for task in model.tasks if task not in config.tasks]
-    stay = f" The heads of {', '.join(others)} are as they were, like all that they read." if others else ""
+    train = data.manifest.split("train")
+    beside = others(train)
+    count = f"{len(train) - beside} labelled studies" + (
+        f", and {beside} without a label beside them" if beside else ""
+    )
+    unread = [task for task in model.tasks if task not in config.tasks]
+    stay = f" The heads of {', '.join(unread)} are as they were, like all that they read." if unread else ""
     return (
-        f"Trained {begun} for {', '.join(config.tasks)} on {count} labelled studies; freeze: {config.freeze}. "
+        f"Trained {begun} for {', '.join(config.tasks)} on {count}; freeze: {config.freeze}. "
         f"{weights[0].upper()}{weights[1:]}.{stay}"
     )
 
@@ -334,8 +348,9 @@ def _rehearse(
     config: Finetuning, table: Manifest, prepared: Any, checkpoint: str, plugins: Sequence[str]
 ) -> dict[str, Any]:
     from medssml.runs import training
+    from medssml.runs.mixed_batches import batches_of
     from medssml.runs.rehearsal import rehearse
 
     model, transforms, _ = _model_and_transforms(config, table, checkpoint, plugins)
-    data = training.studies(table, transforms, config, prepared, config.tasks)
+    data = training.studies(table, transforms, batches_of(config, table), prepared, config.tasks)
     return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest, plugins), data, config.trainer)

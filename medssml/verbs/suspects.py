@@ -76,6 +76,7 @@ def suspects(
     from medssml.runs import console
     from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import chosen_device, conclude, open_studies
+    from medssml.runs.labels import untaught_tasks
 
     bounded("--workers", workers, least=0)
     bounded("--weight", weight, least=0, below=1)
@@ -86,7 +87,7 @@ def suspects(
         manifest, None, predictor, cache_of_model(cache, checkpoint, out),
         data_root=data_root, allow_outside=allow_outside, plain_ids=plain_ids, out=out, tasks=declared_labels(kind, classes),
     )  # fmt: skip
-    tasks = _asked(table, task, predictor.tasks)
+    tasks = untaught_tasks(table, task, predictor.tasks)
     taught = table.filter([split in SPLITS for split in table.splits]).labelled(*tasks)
     if len(taught) == 0:
         raise ValueError(f"no study of training or validation has a label of {', '.join(tasks)}; fix: the split column")
@@ -113,24 +114,6 @@ def suspects(
         console.say(f"{weights}: the table with weight {weight:g} for each of them; its paths are those of the old one")
     console.tell({"tasks": {name: _said(studies, name, entry) for name, entry in found.items()}})
     return conclude([cohort], out, "suspects")
-
-
-def _asked(table: Manifest, task: Sequence[str], trained: Sequence[str]) -> list[str]:
-    from medssml.runs.labels import chosen_tasks
-
-    every = list([task] if isinstance(task, str) else task) in ([], ["all"])
-    asked = chosen_tasks(table, "all" if every else task)
-    numbers = [name for name in asked if table.tasks[name].kind == "regression"]
-    if numbers and (not every or len(numbers) == len(asked)):
-        raise ValueError(f"task {numbers[0]!r} is a number; fix: a task of classes")
-    chosen = [name for name in asked if name not in numbers]
-    known = [name for name in chosen if name in trained]
-    if known:
-        raise ValueError(
-            f"the model was trained on the labels of {', '.join(known)}, and would repeat them; fix: --checkpoint with the "
-            f"pretraining that it began from"
-        )
-    return chosen
 
 
 def _listed(studies: Manifest, found: dict[str, Suspects | str]) -> pd.DataFrame:

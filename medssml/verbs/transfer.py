@@ -167,6 +167,10 @@ def _settings(
         raise ValueError(
             "the validation studies decide on the transfer and on nothing before it; fix: trainer.validate_every=0"
         )
+    if found.unlabelled:
+        raise ValueError(
+            "a transfer shows studies without a label by itself; fix: leave unlabelled out of the student's config"
+        )
     return with_precision(found)
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from medssml.manifest.manifest import Manifest
-from medssml.runs.transfer_studies import GROUP, LABELLED, PAIRED, refuse_seen, transfer_studies
+from medssml.runs.mixed_batches import GROUP, LABELLED, OTHERS
+from medssml.runs.transfer_studies import refuse_seen, transfer_studies
 
 #: study -> split, CT, radiograph, label.
 ROWS = {
@@ -44,8 +45,8 @@ def test_labels_that_were_not_chosen_are_hidden_and_their_studies_still_teach(tm
     taught = dict(zip(found.taught.study_ids, found.taught.table[GROUP], strict=True))
     unlabelled = {"both, its label not chosen", "both without label"}
     assert set(taught) == CHOSEN | unlabelled | judged
-    assert {name for name, group in taught.items() if group == LABELLED} == CHOSEN
-    assert all(taught[name] == PAIRED for name in unlabelled)
+    assert {name for name, group in taught.items() if group == LABELLED} == CHOSEN | judged
+    assert all(taught[name] == OTHERS for name in unlabelled)
     targets = dict(zip(found.taught.study_ids, found.taught.targets["finding"], strict=True))
     assert np.isnan([targets[name] for name in unlabelled]).all()
     assert targets["both and labelled"] == 1 and targets["val"] == 1 and targets["test"] == 0

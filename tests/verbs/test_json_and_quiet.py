@@ -67,6 +67,14 @@ CALLS: dict[str, tuple[str, set[str]]] = {
         "--checkpoint runs/pretrain --manifest cohort/manifest.csv --cache runs/cache --task effusion --out suspects",
         {"out", "studies", "tasks"},
     ),
+    "propagate": (
+        "--checkpoint runs/pretrain --manifest cohort/manifest.csv --cache runs/cache --task effusion --out propagated",
+        {"out", "studies", "tasks"},
+    ),
+    "select": (
+        "--checkpoint runs/pretrain --manifest cohort/manifest.csv --cache runs/cache --by diverse --count 2 --out selected",
+        {"out", "studies", "chosen", "candidates"},
+    ),
     "ids": ("cohort/manifest.csv --out named.csv", {"written", "studies"}),
     # Of the folder above, the run in it is taken.
     "compare": ("runs/tuned runs --bootstrap 20 --out compare.html", {"page", "tasks"}),

@@ -106,6 +106,10 @@ def test_what_is_said_of_files_is_refused_with_shards(
         (["prepare", "--manifest", "TABLE", "--config", "small", "--problems", "TABLE"], "--problems"),
         (["predict", "--checkpoint", "none", "--manifest", "TABLE", "--out", "LINK"], "--out"),
         (
+            ["propagate", "--checkpoint", "none", "--manifest", "TABLE", "--out", "found", "--table", "LINK"],
+            "--table",
+        ),
+        (
             ["suspects", "--checkpoint", "none", "--manifest", "TABLE", "--out", "found", "--weights", "TABLE"],
             "--weights",
         ),

@@ -184,3 +184,176 @@ def test_co_teaching_takes_the_place_of_the_labels_and_nothing_is_passed_over(
     assert "train/co_teaching/loss" in columns and not any(name.startswith("train/supervised") for name in columns)
     with pytest.raises(ValueError, match="CoTeaching takes the place of the labels, and loss would not count; fix"):
         finetune(**options, out=tmp_path / "both", overrides=[*two, *GCE])
+
+
+def test_studies_whose_labels_are_hidden_are_learned_from_with_pseudo_labels(
+    sixty: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medssml.config import load_config
+    from medssml.runs.training_config import FinetuneConfig
+    from medssml.shipped_configs import config_path
+
+    shipped = load_config(config_path("pseudo_labels", "finetune"), FinetuneConfig)
+    assert shipped.unlabelled and shipped.objectives[0]["class_path"].endswith("PseudoLabels")
+    manifest, run, cache = sixty
+    options = {"checkpoint": str(run), "manifest": manifest, "task": ["effusion"], "labels": 0.5, "cache": cache}
+    told = finetune(
+        **options, config=SMOKE / "finetune.yaml", out=tmp_path / "pseudo", track=False,
+        overrides=[
+            "trainer.max_steps=2", "trainer.validate_every=0", "unlabelled=true",
+            "objectives=[{class_path: PseudoLabels, init_args: {threshold: 0.5, look: both}}]",
+        ],
+    )  # fmt: skip
+    assert told == tmp_path / "pseudo"
+    assert "training studies without a label take part" in capsys.readouterr().out
+    counted = json.loads((tmp_path / "pseudo" / "labels.json").read_text())["tasks"]["effusion"]["splits"]["train"]
+    seen = json.loads((tmp_path / "pseudo" / "presence.json").read_text())["patterns"]
+    assert sum(row["train"] for row in seen) > counted["labels"] > 0
+    row = next(r for r in rows_of(tmp_path / "pseudo" / "history.csv") if r.get("train/pseudo_labels/loss"))
+    assert float(row["train/pseudo_labels/confident/effusion"]) == 1.0
+    assert "without a label beside them" in (tmp_path / "pseudo" / "model" / "README.md").read_text()
+
+
+def half_labelled(manifest: Path, name: str) -> Path:
+    """A table of which every other training study, every validation and test study in four lacks its label of effusion."""
+    table = manifest.parent / name
+    rows = rows_of(manifest)
+    for place, row in enumerate(rows):
+        if place % (2 if row["split"] == "train" else 4) == 0:
+            row["label_effusion"] = ""
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return table
+
+
+def test_labels_that_spread_fill_training_studies_alone_with_how_sure_they_are(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    from medssml.verbs.propagate import propagate
+
+    manifest, run, cache = sixty
+    given, filled = half_labelled(manifest, "half.csv"), manifest.parent / "filled.csv"
+    options = {"checkpoint": str(run), "task": ["effusion"], "cache": cache}
+    assert propagate(**options, manifest=given, out=tmp_path / "out", table=filled) == tmp_path / "out"
+    listed = rows_of(tmp_path / "out" / "propagated.csv")
+    entry = json.loads((tmp_path / "out" / "propagated.json").read_text())["tasks"]["effusion"]
+    before, after = rows_of(given), rows_of(filled)
+    unknown = [row for row in before if row["split"] == "train" and row["label_effusion"] == ""]
+    assert 0 < len(listed) == sum(entry["filled"].values()) == len(unknown) - entry["not_reached"]
+    assert entry["labels"] == sum(row["split"] == "train" and row["label_effusion"] != "" for row in before)
+    assert entry["held_out"]["labels"] == entry["labels"] and 0 <= entry["held_out"]["auroc"] <= 1
+    told = {int(row["row"]): row for row in listed}
+    for place, (old, new) in enumerate(zip(before, after, strict=True)):
+        row = told.get(place + 2)
+        mark = {"weight_effusion": "1", "propagated_effusion": ""}
+        if row is not None:
+            assert old["split"] == "train" and old["label_effusion"] == ""
+            mark = {"label_effusion": row["label"], "propagated_effusion": "1"}
+            assert float(new["weight_effusion"]) == float(row["certainty"]) <= 1
+        assert new == {**old, "weight_effusion": new["weight_effusion"], **mark}
+    sure = [float(row["certainty"]) for row in listed]
+    assert sure == sorted(sure, reverse=True)
+
+    # Of the table that it wrote it finds the same: its own labels are no labels; what is less sure is unknown again.
+    again = manifest.parent / "again.csv"
+    least = sorted(sure)[len(sure) // 2]
+    propagate(**options, manifest=filled, out=tmp_path / "again", table=again, least=least)
+    second = rows_of(tmp_path / "again" / "propagated.csv")
+    assert second == [row for row in listed if float(row["certainty"]) >= least] and len(second) < len(listed)
+    kept = {int(row["row"]) for row in second}
+    for place, row in enumerate(rows_of(again)):
+        expected = after[place] if place + 2 in kept or place + 2 not in told else {
+            **after[place], "label_effusion": "", "weight_effusion": "1", "propagated_effusion": ""
+        }  # fmt: skip
+        assert row == expected
+
+
+def test_the_table_with_spread_labels_is_learned_with_their_weights(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    from medssml.manifest.manifest import Manifest
+    from medssml.runs.labels import label_weights
+    from medssml.verbs.propagate import propagate
+
+    manifest, run, cache = sixty
+    filled = manifest.parent / "to_learn.csv"
+    propagate(
+        checkpoint=str(run), manifest=half_labelled(manifest, "half.csv"), out=tmp_path / "out", task=["effusion"],
+        table=filled, cache=cache,
+    )  # fmt: skip
+    table = Manifest.read(filled)
+    (weights,) = label_weights(table, ["effusion"]).values()
+    expected = [float(cell) for cell in table.split("train").table["weight_effusion"]]
+    assert weights == expected and min(weights) < 1
+    finetune(
+        checkpoint=str(run), config=SMOKE / "finetune.yaml", manifest=filled, out=tmp_path / "tuned", task=["effusion"],
+        cache=cache, track=False, overrides=["trainer.max_steps=1", "trainer.validate_every=0"],
+    )  # fmt: skip
+    counted = json.loads((tmp_path / "tuned" / "labels.json").read_text())["tasks"]["effusion"]["splits"]["train"]
+    known = [row for row in rows_of(filled) if row["split"] == "train" and row["label_effusion"] != ""]
+    assert counted["labels"] == len(known) - sum(float(row["weight_effusion"]) == 0 for row in known)
+    with pytest.raises(ValueError, match="was trained on the labels of effusion.*fix"):
+        propagate(checkpoint=str(tmp_path / "tuned"), manifest=filled, out=tmp_path / "no", cache=cache)
+
+
+def test_studies_to_label_next_lack_the_label_and_are_of_several_subjects(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    from medssml.verbs.select import select
+
+    manifest, run, cache = sixty
+    given = half_labelled(manifest, "half.csv")
+    rows = rows_of(given)
+    options = {"checkpoint": str(run), "manifest": given, "task": ["effusion"], "cache": cache, "count": 6}
+    found = {}
+    for by in ("uncertain_and_diverse", "entropy", "margin", "diverse"):
+        select(**options, out=tmp_path / by, by=by)  # type: ignore[arg-type]
+        found[by] = rows_of(tmp_path / by / "select.csv")
+        told = json.loads((tmp_path / by / "select.json").read_text())
+        chosen = [rows[int(row["row"]) - 2] for row in found[by]]
+        assert len(chosen) == 6 == told["chosen"] and all(row["reason"] for row in found[by])
+        assert {(row["split"], row["label_effusion"]) for row in chosen} == {("train", "")}
+        assert len({row["subject_id"] for row in chosen}) == 6
+        assert [row["order"] for row in found[by]] == list("123456")
+    entropies = [float(row["score"]) for row in found["entropy"]]
+    assert entropies == sorted(entropies, reverse=True) and "entropy" in found["entropy"][0]["reason"]
+    assert "margin" in found["margin"][0]["reason"]
+    assert "from the nearest labelled or chosen study" in found["diverse"][0]["reason"]
+    assert [r["row"] for r in found["entropy"]] == [r["row"] for r in found["margin"]], (
+        "of two classes both order alike"
+    )
+    assert [r["row"] for r in found["diverse"]] != [r["row"] for r in found["entropy"]]
+
+
+def test_a_model_that_learned_the_task_is_asked_itself_and_without_labels_only_what_is_diverse_is_left(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    import medssml
+    from medssml.verbs.select import select
+
+    manifest, run, cache = sixty
+    given = half_labelled(manifest, "half.csv")
+    finetune(
+        checkpoint=str(run), config=SMOKE / "finetune.yaml", manifest=given, out=tmp_path / "tuned", task=["effusion"],
+        cache=cache, track=False, overrides=["trainer.max_steps=1", "trainer.validate_every=0"],
+    )  # fmt: skip
+    options = {"manifest": given, "task": ["effusion"], "cache": cache, "count": 5}
+    listed = medssml.select(checkpoint=tmp_path / "tuned", out=tmp_path / "own", by="entropy", **options)
+    said = json.loads((tmp_path / "own" / "select.json").read_text())
+    assert said["answers"] == {"effusion": "answers of the model"} and len(listed) == 5
+    medssml.predict(checkpoint=tmp_path / "tuned", manifest=given, out=tmp_path / "all.csv", cache=cache)
+    answered = {row["study_id"]: float(row["probability"]) for row in rows_of(tmp_path / "all.csv")}
+    p = np.array([answered[study] for study in listed["study_id"]])
+    entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)) / np.log(2)
+    np.testing.assert_allclose(listed["score"], entropy, atol=2e-3)
+
+    bare = manifest.parent / "bare.csv"
+    with bare.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows_of(given)[0]))
+        writer.writeheader()
+        writer.writerows({**row, "label_effusion": "1" if row["split"] == "test" else ""} for row in rows_of(given))
+    with pytest.raises(ValueError, match="nothing says which studies are uncertain .*fix: --by diverse"):
+        select(checkpoint=str(run), out=tmp_path / "none", **{**options, "manifest": bare})
+    assert len(medssml.select(checkpoint=run, out=tmp_path / "far", by="diverse", **{**options, "manifest": bare})) == 5
