@@ -18,9 +18,7 @@ def studies(n: int = 30, seed: int = 0) -> EncodedStudies:
     present[:2], present[-1] = True, False
     raw = {m: torch.randn(int(present[:, j].sum()), 5 + j, generator=g) * 7 + 3 for j, m in enumerate(("ct", "eeg"))}
     encoded = {m: Encoded(x[:, None], torch.ones(len(x), 1, dtype=torch.bool), x) for m, x in raw.items()}
-    return EncodedStudies(
-        encoded, present, ("ct", "eeg"), tuple(map(str, range(n))), np.arange(n), {}, {}, dict(raw)
-    )
+    return EncodedStudies(encoded, present, ("ct", "eeg"), tuple(map(str, range(n))), np.arange(n), {}, {}, dict(raw))
 
 
 def test_similarity_is_the_mean_cosine_over_what_both_studies_have() -> None:
