@@ -77,7 +77,8 @@ class GradientBlending(Supervised):
         found = {name: self._alone(step, name) for name in step.model.modalities}
         losses = self._task_losses(step, step.fuse(step.encoded, self._within(step)))
         found["all"] = self._mean(step, losses) if losses else None
-        terms, logged = [], {}
+        terms: list[Tensor] = []
+        logged: dict[str, Tensor] = {}
         for (name, loss), weight in zip(found.items(), self.weights, strict=True):
             if loss is not None:
                 terms.append(weight.to(loss.dtype) * loss)
