@@ -161,6 +161,20 @@ class MultimodalModel(Configured, nn.Module):
         self.kept = nn.ModuleDict()
         self.fusion = self._arguments["fusion"] = fusion
 
+    def exchange_encoder(self, modality: str, encoder: nn.Module) -> None:
+        """Puts another encoder in the place of that of `modality`; what it gives is standardised and projected anew.
+
+        Raises:
+            KeyError: no such modality.
+        """
+        width, project = cast(int, encoder.dim), self.project[modality]
+        self.encoders[modality] = encoder
+        self.standardise[modality] = Standardise(width)
+        self.project[modality] = nn.Linear(width, self.dim)
+        for part in (self.standardise[modality], self.project[modality]):
+            part.to(next(project.parameters()))
+        self._arguments["encoders"] = {**self._arguments["encoders"], modality: encoder}
+
     def keep(self, parts: Mapping[str, nn.Module]) -> None:
         """Takes parts of objectives into the model's folder: a space in which to retrieve, a decoder that writes.
 

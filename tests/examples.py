@@ -16,7 +16,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from medssml.batch import Batch, Encoded, Fused, Inputs
 from medssml.config import build
-from medssml.encoders import EEGTransformer, NetworkEncoder, ResNet, TableEncoder, TextEncoder, ViT
+from medssml.encoders import (
+    EEGTransformer,
+    HallucinatingEncoder,
+    NetworkEncoder,
+    ResNet,
+    TableEncoder,
+    TextEncoder,
+    ViT,
+)
 from medssml.fusion import (
     AdditiveFusion,
     AttentionRNN,
@@ -109,13 +117,18 @@ from medssml.objectives.clock import Clock
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.trainers.moving_average import MovingAverage
 from medssml.transfer import (
+    AnchorTransfer,
     ContrastiveTransfer,
+    CoTraining,
     CyclicTransfer,
     FeatureTransfer,
+    HallucinationTransfer,
     LogitTransfer,
     PrivilegedTransfer,
+    PrototypeTransfer,
     RelationTransfer,
 )
+from medssml.transfer.prototypes import Prototypes
 
 MODALITIES = ("ct", "xray", "eeg", "report")
 VOCABULARY = 40
@@ -154,6 +167,9 @@ ENCODERS: dict[str, EncoderExample] = {
     ),
     "TextEncoder": EncoderExample(lambda: TextEncoder(VOCABULARY, 24, 1, 2, max_length=32), "report"),
     "NetworkEncoder": EncoderExample(lambda: NetworkEncoder(build(UNET), (16, 16)), "xray"),
+    "HallucinatingEncoder": EncoderExample(
+        lambda: HallucinatingEncoder(ViT((16, 16), 4, 24, 1, 2), ResNet(2, 12, widths=(8, 8, 8, 8)), 10), "xray"
+    ),
     "TableEncoder": EncoderExample(lambda: TableEncoder(5, 16, 1, 2), "table"),
 }
 
@@ -193,6 +209,16 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
 
 #: What a transfer shows to the teacher, and what to the student.
 RICH_TO_POOR: dict[str, Any] = {"source": ("ct", "report"), "target": ("xray",)}
+
+
+def classes_in(width: int) -> dict[str, Prototypes]:
+    """Where a teacher has the classes of the tasks of a `tiny_model`."""
+    g = torch.Generator().manual_seed(9)
+    return {
+        name: Prototypes(torch.randn(count, width, generator=g), torch.randn(width, generator=g))
+        for name, count in (("finding", 2), ("grade", 3))
+    }
+
 
 #: Label -> objective of a `tiny_model`.
 OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
@@ -259,6 +285,10 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "transfer of features": lambda model: FeatureTransfer(model, **RICH_TO_POOR),
     "transfer of relations": lambda model: RelationTransfer(model, **RICH_TO_POOR),
     "transfer by cyclic translation": lambda model: CyclicTransfer(model, **RICH_TO_POOR),
+    "transfer by hallucination": lambda model: HallucinationTransfer(model, **RICH_TO_POOR),
+    "transfer by co-training": lambda model: CoTraining(model, confidence=0.3, **RICH_TO_POOR),
+    "transfer by prototypes": lambda model: PrototypeTransfer(model, prototypes=classes_in(16), **RICH_TO_POOR),
+    "transfer by text anchors": lambda model: AnchorTransfer(model, prototypes=classes_in(16), **RICH_TO_POOR),
     "transfer by contrast": lambda model: ContrastiveTransfer(model, dim=8, **RICH_TO_POOR),
 }
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from medssml.encoders.base import Encoder, MaskableEncoder
     from medssml.encoders.cnn import ResNet
     from medssml.encoders.eeg import EEGTransformer
+    from medssml.encoders.hallucinating import HallucinatingEncoder
     from medssml.encoders.heads import Head
     from medssml.encoders.network import NetworkEncoder
     from medssml.encoders.table import TableEncoder
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EEGTransformer",
     "Encoder",
+    "HallucinatingEncoder",
     "Head",
     "MaskableEncoder",
     "NetworkEncoder",
@@ -30,6 +32,7 @@ __all__ = [
 _HOME = {
     "EEGTransformer": "eeg",
     "Encoder": "base",
+    "HallucinatingEncoder": "hallucinating",
     "Head": "heads",
     "MaskableEncoder": "base",
     "NetworkEncoder": "network",

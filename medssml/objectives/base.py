@@ -35,7 +35,7 @@ class Objective(Configured, nn.Module):
         anchored: whether it has an argument `anchor`, "report" by default, and needs that modality and another.
     """
 
-    _handed_in = ("model",)
+    _handed_in: tuple[str, ...] = ("model",)
 
     views: int = 1
     teacher: float | Ramp | Literal["given"] | None = None

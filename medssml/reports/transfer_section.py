@@ -81,6 +81,11 @@ def task_blocks(task: str, entry: Mapping[str, Any]) -> list[Block]:
 def _few(result: Mapping[str, Any]) -> str:
     """How many studies taught, with and without a label."""
     studies = result["protocol"]["studies"]
+    if not studies.get("seen by both"):
+        return (
+            f"The student had {words.count(number(studies.get('labelled')))} labelled studies; no study is seen by both, and the "
+            f"teacher taught by what it knows of classes."
+        )
     return (
         f"The student had {words.count(number(studies.get('labelled')))} labelled studies; the teacher was asked about "
         f"{words.count(number(studies.get('seen by both')))} that both see."

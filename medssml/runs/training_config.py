@@ -204,6 +204,7 @@ class Transferring(Finetuning):
 
     student: the modality. method: of the transfer. weight: of it, beside labels. source: what the teacher is shown.
     teacher: a hash of its weights. arm: which of the two students of a seed; none of the whole. seeds: pairs of students.
+    prompts: task -> class -> sentences that name it, where a method draws to them.
     """
 
     student: str = ""
@@ -213,6 +214,7 @@ class Transferring(Finetuning):
     teacher: str = ""
     seeds: int = 1
     arm: str = ""
+    prompts: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
 
 #: A training, with or without labels.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from medssml.batch import Batch
 from medssml.data.datamodule import StudyDataModule
 from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.subsets import predict_subsets
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
+from medssml.predictor import Predictor
 from medssml.runs import training
 from medssml.runs.finetuning import learner_of, study_weights
 from medssml.runs.inference import chosen_device
@@ -53,6 +55,7 @@ class Bench:
         before: the subjects that a student has seen through the weights it began with, and through its teacher.
         folder: of the run; students lie below it. cache: folder of prepared studies.
         plugins: packages that classes may come from.
+        sentences: of each class of a task; see `sentence_batches`.
     """
 
     teacher: MultimodalModel
@@ -65,6 +68,7 @@ class Bench:
     folder: RunFolder
     cache: Path
     plugins: Collection[str] = ()
+    sentences: Sequence[Batch] = ()
 
     @cached_property
     def data(self) -> dict[str, StudyDataModule]:
@@ -81,14 +85,28 @@ class Bench:
             for arm, table, transforms, config in made
         }
 
+    @property
+    def lesson(self) -> Lesson:
+        """Who teaches what. What is asked of labelled studies or of sentences is read where a method needs it."""
+        config = self.config
+        return Lesson(self.teacher, config.source, config.tasks, config.weight, self._shown(), self.sentences)
+
+    def _shown(self) -> Iterable[Batch]:
+        """The labelled training studies that the teacher sees, as it sees them."""
+        table = self.studies.shown
+        if len(table) and not transfer_called(self.config.method).paired:
+            yield from training.studies(table, self.transforms, self.config, self.cache, self.config.tasks).loader(None)
+
     def fitted(self, seed: int, arm: str) -> RunFolder:
         """The run folder of a student."""
         return RunFolder(self.folder.path / FITS / f"seed{seed}-{arm}")
 
     def own_config(self, seed: int, arm: str) -> Transferring:
-        """The config of a student; nothing of the teacher is in that of the one that is alone."""
+        """The config of a student; nothing of the teacher is in that of the one that is alone, but what its model is made for."""
         own = replace(self.config, seed=seed, seeds=1, arm=arm)
-        return own if arm == TAUGHT else replace(own, method="", weight=0.0, source=(), teacher="")
+        if arm == TAUGHT or transfer_called(own.method).alters_student:
+            return own
+        return replace(own, method="", weight=0.0, source=(), teacher="")
 
     def fit(self, seed: int, arm: str) -> int:
         """Trains a student, unless it is done; 0, or the exit code of a training that was stopped."""
@@ -108,7 +126,8 @@ class Bench:
     def learner(self, seed: int, arm: str) -> Learner:
         """Labels, and beside them the transfer for the student that is taught. Both arms begin with the same weights."""
         config = self.config
-        model = self.student.begin(seed, self.plugins)
+        model, method = self.student.begin(seed, self.plugins), transfer_called(config.method)
+        method.prepare(model, self.teacher)
         begin_heads(model, task_records(self.studies.alone, config.tasks, evidence=config.evidence), config.freeze)
         if config.probe_first:
             alone = self.data[ALONE]
@@ -116,8 +135,7 @@ class Bench:
         # The transfer's own weights are drawn last, so that nothing before them depends on the arm.
         torch.manual_seed(seed)
         taught = arm == TAUGHT
-        lesson = Lesson(self.teacher, config.source, config.tasks, config.weight)
-        others = [transfer_called(config.method).of(model, lesson)] if taught else []
+        others = [method.of(model, self.lesson)] if taught else []
         return learner_of(
             config, model, self.class_weights, others=others, given=self.teacher if taught else None, seed=seed,
             study_weights=study_weights(config, self.data[arm].manifest), plugins=self.plugins,
@@ -129,11 +147,10 @@ class Bench:
         text = f"A student of {config.student} for {', '.join(config.tasks)} from {labelled} labelled studies"
         if arm == ALONE:
             return f"{text}, without a teacher."
-        both = self.studies.counts["seen by both"]
-        return (
-            f"{text}, taught ({config.method}) on {both} studies, labelled or not, by a model that was shown "
-            f"{' and '.join(config.source)} of them."
-        )
+        shown, both = " and ".join(config.source), self.studies.counts["seen by both"]
+        if not both:
+            return f"{text}, taught ({config.method}) by a model of {shown}, without a study that both see."
+        return f"{text}, taught ({config.method}) on {both} studies, labelled or not, by a model that was shown {shown} of them."
 
     def answers(self, split: str, seeds: Sequence[int]) -> dict[str, Answers]:
         """Task -> what the students of all seeds answer for the studies of a split."""
@@ -165,6 +182,29 @@ class Bench:
         shutil.copytree(fit.model, beside)
         shutil.rmtree(self.folder.model, ignore_errors=True)
         beside.rename(self.folder.model)
+
+
+def sentence_batches(
+    teacher: MultimodalModel, transforms: Mapping[str, Any], prompts: Mapping[str, Mapping[str, Sequence[str]]]
+) -> list[Batch]:
+    """The sentences of each task as studies that have a report alone, labelled with the class that they name.
+
+    Args:
+        prompts: task -> class -> its sentences, the classes in their order.
+
+    Raises:
+        ValueError: the teacher reads no report.
+    """
+    if prompts and "report" not in teacher.modalities:
+        raise ValueError(
+            f"--prompts are sentences, and the teacher reads {', '.join(teacher.modalities)}; fix: a teacher that reads reports"
+        )
+    found = []
+    for task, classes in prompts.items():
+        said = [(sentence, place) for place, several in enumerate(classes.values()) for sentence in several]
+        batch = Predictor(teacher, transforms).batch([{"report": sentence} for sentence, _ in said])
+        found.append(replace(batch, targets={task: torch.tensor([float(place) for _, place in said])}))
+    return found
 
 
 def best_seed(tasks: Mapping[str, Answers], seeds: Sequence[int], *, taught: bool) -> int:

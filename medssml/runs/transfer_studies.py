@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medssml.manifest.manifest import Manifest
 from medssml.runs import console
 from medssml.runs.mixed_batches import hidden_labels
+from medssml.transfer.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -20,38 +21,49 @@ class TransferStudies:
     Args:
         alone: what the student without transfer sees: its labelled training studies; validation and test studies.
         taught: the same, and the training studies that student and teacher both see.
+        shown: labelled training studies that the teacher sees, be they the student's or of a study without its modality.
         counts: for the protocol.
     """
 
     alone: Manifest
     taught: Manifest
+    shown: Manifest
     counts: dict[str, int]
 
 
 def transfer_studies(
-    table: Manifest, student: str, source: Sequence[str], tasks: Sequence[str], labelled: Collection[str]
+    table: Manifest,
+    student: str,
+    source: Sequence[str],
+    tasks: Sequence[str],
+    labelled: Collection[str],
+    *,
+    paired: bool = True,
 ) -> TransferStudies:
     """Divides the studies of a table.
 
     Args:
         table: of which the modalities are the student's and the teacher's.
-        labelled: ids of the training studies whose labels the student may see; those of other training studies are hidden.
+        labelled: ids of the training studies whose labels the student may see; those of its other training studies are hidden.
+        paired: whether the transfer needs studies that both see.
 
     Raises:
-        ValueError: no training study is seen by both, or none is labelled.
+        ValueError: no training study is seen by both, where one is needed, or none is labelled.
     """
     own = _has(table, [student])
     pairs = own & _has(table, source)
     train = table.splits == "train"
     known = np.array([study in labelled for study in table.study_ids], dtype=bool) & own & train
-    if not (pairs & train).any():
+    if paired and not (pairs & train).any():
+        without = [name for name, kind in METHODS.items() if not kind.paired]
         raise ValueError(
             f"no training study has both {student} and {' or '.join(source)}: there is nothing by which the teacher could "
-            f"teach; fix: studies with both, or another --source"
+            f"teach; fix: studies with both, another --source, or --method {' or '.join(without)}, which need no pair"
         )
     if not known.any():
         raise ValueError(f"no training study with {student} is labelled; fix: --labels, or label some")
     whole = hidden_labels(table, tasks, set(table.study_ids[known]))
+    rich = train & _has(table, source) & (known | ~own) & _labelled(table, tasks)
     judged = own & ~train & _labelled(table, tasks)
     counts = {
         "labelled": int(known.sum()),
@@ -60,7 +72,11 @@ def transfer_studies(
         "validation": int((judged & (table.splits == "val")).sum()),
         "test": int((judged & (table.splits == "test")).sum()),
     }
-    return TransferStudies(whole.filter(known | judged), whole.filter(known | (pairs & train) | judged), counts)
+    if not paired:
+        counts["labelled and seen by the teacher"] = int(rich.sum())
+    return TransferStudies(
+        whole.filter(known | judged), whole.filter(known | (pairs & train) | judged), table.filter(rich), counts
+    )
 
 
 def refuse_seen(table: Manifest, subjects: Collection[str], whose: str) -> None:

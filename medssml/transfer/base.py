@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class Lesson:
         tasks: that the student learns, with a head for each.
         weight: beside labels of weight 1.
         labelled: studies that the teacher sees, with the labels that may be known; gone through where they are needed.
+        sentences: of each class of the tasks, as studies that have a report alone and that label.
     """
 
     teacher: MultimodalModel
@@ -35,6 +36,7 @@ class Lesson:
     tasks: Sequence[str]
     weight: float = 1.0
     labelled: Iterable[Batch] = ()
+    sentences: Iterable[Batch] = ()
 
 
 class Transfer(Objective):
@@ -52,14 +54,16 @@ class Transfer(Objective):
     Attributes:
         asks_answers: whether the teacher has to know the tasks.
         paired: whether it needs studies that both see.
+        alters_student: whether the model of the student is another one for it: see `prepare`.
 
     Raises:
         ValueError: no source, or a target that the student does not have.
     """
 
-    teacher = "given"
+    teacher: float | Ramp | Literal["given"] | None = "given"
     asks_answers: bool = False
     paired: bool = True
+    alters_student: bool = False
 
     def __init__(
         self,
@@ -83,6 +87,13 @@ class Transfer(Objective):
             ValueError: it cannot be taught.
         """
         return cls(student, source=lesson.source, weight=lesson.weight)
+
+    @classmethod
+    def prepare(cls, student: MultimodalModel, teacher: MultimodalModel) -> None:
+        """Makes of a student what this transfer needs, before its heads are there; by default nothing.
+
+        The student alone is made so, too: what is measured is the teacher.
+        """
 
     @classmethod
     def restricted_to(cls, arguments: dict[str, Any], left: Collection[str]) -> dict[str, Any]:
@@ -113,15 +124,11 @@ class Transfer(Objective):
         Raises:
             ValueError: the teacher reads none of it.
         """
-        teacher = step.teacher
-        if not set(self.source) <= set(teacher.model.modalities):
-            raise ValueError(
-                f"{type(self).__name__}: source {list(self.source)}; the teacher reads {list(teacher.model.modalities)}"
-            )
-        inputs = {name: teacher.batch.inputs[name] for name in self.source if name in teacher.batch.inputs}
-        # Without a name `encode` would take all that is there.
-        encoded = teacher.encode(inputs=inputs) if inputs else {}
-        return teacher.fuse(encoded, _only(teacher, self.source))
+        return self.shown(step.teacher)
+
+    def shown(self, teacher: Step) -> Fused:
+        """The same, of a step seen by any model that reads `source`."""
+        return shown(teacher, self.source, type(self).__name__)
 
     def vectors(self, step: Step) -> tuple[Tensor, Tensor]:
         """(n, D) the student's and (n, D') the teacher's, of this rank's studies that both see; float32 or better."""
@@ -132,6 +139,20 @@ class Transfer(Objective):
         pair = own, theirs
         student, teacher = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in pair)
         return student, teacher
+
+
+def shown(step: Step, source: Sequence[str], owner: str) -> Fused:
+    """Every study as the model of `step` sees it from the modalities `source`.
+
+    Raises:
+        ValueError: the model does not read one of them; with the name of the `owner`.
+    """
+    if not set(source) <= set(step.model.modalities):
+        raise ValueError(f"{owner}: source {list(source)}; the teacher reads {list(step.model.modalities)}")
+    inputs = {name: step.batch.inputs[name] for name in source if name in step.batch.inputs}
+    # Without a name `encode` would take all that is there.
+    encoded = step.encode(inputs=inputs) if inputs else {}
+    return step.fuse(encoded, _only(step, source))
 
 
 def _only(step: Step, modalities: Collection[str]) -> Tensor:

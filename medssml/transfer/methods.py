@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from medssml.transfer.anchors import AnchorTransfer
 from medssml.transfer.base import Transfer
+from medssml.transfer.co_training import CoTraining
 from medssml.transfer.contrast import ContrastiveTransfer
 from medssml.transfer.cyclic import CyclicTransfer
 from medssml.transfer.features import FeatureTransfer
+from medssml.transfer.hallucination import HallucinationTransfer
 from medssml.transfer.logits import LogitTransfer
 from medssml.transfer.privileged import PrivilegedTransfer
+from medssml.transfer.prototypes import PrototypeTransfer
 from medssml.transfer.relations import RelationTransfer
 
 METHODS: dict[str, type[Transfer]] = {
@@ -17,6 +21,10 @@ METHODS: dict[str, type[Transfer]] = {
     "relations": RelationTransfer,
     "contrast": ContrastiveTransfer,
     "cyclic": CyclicTransfer,
+    "hallucination": HallucinationTransfer,
+    "co-training": CoTraining,
+    "prototypes": PrototypeTransfer,
+    "anchors": AnchorTransfer,
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medssml.evaluation.zero_shot import Prompts
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
     from medssml.runs.student import Student
@@ -29,6 +30,7 @@ def transfer(
     method: str = "logits",
     source: Sequence[str] = (),
     weight: float = 1.0,
+    prompts: str | None = None,
     checkpoint: str = "none",
     architecture: Path | str | None = None,
     config: Path | str = "transfer",
@@ -59,9 +61,10 @@ def transfer(
         manifest: the study table, CSV or Parquet.
         task: a label column without `label_`; may be given several times.
         out: run folder of the student that is kept, with transfer_gain.json and transfer.html.
-        method: logits, privileged, features, relations, contrast or cyclic.
+        method: logits, privileged, features, relations, contrast, cyclic, hallucination, co-training, prototypes or anchors.
         source: what the teacher is shown; all that it reads but the student's modality by default.
         weight: of the transfer beside labels of weight 1.
+        prompts: for anchors: file of TASK: {CLASS: sentence or list of sentences}, or a shipped name.
         checkpoint: run folder whose weights students begin with; none for new weights.
         architecture: pretraining config with an encoder of the student's modality; the teacher's own by default.
         config: settings: a file, or a shipped name; steps are counted.
@@ -89,13 +92,15 @@ def transfer(
     """
     from medssml.bounds import bounded
     from medssml.model import MultimodalModel
+    from medssml.predictor import load_transforms
     from medssml.runs import console
     from medssml.runs.cache_place import cache_place
     from medssml.runs.inference import FEWEST_RESAMPLES, weights_hash
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.labels import balanced_weights
     from medssml.runs.run_folder import RunFolder
-    from medssml.runs.transfer_bench import Bench
+    from medssml.runs.transfer_bench import TAUGHT, Bench, sentence_batches
+    from medssml.transfer.methods import transfer_called
     from medssml.verbs.pretrain import inputs
 
     bounded("--seeds", seeds, least=1)
@@ -114,14 +119,18 @@ def transfer(
     )
     table = _table(manifest, settings, [student, *shown], place, data_root, allow_outside, kind, classes, out)
     before = _seen(table, teacher, begun)
-    studies = _studies(table, student, shown, tasks, labels, settings.seed)
-    taught = {"student": student, "method": method, "weight": weight, "source": shown, "teacher": weights_hash(teacher)}
+    studies = _studies(table, student, shown, tasks, labels, settings.seed, paired=transfer_called(method).paired)
+    taught = {
+        "student": student, "method": method, "weight": weight, "source": shown, "teacher": weights_hash(teacher),
+        "prompts": _prompts(prompts, table, tasks, method),
+    }  # fmt: skip
     whole = _whole(settings, tasks, labels, [*kind, *classes], begun, {**taught, "seeds": seeds})
     if folder.done and not fresh:
         folder.begin(whole.written(), table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
         console.tell({"run": str(folder.path), "status": "done before"})
         return folder.path
+    sentences = sentence_batches(guide, load_transforms(teacher, plugins), whole.prompts)
     weights = balanced_weights(studies.alone, tasks) if settings.class_weights == "balanced" else {}
     bench = Bench(
         guide,
@@ -134,7 +143,11 @@ def transfer(
         folder,
         place,
         tuple(plugins),
+        sentences,
     )
+    if not transfer_called(method).paired:
+        # What the teacher does not know of classes is refused before anything is trained.
+        bench.learner(settings.seed, TAUGHT)
     _begin(bench, table, fresh=fresh)
     return _run(bench, manifest, bootstrap)
 
@@ -268,8 +281,40 @@ def _seen(table: Manifest, teacher: Path, begun: str | None) -> dict[str, set[st
     return {ALONE: known["--checkpoint"], TAUGHT: known["--checkpoint"] | known["--teacher"]}
 
 
+def _prompts(given: str | None, table: Manifest, tasks: Sequence[str], method: str) -> Prompts:
+    """The sentences of the tasks; none for a method that reads none.
+
+    Raises:
+        ValueError: sentences for a method that reads none, or none for one that does.
+            medssml.config.ConfigError: of another form.
+    """
+    from medssml.evaluation.probing import Target
+    from medssml.evaluation.zero_shot import chosen_prompts, read_prompts
+    from medssml.shipped_configs import prompts_path
+
+    if (given is None) != (method != "anchors"):
+        raise ValueError("--prompts are the sentences of --method anchors; fix: both of them, or neither")
+    if given is None:
+        return {}
+    targets = {
+        name: Target(name, label.kind, label.n_classes, label.classes, label.unit)
+        for name, label in table.tasks.items()
+    }
+    found = chosen_prompts(read_prompts(prompts_path(given)), targets, tasks)
+    if missing := [task for task in tasks if task not in found]:
+        raise ValueError(f"no prompts for {', '.join(missing)}; fix: sentences of its classes, or another --task")
+    return found
+
+
 def _studies(
-    table: Manifest, student: str, source: Sequence[str], tasks: Sequence[str], labels: float, seed: int
+    table: Manifest,
+    student: str,
+    source: Sequence[str],
+    tasks: Sequence[str],
+    labels: float,
+    seed: int,
+    *,
+    paired: bool,
 ) -> TransferStudies:
     from medssml.runs.labels import (
         chosen_tasks,
@@ -287,7 +332,7 @@ def _studies(
     if own is None or len(own) == 0:
         raise ValueError(f"no study has {student}; fix: a manifest with files for it")
     chosen = labelled_studies(own, asked, labels, seed=seed)
-    found = transfer_studies(table, student, source, asked, set(chosen.split("train").study_ids))
+    found = transfer_studies(table, student, source, asked, set(chosen.split("train").study_ids), paired=paired)
     account = label_account(found.alone, asked)
     say_account(account)
     learnable(account, every=False)
@@ -402,6 +447,9 @@ def _result(
             "is above 0",
             "same for both": "weights at first, steps, labelled studies per step; the taught student also sees studies without a "
             "label",
+            "pairs": "studies that both see"
+            if bench.studies.counts["seen by both"]
+            else "none was used: no training study is seen by both, and the teacher taught by what it knows of classes",
         },
     }
 

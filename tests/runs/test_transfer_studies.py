@@ -57,10 +57,24 @@ def test_labels_that_were_not_chosen_are_hidden_and_their_studies_still_teach(tm
 
 def test_without_pairs_or_labels_there_is_nothing_to_learn(tmp_path: Path) -> None:
     alone = table(tmp_path, *[name for name in ROWS if name.startswith("both")])
-    with pytest.raises(ValueError, match="no training study has both xray and ct: .*fix"):
+    with pytest.raises(
+        ValueError, match="no training study has both xray and ct: .*fix: .*--method prototypes or anchors"
+    ):
         transfer_studies(alone, "xray", ["ct"], ["finding"], {"radiograph, labelled"})
     with pytest.raises(ValueError, match="no training study with xray is labelled; fix"):
         transfer_studies(table(tmp_path), "xray", ["ct"], ["finding"], {"CT alone"})
+
+
+def test_a_transfer_that_needs_no_pair_has_the_labels_of_the_teachers_own_studies(tmp_path: Path) -> None:
+    """Of the student's studies those alone whose label it may see: what is hidden from it is hidden from its teacher here."""
+    alone = table(tmp_path, *[name for name in ROWS if name.startswith("both")])
+    found = transfer_studies(alone, "xray", ["ct"], ["finding"], {"radiograph, labelled"}, paired=False)
+    assert list(found.shown.study_ids) == ["CT alone"] and found.shown.targets["finding"].tolist() == [1]
+    assert found.counts["seen by both"] == 0 and found.counts["labelled and seen by the teacher"] == 1
+    assert set(found.taught.study_ids) == {"radiograph, labelled", "val", "test"} == set(found.alone.study_ids)
+    whole = transfer_studies(table(tmp_path), "xray", ["ct"], ["finding"], CHOSEN, paired=False)
+    assert set(whole.shown.study_ids) == {"both and labelled", "CT alone"}
+    assert whole.counts["seen by both"] == 3
 
 
 def test_a_teacher_that_saw_who_judges_it_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,12 +149,56 @@ def test_a_teacher_that_was_trained_on_test_subjects_is_refused(
         asked(teacher, turned, cache, tmp_path / "run", data_root=cohort.parent)
 
 
-def test_no_study_with_both_is_refused(teacher: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_student_that_imagines_is_used_as_any_other(teacher: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
+    """Both students of a pair have two branches, which read a radiograph and nothing else."""
+    import medssml
+    from medssml.encoders import HallucinatingEncoder
+    from medssml.model import MultimodalModel
+
+    out = tmp_path / "run"
+    asked(teacher, cohort, cache, out, method="hallucination", seeds=1)
+    for arm in ("alone", "taught"):
+        encoder = MultimodalModel.load(out / "students" / f"seed0-{arm}").encoders["xray"]
+        assert type(encoder) is HallucinatingEncoder and encoder.width == MultimodalModel.load(teacher).dim
+    xray = next(row for row in csv.DictReader(cohort.open()) if row["xray"])["xray"]
+    assert 0 <= medssml.load(out).predict({"xray": cohort.parent / xray}, task="effusion")["effusion"] <= 1
+
+
+@pytest.fixture
+def apart(cohort: Path, tmp_path: Path) -> Path:
+    """The cohort, in which nobody has a radiograph and another modality."""
     rows = list(csv.DictReader(cohort.open()))
-    apart = tmp_path / "apart.csv"
-    with apart.open("w", newline="") as stream:
+    found = tmp_path / "apart.csv"
+    with found.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(row | ({"ct": "", "report": ""} if row["xray"] else {}) for row in rows)
-    with pytest.raises(ValueError, match="no training study has both xray and ct or report"):
+    return found
+
+
+def test_no_study_with_both_is_refused(teacher: Path, cohort: Path, apart: Path, cache: Path, tmp_path: Path) -> None:
+    said = "no training study has both xray and ct or report.*--method prototypes or anchors"
+    with pytest.raises(ValueError, match=said):
         asked(teacher, apart, cache, tmp_path / "run", data_root=cohort.parent)
+
+
+def test_classes_teach_where_no_study_has_both(
+    teacher: Path, cohort: Path, apart: Path, cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    asked(teacher, apart, cache, out, data_root=cohort.parent, method="prototypes", seeds=1)
+    found = json.loads((out / "transfer_gain.json").read_text())
+    assert found["protocol"]["studies"]["seen by both"] == 0
+    assert found["protocol"]["studies"]["labelled and seen by the teacher"] > 0
+    assert found["protocol"]["pairs"].startswith("none was used")
+    card = (out / "students" / "seed0-taught" / "model" / "README.md").read_text()
+    assert "without a study that both see" in card
+
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("effusion: {0: No pleural effusion., 1: [Large pleural effusion., Effusion on the left.]}\n")
+    told = {"data_root": cohort.parent, "seeds": 1, "source": ["report"], "method": "anchors"}
+    with pytest.raises(ValueError, match="--prompts are the sentences of --method anchors"):
+        asked(teacher, apart, cache, tmp_path / "none", **told)
+    asked(teacher, apart, cache, tmp_path / "named", prompts=str(prompts), **told)
+    settings = (tmp_path / "named" / "config.yaml").read_text()
+    assert "Large pleural effusion." in settings
