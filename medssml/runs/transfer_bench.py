@@ -215,17 +215,3 @@ def best_seed(tasks: Mapping[str, Answers], seeds: Sequence[int], *, taught: boo
             once = np.ones((1, len(answers.y)))
             scores.append(answers.metric(once, answers.transfer if taught else answers.without)[0])
     return seeds[int(np.mean(scores, axis=0).argmax())] if scores else seeds[0]
-
-
-def possible(truth: Any, studies: Manifest, task: str, student: str) -> float | None:
-    """The AUROC of the best possible answers from the student's modality, of simulated studies; None where nobody knows."""
-    from medssml.evaluation.bayes import bayes_column
-    from medssml.statistics.metrics import auroc, point
-
-    column = bayes_column(task, student)
-    if truth is None or column not in truth or studies.tasks[task].kind != "binary":
-        return None
-    y = studies.targets[task]
-    best = truth[column].reindex(list(studies.study_ids)).to_numpy(dtype=np.float64)
-    known = np.isfinite(y) & np.isfinite(best)
-    return float(point(auroc, y[known], best[known])) if len(set(y[known])) == 2 else None

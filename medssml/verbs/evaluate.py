@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from medssml.data.prepared_studies import PreparedStudies
     from medssml.evaluation.encoded_studies import EncodedStudies
-    from medssml.evaluation.probing import Splits, Target
+    from medssml.evaluation.probing import Splits
     from medssml.evaluation.zero_shot import Prompts
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
@@ -91,6 +91,7 @@ def evaluate(
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
     from medssml.runs.labels import facts, label_account, say_account
     from medssml.runs.modality_account import of_reported
+    from medssml.runs.prompts import prompts_of
     from medssml.runs.result_tables import say_evaluation
     from medssml.tracking import add_evaluation
 
@@ -106,7 +107,7 @@ def evaluate(
     )  # fmt: skip
     remarks, training = of_reported(checkpoint, predictor.modalities, table, split)
     names = _chosen_tasks(table, task)
-    prompts = _prompts(zero_shot, table, names)
+    prompts = prompts_of(zero_shot, table, names)
     account = label_account(table, names)
     say_account(account)
     needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
@@ -150,29 +151,13 @@ def _chosen_tasks(table: Any, task: Sequence[str]) -> list[str]:
     return asked or list(table.tasks)
 
 
-def _targets(table: Manifest) -> dict[str, Target]:
-    from medssml.evaluation.probing import Target
-
-    return {
-        name: Target(name, label.kind, label.n_classes, label.classes, label.unit)
-        for name, label in table.tasks.items()
-    }
-
-
-def _prompts(given: str | None, table: Manifest, names: Sequence[str]) -> Prompts:
-    """The prompts of the evaluated tasks; none where zero-shot was not asked for."""
-    from medssml.evaluation.zero_shot import chosen_prompts, read_prompts
-    from medssml.shipped_configs import prompts_path
-
-    return {} if given is None else chosen_prompts(read_prompts(prompts_path(given)), _targets(table), names)
-
-
 def _zero_shot(
     predictor: Predictor, studies: EncodedStudies, prompts: Prompts, table: Manifest, bootstrap: int, seed: int
 ) -> dict[str, Any]:
     """{"zero_shot": its entry of metrics.json}, which is said as well; {} where it was not asked for."""
     from medssml.evaluation.zero_shot import rows_of, why_not, zero_shot_tasks
     from medssml.runs import console
+    from medssml.runs.prompts import targets_of
 
     if not prompts:
         return {}
@@ -180,7 +165,7 @@ def _zero_shot(
         console.warn(reason)
         return {"zero_shot": {"tasks": {}, "reason": reason}}
     found = zero_shot_tasks(
-        studies, predictor.model, prompts, _targets(table), lambda said: predictor.directions(said).cpu().numpy(),
+        studies, predictor.model, prompts, targets_of(table), lambda said: predictor.directions(said).cpu().numpy(),
         n=bootstrap, seed=seed,
     )  # fmt: skip
     console.say("zero-shot, from sentences alone:")
@@ -223,12 +208,13 @@ def _tasks(
     from medssml.evaluation.probing import FusedEmbeddings
     from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
     from medssml.runs import console
+    from medssml.runs.prompts import targets_of
 
     # Probes need training studies that are not the ones reported.
     probing = probes and splits.train is not splits.test
     settings = TaskSettings(bootstrap, seed, probing, device, known)
     embeddings = FusedEmbeddings(model, splits, device)
-    results, frames, targets = {}, [], _targets(cohort.manifest)
+    results, frames, targets = {}, [], targets_of(cohort.manifest)
     split_of = dict(zip(cohort.manifest.study_codes, cohort.manifest.splits, strict=True))
     for name in names:
         results[name], frame = evaluate_task(model, embeddings, targets[name], settings, split_of)

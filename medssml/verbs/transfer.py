@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from medssml.runs.training_config import Finetuning, Transferring
     from medssml.runs.transfer_bench import Bench
     from medssml.runs.transfer_studies import TransferStudies
-    from medssml.transfer.gain import Gate
 
 #: Result file and page.
 RESULT, PAGE = "transfer_gain.json", "transfer.html"
@@ -288,20 +287,12 @@ def _prompts(given: str | None, table: Manifest, tasks: Sequence[str], method: s
         ValueError: sentences for a method that reads none, or none for one that does.
             medssml.config.ConfigError: of another form.
     """
-    from medssml.evaluation.probing import Target
-    from medssml.evaluation.zero_shot import chosen_prompts, read_prompts
-    from medssml.shipped_configs import prompts_path
+    from medssml.runs.prompts import prompts_of
 
     if (given is None) != (method != "anchors"):
         raise ValueError("--prompts are the sentences of --method anchors; fix: both of them, or neither")
-    if given is None:
-        return {}
-    targets = {
-        name: Target(name, label.kind, label.n_classes, label.classes, label.unit)
-        for name, label in table.tasks.items()
-    }
-    found = chosen_prompts(read_prompts(prompts_path(given)), targets, tasks)
-    if missing := [task for task in tasks if task not in found]:
+    found = prompts_of(given, table, tasks)
+    if given is not None and (missing := [task for task in tasks if task not in found]):
         raise ValueError(f"no prompts for {', '.join(missing)}; fix: sentences of its classes, or another --task")
     return found
 
@@ -381,6 +372,7 @@ def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
     from medssml.reports.transfer_page import write_transfer_page
     from medssml.runs import console
     from medssml.runs.transfer_bench import ALONE, TAUGHT, best_seed
+    from medssml.runs.transfer_result import transfer_result
     from medssml.transfer.gain import gains, gate
 
     seeds = [bench.config.seed + place for place in range(bench.config.seeds)]
@@ -393,7 +385,7 @@ def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
     decision = gate(judged, n=bootstrap, seed=bench.config.seed)
     chosen = best_seed(judged, seeds, taught=decision.kept)
     found = gains(tested, n=bootstrap, seed=bench.config.seed)
-    result = _result(bench, manifest, found, decision, seeds, chosen, bootstrap)
+    result = transfer_result(bench, manifest, found, decision, seeds, chosen, bootstrap)
     write_json(bench.folder.path / RESULT, result)
     provenance.record(bench.folder.path, "transfer", bench.config.seed)
     page = write_transfer_page(bench.folder.path / PAGE, result)
@@ -401,57 +393,6 @@ def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
     _say(result)
     console.tell({"run": str(bench.folder.path), "page": str(page), "status": "done", "gate": result["gate"]})
     return bench.folder.path
-
-
-def _result(
-    bench: Bench,
-    manifest: Path,
-    found: dict[str, dict[str, Any]],
-    decision: Gate,
-    seeds: Sequence[int],
-    chosen: int,
-    bootstrap: int,
-) -> dict[str, Any]:
-    """transfer_gain.json."""
-    from medssml.evaluation.bayes import known_truth
-    from medssml.runs.transfer_bench import ALONE, TAUGHT, possible
-
-    config, truth, test = bench.config, known_truth(manifest, None), bench.studies.alone.split("test")
-    for task, entry in found.items():
-        best = possible(truth, test, task, config.student)
-        entry |= {} if best is None else {"bayes": best}
-    return {
-        "student": config.student,
-        "source": list(config.source),
-        "method": config.method,
-        "weight": config.weight,
-        "tasks": found,
-        "gate": decision.to_dict(),
-        "kept": {"student": TAUGHT if decision.kept else ALONE, "seed": chosen},
-        "protocol": {
-            "seeds": list(seeds),
-            "studies": bench.studies.counts,
-            "steps": config.trainer.max_steps,
-            "labelled studies per step": config.data.batch_size,
-            "label share": config.labels,
-            "begins": "new weights" if config.start == "scratch" else f"weights {config.start}",
-            "teacher": config.teacher,
-            "manifest_sha256": bench.studies.alone.sha256,
-            "privacy": bench.studies.alone.ids.facts(),
-            "bootstrap": {
-                "resamples": bootstrap,
-                "level": 0.95,
-                "unit": "subjects and seeds, the same for both students",
-            },
-            "gate": "mean gain over tasks on validation studies, which nothing else was chosen on; kept where its whole interval "
-            "is above 0",
-            "same for both": "weights at first, steps, labelled studies per step; the taught student also sees studies without a "
-            "label",
-            "pairs": "studies that both see"
-            if bench.studies.counts["seen by both"]
-            else "none was used: no training study is seen by both, and the teacher taught by what it knows of classes",
-        },
-    }
 
 
 def _say(result: dict[str, Any]) -> None:
