@@ -18,6 +18,7 @@ from medssml.manifest.columns import in_order
 from medssml.manifest.manifest import Manifest
 from medssml.manifest.problems import Problem
 from medssml.manifest.quarantine import Allowance
+from medssml.obstacles.base import Damage, why_not_on
 from medssml.store.cache import Cache
 
 #: MiB that prepared studies may take where they have no folder.
@@ -45,9 +46,10 @@ class StudyDataModule(L.LightningDataModule):
         prepare_workers: processes that prepare files.
         quarantine_limit: share of the studies that may fail before `excess` says so, beside the few of `Allowance`.
         timeout_s: s after which a silent loader process is taken for stalled.
+        damages: what befalls the studies of training and validation, fitted; those of the test stay as they are.
 
     Raises:
-        KeyError: a task that the manifest does not have, or no column to balance by.
+        KeyError: a task that the manifest does not have, or no column to balance by. ValueError: a damage that cannot be done.
     """
 
     def __init__(
@@ -66,9 +68,11 @@ class StudyDataModule(L.LightningDataModule):
         prepare_workers: int = 2,
         quarantine_limit: float = Allowance.share,
         timeout_s: float = 300.0,
+        damages: Sequence[Damage] = (),
     ) -> None:
         super().__init__()
         self.transforms = dict(transforms)
+        self.damages = tuple(damages)
         #: Where what is prepared lies.
         self.store = _store(cache_dir)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
@@ -81,6 +85,7 @@ class StudyDataModule(L.LightningDataModule):
             raise KeyError(f"no label column for {sorted(unknown)}; the manifest has {sorted(manifest.tasks)}")
         if balance not in (None, "modality") and balance not in manifest.table:
             raise KeyError(f"balance is {balance!r}, expected 'modality' or a column of the manifest")
+        self._roads = _damaged_roads(self.transforms, self.damages, self.store)
         #: Studies as they came; `manifest` holds those that are loaded, once prepared.
         self.all_studies = manifest
         #: What the transforms say to whoever trains.
@@ -99,15 +104,16 @@ class StudyDataModule(L.LightningDataModule):
             OSError: the cache cannot be written.
         """
         if self._studies is None:
-            self._studies = prepare_studies(
+            studies = prepare_studies(
                 self.all_studies,
-                self.transforms,
+                self._roads,
                 self.store,
                 prepare_workers=self.prepare_workers,
                 num_workers=self.num_workers,
                 seed=self.seed,
                 timeout_s=self.timeout_s,
             )
+            self._studies = replace(studies, damages=self.damages)
             self.remarks = fit_training(self._studies.dataset())
         return self._studies
 
@@ -178,10 +184,11 @@ class StudyDataModule(L.LightningDataModule):
         return self.loader("test")
 
     def loader(self, split: str | None, *, batch_size: int | None = None, spread: bool = False) -> EvalLoader:
-        """All studies of a split (None = all splits) once, in the order of the manifest, nothing drawn."""
-        studies = self.manifest if split is None else self.manifest.split(split)
+        """All studies of a split (None = all splits, undamaged) once, in the order of the manifest, nothing drawn."""
+        chosen = self.manifest if split is None else self.manifest.split(split)
         size = batch_size or self.eval_batch_size
-        return self.studies.batches(studies, size, tasks=self.tasks, spread=spread)
+        studies = self.studies if split in ("train", "val") else replace(self.studies, damages=())
+        return studies.batches(chosen, size, tasks=self.tasks, spread=spread)
 
     def batches(self, split: str | None, *, batch_size: int | None = None) -> EvalLoader:
         """As `loader`: an iterable of batches for evaluation without Lightning."""
@@ -209,6 +216,26 @@ class StudyDataModule(L.LightningDataModule):
         """Ends the loader processes."""
         if self._train is not None:
             self._train.close()
+
+
+def _damaged_roads(
+    transforms: Mapping[str, Transform], damages: Sequence[Damage], store: Cache | Shards
+) -> dict[str, Any]:
+    """The roads, those of damaged modalities from their loaders on, so that all steps see the damage.
+
+    Raises:
+        ValueError: the modality is not read, its road takes the damage away, or the studies are prepared already.
+    """
+    if damages and isinstance(store, Shards):
+        raise ValueError("data.obstacles damages studies as they were recorded, and shards hold none; fix: --manifest")
+    roads: dict[str, Any] = dict(transforms)
+    for damage in damages:
+        road: Any = transforms.get(damage.modality)
+        reason = f"no study has {damage.modality}" if road is None else why_not_on(road, damage)
+        if reason is not None:
+            raise ValueError(f"data.obstacles: {damage.name} can change nothing: {reason}; fix: leave it out")
+        roads[damage.modality] = road.from_loader()
+    return roads
 
 
 def _store(given: str | Path | Cache | Shards | None) -> Cache | Shards:

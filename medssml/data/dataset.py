@@ -175,12 +175,15 @@ class StudyDataset(Dataset[Sample]):
         return self.cache.get(key, lambda: self._make(index, modality), about)
 
     def arrays_of(self, indices: Iterable[int], modality: str) -> Iterator[Arrays]:
-        """What the transform prepared of several studies, one after the other.
+        """What the transform prepared of several studies, and damage leaves of it, one after the other.
 
         Raises:
             StudyError: a file cannot be used. OSError: the cache cannot be written.
         """
-        return (self.prepared(index, modality).arrays for index in indices)
+        studies = self.manifest.study_ids
+        return (
+            self._damaged(self.prepared(index, modality).arrays, modality, str(studies[index])) for index in indices
+        )
 
     def look_ahead(self, plans: Iterable[Plan], held: int) -> Iterable[Plan]:
         """The same plans; here is where to begin to fetch what later ones ask for.

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from medssml.batch import Encoded
 from medssml.data.prepared_studies import PreparedStudies
 from medssml.evaluation.encoded_studies import EncodedStudies, bits, encode_studies
 from medssml.evaluation.subsets import predict_within
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
-from medssml.obstacles import OBSTACLES, Absence, AbsentByLabel, Damage, Mispaired, Obstacle, TableObstacle
+from medssml.obstacles import OBSTACLES, Damage, Obstacle, TableObstacle
+from medssml.obstacles.base import why_not_on
+from medssml.obstacles.together import Named, label_of, named, parts_of, together
 from medssml.predictor import probability
 from medssml.statistics.bootstrap import Array
 
@@ -65,7 +68,7 @@ def possible(
     Args:
         tested: model and studies.
         table: all studies of the cohort, those of training among them.
-        names: of the obstacles; none = all that befall studies that are asked about.
+        names: of the obstacles, or of several at once; none = all that befall studies that are asked about.
         task: whose label absence may depend on.
         seed: of the draws.
 
@@ -75,37 +78,33 @@ def possible(
     Raises:
         KeyError: no such obstacle. ValueError: one that befalls what a model is taught alone.
     """
-    kinds = _asked(names)
-    found: list[Obstacle] = []
+    found: dict[str, Obstacle] = {}
     reasons: dict[str, str] = {}
-    for kind in kinds:
-        obstacle = AbsentByLabel(0.0, seed, task=task) if kind is AbsentByLabel else kind(0.0, seed)
+    for asked in _asked(names):
+        obstacle = together(asked, 0.0, seed, task=task)
         try:
-            if reason := _why_not(tested, obstacle):
+            if reason := next(filter(None, (_why_not(tested, part) for part in parts_of(obstacle))), None):
                 reasons[obstacle.name] = reason
                 continue
-            if isinstance(obstacle, TableObstacle):
-                obstacle.fit(table, tested.cohort.manifest)
+            obstacle.fit(table, tested.cohort.manifest)
         except ValueError as error:
-            reasons[obstacle.name] = str(error).removeprefix(f"{obstacle.name}: ").split("; fix:")[0]
+            reasons[obstacle.name] = str(error).split(": ", 1)[-1].split("; fix:")[0]
             continue
-        found.append(obstacle)
-    return found, reasons
+        found[obstacle.name] = obstacle
+    return list(found.values()), reasons
 
 
-def _asked(names: Sequence[str]) -> list[type[Obstacle]]:
-    from medssml.schema import nearest
-
-    known = {kind.name: kind for kind in OBSTACLES}
-    for name in names:
-        if name not in known:
-            raise KeyError(f"no obstacle {name!r}{nearest(name, list(known))}")
-        if known[name] not in AT_TEST:
+def _asked(names: Sequence[str]) -> list[tuple[Named, ...]]:
+    """Each obstacle, or several at once; single ones without more in the order of `OBSTACLES`, then the others."""
+    asked = {label_of(parts): parts for parts in map(named, names)}
+    for part in (part for parts in asked.values() for part in parts):
+        if part.kind.of_training or part.taught:
             raise ValueError(
-                f"{name} befalls what a model is taught, and not what it is asked; fix: data.obstacles of a fine-tuning "
-                f"config, see docs/obstacles.md"
+                f"{part.label} befalls what a model is taught, and not what it is asked; fix: data.obstacles of a "
+                f"fine-tuning config, see docs/obstacles.md"
             )
-    return [kind for kind in AT_TEST if not names or kind.name in names]
+    plain = [(Named(kind),) for kind in AT_TEST if not names or kind.name in asked]
+    return plain + [parts for parts in asked.values() if parts not in plain]
 
 
 def _why_not(tested: Tested, obstacle: Obstacle) -> str | None:
@@ -118,13 +117,6 @@ def _why_not(tested: Tested, obstacle: Obstacle) -> str | None:
     return why_not_on(tested.cohort.transforms[obstacle.modality], obstacle)
 
 
-def why_not_on(road: Any, obstacle: Damage) -> str | None:
-    """Why a damage cannot be done to what a road reads, or None."""
-    if not hasattr(road, "from_loader"):
-        return f"the transform of {obstacle.modality}, {type(road).__name__}, is none of MONAI's steps behind a loader"
-    return obstacle.why_not(road.from_loader().preparation)
-
-
 def answered(tested: Tested, obstacle: Obstacle, tasks: Sequence[str]) -> Answers:
     """The model's answers to all studies under an obstacle.
 
@@ -133,15 +125,19 @@ def answered(tested: Tested, obstacle: Obstacle, tasks: Sequence[str]) -> Answer
         obstacle: at its severity, fitted.
         tasks: of the model.
     """
-    studies, within, source = tested.clean, tested.clean.present, None
-    table = tested.cohort.manifest
-    if isinstance(obstacle, Absence):
-        within = _columns(tested, torch.from_numpy(obstacle.present(table)))
-    elif isinstance(obstacle, Mispaired):
-        partner = _columns(tested, torch.from_numpy(obstacle.partners(table)))
-        source = torch.where(within, partner, torch.arange(len(studies))[:, None])
-    elif isinstance(obstacle, Damage) and obstacle.severity > 0:
-        studies = _damaged(tested, obstacle)
+    table, own = tested.cohort.manifest, np.arange(len(tested.clean))[:, None]
+    origin, damages = np.where(table.present, own, -1), list[Damage]()
+    for part in parts_of(obstacle):
+        if isinstance(part, TableObstacle):
+            partner = part.partners(table)
+            origin = np.where(partner >= 0, np.take_along_axis(origin, partner.clip(min=0), axis=0), -1)
+            table = part.applied(table)
+        elif isinstance(part, Damage) and part.severity > 0:
+            damages.append(part)
+    studies = _damaged(tested, damages)
+    within = tested.clean.present & _columns(tested, torch.from_numpy(origin >= 0))
+    moved = bool(((origin >= 0) & (origin != own)).any())
+    source = torch.where(within, _columns(tested, torch.from_numpy(origin)), torch.from_numpy(own)) if moved else None
     logits = predict_within(tested.model, studies, within, source, device=tested.device)
     kinds = {task: tested.model.tasks[task].kind for task in tasks}
     # In double precision, as they are read again: a sweep that goes on gives the same figures to the last digit.
@@ -156,19 +152,24 @@ def _columns(tested: Tested, values: torch.Tensor) -> torch.Tensor:
     return torch.stack([values[:, own.index(m)] if m in own else nothing for m in tested.clean.modalities], dim=1)
 
 
-def _damaged(tested: Tested, damage: Damage) -> EncodedStudies:
-    """The studies with one modality encoded again, from what is left of it."""
-    modality = damage.modality
+def _damaged(tested: Tested, damages: Sequence[Damage]) -> EncodedStudies:
+    """The studies with the damaged modalities encoded again, from what is left of them."""
+    modalities = dict.fromkeys(damage.modality for damage in damages)
+    again = {m: _encoded_again(tested, m, [damage for damage in damages if damage.modality == m]) for m in modalities}
+    return replace(tested.clean, encoded={**tested.clean.encoded, **again}) if again else tested.clean
+
+
+def _encoded_again(tested: Tested, modality: str, damages: Sequence[Damage]) -> Encoded:
     has = tested.clean.has[:, tested.clean.column(modality)]
     road: Any = tested.cohort.transforms[modality]
     cohort = replace(
         tested.cohort,
         manifest=tested.cohort.manifest.filter(has),
         transforms={modality: road.from_loader()},
-        damages=(damage,),
+        damages=tuple(damages),
     )
     again = encode_studies(tested.model, cohort.batches(tasks=()), tested.device)
-    return replace(tested.clean, encoded={**tested.clean.encoded, modality: again.encoded[modality]})
+    return again.encoded[modality]
 
 
 def chosen_studies(table: Manifest, tasks: Sequence[str]) -> Manifest:

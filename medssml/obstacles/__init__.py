@@ -9,6 +9,7 @@ from medssml.obstacles.absent import (
     AbsentByLabel,
     AbsentBySite,
 )
+from medssml.obstacles.at_sites import DamageAtSites, TableAtSites
 from medssml.obstacles.base import Damage, Obstacle, TableObstacle
 from medssml.obstacles.class_scarce import ClassScarce
 from medssml.obstacles.ct_quality import CTDose, CTMotion
@@ -25,6 +26,7 @@ from medssml.obstacles.lost_parts import (
 )
 from medssml.obstacles.mispaired import Mispaired
 from medssml.obstacles.report_errors import ReportMisread, ReportNegations, ReportTruncated, ReportTypos
+from medssml.obstacles.together import Together
 from medssml.obstacles.xray_quality import XrayExposure, XrayScatter
 
 #: In the order of the page.
@@ -74,6 +76,7 @@ __all__ = [
     "CTSlabLost",
     "ClassScarce",
     "Damage",
+    "DamageAtSites",
     "EEGBlinks",
     "EEGChannelsLost",
     "EEGMains",
@@ -92,8 +95,10 @@ __all__ = [
     "ReportSentencesLost",
     "ReportTruncated",
     "ReportTypos",
+    "TableAtSites",
     "TableObstacle",
     "TableValuesLost",
+    "Together",
     "XrayExposure",
     "XrayOccluded",
     "XrayScatter",

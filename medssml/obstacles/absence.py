@@ -34,6 +34,8 @@ class Absence(TableObstacle):
         modalities: those that may go; None = all.
     """
 
+    removes = True
+
     def __init__(self, severity: float = 0.5, seed: int = 0, modalities: Sequence[str] | None = None) -> None:
         super().__init__(severity, seed)
         self.modalities = None if modalities is None else tuple(modalities)
@@ -44,6 +46,9 @@ class Absence(TableObstacle):
         return np.zeros((len(studies), len(studies.modalities)))
 
     def fit(self, studies: Manifest, among: Manifest | None = None) -> None:
+        unknown = sorted(set(self.modalities or ()) - set(studies.modalities))
+        if unknown:
+            raise ValueError(f"{self.name}: no study has {', '.join(unknown)}; fix: of {', '.join(studies.modalities)}")
         self.learn(studies)
         among = studies if among is None else among
         leaning = self.leaning(among)[self.removable(among)]

@@ -12,7 +12,7 @@ from medssml.obstacles.absence import Absence, Bools, Floats, standard
 from medssml.randomness import hash64, mix
 
 #: Columns that may say where a study comes from, and what is known of a patient, the best first.
-_SITES = ("group_site", "group_scanner", "source")
+SITES = ("group_site", "group_scanner", "source")
 #: Of the logit, per standard deviation of what absence depends on: the odds are 20 to 1 between the halves.
 _STRENGTH = 1.5
 
@@ -53,7 +53,7 @@ class AbsentByCovariate(Absence):
 
     def learn(self, studies: Manifest) -> None:
         groups = [str(name) for name in studies.table if str(name).startswith("group_")]
-        options = [self.on] if self.on is not None else [*groups, *_SITES]
+        options = [self.on] if self.on is not None else [*groups, *SITES]
         varied = (name for name in options if name in studies.modalities or self._varies(studies, name))
         self._column = next(varied, "")
         if not self._column:
@@ -164,7 +164,7 @@ class AbsentBySite(Absence):
         self._column = ""
 
     def learn(self, studies: Manifest) -> None:
-        options = _SITES if self.site is None else (self.site,)
+        options = SITES if self.site is None else (self.site,)
         self._column = next((name for name in options if name in studies.table), "")
         if not self._column:
             raise ValueError(f"{self.name}: the table has none of the columns {list(options)}; fix: site: a column")

@@ -7,7 +7,8 @@ what it was given, bit for bit.
 from __future__ import annotations
 
 import copy
-from typing import ClassVar, Self
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,13 @@ class Obstacle(Configured):
         name: what results call it.
         says: what happens to a study, in words.
         of_training: whether it befalls what a model is taught alone, and nothing that it is asked about.
+        removes: whether studies may lack modalities afterwards.
     """
 
-    name: ClassVar[str]
-    says: ClassVar[str]
-    of_training: ClassVar[bool] = False
+    name: str
+    says: str
+    of_training: bool = False
+    removes: bool = False
 
     def __init__(self, severity: float = 0.5, seed: int = 0) -> None:
         bounded(f"severity of {self.name}", severity, least=0, most=1)
@@ -50,6 +53,17 @@ class Obstacle(Configured):
         other = copy.copy(self)
         other.severity, other._arguments = float(severity), {**self._arguments, "severity": float(severity)}
         return other
+
+    def fit(self, studies: Manifest, among: Manifest | None = None) -> None:
+        """Learns what it must know of the cohort, such as how common a label is. Nothing by default.
+
+        Args:
+            studies: all of the cohort.
+            among: those that are to suffer, over which the severity is a mean; None = all.
+
+        Raises:
+            ValueError: there is nothing in these studies that it could act on.
+        """
 
     def key(self, study_id: str) -> int:
         """Seed of what happens to one study: of the table's id, whatever results call it."""
@@ -69,17 +83,6 @@ class Obstacle(Configured):
 class TableObstacle(Obstacle):
     """What befalls the table of a cohort: which modalities a study has, whose they are, what its labels say."""
 
-    def fit(self, studies: Manifest, among: Manifest | None = None) -> None:
-        """Learns what it must know of the cohort, such as how common a label is. Nothing by default.
-
-        Args:
-            studies: all of the cohort.
-            among: those that are to suffer, over which the severity is a mean; None = all.
-
-        Raises:
-            ValueError: there is nothing in these studies that it could act on.
-        """
-
     def applied(self, studies: Manifest) -> Manifest:
         """The studies as the obstacle leaves them, fewer of training where it takes some away; the same object at severity 0.
 
@@ -87,6 +90,10 @@ class TableObstacle(Obstacle):
             ValueError: it has nothing to act on in these studies, or was not fitted.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what becomes of a table")
+
+    def partners(self, studies: Manifest) -> NDArray[np.int64]:
+        """(N, M) the study that each modality is taken from: the study itself by default; -1 where none is left."""
+        return np.where(self.applied(studies).present, np.arange(len(studies))[:, None], -1)
 
 
 class Damage(Obstacle):
@@ -97,8 +104,8 @@ class Damage(Obstacle):
         entry: the array of a prepared study that it changes.
     """
 
-    modality: ClassVar[str]
-    entry: ClassVar[str]
+    modality: str
+    entry: str
 
     def why_not(self, preparation: Preparation) -> str | None:
         """Why it can do nothing to what a road reads, or None: a filter of the road may take it away again."""
@@ -127,3 +134,17 @@ class Damage(Obstacle):
     def changed(self, prepared: Prepared, draws: np.random.Generator, preparation: Preparation) -> Prepared:
         """The arrays that become others, at a severity above 0."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it changes")
+
+
+def rejoined(studies: Manifest, part: Manifest, left: Manifest) -> Manifest:
+    """The studies, of which those of `part` are what is `left` of them: other cells, or some gone; the order stays."""
+    cells = studies.table.drop(part.table.index.difference(left.table.index))
+    cells.loc[left.table.index] = left.table
+    return replace(studies, table=cells)
+
+
+def why_not_on(road: Any, damage: Damage) -> str | None:
+    """Why a damage cannot be done to what a road reads, or None."""
+    if not hasattr(road, "from_loader"):
+        return f"the transform of {damage.modality}, {type(road).__name__}, is none of MONAI's steps behind a loader"
+    return damage.why_not(road.from_loader().preparation)

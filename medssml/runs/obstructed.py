@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from medssml.config import Node
     from medssml.manifest.manifest import Manifest
+    from medssml.obstacles import Damage, Obstacle
 
 
-def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] = ()) -> Manifest:
-    """The table with what the obstacles of `data.obstacles` do to its training and validation studies, in their order.
+class Obstructed(NamedTuple):
+    """What obstacles leave of the studies of a run.
+
+    table: all studies, those of training and validation as the obstacles of the table leave them. damages: what befalls these
+    when they are loaded.
+    """
+
+    table: Manifest
+    damages: tuple[Damage, ...]
+
+
+def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] = ()) -> Obstructed:
+    """What the obstacles of `data.obstacles` do to training and validation studies, in their order.
 
     Args:
         table: all studies.
-        nodes: of table obstacles: absence, exchange, labels.
+        nodes: of obstacles: absence, exchange, labels; damage of a modality.
         plugins: packages that classes may come from.
 
     Raises:
         medssml.config.ConfigError: no such obstacle. ValueError: it has nothing to act on in these studies.
     """
     from medssml.config import build
-    from medssml.obstacles import TableObstacle
+    from medssml.obstacles import Damage, Obstacle
+    from medssml.obstacles.base import rejoined
     from medssml.runs import console
 
+    damages: list[Damage] = []
     for place, node in enumerate(nodes):
-        obstacle: TableObstacle = build(node, TableObstacle, plugins=plugins, at=f"data.obstacles.{place}")
+        obstacle: Obstacle = build(node, Obstacle, plugins=plugins, at=f"data.obstacles.{place}")
         taught = table.filter(table.splits != "test")
         try:
             obstacle.fit(table, taught)
-            left = obstacle.applied(taught)
+            if isinstance(obstacle, Damage):
+                damages.append(obstacle)
+                console.say(
+                    f"{obstacle.name}, severity {obstacle.severity:g}: {obstacle.says}, in training and validation"
+                )
+                continue
+            left = _left(obstacle, taught)
         except ValueError as error:
             raise ValueError(f"key 'data.obstacles.{place}': {error}") from error
         fewer, changed = (
@@ -44,7 +63,15 @@ def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] 
             f"and validation studies"
         )
         if fewer or changed:
-            cells = table.table.drop(taught.table.index.difference(left.table.index))
-            cells.loc[left.table.index] = left.table
-            table = replace(table, table=cells)
-    return table
+            table = rejoined(table, taught, left)
+    return Obstructed(table, tuple(damages))
+
+
+def _left(obstacle: Obstacle, taught: Manifest) -> Manifest:
+    from medssml.obstacles import TableObstacle
+
+    if not isinstance(obstacle, TableObstacle):
+        raise ValueError(
+            f"{obstacle.name} befalls neither the table nor a modality; fix: its parts, one after the other"
+        )
+    return obstacle.applied(taught)

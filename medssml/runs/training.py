@@ -15,6 +15,7 @@ from medssml.files import write_json
 from medssml.manifest.manifest import Manifest
 from medssml.data.shard_dataset import Shards
 from medssml.model import MultimodalModel
+from medssml.obstacles.base import Damage
 from medssml.tracking import MlflowTracker
 from medssml.trainers.checkpoint import space_for
 from medssml.trainers.learner import Learner
@@ -36,9 +37,12 @@ def studies(
     config: Training,
     cache: Path | Shards | None,
     tasks: Sequence[str] | None = None,
+    damages: Sequence[Damage] = (),
 ) -> StudyDataModule:
     """The data of a run, not prepared yet."""
-    return StudyDataModule(manifest, transforms, seed=config.seed, cache_dir=cache, tasks=tasks, **config.data.loading)
+    return StudyDataModule(
+        manifest, transforms, seed=config.seed, cache_dir=cache, tasks=tasks, damages=damages, **config.data.loading
+    )
 
 
 def prepare(data: StudyDataModule, folder: RunFolder | None, before: Collection[str] = ()) -> None:

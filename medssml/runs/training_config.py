@@ -16,7 +16,7 @@ from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
 from medssml.objectives.modulation import Modulation
 from medssml.objectives.study_loss import StudyLoss
-from medssml.obstacles.base import TableObstacle
+from medssml.obstacles.base import Obstacle
 from medssml.schema import Builds, plain
 from medssml.trainers.freezing import check_freeze
 from medssml.trainers.precision import chosen_precision, device_type
@@ -42,7 +42,7 @@ class DataSettings:
     prepare_workers: int = 2
     quarantine_limit: float = Allowance.share
     timeout_s: float = 300.0
-    obstacles: list[Annotated[Node, Builds(TableObstacle)]] = field(default_factory=list)
+    obstacles: list[Annotated[Node, Builds(Obstacle)]] = field(default_factory=list)
 
     @property
     def loading(self) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import pandas as pd
 
 from medssml.data.prepared_studies import PreparedStudies, prepare_studies
 from medssml.evaluation.encoded_studies import bits, subset_name
-from medssml.evaluation.stress import Answers, Tested, answered, why_not_on
+from medssml.evaluation.stress import Answers, Tested, answered
 from medssml.evaluation.subsets import Predictions, predict_subsets
 from medssml.manifest.manifest import Manifest
-from medssml.obstacles import Damage, Obstacle, TableObstacle
+from medssml.obstacles import Damage, Obstacle, TableObstacle, Together
+from medssml.obstacles.base import why_not_on
 from medssml.predictor import load, load_transforms
 from medssml.statistics.bootstrap import Array
 from medssml.studies.obstacles_cells import Case
@@ -54,14 +55,15 @@ class Bench:
 
     def why_not(self, case: Case, task: str) -> str | None:
         """Why an obstacle can change nothing of these studies, or None."""
-        obstacle = case.built(task)
+        return next(filter(None, map(self._why_not, case.built(task))), None)
+
+    def _why_not(self, obstacle: Obstacle) -> str | None:
         try:
+            obstacle.fit(self.table, self.taught)
             if isinstance(obstacle, Damage):
                 if obstacle.modality not in self.table.modalities:
                     return f"no study has {obstacle.modality}"
                 return why_not_on(self.test.transforms[obstacle.modality], obstacle)
-            if isinstance(obstacle, TableObstacle):
-                obstacle.fit(self.table, self.taught)
         except ValueError as error:
             return str(error).removeprefix(f"{obstacle.name}: ").split("; fix:")[0]
         return None
@@ -118,31 +120,26 @@ class Asked:
     def _under(self, case: Case, split: str, tasks: Sequence[str]) -> Answers:
         """The answers to the studies of a split as an obstacle leaves them; of training alone: as they are."""
         tested = self._tested[split]
-        obstacle = _Nothing(0.0) if case.kind is None or case.of_training else case.built(tasks[0])
-        if isinstance(obstacle, TableObstacle):
-            # As in training, where those of training and validation suffer together; those of the test by themselves.
-            obstacle.fit(self.bench.table, self.bench.taught if split == "val" else tested.cohort.manifest)
-        return answered(tested, obstacle, tasks)
+        # What befalls labels decides in validation what is absent by label after it.
+        met = [obstacle for obstacle in case.built(tasks[0]) if split == "val" or not obstacle.of_training]
+        together = Together(met)
+        # As in training, where those of training and validation suffer together; those of the test by themselves.
+        together.fit(self.bench.table, self.bench.taught if split == "val" else tested.cohort.manifest)
+        return answered(tested, together, tasks)
 
     def _told(self, case: Case, tasks: Sequence[str]) -> dict[str, Array]:
         """Task -> what validation studies are said to be, by whoever trains."""
         studies = self._tested["val"].clean
-        if not case.of_training:
+        if not any(part.kind.of_training for part in case.parts):
             return {task: studies.targets[task] for task in tasks}
-        obstacle = case.built(tasks[0])
-        if not isinstance(obstacle, TableObstacle):
-            raise TypeError(f"{case.obstacle} does not befall a table")
-        obstacle.fit(self.bench.table, self.bench.taught)
-        left = obstacle.applied(self.bench.taught)
+        left = self.bench.taught
+        for obstacle in case.built(tasks[0]):
+            if isinstance(obstacle, TableObstacle):
+                obstacle.fit(self.bench.table, self.bench.taught)
+                left = obstacle.applied(left)
         place = {name: row for row, name in enumerate(map(str, left.study_codes))}
         rows = [place[name] for name in studies.study_id]
         return {task: np.asarray(left.targets[task], dtype=np.float64)[rows] for task in tasks}
-
-
-class _Nothing(Obstacle):
-    """No obstacle."""
-
-    name, says = "undamaged", "nothing happens"
 
 
 def _by_subset(every: Predictions, task: str) -> dict[str, Array]:

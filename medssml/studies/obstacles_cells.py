@@ -12,6 +12,7 @@ from medssml.studies.cells import digest_of
 
 if TYPE_CHECKING:
     from medssml.obstacles import Obstacle
+    from medssml.obstacles.together import Named
     from medssml.runs.training_config import FinetuneConfig
 
 #: The recipe that others build on, and which they are compared with if nothing else is said.
@@ -112,66 +113,59 @@ def chosen_recipes(asked: Sequence[str], design: Design) -> list[Recipe]:
 
 @dataclass(frozen=True)
 class Case:
-    """An obstacle at a severity, or none. kind: its class. turned: its pattern is the other way round."""
+    """Obstacles at a severity, or none. parts: which, one after the other. turned: their pattern is the other way round."""
 
-    kind: type[Obstacle] | None = None
+    parts: tuple[Named, ...] = ()
     severity: float = 0.0
     turned: bool = False
 
     @property
     def obstacle(self) -> str:
         """What results call it; "" for none."""
-        return "" if self.kind is None else self.kind.name
+        return "+".join(part.label for part in self.parts)
 
     @property
     def name(self) -> str:
         """Of its cells."""
-        return f"{self.obstacle}_{self.severity:g}" if self.kind else "undamaged"
+        return f"{self.obstacle}_{self.severity:g}" if self.parts else "undamaged"
 
     @property
     def taught(self) -> bool:
-        """Whether training studies can suffer it: what befalls the table, and no damage of one modality."""
-        from medssml.obstacles import TableObstacle
-
-        return self.kind is not None and issubclass(self.kind, TableObstacle)
+        """Whether training studies suffer it: what befalls the table, and a damage of one modality where it was asked."""
+        return any(_taught(part) for part in self.parts)
 
     @property
     def of_training(self) -> bool:
         """Whether it befalls labels or training studies, and so nothing that a model is asked about."""
-        return self.kind is not None and self.kind.of_training
+        return bool(self.parts) and all(part.kind.of_training for part in self.parts)
 
     @property
     def reverse(self) -> Case | None:
         """The same with its pattern the other way round, where it has one: what depends on the label."""
         from medssml.obstacles import AbsentByLabel
 
-        return replace(self, turned=True) if self.kind is AbsentByLabel else None
+        return replace(self, turned=True) if any(part.kind is AbsentByLabel for part in self.parts) else None
 
     @property
     def at(self) -> str:
         """Whom it befalls, in words."""
-        return "training" if self.of_training else "training and test" if self.taught else "test" if self.kind else ""
+        return "training" if self.of_training else "training and test" if self.taught else "test" if self.parts else ""
 
-    def arguments(self, task: str) -> dict[str, Any]:
-        """Of its class; absence by label, and a scarce class, go by `task`."""
-        from medssml.obstacles import AbsentByLabel, ClassScarce
-
-        own: dict[str, Any] = {"task": task} if self.kind in (AbsentByLabel, ClassScarce) else {}
-        own |= {"flipped": self.turned} if self.kind is AbsentByLabel else {}
-        return {"severity": self.severity, "seed": DRAWS, **own}
-
-    def built(self, task: str) -> Obstacle:
-        """The obstacle, not fitted yet."""
-        if self.kind is None:
-            raise ValueError("no obstacle")
-        return self.kind(**self.arguments(task))
+    def built(self, task: str) -> list[Obstacle]:
+        """The obstacles, not fitted yet; absence by label, and a scarce class, go by `task`."""
+        return [part.built(self.severity, DRAWS, task=task, flipped=self.turned) for part in self.parts]
 
     def override(self, task: str) -> tuple[str, ...]:
         """What a training that suffers it is told."""
-        if self.kind is None or not self.taught:
-            return ()
-        node = {"class_path": self.kind.__name__, "init_args": self.arguments(task)}
-        return (f"data.obstacles={json.dumps([node])}",)
+        built = zip(self.parts, self.built(task), strict=True)
+        nodes = [obstacle.described() for part, obstacle in built if _taught(part)]
+        return (f"data.obstacles={json.dumps(nodes)}",) if nodes else ()
+
+
+def _taught(part: Named) -> bool:
+    from medssml.obstacles import TableObstacle
+
+    return part.taught or issubclass(part.kind, TableObstacle)
 
 
 def chosen_cases(asked: Sequence[str], severities: Sequence[float]) -> list[Case]:
@@ -180,36 +174,29 @@ def chosen_cases(asked: Sequence[str], severities: Sequence[float]) -> list[Case
     `absent_against_training` is left out if it is not asked for: on studies that suffer alike there is no pattern to turn.
 
     Args:
-        asked: NAME=SEVERITY, or NAME for all `severities`.
+        asked: NAME=SEVERITY, or NAME for all `severities`; several at once as NAME+NAME, each with a level of its own.
 
     Raises:
         KeyError: no such obstacle. ValueError: a severity that is none.
     """
     from medssml.bounds import bounded
     from medssml.obstacles import OBSTACLES, AbsentAgainstTraining
-    from medssml.schema import nearest
+    from medssml.obstacles.together import named
 
-    known = {kind.name: kind for kind in OBSTACLES}
-    every = [name for name, kind in known.items() if kind is not AbsentAgainstTraining]
     found: dict[str, Case] = {}
-    for text in asked or every:
-        name, _, level = text.partition("=")
-        if name not in known:
-            raise KeyError(f"no obstacle {name!r}{nearest(name, list(known))}")
-        for severity in [level] if level else severities:
-            case = Case(known[name], _number(severity, text))
-            bounded(f"severity of {name}", case.severity, above=0, most=1)
+    for text in asked or [kind.name for kind in OBSTACLES if kind is not AbsentAgainstTraining]:
+        parts = named(text)
+        given = [part.level for part in parts if part.level is not None]
+        levels = severities if len(given) < len(parts) else [1.0]
+        if len(parts) == len(given) == 1:
+            parts, levels = (parts[0]._replace(level=None),), given
+        for severity in levels:
+            bounded(f"severity of {text}", severity, above=0, most=1)
+            case = Case(parts, float(severity))
             found[case.name] = case
     if not found:
         raise ValueError("no severity is asked for; fix: --severities, or --obstacle NAME=SEVERITY")
     return list(found.values())
-
-
-def _number(severity: float | str, text: str) -> float:
-    try:
-        return float(severity)
-    except ValueError:
-        raise ValueError(f"--obstacle {text}: the severity is no number; fix: NAME=0.5") from None
 
 
 def cell_file(out: Path, recipe: str, case: str, seed: int, ending: str) -> Path:
@@ -219,5 +206,5 @@ def cell_file(out: Path, recipe: str, case: str, seed: int, ending: str) -> Path
 
 def facts_of(recipe: str, case: Case, seed: int, digest: str) -> Mapping[str, Any]:
     """What the line of a cell begins with."""
-    severity = {"severity": case.severity, "at": case.at} if case.kind else {}
+    severity = {"severity": case.severity, "at": case.at} if case.parts else {}
     return {"recipe": recipe, "obstacle": case.obstacle, **severity, "seed": seed, "config": digest}

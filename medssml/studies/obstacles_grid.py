@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -126,13 +127,14 @@ class Grid:
 
             with one_store(self.design.out):
                 named = {f"obstacles/{task}/{what}": v for task, by in found.items() for what, v in by.items()}
-                add_results(run, named if case.taught or case.kind is None else _of_case(named, case))
+                add_results(run, named if case.taught or not case.parts else _of_case(named, case))
         return {"steps": self.design.steps, "answering_s": round(time.process_time() - started, 1), "auroc": found}
 
 
 def _of_case(named: dict[str, float], case: Case) -> dict[str, float]:
-    """The results of a damage, which the run without it has too, under its name."""
-    return {name.replace("obstacles/", f"obstacles/{case.name}/", 1): value for name, value in named.items()}
+    """The results of a damage, which the run without it has too, under its name in the letters of MLflow."""
+    plain = re.sub(r"[^\w.-]", "_", case.name)
+    return {name.replace("obstacles/", f"obstacles/{plain}/", 1): value for name, value in named.items()}
 
 
 def aurocs(answers: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -71,9 +71,8 @@ def tabulate(lines: Sequence[dict[str, Any]], design: Design) -> dict[str, Any]:
 
 def _read(lines: Sequence[dict[str, Any]], design: Design) -> tuple[Cells, dict[str, Any], dict[str, str]]:
     """The answers of the cells; the cases; which cells could not be measured."""
-    from medssml.obstacles import OBSTACLES
+    from medssml.obstacles.together import named
 
-    says = {kind.name: kind.says for kind in OBSTACLES}
     cases: dict[str, Any] = {}
     failed: dict[str, str] = {}
     parts: dict[tuple[str, str], list[pd.DataFrame]] = {}
@@ -84,7 +83,7 @@ def _read(lines: Sequence[dict[str, Any]], design: Design) -> tuple[Cells, dict[
             continue
         if line["obstacle"]:
             cases[case] = {name: line[name] for name in ("obstacle", "severity", "at")} | {
-                "says": says[line["obstacle"]]
+                "says": "; ".join(part.says for part in named(line["obstacle"]))
             }
         parts.setdefault((line["recipe"], case), []).append(read_answers(design.out, line))
     # A recipe that a seed is lacking of is no match for the others.
@@ -191,8 +190,9 @@ def protocol_of(design: Design, lines: Sequence[Mapping[str, Any]]) -> dict[str,
         "fine-tuning": f"{design.steps} steps for every recipe, otherwise as it says; {design.labels:.0%} of the labelled "
         "training subjects; all tasks at once; the weights at the end; float32",
         "obstacle": "training and validation studies suffer it together, with the severity of the cell; a damage of one "
-        "modality befalls the test alone, and labels that are at fault are those of training and validation. What befalls a "
-        "study follows from its id, and is the same for all recipes and seeds: the draw of the obstacle is in no interval",
+        "modality befalls validation and test alone unless it is called taught, and labels that are at fault are those of "
+        "training and validation. What befalls a study follows from its id, and is the same for all recipes and seeds: the "
+        "draw of the obstacle is in no interval",
         "test": "undamaged studies, and the same ones under the same obstacle (untaught: by the model of the recipe that never "
         "suffered it; reversed: absence by the other class)",
         "order": "mean rank over tasks, obstacles and severities by AUROC on validation studies, which suffer as those of "

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from medssml.data.datamodule import StudyDataModule
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
+    from medssml.obstacles import Damage
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.training_config import Finetuning
     from medssml.trainers.learner import Learner
@@ -125,7 +126,7 @@ def finetune(
         modalities=_modalities(checkpoint, settings), ids=ids, data_root=data_root, allow_outside=allow_outside,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
-    table = obstructed(table, settings.data.obstacles, plugins)
+    table, damages = obstructed(table, settings.data.obstacles, plugins)
     chosen, tasks = _studies_and_tasks(table, task, settings, labels)
     settings = replace(settings, tasks=tasks, labels=labels, start=_start(checkpoint), targets=[*kind, *classes])
     account = label_account(chosen, tasks)
@@ -134,7 +135,7 @@ def finetune(
     if settings.unlabelled:
         say_others(chosen)
     if dry_run:
-        return _rehearse(settings, chosen, prepared, checkpoint, plugins)
+        return _rehearse(settings, chosen, prepared, checkpoint, plugins, damages)
     if folder.done and not fresh:
         folder.begin(settings.written(), table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
@@ -142,7 +143,7 @@ def finetune(
         return folder.path
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     model, transforms, remarks = _model_and_transforms(settings, chosen, checkpoint, plugins)
-    data = training.studies(chosen, transforms, batches_of(settings, chosen), prepared, tasks)
+    data = training.studies(chosen, transforms, batches_of(settings, chosen), prepared, tasks, damages)
     before = _trained_before(checkpoint)
     folder.begin(settings.written(), table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
@@ -345,12 +346,17 @@ def which_weights(trainer: TrainerSettings) -> str:
 
 
 def _rehearse(
-    config: Finetuning, table: Manifest, prepared: Any, checkpoint: str, plugins: Sequence[str]
+    config: Finetuning,
+    table: Manifest,
+    prepared: Any,
+    checkpoint: str,
+    plugins: Sequence[str],
+    damages: Sequence[Damage],
 ) -> dict[str, Any]:
     from medssml.runs import training
     from medssml.runs.mixed_batches import batches_of
     from medssml.runs.rehearsal import rehearse
 
     model, transforms, _ = _model_and_transforms(config, table, checkpoint, plugins)
-    data = training.studies(table, transforms, batches_of(config, table), prepared, config.tasks)
+    data = training.studies(table, transforms, batches_of(config, table), prepared, config.tasks, damages)
     return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest, plugins), data, config.trainer)

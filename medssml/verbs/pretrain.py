@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medssml.data.datamodule import StudyDataModule
     from medssml.manifest.manifest import Manifest
+    from medssml.obstacles import Damage
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.training_config import A, Architecture, PretrainConfig
     from medssml.trainers.learner import Learner
@@ -103,9 +104,9 @@ def pretrain(
         manifest, shards, settings.shards, place,
         modalities=list(settings.transforms), ids=ids, data_root=data_root, allow_outside=allow_outside,
     )  # fmt: skip
-    table = obstructed(table, settings.data.obstacles, plugins)
+    table, damages = obstructed(table, settings.data.obstacles, plugins)
     if dry_run:
-        return rehearsed(settings, table, prepared, plugins)
+        return rehearsed(settings, table, prepared, plugins, damages)
     if folder.done and not fresh:
         folder.begin(settings.written(), table.sha256)
         console.say(f"{out} is done already; fix: --fresh starts over")
@@ -114,7 +115,7 @@ def pretrain(
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     fitting, transforms, remarks = parts(settings, table, plugins)
     learner, left_out = _learner(fitting, settings, plugins)
-    data = training.studies(table, transforms, settings, prepared)
+    data = training.studies(table, transforms, settings, prepared, damages=damages)
     folder.begin(settings.written(), table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
         return _run(learner, data, [*remarks, *left_out], config=settings, folder=folder, track=track)
@@ -157,13 +158,15 @@ def _run(
     return training.conclude(outcome, data, folder)
 
 
-def rehearsed(config: PretrainConfig, table: Manifest, prepared: Any, plugins: Sequence[str]) -> dict[str, Any]:
+def rehearsed(
+    config: PretrainConfig, table: Manifest, prepared: Any, plugins: Sequence[str], damages: Sequence[Damage] = ()
+) -> dict[str, Any]:
     """What a training would take; see `medssml.runs.rehearsal.rehearse`."""
     from medssml.runs import training
     from medssml.runs.rehearsal import rehearse
 
     fitting, transforms, _ = parts(config, table, plugins)
-    data = training.studies(table, transforms, config, prepared)
+    data = training.studies(table, transforms, config, prepared, damages=damages)
     return rehearse(lambda _: _learner(fitting, config, plugins)[0], data, config.trainer)
 
 

@@ -47,7 +47,8 @@ def stress(
         run: run folder of a fine-tuning, or its model folder.
         manifest: the study table, CSV or Parquet.
         out: folder for stress.json and stress.html.
-        obstacles: names of obstacles, such as absent ct_dose; all that these studies can meet by default.
+        obstacles: names of obstacles, such as absent ct_dose; several at once as absent=0.5+ct_dose@0.3, see
+            docs/obstacles.md; all that these studies can meet, one by one, by default.
         severities: 0 to 1; 0 is always among them.
         task: a task of the model; may be given several times; every one by default. Absence by label goes by the first.
         split: studies to report: test, val, train, or all.
@@ -229,8 +230,6 @@ def _measured(
     """Task -> kind, metric, and the entry of every obstacle."""
     from medssml.evaluation.bayes import bayes_by_subset
     from medssml.evaluation.stress_measures import Question, measured
-    from medssml.obstacles import Absence
-
     studies = tested.clean
     tasks: dict[str, Any] = {}
     for task in protocol["tasks"]:
@@ -240,7 +239,7 @@ def _measured(
             protocol["bootstrap"]["resamples"], protocol["seed"],
         )  # fmt: skip
         found = {
-            each.name: {"says": each.says, **measured(question, answers[each.name], absent=isinstance(each, Absence))}
+            each.name: {"says": each.says, **measured(question, answers[each.name], absent=each.removes)}
             for each in obstacles
         }
         tasks[task] = {"kind": question.kind, "metric": question.metric, "n": len(question.rows), "obstacles": found}

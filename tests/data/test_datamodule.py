@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from medssml.manifest.manifest import Manifest
+from medssml.obstacles import CTDose, ReportTruncated
 
 
 def build(plain: Manifest, transforms: dict, tmp_path: Path, **options: Any) -> Any:
@@ -49,6 +51,48 @@ def test_balanced_batches_and_unknown_names(plain: Manifest, transforms: dict, t
         build(plain, transforms, tmp_path, balance="nothing")
     with pytest.raises(KeyError, match="label"):
         build(plain, transforms, tmp_path, tasks=["nothing"])
+
+
+def reports(tmp_path: Path, **options: Any) -> Any:
+    """Thirty studies of a report of six words, and what loads them."""
+    from medssml.transforms import ReportTransform
+
+    words = ["lungs clear heart normal no effusion", "left nodule seen heart large effusion"]
+    splits = [["train", "train", "val", "test"][i % 4] for i in range(30)]
+    rows = {"study_id": [f"s{i}" for i in range(30)], "subject_id": [f"p{i}" for i in range(30)], "split": splits}
+    table = pd.DataFrame({**rows, "report_text": [words[i % 2] for i in range(30)]})
+    return build(
+        Manifest.from_table(table, tmp_path),
+        {"report": ReportTransform(vocab_size=64, max_length=16)},
+        tmp_path,
+        **options,
+    )
+
+
+def test_a_damage_befalls_training_and_validation_and_never_the_test(tmp_path: Path) -> None:
+    """At severity 1 a report keeps a tenth of its words: one of six."""
+    whole, cut = reports(tmp_path), reports(tmp_path, damages=[ReportTruncated(1.0)])
+
+    def lengths(data: Any, split: str) -> set[int]:
+        return {n for batch in data.batches(split) for n in (batch.inputs["report"]["input_ids"] != 0).sum(1).tolist()}
+
+    assert lengths(cut, "train") == lengths(cut, "val") == {3}, "a word and both ends"
+    assert min(lengths(cut, "test")) >= 8 and min(lengths(whole, "train")) >= 8
+    assert {batch.inputs["report"]["input_ids"].shape[1] for batch in cut.train_dataloader()} == {3}
+    encode = [data.transforms["report"].steps[-1].vocabulary.encode for data in (whole, cut)]
+    known, unknown = (len(of("effusion")) for of in encode)
+    assert known < unknown or encode[1]("effusion") == encode[1]("nodule"), (
+        "the vocabulary is that of the damaged studies"
+    )
+
+
+def test_a_damage_that_can_do_nothing_is_refused(plain: Manifest, transforms: dict, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ct_dose can change nothing: no study has ct; fix"):
+        build(plain, transforms, tmp_path, damages=[CTDose(0.5)])
+    with pytest.raises(
+        ValueError, match="report_truncated can change nothing: the transform of report, Bytes, is none"
+    ):
+        build(plain, transforms, tmp_path, damages=[ReportTruncated(0.5)])
 
 
 def module() -> Any:

@@ -64,7 +64,31 @@ def test_a_training_is_told_of_the_obstacle_and_of_no_damage() -> None:
     expected = {"severity": 0.4, "seed": 0, "task": "malignant", "flipped": False}
     assert {name: node["init_args"][name] for name in expected} == expected
     assert dose.override("malignant") == ()
-    assert by_label.reverse is not None and by_label.reverse.arguments("malignant")["flipped"] and dose.reverse is None
+    assert by_label.reverse is not None and dose.reverse is None
+    assert '"flipped": true' in by_label.reverse.override("malignant")[0]
+
+
+def test_a_damage_is_taught_where_it_is_asked() -> None:
+    (dose,) = chosen_cases(["ct_dose:taught=0.4@0.5"], ())
+    assert (dose.name, dose.at, dose.taught) == ("ct_dose:taught@0.5_0.4", "training and test", True)
+    config = load_config(None, FinetuneConfig, dose.override("malignant"))
+    (node,) = config.data.obstacles
+    assert node["class_path"].endswith("DamageAtSites") and node["init_args"]["share"] == 0.5
+    assert node["init_args"]["obstacle"]["init_args"]["severity"] == 0.4
+
+
+def test_several_obstacles_are_one_case() -> None:
+    both, swept = chosen_cases(["absent:ct=0.5+labels_symmetric=0.3", "absent=0.5+ct_dose"], (0.4,))
+    assert both.name == "absent:ct=0.5+labels_symmetric=0.3_1" and swept.name == "absent=0.5+ct_dose_0.4"
+    assert [round(one.severity, 9) for one in both.built("x")] == [0.5, 0.3]
+    assert [round(one.severity, 9) for one in swept.built("x")] == [0.2, 0.4], "levels are those at severity 1"
+    config = load_config(None, FinetuneConfig, both.override("effusion"))
+    assert [node["class_path"].rpartition(".")[2] for node in config.data.obstacles] == ["Absent", "LabelsSymmetric"]
+    assert config.data.obstacles[0]["init_args"]["modalities"] == ["ct"]
+    assert both.at == swept.at == "training and test" and not both.of_training
+    assert len(load_config(None, FinetuneConfig, swept.override("effusion")).data.obstacles) == 1, (
+        "the damage is not taught"
+    )
 
 
 def test_recipes_are_the_configs_that_build_on_default_or_those_asked(tmp_path: Path) -> None:

@@ -150,6 +150,45 @@ def test_the_best_from_what_is_left_is_that_of_the_truth(place: Place) -> None:
     assert found["bayes"]["gap"]["estimate"] == pytest.approx(gap)
 
 
+def test_several_at_once_are_answered_as_the_studies_that_all_of_them_leave(place: Place, tmp_path: Path) -> None:
+    """Absence, exchange and damage in one: row by row as files; at severity 0 nothing."""
+    name = "absent=0.5+mispaired=0.8+report_truncated"
+    ask(place, tmp_path, obstacles=[name], severities=[0.0, 1.0])
+    table, predictor, preparation = labelled(place), load(place.run), ReportText()
+    absent, moved = Absent(0.5), Mispaired(0.8)
+    absent.fit(table)
+    left = moved.applied(absent.applied(table))
+    origin = moved.partners(absent.applied(table))[:, left.modalities.index("report")]
+    assert (left.present != table.present).any() and (origin != np.arange(len(table)))[origin >= 0].any()
+    found = answers_of(tmp_path, f"{name}_1")["scores"]["malignant"]
+    for row in range(len(left)):
+        study = {m: left.source_of(row, m) for m in left.modalities}
+        if study["report"] is not None:
+            whole, own = preparation.prepare(study["report"]), str(table.study_ids[origin[row]])
+            study["report"] = text_of(ReportTruncated(1.0).damaged(whole, own, preparation)) + "\n"
+        assert found[row] == pytest.approx(predictor.predict(study)["malignant"], abs=1e-5)
+    clean = answers_of(tmp_path, f"{name}_0")["scores"]["malignant"]
+    assert clean == answers_of(place.out, "absent_0")["scores"]["malignant"]
+    entry = result_of(tmp_path)["tasks"]["malignant"]["obstacles"][name]
+    assert entry["points"][-1]["bayes"]["of"] == "what is left" and "absent at random; one modality" in entry["says"]
+    assert "absent=0.5+mispaired=0.8+report truncated" in (tmp_path / "stress.html").read_text()
+
+
+def test_at_some_sites_the_others_answer_as_before(place: Place, tmp_path: Path) -> None:
+    """The sites of a column: here of two, one suffers."""
+    table = pd.read_csv(place.manifest, dtype=str, keep_default_na=False)
+    table["group_site"] = ["north", "south"] * (len(table) // 2)
+    manifest = place.manifest.with_name("by_site.csv")
+    table.to_csv(manifest, index=False)
+    sited = Place(place.run, manifest, tmp_path)
+    ask(sited, tmp_path, obstacles=["ct_dose@0.5", "absent@0.5"], severities=[1.0])
+    site, has = labelled(sited).table["group_site"].to_numpy(), labelled(sited).present
+    for name, concerned in (("ct_dose", has[:, 0]), ("absent", has.sum(1) > 1)):
+        clean, hit = (np.array(answers_of(tmp_path, f"{name}@0.5_{s}")["scores"]["malignant"]) for s in (0, 1))
+        changed = ~np.isclose(clean, hit, atol=1e-6)
+        assert len(set(site[changed])) == 1 and changed[concerned & (site == site[changed][0])].all()
+
+
 def test_cost_and_area_follow_from_the_curve(place: Place) -> None:
     for found in result_of(place.out)["tasks"]["malignant"]["obstacles"].values():
         curve = [point["auroc"]["estimate"] for point in found["points"]]
@@ -199,6 +238,8 @@ def test_what_these_studies_cannot_meet_is_said(place: Place, tmp_path: Path, ca
         ({"obstacles": ["absnt"]}, KeyError, "no obstacle 'absnt'.*absent"),
         ({"obstacles": ["labels_hidden"]}, ValueError, "what a model is taught, and not what it is asked; fix"),
         ({"obstacles": ["class_scarce"]}, ValueError, "class_scarce befalls what a model is taught"),
+        ({"obstacles": ["absent+labels_symmetric"]}, ValueError, "labels_symmetric befalls what a model is taught"),
+        ({"obstacles": ["ct_dose:taught"]}, ValueError, "ct_dose:taught befalls what a model is taught"),
         ({"severities": [0.5, 1.5]}, ValueError, "--severities is 1.5; fix"),
         ({"task": "covid"}, KeyError, "the model has no task 'covid'"),
     ],
