@@ -230,6 +230,7 @@ def _measured(
     """Task -> kind, metric, and the entry of every obstacle."""
     from medssml.evaluation.bayes import bayes_by_subset
     from medssml.evaluation.stress_measures import Question, measured
+
     studies = tested.clean
     tasks: dict[str, Any] = {}
     for task in protocol["tasks"]:
