@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
 from medssml.config import Configured
+
+#: (D,) weight and bias of one number that is read from one modality's projected vector.
+Evidence = tuple[np.ndarray, float]
 
 
 class Fusion(Configured, nn.Module):
@@ -21,10 +25,12 @@ class Fusion(Configured, nn.Module):
         reads: what of each modality it reads, "pooled" or "tokens". Whoever keeps a cohort in memory keeps no tokens for a
             fusion that reads pooled vectors.
         keeps: names of what it puts into `Fused.extra`.
+        room: how many numbers `begin` can place.
     """
 
     reads: Literal["pooled", "tokens"] = "tokens"
     keeps: tuple[str, ...] = ()
+    room: int = 0
 
     def __init__(self, modalities: Sequence[str], dim: int) -> None:
         super().__init__()
@@ -55,6 +61,18 @@ class Fusion(Configured, nn.Module):
         Args:
             studies: (encoded, present) of batches of all training studies, without gradients, the same on every rank.
         """
+
+    def begin(self, evidence: Sequence[Mapping[str, Evidence]]) -> None:
+        """Sets the weights such that feature k of the fused vector is evidence k, summed over the modalities that a study has.
+
+        Args:
+            evidence: at most `room` numbers; of each the map of every modality that says something of it, on the vector that
+                the fusion is given.
+
+        Raises:
+            ValueError: there is no room for so many.
+        """
+        raise ValueError(f"{type(self).__name__} has no room for {len(evidence)} numbers; room: {self.room}")
 
     def in_order(self, encoded: dict[str, Encoded], present: Tensor) -> Iterator[tuple[int, Encoded, Tensor]]:
         """Column, encoded rows and their positions (n_m,) in the batch, of each modality that a study has.

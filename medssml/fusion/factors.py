@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from medssml.batch import Encoded, Fused
-from medssml.fusion.base import Fusion, OwnLinear
+from medssml.fusion.base import Evidence, Fusion, OwnLinear
 
 
 class FactorFusion(Fusion):
-    """mean = sum over present m of t_m e_m / (1 + sum of t_m),  v = 1 / (1 + sum of t_m),  e_m = W_m x_m + c_m
+    """h = U s + MLP([s v; v]),  s = sum over present m of t_m e_m,  v = 1 / (1 + sum over present m of t_m)
 
-    h = U mean + MLP([mean; v]),  with t_m = softplus(u_m), K learned numbers of each modality
+    e_m = W_m x_m + c_m measures K factors, and t_m = softplus(u_m), K numbers that are learned, are the precisions of modality
+    m. Of standard normal factors of which each modality that is there gives one noisy measurement, s v and v are the posterior
+    mean and variance (factor analysis, Thomson's scores; a product of experts whose precisions do not depend on the study,
+    Hinton 2002). An absent modality measures nothing: the mean moves towards the prior and v grows, so answers can become less
+    sure by as much as is known less. The sum s is for log odds, which add up where modalities are independent evidence; the
+    perceptron begins at 0 and finds what several factors say together. An interaction of two modalities is so learned once,
+    from any studies, not for every subset, and the narrow middle keeps it from learning studies by heart.
 
-    A factor analysis whose factors are the few things that labels depend on: mean and v are the posterior of K standard
-    normal factors given one noisy measurement of each by every modality that is there (Thomson's scores; a product of
-    experts, Hinton 2002, whose precisions do not depend on the study). An absent modality measures nothing, so the mean moves
-    towards the prior and v grows: answers can become less sure by as much as is known less. The perceptron finds what several
-    factors say together (an interaction is learned once, from any studies, not for every subset of modalities), and the
-    narrow middle keeps it from learning studies by heart.
-
-    Where precisions depend on the study, as in `ProductOfExperts`, a few thousand studies teach it to be sure of noise.
+    Where heads begin as probes (`probe_first`), the first factors are the tasks: each is measured by the probes of the
+    modalities; see `begin`.
 
     Args:
         modalities: names, in the order of the columns of `present`.
         dim: D, of inputs and output.
-        factors: K.
+        factors: K, at most D.
         hidden: width of the perceptron.
         dropout: of the inputs, in training.
     """
@@ -37,23 +37,43 @@ class FactorFusion(Fusion):
     keeps = ("mean", "variance")
 
     def __init__(
-        self, modalities: Sequence[str], dim: int, factors: int = 8, hidden: int = 32, *, dropout: float = 0.3
+        self, modalities: Sequence[str], dim: int, factors: int = 8, hidden: int = 32, *, dropout: float = 0.0
     ) -> None:
         super().__init__(modalities, dim)
-        if factors < 1:
-            raise ValueError(f"factors: {factors}; fix: 1 or more")
+        if not 1 <= factors <= dim:
+            raise ValueError(f"factors: {factors}; fix: 1 to {dim}, the width of the fusion")
+        self.room = factors
         self.dropout = nn.Dropout(dropout)
         self.measure = OwnLinear(len(self.modalities), dim, factors)
         self.precision = nn.Parameter(torch.zeros(len(self.modalities), factors))
         self.linear = nn.Linear(factors, dim)
-        self.together = nn.Sequential(nn.Linear(2 * factors, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        last = nn.Linear(hidden, dim)
+        self.together = nn.Sequential(nn.Linear(2 * factors, hidden), nn.GELU(), last)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         """Fused with one token per modality, tokens (B, M, D); see `Fusion.forward`. extra: `mean`, `variance` (B, K)."""
         tokens = self.table(encoded, present)
         measured = self.measure(self.dropout(tokens))
         precision = torch.where(present.unsqueeze(-1), nn.functional.softplus(self.precision), 0.0)
+        said = (precision * measured).sum(1)
         variance = 1 / (1 + precision.sum(1))
-        mean = (precision * measured).sum(1) * variance
-        pooled = self.linear(mean) + self.together(torch.cat([mean, variance], dim=-1))
+        mean = said * variance
+        pooled = self.linear(said) + self.together(torch.cat([mean, variance], dim=-1))
         return Fused(tokens, present, pooled, extra={"mean": mean, "variance": variance})
+
+    @torch.no_grad()
+    def begin(self, evidence: Sequence[Mapping[str, Evidence]]) -> None:
+        """Factor k measures evidence k, and the perceptron is at 0; see `Fusion.begin`."""
+        if len(evidence) > self.room:
+            super().begin(evidence)
+        for parameter in (self.precision, *self.linear.parameters(), *self.together[2].parameters()):
+            parameter.zero_()
+        at_first = nn.functional.softplus(self.precision[0, 0])
+        for k, maps in enumerate(evidence):
+            self.linear.weight[k, k] = 1.0
+            for column, name in enumerate(self.modalities):
+                weight, bias = maps.get(name, (0.0, 0.0))
+                self.measure.weight[column, :, k] = torch.as_tensor(weight) / at_first
+                self.measure.bias[column, k] = torch.as_tensor(bias) / at_first

@@ -11,7 +11,8 @@ from torch import nn
 
 from medssml.evaluation.encoded_studies import EncodedStudies, fuse_studies
 from medssml.evaluation.probes import Readout, linear_readout
-from medssml.evaluation.stacking import Part, stacked_readouts
+from medssml.evaluation.stacking import Part, Stack, stacked_readouts
+from medssml.fusion.base import Evidence
 from medssml.model import MultimodalModel
 from medssml.statistics.bootstrap import Array
 
@@ -28,10 +29,11 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
     Linear probing, then fine-tuning (Kumar et al. 2022): a head that begins at random sends gradients through the model
     that say nothing of the task, and undo part of the pretraining before the head has found what is there. The fused
     vector of each study is seen with all that it has and, where it has several modalities, with each of them alone. A
-    head with evidence begins as a stack of that probe and of one for each modality: see `stacked_readouts`.
+    head with evidence begins as a stack of that probe and of one for each modality: see `stacked_readouts`. A fusion that
+    has room for what each modality says of each task is given that, and heads begin with its sum.
 
     Args:
-        model: its heads are changed.
+        model: its heads are changed, and its fusion where that has room.
         tasks: of the model.
         studies: of the training split, from `encode_studies`.
         seed: of the folds on which the penalty is chosen.
@@ -39,6 +41,8 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
     Returns:
         task -> what was done, in words; a task with too few labels keeps its head.
     """
+    if 0 < sum(_outputs(model, name) for name in tasks) <= model.fusion.room:
+        return _fit_fusion(model, tasks, studies, seed)
     rows, within = _as_seen(studies.has)
     fused = fuse_studies(model, studies, torch.from_numpy(within), rows=torch.from_numpy(rows))
     x = torch.cat([part.pooled.detach() for part in fused]).double().numpy()
@@ -65,8 +69,42 @@ def _fit_head(model: MultimodalModel, name: str, studies: EncodedStudies, togeth
     _set(head.linear, 0.0 if fused is None else fused.weight, stack.bias + (0.0 if fused is None else fused.bias))
     for modality in alone.keys() & stack.readouts.keys():
         _set(cast(nn.Linear, head.own[modality]), *_of_projected(model, modality, stack.readouts[modality]))
-    counts = ", ".join(f"{part} {weight:.2f}" for part, weight in stack.weights.items())
-    return f"its head begins as a stack of linear probes, which count: {counts}"
+    return f"its head begins as a stack of linear probes, which count: {_counts(stack)}"
+
+
+def _outputs(model: MultimodalModel, name: str) -> int:
+    """How many numbers the head of a task gives."""
+    return model.heads[name].linear.out_features
+
+
+def _fit_fusion(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStudies, seed: int) -> dict[str, str]:
+    """Stacks of the probes of each modality alone, placed in the fusion; see `Fusion.begin`."""
+    alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
+    evidence: list[dict[str, Evidence]] = []
+    said, bias = {}, {}
+    for name in tasks:
+        task = model.tasks[name]
+        y = (studies.targets.get(name, np.full(len(studies), np.nan)) - task.mean) / task.sd
+        stack = stacked_readouts(alone, y, studies.subject, kind=task.kind, classes=task.n_classes, seed=seed)
+        if isinstance(stack, str):
+            said[name] = f"its head begins at random: {stack}"
+            continue
+        maps = {m: _of_projected(model, m, readout) for m, readout in stack.readouts.items()}
+        bias[name] = (len(evidence), stack.bias)
+        evidence += [{m: (w[k], float(b[k])) for m, (w, b) in maps.items()} for k in range(_outputs(model, name))]
+        said[name] = f"the fusion begins as a stack of linear probes, which count: {_counts(stack)}"
+    model.fusion.begin(evidence)
+    directions = np.eye(model.dim)
+    for name, (first, offset) in bias.items():
+        head = model.heads[name]
+        _set(head.linear, directions[first : first + len(offset)], offset)
+        for own in head.own.values():
+            _set(cast(nn.Linear, own), 0.0, np.zeros(1))
+    return said
+
+
+def _counts(stack: Stack) -> str:
+    return ", ".join(f"{part} {weight:.2f}" for part, weight in stack.weights.items())
 
 
 def _alone(model: MultimodalModel, studies: EncodedStudies, modality: str) -> Part:

@@ -31,20 +31,39 @@ def test_mean_and_variance_are_those_of_factors_given_noisy_measurements():
             assert float(fused.extra["variance"].detach()[study, k]) == pytest.approx(1 - left, rel=1e-3, abs=1e-4)
 
 
-def test_what_is_read_is_linear_in_the_mean_and_a_perceptron_beside():
+def test_what_is_read_is_linear_in_the_natural_parameter_and_a_perceptron_beside():
     fusion, encoded = stirred(FactorFusion(NAMES, 16, factors=3, hidden=5)), encodings()
     fused = fusion(encoded, EVERY)
     mean, variance = fused.extra["mean"], fused.extra["variance"]
     hidden = nn.functional.gelu(nn.functional.linear(torch.cat([mean, variance], 1), *fusion.together[0].parameters()))
-    expected = nn.functional.linear(mean, *fusion.linear.parameters()) + nn.functional.linear(
+    expected = nn.functional.linear(mean / variance, *fusion.linear.parameters()) + nn.functional.linear(
         hidden, *fusion.together[2].parameters()
     )
     torch.testing.assert_close(fused.pooled, expected)
 
 
-def test_no_factor_is_refused():
-    with pytest.raises(ValueError, match=r"factors: 0; fix: 1 or more"):
-        FactorFusion(NAMES, 16, factors=0)
+@pytest.mark.parametrize("factors", [0, 17])
+def test_factors_that_do_not_fit_are_refused(factors):
+    with pytest.raises(ValueError, match=rf"factors: {factors}; fix: 1 to 16"):
+        FactorFusion(NAMES, 16, factors=factors)
+
+
+def test_it_begins_as_the_sum_of_what_it_is_given_whatever_it_was_before():
+    fusion, encoded = stirred(FactorFusion(NAMES, 16, factors=3)), encodings()
+    rng = np.random.default_rng(0)
+    maps = [
+        {"ct": (rng.normal(size=16), 0.5), "report": (rng.normal(size=16), -1.0)},
+        {"xray": (rng.normal(size=16), 0.1)},
+    ]
+    fusion.begin(maps)
+    fused = fusion(encoded, EVERY).pooled.detach().double().numpy()
+    for study in range(len(EVERY)):
+        x = vectors_of(encoded, EVERY, study)
+        for k, given in enumerate(maps):
+            said = [x[m] @ given[name][0] + given[name][1] for m, name in enumerate(NAMES) if m in x and name in given]
+            assert fused[study, k] == pytest.approx(sum(said), rel=1e-3, abs=1e-4)
+    with pytest.raises(ValueError, match="no room for 4 numbers; room: 3"):
+        fusion.begin([{}] * 4)
 
 
 def taught(fusion: nn.Module, x: torch.Tensor, present: torch.Tensor, y: torch.Tensor) -> nn.Module:

@@ -9,9 +9,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from medssml.evaluation.encoded_studies import encode_studies
+from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
 from medssml.evaluation.stacking import Part, stacked_readouts
-from medssml.model import Task
+from medssml.fusion import FactorFusion
+from medssml.model import MultimodalModel, Task
 from medssml.trainers.probe_first import FUSED, LEAST, fit_heads
 
 from .toy import MODALITIES, ToyLoader, toy_model
@@ -39,6 +40,18 @@ def test_the_model_answers_as_a_probe_of_its_own_vectors() -> None:
     np.testing.assert_allclose(logits, oracle.decision_function(scaler.transform(vectors(()))), atol=0.01)
 
 
+def unprojected(model: MultimodalModel, studies: EncodedStudies) -> dict[str, np.ndarray]:
+    """Modality -> the shortest vectors that its projection makes what the fusion is given."""
+    return {
+        m: np.linalg.lstsq(
+            model.project[m].weight.detach().double().numpy(),
+            (studies.encoded[m].pooled - model.project[m].bias).detach().double().numpy().T,
+            rcond=LEAST,
+        )[0].T
+        for m in model.modalities
+    }
+
+
 def test_a_head_with_evidence_answers_as_the_stack_of_its_probes() -> None:
     model, loader = toy_model(), ToyLoader(studies=200, labels=0.8)
     model.add_task("other", Task(evidence=True))
@@ -46,14 +59,7 @@ def test_a_head_with_evidence_answers_as_the_stack_of_its_probes() -> None:
     studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
     said = fit_heads(model, ["other"], studies)
     alone = {m: np.flatnonzero(studies.has[:, column]) for column, m in enumerate(model.modalities)}
-    raw = {
-        m: np.linalg.lstsq(
-            model.project[m].weight.detach().double().numpy(),
-            (studies.encoded[m].pooled - model.project[m].bias).detach().double().numpy().T,
-            rcond=LEAST,
-        )[0].T
-        for m in alone
-    }
+    raw = unprojected(model, studies)
     with torch.no_grad():
         pooled = model.fuse(studies.encoded, studies.present).pooled.double().numpy()
         logits = model.predict_from(model.fuse(studies.encoded, studies.present))["other"].double().numpy()
@@ -151,3 +157,33 @@ def test_a_head_of_classes_has_a_row_for_each_also_for_one_that_no_study_shows()
     answers = logits.argmax(1).numpy()[studies.has[:, 0]]
     assert logits.shape == (200, 4) and set(answers) <= {0, 1, 2}
     assert float((answers == grade[studies.has[:, 0]]).mean()) > 0.5
+
+
+def test_a_fusion_with_room_answers_as_the_stack_of_each_modality_alone() -> None:
+    """Its head read something before, and had evidence of its own: none of that is left."""
+    model, loader = toy_model(fusion=FactorFusion(MODALITIES, 8, factors=2)), ToyLoader(studies=200, labels=0.8)
+    model.add_task("other", Task(evidence=True))
+    with torch.no_grad():
+        for parameter in [*model.heads["other"].parameters(), *model.fusion.parameters()]:
+            parameter += 0.5
+    studies = encode_studies(model, loader)
+    studies = replace(studies, targets=studies.targets | {"other": 1 - studies.targets["sick"]})
+    said = fit_heads(model, ["sick", "other"], studies)
+    assert all("the fusion begins as a stack" in line and "ct" in line for line in said.values())
+    alone = {
+        m: Part(
+            raw,
+            np.flatnonzero(studies.has[:, column]),
+            np.ones(int(studies.has[:, column].sum()), bool),
+        )
+        for column, (m, raw) in enumerate(unprojected(model, studies).items())
+    }
+    with torch.no_grad():
+        logits = model.predict_from(model.fuse(studies.encoded, studies.present))
+    for name in ("sick", "other"):
+        stack = stacked_readouts(alone, studies.targets[name], studies.subject)
+        expected = np.full(200, float(stack.bias[0]))
+        for m, part in alone.items():
+            expected[part.study] += part.x @ stack.readouts[m].weight[0] + stack.readouts[m].bias
+        np.testing.assert_allclose(logits[name].double().numpy(), expected, atol=0.02)
+    np.testing.assert_allclose(logits["sick"].numpy(), -logits["other"].numpy(), atol=0.05)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Batch, Encoded
 from medssml.encoders.base import Encoder, refuse_keep
-from medssml.fusion import ConcatFusion
+from medssml.fusion import ConcatFusion, Fusion
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import Supervised
 from medssml.trainers.finetune import finetuner
@@ -41,10 +41,13 @@ class Dense(Encoder):
         return Encoded(hidden[:, None], torch.ones(len(hidden), 1, dtype=torch.bool), hidden)
 
 
-def toy_model(seed: int = 0, tasks: tuple[str, ...] = ("sick",), dropout: float = 0.2) -> MultimodalModel:
+def toy_model(
+    seed: int = 0, tasks: tuple[str, ...] = ("sick",), dropout: float = 0.2, fusion: Fusion | None = None
+) -> MultimodalModel:
     torch.manual_seed(seed)
     encoders = {name: Dense(dropout=dropout) for name in MODALITIES}
-    return MultimodalModel(encoders, ConcatFusion(MODALITIES, dim=8), {task: Task("binary", 2) for task in tasks})
+    fusion = ConcatFusion(MODALITIES, dim=8) if fusion is None else fusion
+    return MultimodalModel(encoders, fusion, {task: Task("binary", 2) for task in tasks})
 
 
 def tuner(
