@@ -68,6 +68,7 @@ def learner_of(
         freeze=config.freeze,
         others=[objective for objective in beside if objective is not labels],
         given=given,
+        lora=config.lora,
         seed=config.seed if seed is None else seed,
     )
 

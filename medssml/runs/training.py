@@ -17,6 +17,7 @@ from medssml.data.shard_dataset import Shards
 from medssml.model import MultimodalModel
 from medssml.obstacles.base import Damage
 from medssml.tracking import MlflowTracker
+from medssml.trainers.adapters import merge_adapters
 from medssml.trainers.checkpoint import space_for
 from medssml.trainers.learner import Learner
 from medssml.trainers.loop import Outcome, fit
@@ -124,6 +125,7 @@ def train(
     finally:
         loader.close()
     if outcome.status == "done" and folder.writes:
+        merge_adapters(learner.model)
         learner.model.requires_grad_(True)
         write_model(learner.model, folder, data.transforms, card or {})
     if tracker is not None:

@@ -18,6 +18,7 @@ from medssml.objectives.modulation import Modulation
 from medssml.objectives.study_loss import StudyLoss
 from medssml.obstacles.base import Obstacle
 from medssml.schema import Builds, plain
+from medssml.trainers.adapters import Lora
 from medssml.trainers.freezing import check_freeze
 from medssml.trainers.precision import chosen_precision, device_type
 from medssml.trainers.settings import Optim, TrainerSettings
@@ -119,6 +120,7 @@ class FinetuneConfig:
     """A fine-tuning.
 
     freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
+    lora: adapters of the encoders, beside which projections, fusion and heads learn and nothing else; merged when the run ends.
     modality_dropout: probability that a present modality of a training study is hidden; never all of them.
     unimodal_weight: of the loss of each modality alone, beside that of all together; 0 for none.
     evidence: each modality also has weights of its own in every head, besides those of the fused vector.
@@ -138,6 +140,7 @@ class FinetuneConfig:
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
     fusion: Annotated[Node, Builds(Fusion, handed_in=("modalities", "dim", "fusion"))] | None = None
     freeze: int | str = "none"
+    lora: Lora | None = None
     modality_dropout: float = 0.25
     unimodal_weight: float = 0.0
     evidence: bool = False
@@ -165,6 +168,8 @@ class FinetuneConfig:
             raise ValueError(
                 "freeze all_but_heads keeps the fusion as it is, and there is a new one; fix: freeze: encoders, or leave fusion out"
             )
+        if self.lora is not None and self.freeze != "none":
+            raise ValueError(f"lora freezes the encoders, and freeze is {self.freeze}; fix: leave freeze out")
         if self.unlabelled and not self.objectives:
             raise ValueError(
                 "unlabelled studies teach nothing by labels alone; fix: objectives: [{class_path: PseudoLabels}]"
@@ -189,6 +194,11 @@ class Finetuning(FinetuneConfig):
     start: str = "scratch"
     targets: Sequence[str] = ()
     architecture: Architecture | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.architecture is not None:
+            refuse_untrained(self.lora)
 
     def written(self) -> dict[str, Any]:
         """As config.yaml and MLflow have it."""
@@ -215,6 +225,21 @@ class Transferring(Finetuning):
     seeds: int = 1
     arm: str = ""
     prompts: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start == "scratch":
+            refuse_untrained(self.lora)
+
+
+def refuse_untrained(lora: Lora | None) -> None:
+    """Refuses adapters of encoders that were never trained.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if lora is not None:
+        raise ValueError("lora adapts encoders that were trained, and these are new; fix: --checkpoint RUN, or leave lora out")
 
 
 #: A training, with or without labels.

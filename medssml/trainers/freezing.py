@@ -63,14 +63,8 @@ def freeze_parts(model: MultimodalModel, freeze: str | int) -> list[nn.Module]:
 
 
 def _first_blocks(name: str, encoder: nn.Module, count: int) -> list[nn.Module]:
-    """Freezes an encoder up to its block `count`, in the order in which its parameters were registered, which is that of
-    the forward pass; returns the modules that are frozen as a whole.
-
-    Blocks are the longest list of modules in it, or layer1, layer2, ... of a residual network.
-    """
-    lists = [list(module) for module in encoder.modules() if isinstance(module, nn.ModuleList)]
-    stages = [module for path, module in encoder.named_modules() if re.fullmatch(r"(.*\.)?layer\d+", path)]
-    blocks = max([*lists, stages], key=len)
+    """Freezes an encoder up to its block `count`; returns the modules that are frozen as a whole."""
+    blocks = blocks_of(encoder)
     if count > len(blocks):
         raise ValueError(
             f"freeze={count}, but the encoder of {name}, {type(encoder).__name__}, has {len(blocks)} blocks; "
@@ -78,11 +72,31 @@ def _first_blocks(name: str, encoder: nn.Module, count: int) -> list[nn.Module]:
         )
     if count == 0:
         return []
-    order = list(encoder.parameters())
-    inside = {id(parameter) for parameter in blocks[count - 1].parameters()}
-    end = max(place for place, parameter in enumerate(order) if id(parameter) in inside)
-    frozen = {id(parameter) for parameter in order[: end + 1]}
-    for parameter in order[: end + 1]:
-        parameter.requires_grad_(False)
+    depths = depths_of(encoder)
+    frozen = {id(parameter) for parameter in encoder.parameters() if depths[id(parameter)] <= count}
+    for parameter in encoder.parameters():
+        if id(parameter) in frozen:
+            parameter.requires_grad_(False)
     owned = ((module, [id(p) for p in module.parameters()]) for module in encoder.modules())
     return [module for module, ids in owned if ids and frozen.issuperset(ids)]
+
+
+def blocks_of(encoder: nn.Module) -> list[nn.Module]:
+    """The longest list of modules in an encoder, or layer1, layer2, ... of a residual network; of those that have weights."""
+    lists = [list(module) for module in encoder.modules() if isinstance(module, nn.ModuleList)]
+    stages = [module for path, module in encoder.named_modules() if re.fullmatch(r"(.*\.)?layer\d+", path)]
+    return [block for block in max([*lists, stages], key=len) if any(True for _ in block.parameters())]
+
+
+def depths_of(encoder: nn.Module) -> dict[int, int]:
+    """`id` of a parameter -> its depth: 0 before the first of n blocks, k in block k, n + 1 after the last one.
+
+    By the order in which parameters were registered, which is that of the forward pass; an encoder without blocks is one.
+    """
+    order = [id(parameter) for parameter in encoder.parameters()]
+    blocks = [{id(parameter) for parameter in block.parameters()} for block in blocks_of(encoder)]
+    if not blocks:
+        return dict.fromkeys(order, 1)
+    first = min(place for place, one in enumerate(order) if one in blocks[0])
+    ends = [max(place for place, one in enumerate(order) if one in block) for block in blocks]
+    return {one: 0 if place < first else 1 + sum(end < place for end in ends) for place, one in enumerate(order)}

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from medssml.model import MultimodalModel
 from medssml.schema import nearest
+from medssml.trainers.freezing import blocks_of, depths_of
 from medssml.trainers.lars import LARS, TRUST
 from medssml.trainers.settings import Optim
 
@@ -49,9 +51,10 @@ def parameter_groups(learner: nn.Module, optim: Optim) -> list[dict]:
     # A matrix that is also an embedding (tied weights of a language model) is an embedding.
     embeddings = {id(p) for part in learner.modules() if isinstance(part, nn.Embedding) for p in part.parameters()}
 
+    by_depth = depth_scales(learner, optim.layer_decay)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in trainable:
-        scale = scale_of(name, optim.scales)
+        scale = scale_of(name, optim.scales) * by_depth.get(id(parameter), 1.0)
         if scale == 0:
             continue
         decays = id(parameter) in decayed and id(parameter) not in embeddings
@@ -77,6 +80,18 @@ def scale_of(name: str, scales: Mapping[str, float]) -> float:
     """The multiple of the learning rate of a parameter: that of the longest prefix of its name, 1 without any."""
     found = [prefix for prefix in scales if _begins(name, prefix)]
     return scales[max(found, key=len)] if found else 1.0
+
+
+def depth_scales(learner: nn.Module, decay: float) -> dict[int, float]:
+    """`id` of a parameter of an encoder -> the multiple of its learning rate, decay^(L - l) at depth l of L = blocks + 1."""
+    if decay == 1:
+        return {}
+    models = [part for part in learner.modules() if isinstance(part, MultimodalModel)]
+    found = {}
+    for encoder in (encoder for model in models for encoder in model.encoders.values()):
+        last = 1 + max(1, len(blocks_of(encoder)))
+        found.update({one: decay ** (last - depth) for one, depth in depths_of(encoder).items()})
+    return found
 
 
 def _begins(name: str, prefix: str) -> bool:

@@ -28,6 +28,9 @@ class Optim:
         scales: prefix of a parameter's name -> its learning rate as a multiple of `lr`, such as "encoders": 0.1 and
             "encoders.report": 1.0. The longest prefix wins; 0 freezes. Names are those of the model; what an objective
             has itself is "objectives.0" and so on.
+        layer_decay: d; of an encoder of n blocks block k learns at lr d^(n + 1 - k), what comes before the first at lr
+            d^(n + 1), all behind the last at lr: what is near the input, and most general, moves least. 0.75 as in BEiT
+            (Bao et al. 2022) and masked autoencoders (He et al. 2022); 1 for none.
     """
 
     name: Literal["adamw", "sgd", "lars"] = "adamw"
@@ -41,6 +44,7 @@ class Optim:
     clip_norm: float = 1.0
     momentum: float = 0.9
     scales: dict[str, float] = field(default_factory=dict)
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -57,6 +61,7 @@ class Optim:
         )
         bounded("optim.warmup_steps", self.warmup_steps, least=0)
         bounded("optim.final, a fraction of optim.lr,", self.final, least=0, most=1)
+        bounded("optim.layer_decay", self.layer_decay, above=0, most=1)
         bounded("optim.clip_norm", self.clip_norm, least=0)
         bounded("optim.momentum", self.momentum, least=0, below=1)
         if self.schedule not in ("cosine", "linear", "constant"):

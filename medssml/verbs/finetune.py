@@ -330,9 +330,10 @@ def card_text(config: Finetuning, data: StudyDataModule, model: Any) -> str:
         f", and {beside} without a label beside them" if beside else ""
     )
     unread = [task for task in model.tasks if task not in config.tasks]
+    adapters = "" if config.lora is None else f", adapters of rank {config.lora.rank}"
     stay = f" The heads of {', '.join(unread)} are as they were, like all that they read." if unread else ""
     return (
-        f"Trained {begun} for {', '.join(config.tasks)} on {count}; freeze: {config.freeze}. "
+        f"Trained {begun} for {', '.join(config.tasks)} on {count}; freeze: {config.freeze}{adapters}. "
         f"{weights[0].upper()}{weights[1:]}.{stay}"
     )
 

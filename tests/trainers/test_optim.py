@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from medssml.encoders import ResNet, ViT
+from medssml.fusion import AdditiveFusion
+from medssml.model import MultimodalModel, Task
 from medssml.trainers.lars import LARS
 from medssml.trainers.optim import (
     clip_gradients,
@@ -93,6 +96,58 @@ def test_the_longest_prefix_of_a_name_says_the_rate_and_0_freezes() -> None:
     assert id(net.encoders["eeg"].bias) not in rate
     assert [rate[id(p)] for p in net.encoders["ct"].parameters()] == pytest.approx([0.05] * 4)
     assert rate[id(net.scale)] == pytest.approx(0.1)
+
+
+class OfModels(nn.Module):
+    """A learner as far as the optimiser looks."""
+
+    def __init__(self, encoders: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.model = MultimodalModel(encoders, AdditiveFusion(list(encoders), 8, 0), {"finding": Task()})
+
+
+def rates(learner: nn.Module, optim: Optim) -> dict[str, float]:
+    """Parameter -> its learning rate after warm-up."""
+    of = {id(p): group["base_lr"] for group in parameter_groups(learner, optim) for p in group["params"]}
+    return {name: of[id(p)] for name, p in learner.model.named_parameters()}
+
+
+def test_layers_near_the_input_learn_more_slowly_by_the_published_rule() -> None:
+    """BEiT and MAE: lr d^(L - l), the embedding being layer 0, blocks 1 to n, the norm behind them and the head L = n + 1."""
+    learner = OfModels({"ct": ViT((8, 8, 8), 4, 24, 3, 2, pool="cls"), "xray": ResNet(2, 12, widths=(8, 8, 8, 8))})
+    found = rates(learner, Optim(lr=2.0, layer_decay=0.75))
+    layer = {"embed": 0, "cls": 0, "transformer.blocks.0": 1, "transformer.blocks.1": 2, "transformer.blocks.2": 3}
+    for name, rate in found.items():
+        expected = 2.0
+        if name.startswith("encoders.ct."):
+            part = name.removeprefix("encoders.ct.")
+            place = next((place for prefix, place in layer.items() if part.startswith(prefix)), 4)
+            expected = 2.0 * 0.75 ** (4 - place)
+        if name.startswith("encoders.xray."):
+            stage = next((number for number in range(1, 5) if f"layer{number}." in name), None)
+            before = any(part in name for part in ("conv1", "bn1")) and stage is None
+            expected = 2.0 * 0.75 ** (5 - (0 if before else stage or 5))
+        assert rate == pytest.approx(expected), name
+    assert found["encoders.ct.embed.weight"] == pytest.approx(2.0 * 0.75**4)
+    assert {rate for name, rate in found.items() if "layer4." in name} == {pytest.approx(1.5)}
+    assert found["project.ct.weight"] == found["fusion.base"] == 2.0
+
+
+def test_decay_by_depth_and_rates_of_parts_are_multiplied() -> None:
+    plain = nn.Linear(3, 8)
+    plain.dim = 8  # type: ignore[assignment]
+    learner = OfModels({"ct": ViT((8, 8, 8), 4, 24, 1, 2), "table": plain})
+    found = rates(learner, Optim(lr=1.0, layer_decay=0.5, scales={"encoders.ct": 0.1}))
+    assert found["encoders.ct.embed.weight"] == pytest.approx(0.1 * 0.25)
+    assert found["encoders.ct.transformer.blocks.0.attention.qkv.weight"] == pytest.approx(0.1 * 0.5)
+    assert found["encoders.table.weight"] == pytest.approx(0.5), "an encoder without blocks is one"
+    assert set(rates(learner, Optim(lr=1.0)).values()) == {1.0}
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.5])
+def test_a_layer_decay_out_of_range_is_refused(decay: float) -> None:
+    with pytest.raises(ValueError, match=r"optim\.layer_decay"):
+        Optim(layer_decay=decay)
 
 
 def test_a_prefix_is_a_whole_part_of_a_name() -> None:
