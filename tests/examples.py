@@ -44,8 +44,10 @@ from medssml.fusion import (
     LowRankTensorFusion,
     MaskedAttention,
     MixtureOfExperts,
+    MMFormer,
     MultiplicativeFusion,
     PatternRouting,
+    PriorImputation,
     ProductOfExperts,
     PromptedAttention,
     RegressionImputation,
@@ -63,6 +65,7 @@ from medssml.objectives import (
     MILNCE,
     MMVAE,
     MVAE,
+    SMIL,
     UNITER,
     XDC,
     AdaptiveGradientModulation,
@@ -193,6 +196,7 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
     "LowRankTensorFusion": lambda names, dim: LowRankTensorFusion(names, dim, 3),
     "MaskedAttention all tokens": lambda names, dim: MaskedAttention(names, dim, 1, 2, tokens="all"),
     "MaskedAttention": lambda names, dim: MaskedAttention(names, dim, 2, 2),
+    "MMFormer": lambda names, dim: MMFormer(names, dim, 1, 2),
     "MixtureOfExperts": lambda names, dim: MixtureOfExperts(names, dim, 12),
     "MultiplicativeFusion": lambda names, dim: MultiplicativeFusion(names, dim),
     "ProductOfExperts": lambda names, dim: ProductOfExperts(names, dim),
@@ -202,6 +206,9 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
     "RegressionImputation": lambda names, dim: fitted(RegressionImputation(names, dim, ConcatFusion(names, dim))),
     "RetrievalImputation": lambda names, dim: fitted(
         RetrievalImputation(names, dim, MaskedAttention(names, dim, 1, 2), neighbours=3, memory=32)
+    ),
+    "PriorImputation": lambda names, dim: fitted(
+        PriorImputation(names, dim, ConcatFusion(names, dim), centres=4, noise=0.0)
     ),
     "SharedSpecificFusion": lambda names, dim: SharedSpecificFusion(names, dim),
     "TensorFusion": lambda names, dim: TensorFusion(names, dim, 3),
@@ -235,6 +242,7 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     ),
     "pseudo-labels of a part": lambda model: PseudoLabels(model, threshold=0.5),
     "pseudo-labels of another look": lambda model: PseudoLabels(model, threshold=0.5, look="both"),
+    "labels, SMIL": lambda model: SMIL(with_expected(model), distil=0.1, align=0.1),
     "distillation to a part": lambda model: SubsetDistillation(model, features=0.5),
     "labels, early learning": lambda model: Supervised(model, unimodal_weight=0.5, loss=EarlyLearning()),
     "labels, blended": lambda model: GradientBlending(model, every=1, share=0.3),
@@ -364,6 +372,18 @@ def with_shared(model: MultimodalModel) -> MultimodalModel:
     if "shared" not in model.fusion.keeps:
         model.fusion.keeps = (*model.fusion.keeps, "shared", "specific")
         model.fusion.register_forward_hook(give)
+    return model
+
+
+def with_expected(model: MultimodalModel) -> MultimodalModel:
+    """The same model, whose fusion now says what it expects of each modality: the mean of what it was given, and a constant."""
+
+    def give(fusion: nn.Module, given: Any, fused: Fused) -> Fused:
+        mean = fusion.table(*given).mean(1, keepdim=True)
+        return fused._replace(extra={**fused.extra, "expected": mean + fusion.modality})
+
+    model.fusion.keeps = (*model.fusion.keeps, "expected")
+    model.fusion.register_forward_hook(give)
     return model
 
 

@@ -20,8 +20,10 @@ from medssml.fusion.low_rank_bilinear import LowRankBilinear
 from medssml.fusion.low_rank_tensor import LowRankTensorFusion
 from medssml.fusion.masked_attention import MaskedAttention
 from medssml.fusion.mixture_of_experts import MixtureOfExperts
+from medssml.fusion.mmformer import MMFormer
 from medssml.fusion.multiplicative import MultiplicativeFusion
 from medssml.fusion.pattern_routing import PatternRouting
+from medssml.fusion.prior_imputation import PriorImputation
 from medssml.fusion.product_of_experts import ProductOfExperts
 from medssml.fusion.prompted_attention import PromptedAttention
 from medssml.fusion.regression_imputation import RegressionImputation
@@ -30,6 +32,8 @@ from medssml.fusion.shared_specific import SharedSpecificFusion
 from medssml.fusion.tensor import TensorFusion
 
 __all__ = [
+    "MMFormer",
+    "PriorImputation",
     "RetrievalImputation",
     "RegressionImputation",
     "PromptedAttention",

@@ -62,7 +62,7 @@ class Imputation(Fusion):
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         """What the fusion inside gives; see `Fusion.forward`."""
         table, filled = self.filled(self.table(encoded, present), present)
-        return _fused_with(self.fusion, encoded, present, table, filled)
+        return fused_with(self.fusion, encoded, present, table, filled)
 
     def table_of(self, studies: Iterable[tuple[dict[str, Encoded], Tensor]]) -> tuple[Tensor, Tensor]:
         """(N, M, D) vectors, 0 where absent, and (N, M) bool presence of all studies that have something."""
@@ -75,7 +75,7 @@ class Imputation(Fusion):
         return table[something], present[something]
 
 
-def _fused_with(inner: Fusion, encoded: dict[str, Encoded], present: Tensor, table: Tensor, filled: Tensor) -> Fused:
+def fused_with(inner: Fusion, encoded: dict[str, Encoded], present: Tensor, table: Tensor, filled: Tensor) -> Fused:
     """What `inner` makes of the studies with what was filled in; its parts are of what was truly there.
 
     Args:

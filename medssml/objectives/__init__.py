@@ -51,6 +51,7 @@ from medssml.objectives.selavi import SeLaVi
 from medssml.objectives.shared_specific import SharedSpecific
 from medssml.objectives.siglip import SigLIP
 from medssml.objectives.simclr import SimCLR
+from medssml.objectives.smil import SMIL
 from medssml.objectives.step import Step, Studies, Teacher
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.objectives.subset_distillation import SubsetDistillation
@@ -116,6 +117,7 @@ __all__ = [
     "SeLaVi",
     "SigLIP",
     "SimCLR",
+    "SMIL",
     "Step",
     "Studies",
     "StudyLoss",

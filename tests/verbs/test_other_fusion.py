@@ -17,6 +17,7 @@ from medssml.verbs.finetune import finetune
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 IMPUTING = "fusion.class_path=RegressionImputation"
+SMIL = ["fusion.class_path=PriorImputation", "objectives=[{class_path: SMIL}]"]
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +78,16 @@ def test_encoders_are_kept_heads_begin_as_a_probe_of_what_is_filled_in_and_the_r
     assert model.tasks == ("effusion",) and type(model.model.fusion).__name__ == "RegressionImputation"
 
 
+@pytest.mark.parametrize("remedy", [[IMPUTING], SMIL], ids=["imputation", "SMIL"])
 def test_killed_and_gone_on_with_it_ends_with_the_same_bits(
-    cohort: Path, cache: Path, pretrained: Path, tmp_path: Path
+    remedy: list[str], cohort: Path, cache: Path, pretrained: Path, tmp_path: Path
 ) -> None:
-    """Mean and covariance are fitted before each epoch; a run that goes on within one has those of its beginning."""
+    """What is fitted is fitted before each epoch; a run that goes on within one has what was fitted at its beginning."""
     from medssml.data.loader import TrainLoader
 
     if "fork" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork")
-    settings = [IMPUTING, "data.batch_size=4", "trainer.max_epochs=2", "trainer.validate_every=0"]
+    settings = [*remedy, "data.batch_size=4", "trainer.max_epochs=2", "trainer.validate_every=0"]
     whole = weights(tuned(cohort, tmp_path / "whole", cache, pretrained, *settings))
 
     def killed() -> None:
@@ -102,9 +104,33 @@ def test_killed_and_gone_on_with_it_ends_with_the_same_bits(
     process = multiprocessing.get_context("fork").Process(target=killed)
     process.start()
     process.join(timeout=120)
+    assert whole["fusion.studies" if remedy == [IMPUTING] else "fusion.centres"].any()
     assert process.exitcode == -signal.SIGKILL and not (tmp_path / "parts" / "model").exists()
     parts = weights(tuned(cohort, tmp_path / "parts", cache, pretrained, *settings))
     assert whole.keys() == parts.keys() and all(np.array_equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_labels_of_the_test_choose_nothing_and_those_of_the_validation_do(
+    cohort: Path, cache: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """The published script of SMIL kept the weights that were best on the test studies."""
+    import pandas as pd
+
+    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    table["subject_id"], table["split"] = table["study_id"], ["train"] * 8 + ["val"] * 12 + ["test"] * 4
+    # Of the validation, the first epoch is the better one under one set of labels, and a later one under the other.
+    runs = {}
+    for name, turned in (("as they are", ""), ("of the test", "test"), ("of the validation", "val")):
+        labels = table["label_effusion"].where(
+            table["split"] != turned, table["label_effusion"].map({"0": "1", "1": "0"})
+        )
+        path = tmp_path / f"{turned or 'plain'}.csv"
+        table.assign(label_effusion=labels.fillna("")).to_csv(path, index=False)
+        settings = [*SMIL, "trainer.max_epochs=4", "optim.lr=0.001", "data.batch_size=4"]
+        runs[name] = tuned(path, tmp_path / f"run {turned}", cache, pretrained, *settings, data_root=cohort.parent)
+    plain, test, val = (weights(run) for run in runs.values())
+    assert all(np.array_equal(value, test[name]) for name, value in plain.items())
+    assert any(not np.array_equal(value, val[name]) for name, value in plain.items())
 
 
 def test_what_this_checkpoint_cannot_have_is_refused_before_anything_is_written(
