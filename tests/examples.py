@@ -114,6 +114,7 @@ from medssml.objectives import (
     SwAV,
     SymmetricCrossEntropy,
     TokenAlignment,
+    UnimodalTeachers,
     VICReg,
 )
 from medssml.objectives.clock import Clock
@@ -243,6 +244,7 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "pseudo-labels of a part": lambda model: PseudoLabels(model, threshold=0.5),
     "pseudo-labels of another look": lambda model: PseudoLabels(model, threshold=0.5, look="both"),
     "labels, SMIL": lambda model: SMIL(with_expected(model), distil=0.1, align=0.1),
+    "unimodal teachers": lambda model: UnimodalTeachers(model),
     "distillation to a part": lambda model: SubsetDistillation(model, features=0.5),
     "labels, early learning": lambda model: Supervised(model, unimodal_weight=0.5, loss=EarlyLearning()),
     "labels, blended": lambda model: GradientBlending(model, every=1, share=0.3),

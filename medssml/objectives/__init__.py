@@ -59,6 +59,7 @@ from medssml.objectives.supervised import Supervised
 from medssml.objectives.swav import SwAV
 from medssml.objectives.symmetric_cross_entropy import SymmetricCrossEntropy
 from medssml.objectives.token_alignment import TokenAlignment
+from medssml.objectives.unimodal_teachers import UnimodalTeachers
 from medssml.objectives.uniter import UNITER
 from medssml.objectives.vicreg import VICReg
 from medssml.objectives.xdc import XDC
@@ -128,6 +129,7 @@ __all__ = [
     "Teacher",
     "TokenAlignment",
     "UNITER",
+    "UnimodalTeachers",
     "VICReg",
     "XDC",
 ]

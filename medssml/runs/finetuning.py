@@ -13,6 +13,7 @@ from medssml.model import MultimodalModel
 from medssml.objectives import Modulation, Supervised
 from medssml.objectives.base import Objective
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
+from medssml.predictor import load_transforms
 from medssml.runs.labels import label_weights
 from medssml.runs.presence_weights import presence_weights
 from medssml.runs.training_config import Finetuning
@@ -71,6 +72,29 @@ def learner_of(
         lora=config.lora,
         seed=config.seed if seed is None else seed,
     )
+
+
+def teacher_of(
+    config: Finetuning, transforms: Mapping[str, Any], plugins: Collection[str] = ()
+) -> MultimodalModel | None:
+    """The model that objectives may ask, if the config names one.
+
+    Args:
+        transforms: of the model that learns; the teacher sees what goes through them.
+
+    Raises:
+        ValueError: its own transforms are others, so that it would not see what it was trained on.
+    """
+    if config.teacher is None:
+        return None
+    own = load_transforms(config.teacher.checkpoint, plugins)
+    other = [name for name in own if name in transforms and own[name].spec() != transforms[name].spec()]
+    if other:
+        raise ValueError(
+            f"the teacher was trained on {', '.join(other)} through other transforms than the model's; fix: a teacher that "
+            f"began as this model did"
+        )
+    return MultimodalModel.load(config.teacher.checkpoint, plugins)
 
 
 def study_weights(config: Finetuning, table: Manifest) -> dict[str, list[float]]:

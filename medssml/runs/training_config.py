@@ -131,6 +131,7 @@ class FinetuneConfig:
     unlabelled: training studies without a label take part for `objectives`, half of each batch, which is twice as large.
     loss: of each labelled study, in the place of the cross-entropy. objectives: learned beside the labels.
     modulation: of the encoders' gradients, where one modality answers better than the others. All three: docs/remedies.md.
+    teacher: another run, whose model objectives such as UnimodalTeachers may ask.
     """
 
     optim: Optim = field(default_factory=lambda: Optim(lr=3e-4, betas=(0.9, 0.999), warmup=0.1))
@@ -152,6 +153,7 @@ class FinetuneConfig:
     loss: Annotated[Node, Builds(StudyLoss)] | None = None
     modulation: Annotated[Node, Builds(Modulation)] | None = None
     objectives: list[Annotated[Node, Builds(Objective)]] = field(default_factory=list)
+    teacher: GivenTeacher | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -170,6 +172,10 @@ class FinetuneConfig:
             )
         if self.lora is not None and self.freeze != "none":
             raise ValueError(f"lora freezes the encoders, and freeze is {self.freeze}; fix: leave freeze out")
+        if self.teacher is not None and not self.objectives:
+            raise ValueError(
+                "a teacher teaches nothing by labels alone; fix: objectives: [{class_path: UnimodalTeachers}]"
+            )
         if self.unlabelled and not self.objectives:
             raise ValueError(
                 "unlabelled studies teach nothing by labels alone; fix: objectives: [{class_path: PseudoLabels}]"
@@ -213,7 +219,7 @@ class Transferring(Finetuning):
     """A fine-tuning of a student of one modality, with or without a teacher.
 
     student: the modality. method: of the transfer. weight: of it, beside labels. source: what the teacher is shown.
-    teacher: a hash of its weights. arm: which of the two students of a seed; none of the whole. seeds: pairs of students.
+    taught_by: a hash of the teacher's weights. arm: which of the two students of a seed; none of the whole. seeds: pairs of students.
     prompts: task -> class -> sentences that name it, where a method draws to them.
     """
 
@@ -221,7 +227,7 @@ class Transferring(Finetuning):
     method: str = ""
     weight: float = 1.0
     source: Sequence[str] = ()
-    teacher: str = ""
+    taught_by: str = ""
     seeds: int = 1
     arm: str = ""
     prompts: dict[str, dict[str, list[str]]] = field(default_factory=dict)

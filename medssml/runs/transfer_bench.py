@@ -106,7 +106,7 @@ class Bench:
         own = replace(self.config, seed=seed, seeds=1, arm=arm)
         if arm == TAUGHT or transfer_called(own.method).alters_student:
             return own
-        return replace(own, method="", weight=0.0, source=(), teacher="")
+        return replace(own, method="", weight=0.0, source=(), taught_by="")
 
     def fit(self, seed: int, arm: str) -> int:
         """Trains a student, unless it is done; 0, or the exit code of a training that was stopped."""

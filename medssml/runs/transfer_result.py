@@ -44,7 +44,7 @@ def transfer_result(
             "labelled studies per step": config.data.batch_size,
             "label share": config.labels,
             "begins": "new weights" if config.start == "scratch" else f"weights {config.start}",
-            "teacher": config.teacher,
+            "teacher": config.taught_by,
             "manifest_sha256": bench.studies.alone.sha256,
             "privacy": bench.studies.alone.ids.facts(),
             "bootstrap": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +119,7 @@ def finetune(
     folder.tags = _tags(checkpoint, config or architecture)
     place = cache_place(cache, folder.path)
     if not dry_run:
-        begun = None if checkpoint == "none" else checkpoint
-        refuse_overlap(folder.path, {"--checkpoint": begun, **inputs(manifest, shards, data_root, place)})
+        refuse_overlap(folder.path, {**_runs(checkpoint, settings), **inputs(manifest, shards, data_root, place)})
     table, prepared = source(
         manifest, shards, settings.shards, place,
         modalities=_modalities(checkpoint, settings), ids=ids, data_root=data_root, allow_outside=allow_outside,
@@ -144,7 +143,7 @@ def finetune(
     # What can be refused is made first: only then does --fresh remove what an earlier run left.
     model, transforms, remarks = _model_and_transforms(settings, chosen, checkpoint, plugins)
     data = training.studies(chosen, transforms, batches_of(settings, chosen), prepared, tasks, damages)
-    before = _trained_before(checkpoint)
+    before = _trained_before(checkpoint, settings, table)
     folder.begin(settings.written(), table.sha256, fresh=fresh)
     with folder.starting(), folder.logging():
         folder.remember(remarks)
@@ -159,11 +158,25 @@ def _tags(checkpoint: str, config: str | Path | None) -> dict[str, str]:
     return own if checkpoint == "none" else own | parent_tags(checkpoint)
 
 
-def _trained_before(checkpoint: str) -> Collection[str]:
-    """The subjects of the pretraining, which the fine-tuned model has seen as well."""
-    from medssml.runs.modality_account import Training
+def _runs(checkpoint: str, config: Finetuning) -> dict[str, str | None]:
+    """What the messages call each run that this one is made from -> its folder."""
+    begun = None if checkpoint == "none" else checkpoint
+    return {"--checkpoint": begun, "the teacher": None if config.teacher is None else config.teacher.checkpoint}
 
-    return () if checkpoint == "none" else Training.of(checkpoint).subjects
+
+def _trained_before(checkpoint: str, config: Finetuning, table: Manifest) -> Collection[str]:
+    """The subjects of the pretraining and of the teacher, whom the fine-tuned model has seen as well.
+
+    Raises:
+        ValueError: the teacher learned from validation or test subjects.
+    """
+    from medssml.runs.modality_account import Training
+    from medssml.runs.transfer_studies import refuse_seen
+
+    known = {name: set(Training.of(run).subjects) for name, run in _runs(checkpoint, config).items() if run is not None}
+    if "the teacher" in known:
+        refuse_seen(table, known["the teacher"], "the teacher")
+    return set().union(*known.values())
 
 
 def _modalities(checkpoint: str, config: Finetuning) -> list[str]:
@@ -262,10 +275,12 @@ def _model_and_transforms(
     return model, transforms, [*remarks, *read]
 
 
-def _learner(model: Any, config: Finetuning, table: Manifest, plugins: Sequence[str]) -> Learner:
+def _learner(
+    model: Any, config: Finetuning, table: Manifest, transforms: Mapping[str, Any], plugins: Sequence[str]
+) -> Learner:
     import torch
 
-    from medssml.runs.finetuning import learner_of, study_weights
+    from medssml.runs.finetuning import learner_of, study_weights, teacher_of
     from medssml.runs.labels import balanced_weights, task_records
     from medssml.trainers.heads import begin_heads
 
@@ -274,7 +289,10 @@ def _learner(model: Any, config: Finetuning, table: Manifest, plugins: Sequence[
     for line in begin_heads(model, records, config.freeze):
         logging.getLogger(__name__).info("%s", line)
     weights = balanced_weights(table, config.tasks) if config.class_weights == "balanced" else None
-    return learner_of(config, model, weights, study_weights=study_weights(config, table), plugins=plugins)
+    return learner_of(
+        config, model, weights, study_weights=study_weights(config, table),
+        given=teacher_of(config, transforms, plugins), plugins=plugins,
+    )  # fmt: skip
 
 
 def _run(
@@ -293,7 +311,7 @@ def _run(
     from medssml.runs.modality_account import sentences
 
     training.prepare(data, folder, before)
-    learner = _learner(model, config, data.manifest, plugins)
+    learner = _learner(model, config, data.manifest, data.transforms, plugins)
     if config.probe_first:
         _probe_first(learner, data, config)
     said = sentences(remarks)
@@ -360,4 +378,4 @@ def _rehearse(
 
     model, transforms, _ = _model_and_transforms(config, table, checkpoint, plugins)
     data = training.studies(table, transforms, batches_of(config, table), prepared, config.tasks, damages)
-    return rehearse(lambda rehearsal: _learner(model, config, rehearsal.manifest, plugins), data, config.trainer)
+    return rehearse(lambda few: _learner(model, config, few.manifest, transforms, plugins), data, config.trainer)

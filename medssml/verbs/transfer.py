@@ -120,7 +120,7 @@ def transfer(
     before = _seen(table, teacher, begun)
     studies = _studies(table, student, shown, tasks, labels, settings.seed, paired=transfer_called(method).paired)
     taught = {
-        "student": student, "method": method, "weight": weight, "source": shown, "teacher": weights_hash(teacher),
+        "student": student, "method": method, "weight": weight, "source": shown, "taught_by": weights_hash(teacher),
         "prompts": _prompts(prompts, table, tasks, method),
     }  # fmt: skip
     whole = _whole(settings, tasks, labels, [*kind, *classes], begun, {**taught, "seeds": seeds})
@@ -179,6 +179,8 @@ def _settings(
         raise ValueError(
             "the validation studies decide on the transfer and on nothing before it; fix: trainer.validate_every=0"
         )
+    if found.teacher is not None:
+        raise ValueError("the teacher of a transfer is --teacher; fix: leave teacher out of the student's config")
     if found.unlabelled:
         raise ValueError(
             "a transfer shows studies without a label by itself; fix: leave unlabelled out of the student's config"

@@ -99,7 +99,7 @@ def test_a_finetuning_of_a_model_without_a_modality_takes_the_same_config(tmp_pa
     model = MultimodalModel({"report": TextEncoder(30, 8, 1, 2, 8)}, ConcatFusion(("report",), 8))
     scales = {"encoders": 0.5, "encoders.ct": 5.0, "project.ct": 2.0}
     config = Finetuning(tasks=["sick"], optim=Optim(lr=1.0, scales=scales))
-    assert rates(_learner(model, config, table, ())) == {0.5, 1.0}
+    assert rates(_learner(model, config, table, {}, ())) == {0.5, 1.0}
     wrong = replace(config, optim=Optim(scales={"encoder.ct": 5.0}))
     with pytest.raises(ValueError, match="optim.scales names encoder.ct"):
-        rates(_learner(model, wrong, table, ()))
+        rates(_learner(model, wrong, table, {}, ()))

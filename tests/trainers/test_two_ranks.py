@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import socket
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from medssml.model import Task
-from medssml.objectives import EarlyLearning, GeneralisedCrossEntropy, GradientModulation
+from medssml.objectives import AdaptiveGradientModulation, EarlyLearning, GeneralisedCrossEntropy, GradientModulation
 from medssml.trainers.history import read
 from medssml.trainers.learner import Learner
 from medssml.trainers.loop import fit
@@ -35,7 +36,9 @@ def learn(folder: Path, devices: int, evidence: bool, options: dict[str, object]
     # Half of the labels are missing: the ranks hold different numbers of them, and now and then none.
     model = toy_model(tasks=(), dropout=0.0)
     model.add_task("sick", Task(evidence=evidence))
-    learner = tuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3, **options)
+    # What an option keeps from step to step is its run's own.
+    own = copy.deepcopy(options)
+    learner = tuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3, **own)
     settings = TrainerSettings(max_epochs=3, device="cpu", precision="32", devices=devices, save_every_steps=5)
     fit(learner, RankLoader(labels=0.4), folder, settings, val=ToyLoader(studies=44, seed=9))
     return learner
@@ -59,8 +62,16 @@ def one_of_two(rank: int, port: int, folder: Path, evidence: bool, options: dict
         (False, {"loss": EarlyLearning()}),
         (False, {"loss": GeneralisedCrossEntropy(k=0.5, prune_after=0.0)}),
         (False, {"modulation": GradientModulation()}),
+        (False, {"modulation": AdaptiveGradientModulation()}),
     ],
-    ids=["one weight for all", "own weights per modality", "what is kept per study", "studies pruned", "gradients"],
+    ids=[
+        "one weight for all",
+        "own weights per modality",
+        "what is kept per study",
+        "studies pruned",
+        "gradients",
+        "gradients, by a running mean",
+    ],
 )
 def test_two_ranks_learn_what_one_learns(tmp_path: Path, evidence: bool, options: dict[str, object]) -> None:
     one = learn(tmp_path / "one", 1, evidence, options)

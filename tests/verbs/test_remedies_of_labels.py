@@ -357,3 +357,63 @@ def test_a_model_that_learned_the_task_is_asked_itself_and_without_labels_only_w
     with pytest.raises(ValueError, match="nothing says which studies are uncertain .*fix: --by diverse"):
         select(checkpoint=str(run), out=tmp_path / "none", **{**options, "manifest": bare})
     assert len(medssml.select(checkpoint=run, out=tmp_path / "far", by="diverse", **{**options, "manifest": bare})) == 5
+
+
+# A dominant modality.
+
+
+def test_remedies_for_a_dominant_modality_are_named_in_the_config(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    manifest, run, cache = sixty
+    options = {
+        "checkpoint": str(run), "config": SMOKE / "finetune.yaml", "manifest": manifest, "task": ["effusion"],
+        "cache": cache, "track": False,
+    }  # fmt: skip
+    length = ["trainer.max_steps=3", "trainer.validate_every=0", "data.batch_size=16"]
+    adaptive = [*length, "modulation.class_path=AdaptiveGradientModulation", "modulation.init_args.alpha=0.5"]
+    assert finetune(**options, out=tmp_path / "agm", overrides=adaptive) == tmp_path / "agm"
+    assert "AdaptiveGradientModulation" in (tmp_path / "agm" / "config.yaml").read_text()
+    blended = [*length, "objectives=[{class_path: GradientBlending, init_args: {every: 1}}]"]
+    assert finetune(**options, out=tmp_path / "blended", overrides=blended) == tmp_path / "blended"
+    last = rows_of(tmp_path / "blended" / "history.csv")[-1]
+    weights = [float(v) for k, v in last.items() if k.startswith("train/gradient_blending/weight/") and v]
+    assert len(weights) > 2 and 0 < sum(weights) <= 1.0001
+    assert not any(name.startswith("train/supervised") for name in last)
+    with pytest.raises(
+        ValueError, match="GradientBlending takes the place of the labels, and modulation would not count"
+    ):
+        finetune(**options, out=tmp_path / "both", overrides=[*blended, *adaptive[3:]])
+
+
+def test_a_run_of_one_modality_at_a_time_teaches_the_encoders_of_another(
+    sixty: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    manifest, run, cache = sixty
+    options = {
+        "checkpoint": str(run), "config": SMOKE / "finetune.yaml", "manifest": manifest, "task": ["effusion"],
+        "cache": cache, "track": False,
+    }  # fmt: skip
+    length = ["trainer.max_steps=1", "trainer.validate_every=0"]
+    finetune(**options, out=tmp_path / "alone", overrides=[*length, "modality_dropout=0.99"])
+    teach = [*length, "objectives=[{class_path: UnimodalTeachers}]"]
+    taught = [*teach, f"teacher.checkpoint={tmp_path / 'alone'}"]
+    assert finetune(**options, out=tmp_path / "taught", overrides=taught) == tmp_path / "taught"
+    row = next(r for r in rows_of(tmp_path / "taught" / "history.csv") if r.get("train/unimodal_teachers/loss"))
+    assert float(row["train/unimodal_teachers/loss"]) > 0
+
+    with pytest.raises(ValueError, match="UnimodalTeachers asks another model; fix: teacher"):
+        finetune(**options, out=tmp_path / "none", overrides=teach)
+    with pytest.raises((ConfigError, ValueError), match="a teacher teaches nothing by labels alone; fix: objectives"):
+        finetune(**options, out=tmp_path / "none", overrides=[*length, taught[-1]])
+    # One that learned from a test subject would tell the student what it must not know.
+    rows = rows_of(manifest)
+    for row in rows:
+        row["split"] = {"train": "test", "test": "train"}.get(row["split"], row["split"])
+    turned = manifest.parent / "turned.csv"
+    with turned.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(ValueError, match="the teacher was trained on .* validation and test subjects"):
+        finetune(**{**options, "manifest": turned}, out=tmp_path / "leak", overrides=taught)
