@@ -19,9 +19,9 @@ class MMFormer(MaskedAttention):
     tokens. The published network multiplies the features of absent modalities with zero at every scale, and attention still
     sees the zeros; here nobody looks at them, study by study, and no transformer runs on them.
 
-    Its further losses are objectives: the separate decoder of each modality is `unimodal_weight` of the labels. Not here are the
-    convolutions (encoders are the model's, positions theirs), the losses at each scale of a segmentation, and the loss of the
-    fused answer beginning later than the others.
+    Its further losses are of the labels: the separate decoder of each modality is `unimodal_weight`, and a loss of the fused
+    answer that begins later is `fused_weight`, a `Ramp`. Not here are the convolutions (encoders are the model's, positions
+    theirs) and the losses at each scale of a segmentation.
 
     Args:
         modalities: names, in the order of the columns of `present`.

@@ -24,7 +24,8 @@ class Supervised(Objective):
 
     With `unimodal_weight` w, the same loss of each modality seen alone is added, w times their mean: a rich modality
     that answers first leaves no gradient for a poor one, which then fails where it is all there is (the separate
-    decoders of mmFormer, Zhang et al. 2022). It costs fusion passes only.
+    decoders of mmFormer, Zhang et al. 2022). It costs fusion passes only. `fused_weight` is that of the loss of all together: a
+    `Ramp` from 0 lets modalities learn alone first.
 
     Args:
         model: has a head for every task.
@@ -32,7 +33,7 @@ class Supervised(Objective):
         loss: of each study; each task has one of its own, with what it keeps of the training studies.
         modality_dropout: each present modality of a study is hidden with this probability, never all of them (Neverova et
             al. 2016); a number or a `Ramp`.
-        unimodal_weight: of the loss of each modality alone; 0 for none.
+        unimodal_weight: of the loss of each modality alone; 0 for none. fused_weight: of the loss of all together.
         class_weights: task -> weight of each class in the loss.
         study_weights: task -> weight of the label of each training study, by its index; 1 for a study without one.
         modulation: of the encoders' gradients, where one modality answers better than the others.
@@ -50,6 +51,7 @@ class Supervised(Objective):
         loss: StudyLoss | None = None,
         modality_dropout: float | Ramp = 0.0,
         unimodal_weight: float | Ramp = 0.0,
+        fused_weight: float | Ramp = 1.0,
         class_weights: Mapping[str, Sequence[float]] | None = None,
         study_weights: Mapping[str, Sequence[float]] | None = None,
         modulation: Modulation | None = None,
@@ -59,12 +61,15 @@ class Supervised(Objective):
         self.tasks: dict[str, Task] = chosen_tasks(model, tasks)
         if not all(0 <= end < 1 for end in ends(modality_dropout)):
             raise ValueError(f"modality_dropout is {modality_dropout}; fix: a probability from 0 to below 1")
-        if not all(end >= 0 for end in ends(unimodal_weight)):
-            raise ValueError(f"unimodal_weight is {unimodal_weight}; fix: 0 or a positive number")
+        for name, value in (("unimodal_weight", unimodal_weight), ("fused_weight", fused_weight)):
+            if not all(end >= 0 for end in ends(value)):
+                raise ValueError(f"{name} is {value}; fix: 0 or a positive number")
+        if max(*ends(unimodal_weight), *ends(fused_weight)) == 0:
+            raise ValueError("unimodal_weight and fused_weight are 0, and nothing is learned; fix: one of them above 0")
         of_each = CrossEntropy() if loss is None else loss
         self.losses = nn.ModuleList(of_each.for_task(name, task) for name, task in self.tasks.items())
         self.modality_dropout = modality_dropout
-        self.unimodal_weight = unimodal_weight
+        self.unimodal_weight, self.fused_weight = unimodal_weight, fused_weight
         self.class_weights = {name: torch.tensor(list(value)) for name, value in (class_weights or {}).items()}
         self.study_weights = {name: torch.tensor(list(value)) for name, value in (study_weights or {}).items()}
         self.modulation = modulation
@@ -75,7 +80,7 @@ class Supervised(Objective):
         losses = self._task_losses(step, step.fuse(step.encoded, self._within(step)))
         if not losses:
             return None
-        loss = self._mean(step, losses)
+        loss = value_at(self.fused_weight, step.clock) * self._mean(step, losses)
         if self.modulation is not None and self.training:
             self.modulation.look(step, self.tasks)
         logged = {f"loss/{task}": value.detach() for task, value in losses.items()}

@@ -12,6 +12,7 @@ from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
 from medssml.objectives import Modulation, Supervised
 from medssml.objectives.base import Objective
+from medssml.objectives.clock import Ramp
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.predictor import load_transforms
 from medssml.runs.labels import label_weights
@@ -54,8 +55,9 @@ def learner_of(
             model,
             config.tasks,
             loss=loss_of(config, plugins),
-            modality_dropout=config.modality_dropout,
-            unimodal_weight=config.unimodal_weight,
+            modality_dropout=build(config.modality_dropout, Ramp, at="modality_dropout"),
+            unimodal_weight=build(config.unimodal_weight, Ramp, at="unimodal_weight"),
+            fused_weight=build(config.fused_weight, Ramp, at="fused_weight"),
             class_weights=class_weights or None,
             study_weights=study_weights,
             modulation=modulation_of(config, plugins),
@@ -158,6 +160,7 @@ def _refuse_unused(config: Finetuning, name: str, class_weights: Any, study_weig
         "loss": config.loss,
         "modulation": config.modulation,
         "unimodal_weight": config.unimodal_weight,
+        "fused_weight": config.fused_weight != 1,
         "label_smoothing": config.label_smoothing,
         "class_weights": class_weights,
         "weights below 1 of the table, other than 0,": study_weights,

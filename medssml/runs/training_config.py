@@ -14,6 +14,7 @@ from medssml.fusion.base import Fusion
 from medssml.manifest.quarantine import Allowance
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
+from medssml.objectives.clock import Ramp
 from medssml.objectives.modulation import Modulation
 from medssml.objectives.study_loss import StudyLoss
 from medssml.obstacles.base import Obstacle
@@ -24,6 +25,8 @@ from medssml.trainers.precision import chosen_precision, device_type
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.transforms import Transform
 
+#: A number that may change as a run goes on.
+Ramped = Annotated[Node, Builds(Ramp)] | float
 #: Modality -> its road: a list of steps, or one class that is a road.
 Roads = dict[str, list[Any] | Annotated[Node, Builds(Transform)]]
 
@@ -122,7 +125,8 @@ class FinetuneConfig:
     freeze: none, encoders, all_but_heads, or the number of first blocks of every encoder that stay as they are.
     lora: adapters of the encoders, beside which projections, fusion and heads learn and nothing else; merged when the run ends.
     modality_dropout: probability that a present modality of a training study is hidden; never all of them.
-    unimodal_weight: of the loss of each modality alone, beside that of all together; 0 for none.
+    unimodal_weight: of the loss of each modality alone; 0 for none. fused_weight: of that of all together. These three: a
+        number, or a `Ramp`.
     evidence: each modality also has weights of its own in every head, besides those of the fused vector.
     probe_first: the heads begin as a linear probe of the model as it is; with `evidence`, as a stack of probes.
     presence_weights: training studies are weighed so that what is absent says nothing of the label.
@@ -142,8 +146,9 @@ class FinetuneConfig:
     fusion: Annotated[Node, Builds(Fusion, handed_in=("modalities", "dim", "fusion"))] | None = None
     freeze: int | str = "none"
     lora: Lora | None = None
-    modality_dropout: float = 0.25
-    unimodal_weight: float = 0.0
+    modality_dropout: Ramped = 0.25
+    unimodal_weight: Ramped = 0.0
+    fused_weight: Ramped = 1.0
     evidence: bool = False
     probe_first: bool = False
     class_weights: Literal["balanced"] | None = None
@@ -158,8 +163,13 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         bounded("seed", self.seed, least=0)
-        bounded("modality_dropout", self.modality_dropout, least=0, below=1)
-        bounded("unimodal_weight", self.unimodal_weight, least=0, below=inf)
+        for end in _ends(self.modality_dropout):
+            bounded("modality_dropout", end, least=0, below=1)
+        for key in ("unimodal_weight", "fused_weight"):
+            for end in _ends(getattr(self, key)):
+                bounded(key, end, least=0, below=inf)
+        if max(*_ends(self.unimodal_weight), *_ends(self.fused_weight)) == 0:
+            raise ValueError("unimodal_weight and fused_weight are 0, and nothing is learned; fix: one of them above 0")
         bounded("label_smoothing", self.label_smoothing, least=0, below=1)
         if self.loss is not None and self.label_smoothing > 0:
             raise ValueError(
@@ -245,13 +255,22 @@ def refuse_untrained(lora: Lora | None) -> None:
         ValueError: there are some.
     """
     if lora is not None:
-        raise ValueError("lora adapts encoders that were trained, and these are new; fix: --checkpoint RUN, or leave lora out")
+        raise ValueError(
+            "lora adapts encoders that were trained, and these are new; fix: --checkpoint RUN, or leave lora out"
+        )
 
 
 #: A training, with or without labels.
 Training = PretrainConfig | Finetuning
 C = TypeVar("C", PretrainConfig, Finetuning)
 A = TypeVar("A", PretrainConfig, Architecture)
+
+
+def _ends(value: Ramped) -> tuple[float, ...]:
+    """The values between which a number stays."""
+    if not isinstance(value, Mapping):
+        return (value,)
+    return tuple(value["init_args"][end] for end in ("start", "end"))
 
 
 def check_modalities(model: Node, transforms: Mapping[str, Any]) -> None:

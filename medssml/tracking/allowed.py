@@ -9,8 +9,8 @@ from typing import Any
 #: Sections of a resolved config that are logged; everything else in it stays in the run folder.
 SECTIONS = (
     "model", "transforms", "fusion", "objectives", "optim", "trainer", "data", "freeze", "modality_dropout",
-    "unimodal_weight", "label_smoothing", "loss", "modulation", "class_weights", "presence_weights", "labels", "tasks",
-    "seed",
+    "unimodal_weight", "fused_weight", "label_smoothing", "loss", "modulation", "class_weights", "presence_weights", "labels",
+    "tasks", "seed",
 )  # fmt: skip
 
 _LONGEST = 500
