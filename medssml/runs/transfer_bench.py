@@ -14,6 +14,7 @@ import torch
 
 from medssml.batch import Batch
 from medssml.data.datamodule import StudyDataModule
+from medssml.data.shard_dataset import Shards
 from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.subsets import predict_subsets
 from medssml.manifest.manifest import Manifest
@@ -28,6 +29,7 @@ from medssml.runs.run_folder import RunFolder
 from medssml.runs.student import Student
 from medssml.runs.training_config import Transferring
 from medssml.runs.transfer_studies import TransferStudies
+from medssml.tracking import parent_tags
 from medssml.trainers.heads import begin_heads
 from medssml.trainers.learner import Learner
 from medssml.trainers.probe_first import fit_heads
@@ -53,9 +55,10 @@ class Bench:
         studies: who learns from what.
         class_weights: task -> weight of each class in the loss of labels.
         before: the subjects that a student has seen through the weights it began with, and through its teacher.
-        folder: of the run; students lie below it. cache: folder of prepared studies.
+        folder: of the run; students lie below it. cache: folder of prepared studies, or prepared shards.
         plugins: packages that classes may come from.
         sentences: of each class of a task; see `sentence_batches`.
+        track: log to MLflow, each student as a run of its own below that of the whole.
     """
 
     teacher: MultimodalModel
@@ -66,9 +69,10 @@ class Bench:
     before: Mapping[str, Collection[str]]
     transforms: Mapping[str, Any]
     folder: RunFolder
-    cache: Path
+    cache: Path | Shards
     plugins: Collection[str] = ()
     sentences: Sequence[Batch] = ()
+    track: bool = False
 
     @cached_property
     def data(self) -> dict[str, StudyDataModule]:
@@ -114,12 +118,13 @@ class Bench:
         folder.begin(config.written(), data.all_studies.sha256)
         if folder.done:
             return 0
+        folder.tags = {**self.folder.tags, **parent_tags(self.folder.path)}
         with folder.starting(), folder.logging():
             data.reseed(seed)
             training.prepare(data, folder, self.before[arm])
             folder.write_labels(label_account(self.studies.alone, config.tasks))
             outcome = training.train(
-                self.learner(seed, arm), data, folder, config, track=False, card={"Training": self.said(arm)}
+                self.learner(seed, arm), data, folder, config, track=self.track, card={"Training": self.said(arm)}
             )
         return outcome.exit_code if outcome.status == "stopped" else 0
 

@@ -17,7 +17,7 @@ from medssml.transfer.gain import Gate
 
 def transfer_result(
     bench: Bench,
-    manifest: Path,
+    manifest: Path | None,
     found: dict[str, dict[str, Any]],
     decision: Gate,
     seeds: Sequence[int],

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from medssml.studies.cells import kept_line
 from medssml.studies.obstacles_answers import SAME, UNDAMAGED, UNTAUGHT, Asked, Bench
 from medssml.studies.obstacles_cells import Case, Design, Recipe, cell_file, facts_of
 from medssml.studies.resume import unless_stopped
+from medssml.tracking import one_store
 
 #: No obstacle: what every cell of a recipe is measured by.
 REFERENCE = Case()
@@ -155,18 +154,3 @@ def read_answers(out: Path, line: dict[str, Any]) -> pd.DataFrame:
     case = f"{line['obstacle']}_{line['severity']:g}" if line["obstacle"] else REFERENCE.name
     path = cell_file(out, line["recipe"], case, line["seed"], "csv")
     return restored(pd.read_csv(path, dtype={"study_id": str, "left": str})).assign(seed=line["seed"])
-
-
-@contextmanager
-def one_store(out: Path) -> Iterator[None]:
-    """All runs in one MLflow store, that of the environment if it names one: fine-tunings stand below their pretraining."""
-    from medssml.tracking.store import URI_VARIABLE
-
-    if os.environ.get(URI_VARIABLE):
-        yield
-        return
-    os.environ[URI_VARIABLE] = f"sqlite:///{out / 'mlflow.db'}"
-    try:
-        yield
-    finally:
-        del os.environ[URI_VARIABLE]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from medssml.tracking.allowed import allowed_params
 from medssml.tracking.join import add_artifact, add_results, parent_tags
+from medssml.tracking.one_store import one_store
 from medssml.tracking.results import add_evaluation, add_impact, add_predictions
 from medssml.tracking.server import server_command, store_of
 from medssml.tracking.tracker import MlflowTracker
@@ -21,6 +22,7 @@ __all__ = [
     "add_predictions",
     "add_results",
     "allowed_params",
+    "one_store",
     "parent_tags",
     "server_command",
     "store_of",

@@ -10,7 +10,7 @@ from typing import Any
 SECTIONS = (
     "model", "transforms", "fusion", "objectives", "optim", "trainer", "data", "freeze", "modality_dropout",
     "unimodal_weight", "fused_weight", "label_smoothing", "loss", "modulation", "class_weights", "presence_weights", "labels",
-    "tasks", "seed",
+    "tasks", "seed", "lora", "student", "method", "weight", "source", "seeds", "arm",
 )  # fmt: skip
 
 _LONGEST = 500

@@ -206,7 +206,10 @@ def _teaching(run: Path, scale: Scale, seed: int) -> list[Station]:
 
     task, labels, steps = scale.taught
     students = {"teacher": run, "source": ["ct"], "student": "xray", "task": [task], "labels": labels, "seeds": 1}
-    learning = {"seed": seed, "precision": "32", "overrides": [f"trainer.max_steps={steps}", PLAIN]}
+    # Not tracked: the store of the story holds the models that it is about.
+    learning = {
+        "seed": seed, "precision": "32", "overrides": [f"trainer.max_steps={steps}", PLAIN], "track": False
+    }  # fmt: skip
     studies = {"manifest": run / "cohort" / "manifest.csv", "cache": cache_place(None, run)}
     shared = {"bootstrap": scale.resamples, "out": run / "transfer"}
     says = f"teach a radiograph's model what the CT shows of {task}"

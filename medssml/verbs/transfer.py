@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medssml.data.shard_dataset import Shards
     from medssml.evaluation.zero_shot import Prompts
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
@@ -23,9 +24,10 @@ def transfer(
     *,
     teacher: Path,
     student: str,
-    manifest: Path,
     task: Sequence[str],
     out: Path,
+    manifest: Path | None = None,
+    shards: str | None = None,
     method: str = "logits",
     source: Sequence[str] = (),
     weight: float = 1.0,
@@ -47,19 +49,17 @@ def transfer(
     allow_outside: bool = False,
     plugins: Sequence[str] = (),
     fresh: bool = False,
+    track: bool = True,
 ) -> Path | int:
     """Trains a student of one modality with and without a teacher of others, and keeps the one that is shown to be better.
-
-    The teacher reads training studies that both see, labelled or not. Both students of a seed begin with the same weights and
-    take as many steps over the same labels. An interval on validation studies alone decides which is kept; test studies say what
-    it is worth. The same command run again continues where it stopped.
 
     Args:
         teacher: run folder of a model that reads other modalities.
         student: the modality that the student reads, such as xray.
-        manifest: the study table, CSV or Parquet.
         task: a label column without `label_`; may be given several times.
         out: run folder of the student that is kept, with transfer_gain.json and transfer.html.
+        manifest: the study table, CSV or Parquet.
+        shards: in place of a manifest, the folder or URL that medssml prepare --shards wrote.
         method: logits, privileged, features, relations, contrast, cyclic, hallucination, co-training, prototypes or anchors.
         source: what the teacher is shown; all that it reads but the student's modality by default.
         weight: of the transfer beside labels of weight 1.
@@ -80,7 +80,8 @@ def transfer(
         data_root: what the paths of the manifest are relative to; its own folder by default.
         allow_outside: accept paths that leave the data root.
         plugins: a package of yours that classes may come from; may be given several times.
-        fresh: start over, removing what an earlier run left in the folder.
+        fresh: start over, in the place of going on where the same command stopped.
+        track: log to MLflow, every student below the transfer.
 
     Returns:
         the run folder; an exit code where a training was stopped (75, 130).
@@ -99,6 +100,7 @@ def transfer(
     from medssml.runs.labels import balanced_weights
     from medssml.runs.run_folder import RunFolder
     from medssml.runs.transfer_bench import TAUGHT, Bench, sentence_batches
+    from medssml.runs.transfer_tracking import tracked
     from medssml.transfer.methods import transfer_called
     from medssml.verbs.pretrain import inputs
 
@@ -112,11 +114,14 @@ def transfer(
     shown, tasks = shown_to(guide, student, source), [task] if isinstance(task, str) else list(task)
     refuse_unknown(guide, tasks, method)
     folder, place = RunFolder(out), cache_place(cache, out)
+    folder.tags = {"medssml.verb": "transfer", "medssml.config": Path(config).stem}
     begun = None if checkpoint == "none" else checkpoint
     refuse_overlap(
-        folder.path, {**inputs(manifest, None, data_root, place), "--teacher": teacher, "--checkpoint": begun}
+        folder.path, {**inputs(manifest, shards, data_root, place), "--teacher": teacher, "--checkpoint": begun}
     )
-    table = _table(manifest, settings, [student, *shown], place, data_root, allow_outside, kind, classes, out)
+    table, prepared = _table(
+        manifest, shards, settings, [student, *shown], place, data_root, allow_outside, kind, classes, out
+    )
     before = _seen(table, teacher, begun)
     studies = _studies(table, student, shown, tasks, labels, settings.seed, paired=transfer_called(method).paired)
     taught = {
@@ -140,15 +145,17 @@ def transfer(
         before,
         _transforms(teacher, shown, plugins),
         folder,
-        place,
+        prepared,
         tuple(plugins),
         sentences,
+        track,
     )
     if not transfer_called(method).paired:
         # What the teacher does not know of classes is refused before anything is trained.
         bench.learner(settings.seed, TAUGHT)
     _begin(bench, table, fresh=fresh)
-    return _run(bench, manifest, bootstrap)
+    with tracked(bench):
+        return _run(bench, manifest, bootstrap)
 
 
 def _settings(
@@ -243,7 +250,8 @@ def _student(
 
 
 def _table(
-    manifest: Path,
+    manifest: Path | None,
+    shards: str | None,
     settings: Finetuning,
     modalities: Sequence[str],
     cache: Path,
@@ -252,15 +260,15 @@ def _table(
     kind: Sequence[str],
     classes: Sequence[str],
     out: Path,
-) -> Manifest:
+) -> tuple[Manifest, Path | Shards]:
     from medssml.manifest.labels import declared_labels
     from medssml.privacy import pseudonyms
     from medssml.runs.source import source
 
     return source(
-        manifest, None, settings.shards, cache, modalities=modalities, ids=pseudonyms(settings.privacy.strict, out),
+        manifest, shards, settings.shards, cache, modalities=modalities, ids=pseudonyms(settings.privacy.strict, out),
         data_root=data_root, allow_outside=allow_outside, tasks=declared_labels(kind, classes),
-    )[0]  # fmt: skip
+    )  # fmt: skip
 
 
 def _seen(table: Manifest, teacher: Path, begun: str | None) -> dict[str, set[str]]:
@@ -365,9 +373,10 @@ def _begin(bench: Bench, table: Manifest, *, fresh: bool) -> None:
         for name in (RESULT, PAGE):
             (bench.folder.path / name).unlink(missing_ok=True)
     bench.folder.begin(bench.config.written(), table.sha256, fresh=fresh)
+    bench.folder.started()
 
 
-def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
+def _run(bench: Bench, manifest: Path | None, bootstrap: int) -> Path | int:
     """Trains all pairs, compares them, says what was found, and keeps one student."""
     from medssml import provenance
     from medssml.files import write_json
@@ -375,6 +384,7 @@ def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
     from medssml.runs import console
     from medssml.runs.transfer_bench import ALONE, TAUGHT, best_seed
     from medssml.runs.transfer_result import transfer_result
+    from medssml.runs.transfer_tracking import concluded, stopped
     from medssml.transfer.gain import gains, gate
 
     seeds = [bench.config.seed + place for place in range(bench.config.seeds)]
@@ -382,6 +392,7 @@ def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
         for arm in (ALONE, TAUGHT):
             console.say(f"student {arm}, seed {seed}")
             if code := bench.fit(seed, arm):
+                stopped(bench)
                 return code
     judged, tested = bench.answers("val", seeds), bench.answers("test", seeds)
     decision = gate(judged, n=bootstrap, seed=bench.config.seed)
@@ -391,6 +402,7 @@ def _run(bench: Bench, manifest: Path, bootstrap: int) -> Path | int:
     write_json(bench.folder.path / RESULT, result)
     provenance.record(bench.folder.path, "transfer", bench.config.seed)
     page = write_transfer_page(bench.folder.path / PAGE, result)
+    concluded(bench, result, bench.folder.path / RESULT, page)
     bench.keep(chosen, TAUGHT if decision.kept else ALONE)
     _say(result)
     console.tell({"run": str(bench.folder.path), "page": str(page), "status": "done", "gate": result["gate"]})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from medssml.runs.run_folder import RunFolderError
 from medssml.runs.training_config import FinetuneConfig
 from medssml.studies.obstacles import study_obstacles
 from medssml.studies.obstacles_cells import Case, Design, cell_file, chosen_cases, chosen_recipes
-from medssml.studies.obstacles_grid import Grid, one_store
+from medssml.studies.obstacles_grid import Grid
 from medssml.studies.obstacles_measures import Question
 from medssml.studies.obstacles_results import chosen, gains, standing
 
@@ -183,16 +182,6 @@ def test_a_gain_is_paired_with_the_first_recipe() -> None:
     assert found["better"]["estimate"] == pytest.approx(expected) and found["better"]["ci_low"] > 0
     same = gains(asked({"first": cells["first"], "same": cells["first"]}), ["first", "same"], questions, 50)["same"]
     assert same["estimate"] == same["ci_low"] == same["ci_high"] == 0.0, "the same resamples apply to both"
-
-
-def test_the_store_of_a_study_is_left_behind_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with one_store(tmp_path):
-        assert os.environ["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path / 'mlflow.db'}"
-    assert "MLFLOW_TRACKING_URI" not in os.environ
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mine:1")
-    with one_store(tmp_path):
-        assert os.environ["MLFLOW_TRACKING_URI"] == "http://mine:1"
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,7 @@ def test_students_of_a_transfer_by_adapters(begun: Path, cohort: Path, cache: Pa
     given: dict[str, Any] = {
         "teacher": begun, "student": "xray", "manifest": cohort, "task": ["effusion"], "method": "features", "seeds": 1,
         "source": ["ct", "report"], "bootstrap": 20, "cache": cache, "precision": "32",
+        "track": False,
     }  # fmt: skip
     with pytest.raises(ValueError, match="these are new; fix: --checkpoint RUN"):
         transfer(out=tmp_path / "none", overrides=FEW, **given)

@@ -149,3 +149,28 @@ def test_refusals(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "shards.window is 0; fix" in told(*shards, "--set", "shards.window=0")
     capsys.readouterr()
     assert prepare(place, "shards", "--shard-mb", "0") == 2 and "--shard-mb is 0; fix" in capsys.readouterr().err
+
+
+def test_a_student_is_taught_from_shards(place: Path) -> None:
+    """Student and teacher read from shards what they read from the files of the manifest; a damaged study is in neither."""
+    assert pretrain(place, "teacher", "--shards", str(place / "shards"), "--set", "privacy.strict=false") == 0
+    told = [
+        "transfer", "--teacher", str(place / "teacher"), "--student", "xray", "--source", "ct", "--source", "report",
+        "--task", "effusion", "--method", "features", "--seeds", "1", "--bootstrap", "20", "--precision", "32",
+        "--cache", str(place / "cache"), "--set", "trainer.max_steps=2", "--set", "data.batch_size=4",
+        "--set", "privacy.strict=false", "--no-track", "--quiet",
+    ]  # fmt: skip
+    table = str(place / "cohort" / "manifest.csv")
+    assert cli.main([*told, "--shards", str(place / "shards"), "--out", str(place / "streamed")]) == 0
+    assert cli.main([*told, "--manifest", table, "--out", str(place / "tabled")]) == 0
+    counts = [
+        json.loads((place / run / "transfer_gain.json").read_text())["protocol"]["studies"]
+        for run in ("streamed", "tabled")
+    ]
+    damaged = next(row for row in rows(place) if row["ct"] and row["split"] == "train")
+    assert damaged["xray"] and counts[0]["labelled"] > 0
+    assert {name: counts[1][name] - counts[0][name] for name in ("labelled", "seen by both", "test")} == {
+        "labelled": 1, "seen by both": 1, "test": 0
+    }  # fmt: skip
+    assert cli.main([*told, "--out", str(place / "neither")]) == 2
+    assert cli.main([*told, "--manifest", table, "--shards", str(place / "shards"), "--out", str(place / "both")]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def asked(teacher: Path, cohort: Path, cache: Path, out: Path, **others: Any) ->
     given: dict[str, Any] = {
         "teacher": teacher, "student": "xray", "manifest": cohort, "task": ["effusion"], "out": out, "method": "features",
         "source": ["ct", "report"], "seeds": 2, "bootstrap": 20, "cache": cache, "overrides": FEW, "precision": "32",
+        "track": False,
     }  # fmt: skip
     return transfer(**{**given, **others})
 
@@ -99,6 +101,38 @@ def test_a_transfer_writes_its_gain_a_page_and_a_student_that_may_be_used(
     assert asked(teacher, cohort, cache, out, labels=0.7, overrides=[*FEW, "optim.scales={encoders.ct: 3.0}"]) == out
     assert "done already" in capsys.readouterr().out
     assert (out / "transfer_gain.json").stat().st_mtime_ns == before
+
+
+def test_what_starts_over_is_what_stays(teacher: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
+    """Nothing of the run that --fresh took the place of comes back when the command is run again."""
+    out = tmp_path / "run"
+    asked(teacher, cohort, cache, out, seeds=1)
+    first = (out / "config.yaml").read_text()
+    asked(teacher, cohort, cache, out, seeds=1, weight=3.0, fresh=True)
+    asked(teacher, cohort, cache, out, seeds=1, weight=3.0)
+    assert (out / "config.yaml").read_text() != first and not (out / ".before_fresh").exists()
+    assert json.loads((out / "transfer_gain.json").read_text())["weight"] == 3.0 and (out / "model").exists()
+
+
+@pytest.mark.slow
+def test_students_stand_below_their_transfer_in_mlflow(
+    teacher: Path, cohort: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out = tmp_path / "run"
+    asked(teacher, cohort, cache, out, seeds=1, track=True)
+    with sqlite3.connect(out / "mlflow.db") as store:
+        runs = dict(store.execute("select name, run_uuid from runs"))
+        status = {name for (name,) in store.execute("select status from runs")}
+        parents = dict(store.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
+        metrics = {key for (key,) in store.execute("select key from latest_metrics where run_uuid = ?", (runs["run"],))}
+        params = dict(store.execute("select key, value from params where run_uuid = ?", (runs["run"],)))
+    assert set(runs) == {"run", "seed0-alone", "seed0-taught"} and status == {"FINISHED"}
+    assert parents == {runs["seed0-alone"]: runs["run"], runs["seed0-taught"]: runs["run"]}
+    assert "transfer/kept" in metrics and params["method"] == "features" and params["student"] == "xray"
+    kept = out / "mlartifacts" / "medssml" / runs["run"] / "artifacts"
+    assert (kept / "transfer_gain.json").exists() and (kept / "transfer.html").exists()
+    assert not list(out.glob("students/*/mlflow.db")), "one store"
 
 
 def test_students_begin_with_the_weights_of_a_pair(teacher: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
