@@ -53,13 +53,13 @@ class Propagation:
         right, sure = shown.argmax(axis=1) == truth, certainty(shown)
         return {
             "labels": int(asked.sum()),
-            "auroc": float(point(metric, y[told], shown[:, 1] if kind == "binary" else shown)),
-            "majority": float(np.bincount(y[asked].astype(int)).max() / max(asked.sum(), 1)),
+            "auroc": round(float(point(metric, y[told], shown[:, 1] if kind == "binary" else shown)), 4),
+            "majority": round(float(np.bincount(y[asked].astype(int)).max() / max(asked.sum(), 1)), 4),
             "by_certainty": [
                 {
                     "least": least,
-                    "share": float((sure >= least).sum() / max(asked.sum(), 1)),
-                    "right": float(right[sure >= least].mean()) if (sure >= least).any() else None,
+                    "share": round(float((sure >= least).sum() / max(asked.sum(), 1)), 4),
+                    "right": round(float(right[sure >= least].mean()), 4) if (sure >= least).any() else None,
                 }
                 for least in LEVELS
             ],

@@ -131,11 +131,12 @@ class _Filled:
 
         self.studies, self.task, self.y, self.found = studies, task, y, found
         sure = certainty(found.probability)
-        empty = ~np.isfinite(studies.targets[task]) | _spread_before(studies, task)
+        #: Whose label is unknown.
+        self.empty = ~np.isfinite(studies.targets[task]) | _spread_before(studies, task)
         #: Places of the studies that get a label, the surest first.
-        self.rows = np.flatnonzero(empty & (sure >= least))
+        self.rows = np.flatnonzero(self.empty & (sure >= least))
         self.rows = self.rows[np.argsort(-sure[self.rows], kind="stable")]
-        self.unreached = int((empty & ~np.isfinite(sure)).sum())
+        self.unreached = int((self.empty & ~np.isfinite(sure)).sum())
         self.certainty = sure[self.rows].round(4)
         self.classes = found.probability[self.rows].argmax(axis=1).astype(np.float64)
         self.names = studies.tasks[task].names(self.classes)
@@ -190,6 +191,10 @@ def _listed(done: dict[str, _Filled]) -> pd.DataFrame:
     return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
 
 
+#: Held-out subjects that are told apart worse than so say that the labels are worth little.
+LEAST_AUROC = 0.6
+
+
 def _say(said: dict[str, dict[str, Any]]) -> None:
     from medssml.runs import console
 
@@ -205,6 +210,13 @@ def _say(said: dict[str, dict[str, Any]]) -> None:
     if rows:
         columns = ("task", "labels", "filled in", "AUROC of held-out subjects", "of them right", "commonest class")
         console.table(rows, columns)
+    for task, entry in said.items():
+        held = entry.get("held_out", {})
+        if sum(entry.get("filled", {}).values()) and not held["auroc"] >= LEAST_AUROC:
+            console.warn(
+                f"{task}: labels of held-out subjects are told with an AUROC of {held['auroc']:.2f}, and what was filled in is "
+                f"no better; fix: leave {task} out, or label more studies"
+            )
 
 
 def _with_labels(given: Manifest, done: dict[str, _Filled]) -> Manifest:
@@ -214,6 +226,8 @@ def _with_labels(given: Manifest, done: dict[str, _Filled]) -> Manifest:
     cells = given.table
     for task, entry in done.items():
         index = entry.studies.table.index[entry.rows]
+        if not entry.empty.any():
+            continue
         # What an earlier propagation wrote and this one does not is unknown again.
         earlier = entry.studies.table.index[_spread_before(entry.studies, task)]
         for column, before, values in (

@@ -112,7 +112,7 @@ def select(
     for name, source in sources.items():
         console.say(f"{name}: {source}")
     console.say(
-        f"{out / 'select.csv'}: {len(listed)} of {len(among)} training studies without a label, the first ones first"
+        f"{out / 'select.csv'}: {len(listed)} of {len(among)} training studies without a label, in the order to read them"
     )
     console.tell(told)
     return conclude([cohort], out, "select")

@@ -235,10 +235,13 @@ def test_labels_that_spread_fill_training_studies_alone_with_how_sure_they_are(
 
     manifest, run, cache = sixty
     given, filled = half_labelled(manifest, "half.csv"), manifest.parent / "filled.csv"
-    options = {"checkpoint": str(run), "task": ["effusion"], "cache": cache}
+    # Of seizure every training study is labelled: nothing of it changes.
+    options = {"checkpoint": str(run), "task": ["effusion", "seizure"], "cache": cache}
     assert propagate(**options, manifest=given, out=tmp_path / "out", table=filled) == tmp_path / "out"
     listed = rows_of(tmp_path / "out" / "propagated.csv")
-    entry = json.loads((tmp_path / "out" / "propagated.json").read_text())["tasks"]["effusion"]
+    said = json.loads((tmp_path / "out" / "propagated.json").read_text())["tasks"]
+    entry = said["effusion"]
+    assert said["seizure"]["filled"] == {"0": 0, "1": 0} and 0 < said["seizure"]["held_out"]["auroc"] < 1
     before, after = rows_of(given), rows_of(filled)
     unknown = [row for row in before if row["split"] == "train" and row["label_effusion"] == ""]
     assert 0 < len(listed) == sum(entry["filled"].values()) == len(unknown) - entry["not_reached"]
@@ -417,3 +420,16 @@ def test_a_run_of_one_modality_at_a_time_teaches_the_encoders_of_another(
         writer.writerows(rows)
     with pytest.raises(ValueError, match="the teacher was trained on .* validation and test subjects"):
         finetune(**{**options, "manifest": turned}, out=tmp_path / "leak", overrides=taught)
+
+
+def test_labels_that_tell_no_held_out_subject_apart_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    from medssml.verbs.propagate import _say
+
+    def entry(auroc: float, filled: int = 3) -> dict[str, object]:
+        held = {"auroc": auroc, "majority": 0.6, "by_certainty": [{"least": 0.0, "share": 1.0, "right": 0.5}]}
+        return {"labels": 9, "filled": {"0": filled, "1": 0}, "not_reached": 0, "held_out": held}
+
+    _say({"good": entry(0.8), "poor": entry(0.4), "odd": entry(float("nan")), "nothing": entry(0.4, filled=0)})
+    warned = [line for line in capsys.readouterr().err.splitlines() if "fix" in line]
+    assert len(warned) == 2
+    assert "poor: labels of held-out subjects are told with an AUROC of 0.40" in warned[0] and "odd:" in warned[1]
