@@ -23,7 +23,7 @@ What we met, and what is done about it:
 - imml 0.6.0, MAP: not exported by `imml.classify`; `import imml.classify.map` ends in "NameError: name 'L' is not defined", and
   `imml.classify._vilt`, which it needs, is in no wheel that we opened (0.1.1, 0.3.1, 0.5.1, 0.6.0).
 - imml 0.6.0, M3Care: without `vocab` it asks on the terminal whether it may download one, even where no modality is a text:
-  [None] is given. Two studies that both lack a tabular modality count as alike (only texts are masked): left as it is.
+  [None] is given. Absent tabular modalities enter the similarity of studies (only texts are masked): left as it is.
 - imml 0.6.0, MUSE: rows of NaN, by which its data set knows what is absent, go through a batch norm, and the loss becomes NaN:
   zeros are given in their place. A batch in which no label is known has the loss NaN, too: left out.
 - multivae 1.0.3, MMVAE: `beta` of its config is never read: the scale of the decoders is chosen in its place, for all three.
