@@ -47,6 +47,8 @@ from medssml.objectives.mvae import MVAE
 from medssml.objectives.prefix_language import PrefixLanguage
 from medssml.objectives.pseudo_labels import PseudoLabels
 from medssml.objectives.pseudo_pairs import PseudoPairs
+from medssml.objectives.rectified_pairs import RectifiedPairs
+from medssml.objectives.robust_contrast import RobustContrast
 from medssml.objectives.selavi import SeLaVi
 from medssml.objectives.shared_specific import SharedSpecific
 from medssml.objectives.siglip import SigLIP
@@ -115,6 +117,8 @@ __all__ = [
     "PseudoLabels",
     "PseudoPairs",
     "Ramp",
+    "RectifiedPairs",
+    "RobustContrast",
     "SeLaVi",
     "SigLIP",
     "SimCLR",

@@ -27,7 +27,9 @@ class LogitScale(nn.Module):
         super().__init__()
         if not 1 / MAX_SCALE <= temperature <= 1 / MIN_SCALE:
             raise ValueError(f"temperature {temperature} is outside [{1 / MAX_SCALE}, {1 / MIN_SCALE}]")
-        self.log = nn.Parameter(torch.tensor(-math.log(temperature)), requires_grad=learned)
+        value = torch.tensor(-math.log(temperature))
+        self.register_parameter("log", nn.Parameter(value)) if learned else self.register_buffer("log", value)
+        self.log: Tensor
 
     def forward(self) -> Tensor:
         """() 1 / temperature."""

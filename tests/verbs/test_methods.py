@@ -12,6 +12,8 @@ SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
 KEPT = {
     "captioning": ("decoder",),
     "siglip": ("space",),
+    "robust_contrast": ("space",),
+    "rectified_pairs": ("space",),
     "convirt": ("space",),
     "gloria": ("space",),
     "token_alignment": ("space",),
