@@ -15,24 +15,21 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from on_vectors import Cohort, Given, Vectors, read  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from medssml.batch import Batch, Encoded  # noqa: E402
-from medssml.data.prepared_studies import prepare_studies  # noqa: E402
-from medssml.encoders import Encoder  # noqa: E402
-from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies  # noqa: E402
+from medssml.batch import Encoded  # noqa: E402
 from medssml.evaluation.suspects import find_suspects, joined_embeddings  # noqa: E402
 from medssml.fusion import ConcatFusion  # noqa: E402
-from medssml.manifest.manifest import Manifest  # noqa: E402
 from medssml.model import MultimodalModel, Task  # noqa: E402
 from medssml.objectives import (  # noqa: E402
     CoTeaching,
@@ -44,8 +41,6 @@ from medssml.objectives import (  # noqa: E402
     SymmetricCrossEntropy,
 )
 from medssml.obstacles import LabelsSymmetric  # noqa: E402
-from medssml.predictor import load  # noqa: E402
-from medssml.randomness import study_key  # noqa: E402
 from medssml.statistics.bootstrap import draw_weights  # noqa: E402
 from medssml.statistics.metrics import auroc  # noqa: E402
 from medssml.trainers.finetune import finetuner  # noqa: E402
@@ -70,76 +65,15 @@ CLEANED, TWO_MODELS = "suspicious labels left out", "co-teaching"
 Scores = dict[str, list[float]]
 
 
-class Given(Encoder):
+class TwoLayers(Given):
     """Vectors that another model made, through two layers."""
 
     def __init__(self, width: int, dim: int = HIDDEN) -> None:
-        super().__init__()
-        self.dim = dim
+        super().__init__(dim)
         self.layers = nn.Sequential(nn.Linear(width, dim), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(dim, dim))
 
     def forward(self, inputs: Any, keep: Tensor | None = None, layers: int = 0) -> Encoded:
-        pooled = self.layers(inputs)
-        return Encoded(pooled[:, None], torch.ones(len(pooled), 1, dtype=torch.bool), pooled)
-
-
-class Vectors:
-    """Batches of the studies of one split; a `TrainLoader`, and for validation an iterable in order."""
-
-    def __init__(self, studies: EncodedStudies, targets: dict[str, np.ndarray], seed: int) -> None:
-        self.studies, self.targets, self.seed, self.step = studies, targets, seed, 0
-        self.position = {m: studies.position(m) for m in studies.raw}
-
-    def __len__(self) -> int:
-        return len(self.studies) // BATCH
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["epoch"] * len(self) + state["batch"]
-
-    def take(self) -> Batch:
-        epoch, place = divmod(self.step, len(self))
-        self.step += 1
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.studies))
-        return self.batch(order[place * BATCH : (place + 1) * BATCH], epoch)
-
-    def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.studies), 256):
-            yield self.batch(np.arange(start, min(start + 256, len(self.studies))), 0)
-
-    def batch(self, rows: np.ndarray, epoch: int) -> Batch:
-        index = torch.as_tensor(rows)
-        of = {m: place[index] for m, place in self.position.items()}
-        inputs = {m: self.studies.raw[m][place[place >= 0]] for m, place in of.items() if bool((place >= 0).any())}
-        ids = [self.studies.study_id[row] for row in rows]
-        return Batch(
-            inputs=dict(inputs),
-            present=self.studies.present[index],
-            modalities=self.studies.modalities,
-            study_id=tuple(ids),
-            subject=torch.as_tensor(self.studies.subject[rows]),
-            key=torch.tensor([study_key(self.seed, epoch, name, 0) for name in ids], dtype=torch.int64),
-            targets={task: torch.as_tensor(values[rows]) for task, values in self.targets.items()},
-            index=index,
-        )
-
-
-class Cohort(NamedTuple):
-    """Split -> studies behind the encoders. table: split -> the table of the same studies, in their order."""
-
-    studies: dict[str, EncodedStudies]
-    table: dict[str, Manifest]
-    tasks: list[str]
-
-
-def read(checkpoint: str, manifest: Path, cache: Path) -> Cohort:
-    """Every study through the encoders, once."""
-    predictor = load(checkpoint)
-    table = Manifest.read(manifest, modalities=predictor.modalities)
-    studies, tables = {}, {}
-    for split in ("train", "val", "test"):
-        prepared = prepare_studies(table.split(split), predictor.transforms, cache)
-        studies[split], tables[split] = encode_studies(predictor.model, prepared.batches()), prepared.manifest
-    return Cohort(studies, tables, [task for task, label in table.tasks.items() if label.kind == "binary"])
+        return super().forward(self.layers(inputs))
 
 
 def told(cohort: Cohort, split: str, severity: float, seed: int) -> dict[str, np.ndarray]:
@@ -165,13 +99,13 @@ def answers(
     torch.manual_seed(seed)
     widths = {m: vectors.shape[1] for m, vectors in cohort.studies["train"].raw.items()}
     model = MultimodalModel(
-        {m: Given(width) for m, width in widths.items()},
+        {m: TwoLayers(width) for m, width in widths.items()},
         ConcatFusion(cohort.studies["train"].modalities, HIDDEN),
         {task: Task() for task in cohort.tasks},
     )
     targets = told(cohort, "train", severity, seed)
-    train = Vectors(cohort.studies["train"], targets if discard is None else discard(targets), seed)
-    val = Vectors(cohort.studies["val"], told(cohort, "val", severity, seed), seed)
+    train = Vectors(cohort.studies["train"], targets if discard is None else discard(targets), seed, BATCH)
+    val = Vectors(cohort.studies["val"], told(cohort, "val", severity, seed), seed, BATCH)
     taught = (
         CoTeaching(model, forget=severity, modality_dropout=HIDDEN_RATE)
         if two_models
@@ -188,7 +122,7 @@ def answers(
     )
     fit(learner, train, folder, settings, val=val)
     with torch.no_grad():
-        parts = [model(batch) for batch in Vectors(cohort.studies["test"], {}, seed)]
+        parts = [model(batch) for batch in Vectors(cohort.studies["test"], {}, seed, BATCH)]
     found = {task: torch.cat([part[task] for part in parts]).tolist() for task in cohort.tasks}
     kept.write_text(json.dumps(found))
     return found

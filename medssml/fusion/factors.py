@@ -30,20 +30,16 @@ class FactorFusion(Fusion):
         dim: D, of inputs and output.
         factors: K, at most D.
         hidden: width of the perceptron.
-        dropout: of the inputs, in training.
     """
 
     reads = "pooled"
     keeps = ("mean", "variance")
 
-    def __init__(
-        self, modalities: Sequence[str], dim: int, factors: int = 8, hidden: int = 32, *, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, modalities: Sequence[str], dim: int, factors: int = 8, hidden: int = 32) -> None:
         super().__init__(modalities, dim)
         if not 1 <= factors <= dim:
             raise ValueError(f"factors: {factors}; fix: 1 to {dim}, the width of the fusion")
         self.room = factors
-        self.dropout = nn.Dropout(dropout)
         self.measure = OwnLinear(len(self.modalities), dim, factors)
         self.precision = nn.Parameter(torch.zeros(len(self.modalities), factors))
         self.linear = nn.Linear(factors, dim)
@@ -55,7 +51,7 @@ class FactorFusion(Fusion):
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         """Fused with one token per modality, tokens (B, M, D); see `Fusion.forward`. extra: `mean`, `variance` (B, K)."""
         tokens = self.table(encoded, present)
-        measured = self.measure(self.dropout(tokens))
+        measured = self.measure(tokens)
         precision = torch.where(present.unsqueeze(-1), nn.functional.softplus(self.precision), 0.0)
         said = (precision * measured).sum(1)
         variance = 1 / (1 + precision.sum(1))

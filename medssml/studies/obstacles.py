@@ -35,7 +35,7 @@ def study_obstacles(
 
     Args:
         out: folder of the cohort, cells/, results.json, protocol.json and results.html.
-        recipe: fine-tuning configs: shipped names or files, the first to be compared with; by default those on `default`.
+        recipe: fine-tuning configs: shipped names or files, the first to be compared with; by default those on `plain`.
         obstacle: NAME=SEVERITY, or NAME for all severities; several at once as NAME=SEVERITY+NAME=SEVERITY, at a share of
             the sites as NAME=SEVERITY@SHARE; see docs/obstacles.md; all but absent_against_training by default.
         severities: above 0, at most 1, of obstacles that are given without one.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medssml.runs.training_config import FinetuneConfig
 
 #: The recipe that others build on, and which they are compared with if nothing else is said.
-BASE = "default"
+BASE = "plain"
 #: Of the draws of all obstacles: what befalls a study is the same for all recipes and all seeds of training.
 DRAWS = 0
 #: The same length for all recipes, and no figure that depends on the processor.
@@ -92,7 +92,7 @@ class Recipe:
 
 
 def chosen_recipes(asked: Sequence[str], design: Design) -> list[Recipe]:
-    """The recipes that were asked for, or all shipped ones that build on `default`, their configs read.
+    """The recipes that were asked for, or all shipped ones that build on `plain`, their configs read.
 
     Raises:
         medssml.config.ConfigError: no such config, or a wrong one. ValueError: two of one name.

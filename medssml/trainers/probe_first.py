@@ -41,13 +41,17 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
     Returns:
         task -> what was done, in words; a task with too few labels keeps its head.
     """
-    if 0 < sum(_outputs(model, name) for name in tasks) <= model.fusion.room:
+    asked = sum(_outputs(model, name) for name in tasks)
+    if 0 < asked <= model.fusion.room:
         return _fit_fusion(model, tasks, studies, seed)
+    crowded = (
+        "" if not model.fusion.room else f", as the fusion has room for {model.fusion.room} numbers and not {asked}"
+    )
     rows, within = _as_seen(studies.has)
     fused = fuse_studies(model, studies, torch.from_numpy(within), rows=torch.from_numpy(rows))
     x = torch.cat([part.pooled.detach() for part in fused]).double().numpy()
     together = Part(x, rows, (within == studies.has[rows]).all(1))
-    return {name: _fit_head(model, name, studies, together, seed) for name in tasks}
+    return {name: _fit_head(model, name, studies, together, seed) + crowded for name in tasks}
 
 
 def _fit_head(model: MultimodalModel, name: str, studies: EncodedStudies, together: Part, seed: int) -> str:

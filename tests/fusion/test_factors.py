@@ -100,7 +100,7 @@ def test_it_learns_what_two_modalities_say_together_from_studies_that_lack_a_thi
     whole = torch.ones(400, 3, dtype=torch.bool)
     found = {}
     for name, fusion in (
-        ("factors", FactorFusion(NAMES, 16, dropout=0.0)),
+        ("factors", FactorFusion(NAMES, 16)),
         ("sums", AdditiveFusion(NAMES, 16, 0)),
     ):
         model = taught(fusion, x[train], present[train], y[train])

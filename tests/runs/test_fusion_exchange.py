@@ -91,7 +91,7 @@ def test_what_cannot_be_is_refused_and_the_model_stays_as_it_was() -> None:
     assert model.fusion is fusion and model.tasks == tasks and isinstance(tokens.fusion, MaskedAttention)
 
 
-@pytest.mark.parametrize("recipe", built_on("default", "finetune"))
+@pytest.mark.parametrize("recipe", built_on("plain", "finetune"))
 def test_every_shipped_recipe_learns_from_a_pretrained_model(recipe: str) -> None:
     settings = replace(load_config(config_path(recipe, "finetune"), Finetuning), tasks=["finding", "grade"])
     model = tiny_model(fusion=lambda names, dim: AdditiveFusion(names, dim, 1, 2))

@@ -90,14 +90,14 @@ def test_several_obstacles_are_one_case() -> None:
     )
 
 
-def test_recipes_are_the_configs_that_build_on_default_or_those_asked(tmp_path: Path) -> None:
+def test_recipes_are_the_configs_that_build_on_plain_or_those_asked(tmp_path: Path) -> None:
     names = [recipe.name for recipe in chosen_recipes([], design(tmp_path))]
-    assert names[0] == "default" and {"distillation", "imputation"} <= set(names) and "small" not in names
+    assert names[0] == "plain" and {"default", "distillation", "imputation"} <= set(names) and "small" not in names
     page = (Path(__file__).parents[2] / "docs" / "obstacles.md").read_text("utf-8")
     assert [name for name in names if f"`{name}`" not in page] == [], "recipes that docs/obstacles.md does not name"
     own = tmp_path / "mine.yaml"
-    own.write_text("base: finetune/default\nmodality_dropout: 0.5\n")
-    first, mine = chosen_recipes(["default", str(own)], design(tmp_path))
+    own.write_text("base: finetune/plain\nmodality_dropout: 0.5\n")
+    first, mine = chosen_recipes(["plain", str(own)], design(tmp_path))
     assert mine.name == "mine" and mine.config.modality_dropout == 0.5 and mine.digest != first.digest
     assert mine.config.trainer.max_steps == 2 and mine.config.trainer.max_epochs is None
 

@@ -187,3 +187,10 @@ def test_a_fusion_with_room_answers_as_the_stack_of_each_modality_alone() -> Non
             expected[part.study] += part.x @ stack.readouts[m].weight[0] + stack.readouts[m].bias
         np.testing.assert_allclose(logits[name].double().numpy(), expected, atol=0.02)
     np.testing.assert_allclose(logits["sick"].numpy(), -logits["other"].numpy(), atol=0.05)
+
+
+def test_a_fusion_without_room_for_all_tasks_says_so() -> None:
+    model, loader = toy_model(fusion=FactorFusion(MODALITIES, 8, factors=1)), ToyLoader(studies=60)
+    model.add_task("other", Task())
+    said = fit_heads(model, ["sick", "other"], encode_studies(model, loader))
+    assert "linear probe" in said["sick"] and said["sick"].endswith("the fusion has room for 1 numbers and not 2")
