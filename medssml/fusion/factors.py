@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from medssml.batch import Encoded, Fused
 from medssml.fusion.base import Evidence, Fusion, OwnLinear
 
+#: K, if nothing else is said.
+FACTORS = 8
+
 
 class FactorFusion(Fusion):
     """h = U s + MLP([s v; v]),  s = sum over present m of t_m e_m,  v = 1 / (1 + sum over present m of t_m)
@@ -28,15 +31,16 @@ class FactorFusion(Fusion):
     Args:
         modalities: names, in the order of the columns of `present`.
         dim: D, of inputs and output.
-        factors: K, at most D.
+        factors: K, at most D; None = 8, or D where that is less.
         hidden: width of the perceptron.
     """
 
     reads = "pooled"
     keeps = ("mean", "variance")
 
-    def __init__(self, modalities: Sequence[str], dim: int, factors: int = 8, hidden: int = 32) -> None:
+    def __init__(self, modalities: Sequence[str], dim: int, factors: int | None = None, hidden: int = 32) -> None:
         super().__init__(modalities, dim)
+        factors = min(FACTORS, dim) if factors is None else factors
         if not 1 <= factors <= dim:
             raise ValueError(f"factors: {factors}; fix: 1 to {dim}, the width of the fusion")
         self.room = factors

@@ -58,7 +58,7 @@ def finetune(
         shards: in place of a manifest, the folder or URL that medssml prepare --shards wrote.
         task: a label column without `label_`, or `all` (needed); may be given several times.
         out: run folder (needed, but for --print-config and --print-slurm).
-        config: settings: a file, or the name of a shipped one such as cohort; defaults without it.
+        config: settings: a file, or the name of a shipped one; `default` without it, `scratch` with --checkpoint none.
         architecture: for `none`, the pretraining config with model and transforms; --config by default.
         kind: TASK=binary, multiclass or regression, or regression:UNIT, where cells do not say it.
         classes: TASK=a,b,c: its classes in their order, of two the last is the positive one.
@@ -154,7 +154,7 @@ def finetune(
 def _tags(checkpoint: str, config: str | Path | None) -> dict[str, str]:
     from medssml.tracking import parent_tags
 
-    own = {"medssml.verb": "finetune", "medssml.config": "defaults" if config is None else Path(config).stem}
+    own = {"medssml.verb": "finetune", "medssml.config": "default" if config is None else Path(config).stem}
     return own if checkpoint == "none" else own | parent_tags(checkpoint)
 
 
@@ -203,7 +203,8 @@ def _read(
     from medssml.shipped_configs import config_path
 
     own = architecture is not None or checkpoint != "none"
-    settings_file = None if config is None or not own else config_path(config, "finetune")
+    unsaid = "scratch" if checkpoint == "none" else "default"
+    settings_file = config_path(unsaid if config is None or not own else config, "finetune")
     if checkpoint != "none":
         if architecture is not None:
             raise ConfigError("--architecture is for --checkpoint none; a checkpoint brings its own; fix: leave it out")
