@@ -211,7 +211,7 @@ FUSIONS: dict[str, Callable[[Sequence[str], int], Fusion]] = {
         RetrievalImputation(names, dim, MaskedAttention(names, dim, 1, 2), neighbours=3, memory=32)
     ),
     "PriorImputation": lambda names, dim: fitted(
-        PriorImputation(names, dim, ConcatFusion(names, dim), centres=4, noise=0.0)
+        PriorImputation(names, dim, ConcatFusion(names, dim), centres=4, noise=0.0, believe=True)
     ),
     "SharedSpecificFusion": lambda names, dim: SharedSpecificFusion(names, dim),
     "TensorFusion": lambda names, dim: TensorFusion(names, dim, 3),

@@ -20,8 +20,9 @@ class PriorImputation(Imputation):
 
     c_m1, ..., c_mK are k-means centres of the vectors of m in training studies, the prior; they are fitted again before each
     epoch, from where they were, so that a weight keeps its meaning. An auxiliary network says the weights from what is present,
-    w_m = softmax(A_m gelu(mean over present n of B_n x_n + b_n)), and another one how much of each feature of the fused vector
-    is believed, r = softplus(R h' + b), 1 at first (feature regularisation). In training weights and features get noise.
+    w_m = softmax(A_m gelu(mean over present n of B_n x_n + b_n)), and with `believe` another one how much of each feature of the
+    fused vector is believed, r = softplus(R h' + b), 1 at first: the feature regularisation of the paper, which from few studies
+    learns these by heart, and so is left out by default, r = 1. In training weights and r get noise.
 
     The paper fills in one modality for the other, and its weights are normal with mean 1; here whatever is absent is filled in
     from whatever is there, study by study, and weights sum to 1, so that what stands in is never outside of what training studies
@@ -37,13 +38,21 @@ class PriorImputation(Imputation):
         dim: D.
         fusion: of vectors, over the same modalities; in a config it need not repeat modalities and dim.
         centres: K of each modality; 10 in the paper. noise: standard deviation of weights and of r, in training.
+        believe: whether r is learned.
 
     Raises:
         ValueError: a fusion of tokens, no centre, or a negative noise.
     """
 
     def __init__(
-        self, modalities: Sequence[str], dim: int, fusion: Fusion, *, centres: int = 10, noise: float = 0.05
+        self,
+        modalities: Sequence[str],
+        dim: int,
+        fusion: Fusion,
+        *,
+        centres: int = 10,
+        noise: float = 0.05,
+        believe: bool = False,
     ) -> None:
         super().__init__(modalities, dim, fusion)
         if centres < 1 or not noise >= 0:
@@ -52,9 +61,10 @@ class PriorImputation(Imputation):
         self.noise, self.keeps = noise, (*fusion.keeps, "expected")
         self.present = OwnLinear(count, dim, dim)
         self.weights = nn.Linear(dim, count * centres)
-        self.believed = nn.Linear(dim, dim)
-        nn.init.zeros_(self.believed.weight)
-        nn.init.constant_(self.believed.bias, math.log(math.e - 1))
+        self.believed = nn.Linear(dim, dim) if believe else None
+        if self.believed is not None:
+            nn.init.zeros_(self.believed.weight)
+            nn.init.constant_(self.believed.bias, math.log(math.e - 1))
         self.register_buffer("centres", torch.zeros(count, centres, dim))
         self.register_buffer("known", torch.zeros(count, centres, dtype=torch.bool))
         self.centres: Tensor
@@ -67,7 +77,8 @@ class PriorImputation(Imputation):
         given = torch.where(filled.unsqueeze(-1), expected, table)
 
         fused = fused_with(self.fusion, encoded, present, given, filled)
-        believed = self._noisy(F.softplus(self.believed(fused.pooled)))
+        ones = torch.ones_like(fused.pooled)
+        believed = self._noisy(ones if self.believed is None else F.softplus(self.believed(fused.pooled)))
         return fused._replace(pooled=fused.pooled * believed, extra={**fused.extra, "expected": expected})
 
     def fit(self, studies: Iterable[tuple[dict[str, Encoded], Tensor]]) -> None:

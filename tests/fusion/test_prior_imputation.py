@@ -15,7 +15,8 @@ from tests.fusion.test_imputation import DIM, NAMES, filled_in, given, related
 
 def prior(**options: float) -> PriorImputation:
     torch.manual_seed(2)
-    made = PriorImputation(NAMES, DIM, ConcatFusion(NAMES, DIM), **options).eval()  # type: ignore[arg-type]
+    made = PriorImputation(NAMES, DIM, ConcatFusion(NAMES, DIM), believe=True, **options).eval()  # type: ignore[arg-type]
+    assert made.believed is not None
     torch.nn.init.normal_(made.believed.weight)
     return made
 
@@ -49,9 +50,12 @@ def test_it_is_the_mixture_of_centres_that_the_auxiliary_network_says_in_numpy()
         inside = fusion.fusion(given(torch.from_numpy(found), present | True), present | True).pooled.double().numpy()
     believed = np.log1p(np.exp(inside @ state["believed.weight"].T + state["believed.bias"]))
     np.testing.assert_allclose(fused.pooled.numpy(), inside * believed, rtol=1e-4, atol=1e-5)
-    assert np.log1p(np.exp(prior().believed.bias.detach().numpy())) == pytest.approx(1.0, abs=1e-6), (
-        "at first all of it"
-    )
+    at_first = prior().believed.bias.detach().numpy()  # type: ignore[union-attr]
+    assert np.log1p(np.exp(at_first)) == pytest.approx(1.0, abs=1e-6), "at first all of it"
+    fusion.believed = None
+    with torch.no_grad():
+        np.testing.assert_allclose(fusion(given(table, present), present).pooled.numpy(), inside, rtol=1e-4, atol=1e-5)
+    assert PriorImputation(NAMES, DIM, ConcatFusion(NAMES, DIM)).believed is None, "by default all of it, always"
 
 
 def inertia(vectors: Tensor, centres: Tensor) -> float:

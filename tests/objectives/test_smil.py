@@ -36,7 +36,7 @@ def model_of(noise: float = 0.0, depth: int = 0) -> MultimodalModel:
 
     def fusion(names: Any, dim: int) -> PriorImputation:
         inside = AdditiveFusion(names, dim, depth, 2)
-        return PriorImputation(names, dim, inside, centres=6, noise=noise)
+        return PriorImputation(names, dim, inside, centres=6, noise=noise, believe=True)
 
     model = vector_model(NAMES, DIM, fusion, {"y": Task()})
     for layer in model.standardise.values():

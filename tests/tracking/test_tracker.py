@@ -16,6 +16,8 @@ CONFIG = {
     "transforms": {"report": {"class_path": "ReportTransform", "init_args": {"tokenizer": "/home/ada/words"}}},
     "objectives": [{"class_path": "MaskedReconstruction", "init_args": {"mask_ratio": 0.75}}],
     "optim": {"lr": 1e-3, "betas": [0.9, 0.95]},
+    "fusion": {"class_path": "RegressionImputation", "init_args": {"shrinkage": 0.2}},
+    "fused_weight": {"class_path": "Ramp", "init_args": {"start": 0.0, "end": 1.0}},
     "out": "/home/ada/run",
     "seed": 3,
 }  # fmt: skip
@@ -31,6 +33,11 @@ def test_only_known_sections_and_no_path_are_logged() -> None:
         "objectives.0.mask_ratio": "0.75",
         "optim.lr": "0.001",
         "optim.betas": "[0.9, 0.95]",
+        "fusion.class_path": "RegressionImputation",
+        "fusion.shrinkage": "0.2",
+        "fused_weight.class_path": "Ramp",
+        "fused_weight.start": "0.0",
+        "fused_weight.end": "1.0",
         "seed": "3",
     }
 
