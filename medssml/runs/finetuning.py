@@ -37,7 +37,8 @@ def learner_of(
 
     Args:
         class_weights: of `balanced_weights`; None weighs all classes alike. study_weights: of `study_weights`.
-        others: objectives beside the labels and those of the config, of which a `Supervised` takes the place of the labels. given: the teacher that they ask for.
+        others: objectives beside the labels and those of the config, of which a `Supervised` takes the place of the labels.
+        given: the teacher that they ask for.
         seed: of what is drawn in training; the config's by default.
         plugins: packages that classes may come from.
 
@@ -100,7 +101,7 @@ def teacher_of(
 
 
 def study_weights(config: Finetuning, table: Manifest) -> dict[str, list[float]]:
-    """Task -> weight of the label of each training study: that of its column, times that of its presence where the config says so.
+    """Task -> weight of the label of each training study: that of its column, times that of its presence where asked for.
 
     Raises:
         medssml.manifest.refusal.ManifestError: see `label_weights`.

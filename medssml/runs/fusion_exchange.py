@@ -24,8 +24,8 @@ def exchange_fusion(model: MultimodalModel, node: Node, seed: int, plugins: Coll
         what was done, in words.
 
     Raises:
-        medssml.config.ConfigError: values that its class refuses, such as a fusion of tokens in an imputing one. ValueError: other
-            modalities, or another width.
+        medssml.config.ConfigError: values that its class refuses, such as a fusion of tokens in an imputing one. ValueError:
+            other modalities, or another width.
     """
     cls, earlier = resolve(str(node["class_path"]), plugins), _read(model.fusion)
     stated, accepted = dict(node.get("init_args") or {}), inspect.signature(cls).parameters

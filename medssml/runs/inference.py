@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from medssml.manifest.labels import Label
-    from medssml.manifest.manifest import Manifest
     from medssml.data.prepared_studies import PreparedStudies
     from medssml.data.shard_dataset import Shards
     from medssml.evaluation.encoded_studies import EncodedStudies
+    from medssml.manifest.labels import Label
+    from medssml.manifest.manifest import Manifest
     from medssml.predictor import Predictor
     from medssml.privacy import Pseudonyms
 

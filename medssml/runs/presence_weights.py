@@ -1,4 +1,4 @@
-"""Weights of training studies under which what is absent says nothing of the label: against absence that will not stay as it was."""
+"""Weights of training studies under which what is absent says nothing of the label: absence may not stay as it was."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST = 10.0
 
 
 def presence_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[float]]:
-    """Task -> weight of the label of each training study, in their order; see `independent_of_presence`. A regression has none."""
+    """Task -> weight of the label of each training study, in order; see `independent_of_presence`. A regression has none."""
     train = table.split("train")
     kinds = {task: train.tasks[task].kind for task in tasks}
     return {
@@ -30,8 +30,8 @@ def independent_of_presence(present: NDArray[np.bool_], y: NDArray[np.float64]) 
     r_m says whether modality m is there. Where presence depends on the label and on nothing else that is not seen, the weighted
     studies show each pattern equally often in each class, so that the pattern carries no information on the label: inverse
     propensity weighting (Rosenbaum and Rubin 1983), with the label as what absence depends on. Modalities are taken as absent
-    independently of each other, given the label, so that a pattern of few studies decides nothing; to each share one study of each
-    kind is added.
+    independently of each other, given the label, so that a pattern of few studies decides nothing; to each share one study
+    of each kind is added.
 
     Args:
         present: (N, M) bool. y: (N,) class of each study, NaN where unlabelled.

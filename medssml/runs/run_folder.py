@@ -21,8 +21,8 @@ from medssml.manifest.problems import Problem, read_problems, write_problems
 
 #: What a run writes and `fresh` removes: nothing else of the folder is touched.
 OWN = (
-    "config.yaml", "manifest.sha256", "presence.json", "training_subjects.json", "labels.json", "problems.csv", "log.txt", "history.csv", "metrics.json",
-    "provenance.json", "checkpoints", "model", "mlflow.db", "mlartifacts", "mlflow_run.txt",
+    "config.yaml", "manifest.sha256", "presence.json", "training_subjects.json", "labels.json", "problems.csv", "log.txt",
+    "history.csv", "metrics.json", "provenance.json", "checkpoints", "model", "mlflow.db", "mlartifacts", "mlflow_run.txt",
 )  # fmt: skip
 
 #: Keys of a config that may change between a run and its resumption: they do not touch a number.

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from medssml.data.shard_dataset import Shards, ShardSettings
     from medssml.manifest.labels import Label
     from medssml.manifest.manifest import Manifest
-    from medssml.data.shard_dataset import Shards, ShardSettings
     from medssml.privacy import Pseudonyms
 
 
@@ -32,7 +32,8 @@ def source(
         tasks: what is said of tasks, where the cells alone do not say it rightly.
 
     Raises:
-        ValueError: both or neither. medssml.manifest.table_text.ManifestError: a wrong table. medssml.store.shards.ShardError: no shards.
+        ValueError: both or neither. medssml.manifest.table_text.ManifestError: a wrong table.
+        medssml.store.shards.ShardError: no shards.
     """
     one_of(manifest, shards, data_root, allow_outside)
     if shards is None:

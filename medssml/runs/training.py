@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -11,21 +10,21 @@ from typing import Any
 
 from medssml import provenance
 from medssml.data.datamodule import StudyDataModule
+from medssml.data.shard_dataset import Shards
 from medssml.files import write_json
 from medssml.manifest.manifest import Manifest
-from medssml.data.shard_dataset import Shards
 from medssml.model import MultimodalModel
 from medssml.obstacles.base import Damage
-from medssml.tracking import MlflowTracker
-from medssml.trainers.adapters import merge_adapters
-from medssml.trainers.checkpoint import space_for
-from medssml.trainers.learner import Learner
-from medssml.trainers.loop import Outcome, fit
 from medssml.runs import console
 from medssml.runs.modality_account import remember_subjects
 from medssml.runs.progress import training_bar
 from medssml.runs.run_folder import RunFolder
 from medssml.runs.training_config import Finetuning, Training
+from medssml.tracking import MlflowTracker
+from medssml.trainers.adapters import merge_adapters
+from medssml.trainers.checkpoint import space_for
+from medssml.trainers.learner import Learner
+from medssml.trainers.loop import Outcome, fit
 
 log = logging.getLogger(__name__)
 

@@ -178,7 +178,7 @@ class FinetuneConfig:
         check_freeze(self.freeze)
         if self.fusion is not None and self.freeze == "all_but_heads":
             raise ValueError(
-                "freeze all_but_heads keeps the fusion as it is, and there is a new one; fix: freeze: encoders, or leave fusion out"
+                "freeze all_but_heads keeps the fusion as it is, and there is a new one; fix: freeze: encoders, or no fusion"
             )
         if self.lora is not None and self.freeze != "none":
             raise ValueError(f"lora freezes the encoders, and freeze is {self.freeze}; fix: leave freeze out")
@@ -229,8 +229,8 @@ class Transferring(Finetuning):
     """A fine-tuning of a student of one modality, with or without a teacher.
 
     student: the modality. method: of the transfer. weight: of it, beside labels. source: what the teacher is shown.
-    taught_by: a hash of the teacher's weights. arm: which of the two students of a seed; none of the whole. seeds: pairs of students.
-    prompts: task -> class -> sentences that name it, where a method draws to them.
+    taught_by: a hash of the teacher's weights. arm: which of the two students of a seed; none of the whole. seeds: pairs of
+    students. prompts: task -> class -> sentences that name it, where a method draws to them.
     """
 
     student: str = ""

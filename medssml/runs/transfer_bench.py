@@ -17,7 +17,6 @@ from medssml.data.datamodule import StudyDataModule
 from medssml.data.shard_dataset import Shards
 from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.subsets import predict_subsets
-from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel
 from medssml.predictor import Predictor
 from medssml.runs import training

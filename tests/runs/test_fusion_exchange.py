@@ -12,8 +12,8 @@ import torch
 from medssml.config import ConfigError, load_config
 from medssml.fusion import AdditiveFusion, MaskedAttention, PromptedAttention, RegressionImputation
 from medssml.model import MultimodalModel
-from medssml.runs.fusion_exchange import exchange_fusion
 from medssml.runs.finetuning import learner_of
+from medssml.runs.fusion_exchange import exchange_fusion
 from medssml.runs.training_config import FinetuneConfig, Finetuning
 from medssml.shipped_configs import built_on, config_path
 from tests.examples import MODALITIES, batch_of, ten_studies, tiny_model

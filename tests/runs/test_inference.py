@@ -66,7 +66,9 @@ def test_what_was_left_out_is_said_in_the_words_of_what_was_asked(
 
 
 def test_by_default_all_of_the_first_and_else_each_once() -> None:
-    assert asked_tasks([], ["a", "b"]) == asked_tasks("all", ["a", "b"]) == asked_tasks(["all"], ["a", "b"]) == ["a", "b"]
+    assert (
+        asked_tasks([], ["a", "b"]) == asked_tasks("all", ["a", "b"]) == asked_tasks(["all"], ["a", "b"]) == ["a", "b"]
+    )
     assert asked_tasks("b", ["a", "b"]) == asked_tasks(["b", "b"], ["a", "b"]) == ["b"]
     assert asked_tasks([], ["a"], ["a", "b"]) == ["a"]
 
