@@ -22,7 +22,7 @@ class FactorFusion(Fusion):
     mean and variance (factor analysis, Thomson's scores; a product of experts whose precisions do not depend on the study,
     Hinton 2002). An absent modality measures nothing: the mean moves towards the prior and v grows, so answers can become less
     sure by as much as is known less. The sum s is for log odds, which add up where modalities are independent evidence; the
-    perceptron begins at 0 and finds what several factors say together. An interaction of two modalities is so learned once,
+    perceptron finds what several factors say together. An interaction of two modalities is so learned once,
     from any studies, not for every subset, and the narrow middle keeps it from learning studies by heart.
 
     Where heads begin as probes (`probe_first`), the first factors are the tasks: each is measured by the probes of the
@@ -47,10 +47,7 @@ class FactorFusion(Fusion):
         self.measure = OwnLinear(len(self.modalities), dim, factors)
         self.precision = nn.Parameter(torch.zeros(len(self.modalities), factors))
         self.linear = nn.Linear(factors, dim)
-        last = nn.Linear(hidden, dim)
-        self.together = nn.Sequential(nn.Linear(2 * factors, hidden), nn.GELU(), last)
-        for parameter in last.parameters():
-            nn.init.zeros_(parameter)
+        self.together = nn.Sequential(nn.Linear(2 * factors, hidden), nn.GELU(), nn.Linear(hidden, dim))
 
     def forward(self, encoded: dict[str, Encoded], present: Tensor) -> Fused:
         """Fused with one token per modality, tokens (B, M, D); see `Fusion.forward`. extra: `mean`, `variance` (B, K)."""
