@@ -27,6 +27,9 @@ SPLITS = {
     ),
 }
 
+#: One fixture takes a step of every objective in two processes: more than a test may take on a machine that does other work.
+pytestmark = pytest.mark.timeout(1200)
+
 
 def build():
     model = tiny_model().double()
