@@ -37,3 +37,7 @@ class HallucinatingEncoder(Encoder):
         everywhere = imagined[:, None].expand(-1, seen.tokens.shape[1], -1)
         tokens = torch.cat([seen.tokens, everywhere.to(seen.tokens.dtype)], dim=2)
         return Encoded(tokens, seen.mask, torch.cat([seen.pooled, imagined.to(seen.pooled.dtype)], dim=1), seen.layers)
+
+    def crop(self, inputs: Inputs, share: float, place: Tensor) -> Inputs | None:
+        """A part that the first branch takes; the second reads the same inputs. See `Encoder.crop`."""
+        return self.seeing.crop(inputs, share, place) if isinstance(self.seeing, Encoder) else None

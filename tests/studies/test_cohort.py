@@ -151,7 +151,7 @@ def test_run_again_it_computes_nothing_and_says_the_same(
     with counted(monkeypatch) as log:
         study_cohort(**options)
     assert log == [] and len(weights) == 1 + 4
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 40
     assert (done / "results.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in done.rglob("model.safetensors")} == weights
 

@@ -192,7 +192,7 @@ def test_a_task_that_training_cannot_teach_is_refused_by_name(place: Path, capsy
 
 
 def test_heads_of_an_earlier_fine_tuning_leave(place: Path) -> None:
-    start = ["--checkpoint", str(place / "run"), "--no-track", *settings()]
+    start = ["--checkpoint", str(place / "run"), "--config", "plain", "--no-track", *settings()]
     assert run(place, "finetune", *start, "--task", "words", out="second") == 0
     assert list(json.loads((place / "second" / "model" / "config.json").read_text())["tasks"]) == ["words"]
     log = (place / "second" / "log.txt").read_text()
