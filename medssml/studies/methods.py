@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 
@@ -21,6 +22,7 @@ def study_methods(
     device: str | None = None,
     threads: int = 0,
     cache: Path | None = None,
+    workers: int = 0,
 ) -> Path:
     """Methods of pretraining side by side: one cohort, the same steps, the same labels, several seeds.
 
@@ -43,6 +45,7 @@ def study_methods(
         device: auto, cpu or cuda; what the configs say by default.
         threads: of torch; 0 = all cores.
         cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside OUT.
+        workers: of Ray that measure cells, on this machine or on the cluster of RAY_ADDRESS (extra [ray]); 0 = this process.
 
     Returns:
         results.html.
@@ -58,24 +61,30 @@ def study_methods(
     from medssml.studies.methods_results import write_results
     from medssml.studies.resume import same_study
     from medssml.studies.start import ready
+    from medssml.studies.workers import each_in_turn, on_gpu, on_workers
 
     bounded("--studies", studies, least=1)
     bounded("--steps", steps, least=1)
     for share in labels:
         bounded("--labels", share, above=0, most=1)
     asked = asked_of(tasks)
-    out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
+    out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads, workers=workers)
     design = Design(cache_place(cache, out), studies, missing, steps, tuple(labels), tuple(tasks), bootstrap, device)
     chosen = chosen_methods(methods, design)
     same_study(out, design.settings())
     simulate(out, design)
     cells = []
     for seed in range(seeds):
-        for place, method in enumerate(chosen):
-            with console.step(f"seed {seed}: {method.name}, {place + 1} of {len(chosen)}"):
-                cells.append(one_cell(out, method, seed, design, asked))
-            if reason := cells[-1].get("failed"):
-                console.warn(f"{method.name} cannot run on these studies and is left out: {reason}")
+        measure = partial(one_cell, out, seed=seed, design=design, tasks=asked)
+        done = (
+            on_workers(measure, chosen, workers, gpu=on_gpu(device)) if workers else each_in_turn(measure, chosen, seed)
+        )
+        lines = {method.name: line for method, line in done}
+        for name, line in lines.items():
+            if reason := line.get("failed"):
+                console.warn(f"{name} cannot run on these studies and is left out: {reason}")
+        # In the order in which they were asked for, whoever was ready first.
+        cells += [lines[method.name] for method in chosen]
         write_results(out, cells, design)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))

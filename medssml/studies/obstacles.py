@@ -25,6 +25,7 @@ def study_obstacles(
     threads: int = 0,
     cache: Path | None = None,
     track: bool = True,
+    workers: int = 0,
 ) -> Path:
     """Recipes of fine-tuning x obstacles x severities x seeds, on one simulated cohort whose truth is known.
 
@@ -51,6 +52,8 @@ def study_obstacles(
         threads: of torch; 0 = all cores.
         cache: folder of prepared studies; by default what MEDSSML_CACHE says, or a folder `cache` beside OUT.
         track: log to MLflow, OUT/mlflow.db or where MLFLOW_TRACKING_URI says.
+        workers: of Ray that measure the cells of one recipe each, on this machine or on the cluster of RAY_ADDRESS (extra
+            [ray]); 0 = this process.
 
     Returns:
         results.html.
@@ -75,7 +78,7 @@ def study_obstacles(
     bounded("--labels", labels, above=0, most=1)
     tasks = tuple(asked_of(task))
     cases = chosen_cases(obstacle, severities)
-    out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
+    out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads, workers=workers)
     place, pretraining = cache_place(cache, out), config_path(config, "pretrain")
     design = Design(out, place, studies, missing, steps, labels, pretraining, tasks, bootstrap, device, track)
     recipes = chosen_recipes(recipe, design)
@@ -88,9 +91,7 @@ def study_obstacles(
         for name, reason in left_out.items():
             console.warn(f"{name} can change nothing of these studies and is left out: {reason}")
         asked = [case for case in cases if case.obstacle not in left_out]
-        for place_of, each in enumerate(recipes):
-            with console.step(f"seed {seed}: {each.name}, {place_of + 1} of {len(recipes)}"):
-                grid.recipe(each, asked)
+        grid.all_of(recipes, asked, workers)
         write_results(grid)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))

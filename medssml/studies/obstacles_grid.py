@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from medssml.studies.cells import kept_line
 from medssml.studies.obstacles_answers import SAME, UNDAMAGED, UNTAUGHT, Asked, Bench
 from medssml.studies.obstacles_cells import Case, Design, Recipe, cell_file, facts_of
 from medssml.studies.resume import unless_stopped
+from medssml.studies.workers import each_in_turn, on_gpu, on_workers
 from medssml.tracking import one_store
 
 #: No obstacle: what every cell of a recipe is measured by.
@@ -70,6 +72,18 @@ class Grid:
         """Obstacle -> why it can change nothing of these studies."""
         found = {case.obstacle: self.bench.why_not(case, self.design.tasks[0]) for case in cases}
         return {name: reason for name, reason in found.items() if reason is not None}
+
+    def all_of(self, recipes: Sequence[Recipe], cases: Sequence[Case], workers: int = 0) -> None:
+        """All cells of the seed: here, recipe by recipe, or on `workers` of Ray, of which each measures a recipe at a time."""
+        if workers == 0:
+            for _ in each_in_turn(lambda recipe: self.recipe(recipe, cases), recipes, self._seed):
+                pass
+            return
+        measure = partial(cells_of, design=self.design, seed=self._seed, cases=cases)
+        done = on_workers(measure, recipes, workers, gpu=on_gpu(self.design.device))
+        lines = {recipe.name: found for recipe, found in done}
+        # In the order in which they were asked for, whoever was ready first.
+        self.lines += [line for recipe in recipes for line in lines[recipe.name]]
 
     def recipe(self, recipe: Recipe, cases: Sequence[Case]) -> None:
         """All cells of a recipe with the seed; the one without an obstacle first, as the others are measured by it."""
@@ -128,6 +142,14 @@ class Grid:
                 named = {f"obstacles/{task}/{what}": v for task, by in found.items() for what, v in by.items()}
                 add_results(run, named if case.taught or not case.parts else _of_case(named, case))
         return {"steps": self.design.steps, "answering_s": round(time.process_time() - started, 1), "auroc": found}
+
+
+def cells_of(recipe: Recipe, *, design: Design, seed: int, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """The lines of all cells of a recipe with a seed, by a process that knows nothing yet; the pretraining is there."""
+    grid = Grid(design)
+    grid.begin(seed)
+    grid.recipe(recipe, cases)
+    return grid.lines
 
 
 def _of_case(named: dict[str, float], case: Case) -> dict[str, float]:

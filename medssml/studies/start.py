@@ -10,7 +10,7 @@ from medssml.bounds import bounded
 from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device
 
 
-def ready(out: Path, *, seeds: int, bootstrap: int, device: str | None, threads: int) -> Path:
+def ready(out: Path, *, seeds: int, bootstrap: int, device: str | None, threads: int, workers: int = 0) -> Path:
     """The folder of a study, its common flags checked and the threads of torch set.
 
     Raises:
@@ -18,6 +18,7 @@ def ready(out: Path, *, seeds: int, bootstrap: int, device: str | None, threads:
     """
     bounded("--seeds", seeds, least=1)
     bounded("--threads", threads, least=0)
+    bounded("--workers", workers, least=0)
     bounded("--bootstrap", bootstrap, least=FEWEST_RESAMPLES)
     chosen_device(device or "auto")
     torch.set_num_threads(threads or torch.get_num_threads())
