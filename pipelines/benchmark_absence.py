@@ -37,6 +37,7 @@ from sklearn.linear_model import LogisticRegression  # noqa: E402
 
 from medssml import fusion as fusions  # noqa: E402
 from medssml import objectives  # noqa: E402
+from medssml.config import load_config  # noqa: E402
 from medssml.data.prepared_studies import prepare_studies  # noqa: E402
 from medssml.evaluation.bayes import bayes_by_subset, known_truth  # noqa: E402
 from medssml.evaluation.encoded_studies import (  # noqa: E402
@@ -56,6 +57,8 @@ from medssml.obstacles import Absent, AbsentByLabel  # noqa: E402
 from medssml.obstacles.absence import Absence  # noqa: E402
 from medssml.predictor import load  # noqa: E402
 from medssml.runs.presence_weights import independent_of_presence  # noqa: E402
+from medssml.runs.training_config import FinetuneConfig  # noqa: E402
+from medssml.shipped_configs import config_path  # noqa: E402
 from medssml.statistics.calibration import calibration_error  # noqa: E402
 from medssml.statistics.metrics import auroc  # noqa: E402
 from medssml.trainers.finetune import finetuner  # noqa: E402
@@ -91,11 +94,12 @@ def additive(names: Sequence[str]) -> Fusion:
 
 def factors(names: Sequence[str]) -> Fusion:
     """That of configs/finetune/default.yaml."""
-    return fusions.FactorFusion(names, WIDTH, 8)
+    return fusions.FactorFusion(names, WIDTH)
 
 
-#: Those of configs/finetune/default.yaml.
-RATE, SCALES = 1e-4, {"project": 0.3, "fusion": 0.3, "heads": 0.3, "fusion.together": 100.0, "fusion.precision": 20.0}
+#: The rates of configs/finetune/default.yaml, of which the encoders' are not needed here.
+DEFAULT = load_config(config_path("default", "finetune"), FinetuneConfig).optim
+RATE, SCALES = DEFAULT.lr, {part: rate for part, rate in DEFAULT.scales.items() if not part.startswith("encoders")}
 ROWS: dict[str, Row] = {
     "ConcatFusion": Row(lambda names: fusions.ConcatFusion(names, WIDTH)),
     "AdditiveFusion(depth=0)": Row(additive),

@@ -59,7 +59,19 @@ class Sites:
         return np.array([str(cell) in self._hit for cell in studies.table[self._column]], bool)
 
 
-class TableAtSites(TableObstacle):
+class AtSites(Obstacle):
+    """Another obstacle, at some sites; its severity is that of the other one."""
+
+    obstacle: Obstacle
+
+    def at(self, severity: float) -> Self:
+        other = copy.copy(self)
+        other.obstacle, other.severity = self.obstacle.at(severity), float(severity)
+        other._arguments = {**self._arguments, "obstacle": other.obstacle}
+        return other
+
+
+class TableAtSites(AtSites, TableObstacle):
     """An obstacle of the table that befalls the studies of some sites alone; its severity is a mean over those.
 
     Args:
@@ -67,17 +79,13 @@ class TableAtSites(TableObstacle):
         share: of the sites. site: the column. See `Sites`.
     """
 
+    obstacle: TableObstacle
+
     def __init__(self, obstacle: TableObstacle, share: float = 0.5, site: str | None = None) -> None:
         self.name, self.says = _named(obstacle, share)
         super().__init__(obstacle.severity, obstacle.seed)
         self.obstacle, self.of_training, self.removes = obstacle, obstacle.of_training, obstacle.removes
         self.sites = Sites(share, site, obstacle.seed, self.name)
-
-    def at(self, severity: float) -> Self:
-        other = copy.copy(self)
-        other.obstacle, other.severity = self.obstacle.at(severity), float(severity)
-        other._arguments = {**self._arguments, "obstacle": other.obstacle}
-        return other
 
     def fit(self, studies: Manifest, among: Manifest | None = None) -> None:
         self.sites.fit(studies)
@@ -96,7 +104,7 @@ class TableAtSites(TableObstacle):
         return found
 
 
-class DamageAtSites(Damage):
+class DamageAtSites(AtSites, Damage):
     """A damage that befalls the studies of some sites alone.
 
     Args:
@@ -104,18 +112,14 @@ class DamageAtSites(Damage):
         share: of the sites. site: the column. See `Sites`.
     """
 
+    obstacle: Damage
+
     def __init__(self, obstacle: Damage, share: float = 0.5, site: str | None = None) -> None:
         self.name, self.says = _named(obstacle, share)
         super().__init__(obstacle.severity, obstacle.seed)
         self.obstacle, self.modality, self.entry = obstacle, obstacle.modality, obstacle.entry
         self.sites = Sites(share, site, obstacle.seed, self.name)
         self._studies: frozenset[str] | None = None
-
-    def at(self, severity: float) -> Self:
-        other = copy.copy(self)
-        other.obstacle, other.severity = self.obstacle.at(severity), float(severity)
-        other._arguments = {**self._arguments, "obstacle": other.obstacle}
-        return other
 
     def fit(self, studies: Manifest, among: Manifest | None = None) -> None:
         self.sites.fit(studies)
