@@ -150,6 +150,7 @@ def test_what_the_ct_shows_is_learned_of_incomplete_studies(
     benchmark: ModuleType, bench: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(benchmark, "SIZE", 16)
+    monkeypatch.setattr(benchmark, "EPOCHS", 60)
     test = bench.cohort.studies["test"]  # type: ignore[attr-defined]
     for answers in (
         benchmark.learned(bench, benchmark.ROWS[name], benchmark.MCAR, tmp_path),
