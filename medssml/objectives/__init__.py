@@ -35,6 +35,7 @@ from medssml.objectives.masked_modality import MaskedModality
 from medssml.objectives.masked_multimodal import MaskedMultimodal
 from medssml.objectives.masked_reconstruction import MaskedReconstruction
 from medssml.objectives.matching import Matching
+from medssml.objectives.mgca import MGCA
 from medssml.objectives.mil_nce import MILNCE
 from medssml.objectives.mmvae import MMVAE
 from medssml.objectives.moco_v2 import MoCoV2
@@ -98,6 +99,7 @@ __all__ = [
     "GradientModulation",
     "JointClusters",
     "LabelBridge",
+    "MGCA",
     "MILNCE",
     "MMVAE",
     "MVAE",

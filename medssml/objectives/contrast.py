@@ -87,10 +87,20 @@ class CrossModalContrast(Objective):
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, temperature, and per pair the share of studies whose match is the nearest candidate."""
-        # Every rank gathers and projects every modality, in the same order, also one that it has no rows of.
-        embeddings = {name: self.space(name, step.pooled_of_all(name)) for name in self.space.modalities}
-        scale = self.scale()
+        return self._contrasted(step, self._embeddings(step))
 
+    def kept(self) -> dict[str, nn.Module]:
+        """The space of the contrast, in which a modality finds another."""
+        return {"space": self.space}
+
+    def _embeddings(self, step: Step) -> dict[str, Tensor]:
+        """Modality -> unit vectors in the space, of all ranks."""
+        # Every rank gathers and projects every modality, in the same order, also one that it has no rows of.
+        return {name: self.space(name, step.pooled_of_all(name)) for name in self.space.modalities}
+
+    def _contrasted(self, step: Step, embeddings: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """See `forward`."""
+        scale = self.scale()
         terms = {pair: self._contrast(step, embeddings, pair, scale) for pair in self.pairs}
         count = torch.stack([term.terms for term in terms.values()]).sum()
         if count == 0:
@@ -104,10 +114,6 @@ class CrossModalContrast(Objective):
                 out[f"accuracy_{m}+{n}"] = term.correct / term.terms
                 out[f"loss_{m}+{n}"] = term.total.detach() / term.terms
         return out
-
-    def kept(self) -> dict[str, nn.Module]:
-        """The space of the contrast, in which a modality finds another."""
-        return {"space": self.space}
 
     def _contrast(self, step: Step, embeddings: dict[str, Tensor], pair: Pair, scale: Tensor) -> InfoNCE:
         a, b = (embeddings[name] for name in pair)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from medssml.objectives.step import Step
@@ -46,6 +47,11 @@ def rows_of_both(step: Step, a: Side, b: Side) -> tuple[Tensor, Tensor]:
     s, t = (step.everyone.present[:, step.model.modalities.index(side.modality)] for side in (a, b))
     both = s & t
     return both[s].nonzero().squeeze(1), both[t].nonzero().squeeze(1)
+
+
+def count_of_both(step: Step, pairs: Sequence[tuple[Side, Side]]) -> Tensor:
+    """() how many studies of all ranks have both sides of a pair, over all pairs."""
+    return torch.tensor(sum(len(rows_of_both(step, *pair)[0]) for pair in pairs), device=step.present.device)
 
 
 def _differs(a: Side, b: Side, across: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen, two_or_more
 from medssml.objectives.clock import Clock, Ramp
 from medssml.objectives.recent_vectors import RecentVectors
-from medssml.objectives.sides import Across, Side, looks_for, ordered_pairs, rows_of_both
+from medssml.objectives.sides import Across, Side, count_of_both, looks_for, ordered_pairs, rows_of_both
 from medssml.objectives.step import Step
 from medssml.spaces import SharedSpace
 
@@ -104,10 +104,9 @@ class SwAV(Objective):
         codes = {side: self._codes(step, place, scores[side]) for place, side in enumerate(self.sides)}
         self.queue.offer(step, vectors)
 
-        total = torch.stack([self._swapped(step, s, t, codes[s], scores[t]) for s, t in self.pairs]).sum()
-        nearest = torch.cat([code.argmax(1) for code in codes.values()])
-        used = torch.zeros(len(self.prototypes.weight), device=nearest.device).index_fill(0, nearest, 1.0).mean()
-        return {"loss": total / count * step.share(self._count), "prototypes_used": used}
+        mean = swapped_prediction(step, self.pairs, codes, scores, self.temperature) / count
+        used = share_used(codes.values(), len(self.prototypes.weight))
+        return {"loss": mean * step.share(self._count), "prototypes_used": used}
 
     def after_step(self, clock: Clock) -> None:
         """Prototypes become unit vectors again, and the queue moves."""
@@ -132,10 +131,30 @@ class SwAV(Objective):
             every = torch.cat([every, earlier])
         return sinkhorn(every, epsilon=self.epsilon)[: len(scores)]
 
-    def _swapped(self, step: Step, source: Side, target: Side, codes: Tensor, scores: Tensor) -> Tensor:
-        """Sum of the cross-entropies of the studies that have both sides."""
-        a, b = rows_of_both(step, source, target)
-        return -(codes[a] * (scores[b] / self.temperature).log_softmax(1)).sum()
-
     def _count(self, step: Step) -> Tensor:
-        return torch.tensor(sum(len(rows_of_both(step, *pair)[0]) for pair in self.pairs), device=step.present.device)
+        return count_of_both(step, self.pairs)
+
+
+def swapped_prediction(
+    step: Step,
+    pairs: Sequence[tuple[Side, Side]],
+    codes: Mapping[Side, Tensor],
+    scores: Mapping[Side, Tensor],
+    temperature: float,
+) -> Tensor:
+    """() sum over pairs (s, t), and studies of all ranks with both, of the cross-entropy of t's scores with the code of s.
+
+    Args:
+        codes, scores: side -> (n, K) of all studies of all ranks that have it.
+    """
+    total = []
+    for source, target in pairs:
+        a, b = rows_of_both(step, source, target)
+        total.append(-(codes[source][a] * (scores[target][b] / temperature).log_softmax(1)).sum())
+    return torch.stack(total).sum()
+
+
+def share_used(codes: Iterable[Tensor], prototypes: int) -> Tensor:
+    """() share of the prototypes that are the nearest of some study."""
+    nearest = torch.cat([code.argmax(1) for code in codes])
+    return torch.zeros(prototypes, device=nearest.device).index_fill(0, nearest, 1.0).mean()

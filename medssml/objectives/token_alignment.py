@@ -26,7 +26,7 @@ class TokenAlignment(Objective):
 
     The token-wise alignment of MGCA: contrast within one study, words to patches and patches to words. Neither [PAD] nor [CLS]
     nor [SEP] is a candidate. Every token of a study counts the same: the paper weighs them by attention to [CLS], which encoders
-    here do not give. The other parts of MGCA are a `CrossModalContrast`, and prototypes that both modalities share.
+    here do not give. The other parts of MGCA, contrast and prototypes that modalities share, are `MGCA`.
 
     [1] Wang et al., Multi-granularity cross-modal alignment for generalized medical visual representation learning (MGCA),
     NeurIPS 2022.

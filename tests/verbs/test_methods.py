@@ -17,6 +17,7 @@ KEPT = {
     "convirt": ("space",),
     "gloria": ("space",),
     "token_alignment": ("space",),
+    "mgca": ("space",),
     "albef": ("space",),
     "prefix_language": ("decoder",),
     "coca": ("decoder", "space"),
