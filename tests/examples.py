@@ -274,7 +274,7 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "token alignment": lambda model: TokenAlignment(model, dim=8),
     "MGCA": lambda model: MGCA(model, dim=8, prototypes=5),
     "MIL-NCE": lambda model: MILNCE(model, dim=8, words=3),
-    "ALBEF": lambda model: ALBEF(model, dim=8, momentum=0.9),
+    "ALBEF": lambda model: ALBEF(model, dim=8, queue=7, momentum=0.9),
     "UNITER": lambda model: UNITER(model),
     "matching": lambda model: Matching(model),
     "captioning": lambda model: Captioning(model, dim=16, depth=1, heads=2),

@@ -61,7 +61,8 @@ class MoCoV2(Objective):
         self.teacher = momentum
         self.temperature = temperature
         self.space = SharedSpace(model.dim, dim, chosen(model, modalities, "MoCoV2"), batch_norm)
-        self.queues = nn.ModuleDict({name: Queue(queue, dim) for name in self.space.modalities})
+        places = {name: model.modalities.index(name) for name in self.space.modalities}
+        self.queues = nn.ModuleDict({name: Queue(queue, dim, [place]) for name, place in places.items()})
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and per modality the share of studies whose nearest key is their own."""
@@ -85,13 +86,13 @@ class MoCoV2(Objective):
         match, negative = self._masks(step, name)
         if self.training:
             column = step.model.modalities.index(name)
-            queue.hold(keys, step.everyone, step.everyone.rows(column), column, step.clock.step)
+            queue.hold(keys, step.everyone, step.everyone.rows(column), step.clock.step)
         return cross_entropy_terms(logits, match, negative)
 
     def _masks(self, step: Step, name: str) -> tuple[Tensor, Tensor]:
         """(n, 1 + K) bool each: a study's own key, and the keys that are its negatives."""
         column = step.model.modalities.index(name)
-        alike = cast(Queue, self.queues[name]).alike(step.everyone, step.everyone.rows(column), column)
+        alike = cast(Queue, self.queues[name]).alike(step.everyone, step.everyone.rows(column), [column])
         own = alike.new_ones(len(alike), 1)
         return torch.cat([own, torch.zeros_like(alike)], dim=1), torch.cat([~own, ~alike], dim=1)
 

@@ -16,7 +16,7 @@ def model():
 
 def made(model, **options):
     torch.manual_seed(0)
-    return ALBEF(model, modalities=["ct"], dim=8, **options).eval()
+    return ALBEF(model, **{"modalities": ["ct"], "dim": 8, "queue": 0, **options}).eval()
 
 
 def test_contrast_is_a_cross_entropy_with_momentum_targets(model):
@@ -93,3 +93,87 @@ def test_negatives_are_another_subjects_and_drawn_in_proportion_to_likeness(mode
 def test_a_wrong_share_is_named(model):
     with pytest.raises(ValueError, match=r"alpha is 1.5; expected a share from 0 to 1"):
         made(model, alpha=1.5)
+    with pytest.raises(ValueError, match=r"queue is -1; expected a number of studies, or 0 for none"):
+        made(model, queue=-1)
+
+
+def earlier_studies():
+    """Of the subject of study 0, with the report of study 1, with the CT of study 6, with the X-ray of study 6, of nobody."""
+    own = [study(number, ("ct", "xray", "report")) for number in range(40, 45)]
+    own[0]["subject"] = 100
+    own[1]["content"]["report"] = study(1, ("report",))["content"]["report"]
+    for place, name in ((2, "ct"), (3, "xray")):
+        own[place]["content"][name] = study(6, (name,))["content"][name]
+    return own
+
+
+def test_the_queue_joins_the_batch_in_logits_and_targets_and_duplicates_are_neither(model):
+    """Written out study by study: keys are the teacher's, of this batch and of the step before, without what is alike."""
+    objective = made(model, modalities=["ct", "xray"], queue=7, batch_norm=False).train()
+    past, studies = earlier_studies(), ten_studies()
+    before = step_of(model, objective, past)
+    objective(before)
+    objective.after_step(before.clock)
+    step = step_of(model, objective, studies)
+    twin = step.twin(objective).space
+
+    def unit(space, encoded, name):
+        return dict(zip(owners[name], space(name, encoded[name].pooled).detach(), strict=True))
+
+    owners = {n: [k for k, s in enumerate(studies) if n in s["inputs"]] for n in ("ct", "xray", "report")}
+    student = {n: unit(objective.space, step.encoded, n) for n in owners}
+    teacher = {n: unit(twin, step.teacher.encoded, n) for n in owners}
+    terms = []
+    for name in ("ct", "xray"):
+        for a, b in ((name, "report"), ("report", name)):
+            queued = before.twin(objective).space(b, before.teacher.encoded[b].pooled).detach()
+            random = objective.queues[b].vectors[5:]
+            for k in owners[a]:
+                if k not in owners[b]:
+                    continue
+                keys = [(teacher[b][j], j == k) for j in owners[b]]
+                for other, vector in zip(past, queued, strict=True):
+                    alike = other["subject"] == studies[k]["subject"] or any(
+                        other["content"][m] == studies[k]["content"].get(m) for m in (a, b)
+                    )
+                    keys += [] if alike else [(vector, False)]
+                keys += [(vector, False) for vector in random]
+                p, q = (
+                    torch.stack([z @ key for key, _ in keys]).div(0.07).softmax(0)
+                    for z in (student[a][k], teacher[a][k])
+                )
+                target = 0.4 * q + 0.6 * torch.tensor([own for _, own in keys])
+                terms.append(float(-(target * p.log()).sum()))
+    answer = objective(step)
+    assert answer["loss_contrast"].item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+    # Whoever is alike in X-ray alone is a negative between CT and report.
+    columns = [model.modalities.index(n) for n in ("ct", "report")]
+    alike = objective.queues["report"].alike(step.everyone, torch.tensor([6]), columns)
+    assert alike.tolist() == [[False, False, True, False, False, False, False]]
+
+
+def test_the_teachers_keys_enter_after_the_step_and_a_validation_leaves_none(model):
+    objective = made(model, queue=7).train()
+    step = step_of(model, objective, ten_studies())
+    begun = objective.queues["report"].vectors.clone()
+    objective.eval()(step)
+    objective.after_step(step.clock)
+    assert torch.equal(objective.queues["report"].vectors, begun)
+    objective.train()(step)
+    assert torch.equal(objective.queues["report"].vectors, begun)  # a step sees none of its own keys
+    objective.after_step(step.clock)
+    keys = step.twin(objective).space("report", step.teacher.encoded["report"].pooled).detach()
+    torch.testing.assert_close(objective.queues["report"].vectors, torch.cat([keys, begun])[:7])
+    assert objective.queues["report"].subject[:5].tolist() == [100 + n for n in (0, 1, 4, 5, 6)]
+    assert objective.queues["ct"].subject[:5].tolist() == [100 + n for n in (0, 1, 3, 6, 7)]
+    # The queue alone is enough to contrast one pair with.
+    alone = step_of(model, objective, [study(50, ("ct", "report"))])
+    assert objective(alone)["loss_contrast"] > 0 and objective._contrasts(alone) == 1
+
+
+def test_published_queue(model):
+    objective = ALBEF(model, modalities=["ct"])
+    assert {n: tuple(q.vectors.shape) for n, q in objective.queues.items()} == {
+        "report": (65536, 128),
+        "ct": (65536, 128),
+    }

@@ -103,13 +103,13 @@ def test_a_skipped_step_and_a_validation_leave_no_keys(model):
 
 
 def test_a_queue_shorter_than_a_batch_keeps_the_first_of_it_and_one_of_none_is_refused():
-    queue = Queue(2, 3)
+    queue = Queue(2, 3, [0])
     step = Step(tiny_model(), batch_of([study(n, ("ct",)) for n in range(4)]))
-    queue.hold(torch.arange(12.0).reshape(4, 3), step.everyone, torch.arange(4), 0, 0)
+    queue.hold(torch.arange(12.0).reshape(4, 3), step.everyone, torch.arange(4), 0)
     queue.move()
     assert queue.vectors.tolist() == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(ValueError, match="1 or more"):
-        Queue(0, 3)
+        Queue(0, 3, [0])
 
 
 def test_published_defaults(model):
