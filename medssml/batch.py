@@ -55,8 +55,13 @@ class Fused(NamedTuple):
     present: Tensor | None = None
 
 
-def select_rows(inputs: Inputs, rows: Tensor) -> Inputs:
-    """The rows of one modality's inputs at `rows`, an index (k,) or a bool mask (n_m,)."""
+def row_count(inputs: Inputs) -> int:
+    """n of a modality's inputs (n, ...)."""
+    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+
+
+def select_rows(inputs: Inputs, rows: Tensor | slice) -> Inputs:
+    """The rows of one modality's inputs at `rows`: an index (k,), a bool mask (n_m,) or a slice."""
     if isinstance(inputs, dict):
         return {name: value[rows] for name, value in inputs.items()}
     return inputs[rows]

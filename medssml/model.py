@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from medssml.batch import Batch, Encoded, Fused, Inputs, restrict
+from medssml.batch import Batch, Encoded, Fused, Inputs, restrict, row_count
 from medssml.checkpoint import CheckpointError, load_weights, model_folder, read_config, read_weights, write_checkpoint
 from medssml.config import Configured, LeftOut, build, describe, resolve
 from medssml.encoders.base import as_encoded
+from medssml.encoders.chunks import in_chunks
 from medssml.encoders.heads import Head, Heads
 from medssml.fusion.base import Fusion
 from medssml.manifest.labels import Label
@@ -209,16 +211,24 @@ class MultimodalModel(Configured, nn.Module):
             views=tuple(self.align(view) for view in batch.views),
         )
 
-    def encode_raw(self, batch: Batch, keep: Mapping[str, Tensor] | None = None, layers: int = 0) -> dict[str, Encoded]:
+    def encode_raw(
+        self, batch: Batch, keep: Mapping[str, Tensor] | None = None, layers: int = 0, chunk: int | None = None
+    ) -> dict[str, Encoded]:
         """Modality -> what its encoder gives for the studies that have it; a modality without rows is left out.
 
         Args:
             batch: of `modalities`; see `align`.
             keep: modality -> (n_m, K) int64 tokens to compute; all of a modality that is not named.
             layers: how many of the last blocks' outputs each encoder gives along.
+            chunk: studies that pass an encoder at a time; see `in_chunks`.
         """
         return {
-            modality: as_encoded(self.encoders[modality](batch.inputs[modality], **_options(modality, keep, layers)))
+            modality: in_chunks(
+                partial(_encoded, self.encoders[modality], layers),
+                batch.inputs[modality],
+                None if keep is None else keep.get(modality),
+                chunk,
+            )
             for modality in self.modalities
             if modality in batch.inputs and row_count(batch.inputs[modality]) > 0
         }
@@ -231,9 +241,9 @@ class MultimodalModel(Configured, nn.Module):
         standardise, project = self.standardise[name], self.project[name]
         return Encoded(project(standardise(part.tokens)), part.mask, project(standardise(part.pooled)), part.layers)
 
-    def encode(self, batch: Batch) -> dict[str, Encoded]:
-        """Modality -> projected tokens (n_m, N, D) and pooled (n_m, D) of the studies that have it."""
-        raw = self.encode_raw(batch)
+    def encode(self, batch: Batch, chunk: int | None = None) -> dict[str, Encoded]:
+        """Modality -> projected tokens (n_m, N, D) and pooled (n_m, D) of the studies that have it; chunk: see `encode_raw`."""
+        raw = self.encode_raw(batch, chunk=chunk)
         if self.training:
             # Every rank, each modality, in the same order: also one that no study of this rank has.
             for name, layer in self.standardise.items():
@@ -333,15 +343,10 @@ class MultimodalModel(Configured, nn.Module):
         return model.eval()
 
 
-def _options(modality: str, keep: Mapping[str, Tensor] | None, layers: int) -> dict[str, Any]:
-    """What an encoder is told beside its inputs: nothing as a rule, so that a plain module of one argument serves."""
+def _encoded(encoder: nn.Module, layers: int, inputs: Inputs, keep: Tensor | None) -> Encoded:
+    """What an encoder gives. It is told nothing beside its inputs as a rule, so that a plain module of one argument serves."""
     options: dict[str, Any] = {"layers": layers} if layers else {}
-    return options | ({"keep": keep[modality]} if keep is not None and modality in keep else {})
-
-
-def row_count(inputs: Inputs) -> int:
-    """n of a modality's inputs (n, ...)."""
-    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+    return as_encoded(encoder(inputs, **options if keep is None else {**options, "keep": keep}))
 
 
 def _saved_transform(transform: Any, folder: Path) -> Any:

@@ -74,6 +74,7 @@ class Step:
         teacher: the model behind `teacher`.
         group: all batches of this step of the optimiser, this one among them; none where it is the only one.
         frozen: compute without gradients.
+        chunk: studies that pass an encoder at a time, for batches whose activations do not fit; see `in_chunks`.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class Step:
         teacher: Teacher | None = None,
         group: Sequence[Batch] = (),
         frozen: bool = False,
+        chunk: int | None = None,
     ) -> None:
         self.model = model
         self.batch = model.align(batch)
         self.seed = seed
         self.clock = Clock() if clock is None else clock
         self.frozen = frozen
+        self.chunk = chunk
         self._teacher = teacher
         self._group = group or (batch,)
         self._given = batch
@@ -112,7 +115,7 @@ class Step:
     def encoded(self) -> dict[str, Encoded]:
         """Modality -> tokens and pooled of the studies that have it, in the width of the fusion."""
         with self._gradients():
-            return self.model.encode(self.batch)
+            return self.model.encode(self.batch, self.chunk)
 
     @cached_property
     def fused(self) -> Fused:
@@ -154,7 +157,7 @@ class Step:
                 # What was asked for is held, so that its `id` stays its own.
                 self._passes[key] = (
                     (keep, inputs),
-                    self.model.encode_raw(replace(self.batch, inputs=asked), keep, layers),
+                    self.model.encode_raw(replace(self.batch, inputs=asked), keep, layers, self.chunk),
                 )
         return self._passes[key][1]
 
@@ -173,14 +176,22 @@ class Step:
     def views(self) -> tuple[Step, ...]:
         """A step for each look at the same studies, each augmented by itself; this one is the first."""
         others = (
-            Step(self.model, view, seed=self.seed, clock=self.clock, teacher=self._teacher, frozen=self.frozen)
+            Step(
+                self.model,
+                view,
+                seed=self.seed,
+                clock=self.clock,
+                teacher=self._teacher,
+                frozen=self.frozen,
+                chunk=self.chunk,
+            )  # fmt: skip
             for view in self.batch.views
         )
         return (self, *others)
 
     def seen_by(self, model: MultimodalModel, *, seed: int) -> Step:
         """The same batch seen by another model that learns, with draws of its own."""
-        return Step(model, self._given, seed=seed, clock=self.clock, group=self._group)
+        return Step(model, self._given, seed=seed, clock=self.clock, group=self._group, chunk=self.chunk)
 
     @cached_property
     def teacher(self) -> Step:
@@ -193,7 +204,7 @@ class Step:
             raise ValueError(
                 "this run has no teacher; fix: the attribute `teacher` of the objective, or a key `teacher`"
             )
-        return Step(self._teacher.model, self._given, seed=self.seed, clock=self.clock, frozen=True)
+        return Step(self._teacher.model, self._given, seed=self.seed, clock=self.clock, frozen=True, chunk=self.chunk)
 
     def twin(self, objective: nn.Module) -> nn.Module:
         """The teacher's copy of an objective's own parts: a momentum head."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medssml.batch import Batch
+from medssml.encoders.chunks import batch_statistics
 from medssml.losses.gather import take_part
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
@@ -94,6 +95,7 @@ class Learner(pl.LightningModule):
         self.decay = 0.0
         self.batches = 0
         self.accumulate = 1
+        self.chunk: int | None = None
         self.per_epoch = 1
         self.total = 1
         self.bad_limit = 10
@@ -126,8 +128,9 @@ class Learner(pl.LightningModule):
             group: all batches of this step of the optimiser.
         """
         step = Step(
-            self.model, batch, seed=self.seed, clock=self.clock, teacher=self._teacher(self.objectives), group=group
-        )
+            self.model, batch, seed=self.seed, clock=self.clock, teacher=self._teacher(self.objectives), group=group,
+            chunk=self.chunk,
+        )  # fmt: skip
         return self.sum_of(step, self.objectives)
 
     def sum_of(self, step: Step, objectives: Iterable[nn.Module]) -> dict[str, Tensor]:
@@ -180,6 +183,23 @@ class Learner(pl.LightningModule):
         """Starts a running mean of the weights, w <- decay w + (1 - decay) new."""
         self.average = MovingAverage(self.model, list(self.objectives), begin_after_first=True)
         self.decay = decay
+
+    def encode_in_chunks(self, size: int | None) -> None:
+        """Lets `size` studies pass an encoder at a time, see `in_chunks`; None for all.
+
+        Raises:
+            ValueError: an encoder normalises by the statistics of what passes together.
+        """
+        peers = (peer for objective in self.objectives for peer in cast(Objective, objective).peers)
+        for model in (self.model, *peers):
+            for name, encoder in model.encoders.items():
+                found = None if size is None else batch_statistics(encoder)
+                if found is not None:
+                    raise ValueError(
+                        f"trainer.encoder_chunk is {size}, and the encoder of {name} has a {found}, whose statistics would be "
+                        f"those of {size} studies; fix: leave encoder_chunk out, or give the encoder group norms"
+                    )
+        self.chunk = size
 
     # Lightning's hooks.
 

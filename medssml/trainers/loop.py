@@ -76,6 +76,7 @@ def fit(
     learner.per_epoch = per_epoch
     learner.total = settings.total_steps(len(train))
     learner.bad_limit = settings.bad_steps
+    learner.encode_in_chunks(settings.encoder_chunk)
     if settings.ema is not None and learner.average is None:
         learner.keep_average(settings.ema)
 

@@ -78,7 +78,7 @@ Precision = Literal["auto", "32", "bf16-mixed"]
 
 #: What is counted, and is one at least wherever it is set.
 _COUNTS = (
-    "max_epochs", "max_steps", "accumulate", "save_every_steps", "log_every", "devices", "num_nodes", "patience",
+    "max_epochs", "max_steps", "accumulate", "encoder_chunk", "save_every_steps", "log_every", "devices", "num_nodes", "patience",
     "limit_train_batches", "limit_val_batches", "bad_steps",
 )  # fmt: skip
 
@@ -92,6 +92,8 @@ class TrainerSettings:
         max_steps: optimiser steps; of the two, what ends first.
         precision: "auto" is bf16-mixed on a GPU of Ampere or later and "32" anywhere else.
         accumulate: batches per optimiser step.
+        encoder_chunk: studies that pass an encoder at a time. A contrast sees the whole batch, with the same loss and gradients,
+            while the memory of the encoders is that of a chunk; each encodes twice (GradCache, Gao et al. 2021). None for all.
         save_every_steps: a killed run loses at most this many steps.
         validate_every: epochs between validations; 0 switches validation off.
         patience: stop after this many validations without a better score; None never stops early.
@@ -107,6 +109,7 @@ class TrainerSettings:
     max_steps: int | None = None
     precision: Precision = "auto"
     accumulate: int = 1
+    encoder_chunk: int | None = None
     save_every_steps: int = 100
     validate_every: int = 1
     patience: int | None = None

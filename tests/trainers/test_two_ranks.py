@@ -38,8 +38,11 @@ def learn(folder: Path, devices: int, evidence: bool, options: dict[str, object]
     model.add_task("sick", Task(evidence=evidence))
     # What an option keeps from step to step is its run's own.
     own = copy.deepcopy(options)
+    chunk = own.pop("encoder_chunk", None)
     learner = tuner(model, None, Optim(lr=0.01), modality_dropout=0.3, seed=3, **own)
-    settings = TrainerSettings(max_epochs=3, device="cpu", precision="32", devices=devices, save_every_steps=5)
+    settings = TrainerSettings(
+        max_epochs=3, device="cpu", precision="32", devices=devices, save_every_steps=5, encoder_chunk=chunk
+    )  # fmt: skip
     fit(learner, RankLoader(labels=0.4), folder, settings, val=ToyLoader(studies=44, seed=9))
     return learner
 
@@ -63,6 +66,7 @@ def one_of_two(rank: int, port: int, folder: Path, evidence: bool, options: dict
         (False, {"loss": GeneralisedCrossEntropy(k=0.5, prune_after=0.0)}),
         (False, {"modulation": GradientModulation()}),
         (False, {"modulation": AdaptiveGradientModulation()}),
+        (False, {"encoder_chunk": 2}),
     ],
     ids=[
         "one weight for all",
@@ -71,6 +75,7 @@ def one_of_two(rank: int, port: int, folder: Path, evidence: bool, options: dict
         "studies pruned",
         "gradients",
         "gradients, by a running mean",
+        "two studies pass an encoder at a time",
     ],
 )
 def test_two_ranks_learn_what_one_learns(tmp_path: Path, evidence: bool, options: dict[str, object]) -> None:
