@@ -95,6 +95,24 @@ def test_the_second_pass_drops_what_the_first_dropped() -> None:
     assert not torch.equal(found[0], loss_and_gradients(encoder.eval(), inputs, 3)[0]), "dropout did nothing"
 
 
+def test_the_second_pass_has_the_precision_of_the_first() -> None:
+    """The backward pass lies outside autocast, as a trainer calls it."""
+
+    def gradients() -> list[Tensor]:
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = in_chunks(partial(encode, encoder, 0), inputs, None, 3)
+        assert found.tokens.dtype == torch.bfloat16
+        found.tokens.float().square().sum().backward()
+        return [p.grad.clone() for p in encoder.parameters() if p.grad is not None]
+
+    torch.manual_seed(0)
+    encoder, inputs = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 2)), torch.randn(7, 4)
+    with graph_kept():
+        expected = gradients()
+    assert all(torch.equal(one, other) for one, other in zip(gradients(), expected, strict=True))
+
+
 def test_activations_do_not_grow_with_the_rows() -> None:
     most = {}
     for rows, size in ((8, 4), (24, 4), (24, None)):
