@@ -18,7 +18,9 @@ def test_a_pass_on_changed_inputs_is_made_once_and_only_for_what_was_changed(mod
     step = Step(model, batch_of(ten_studies()))
     calls = []
     forward = type(model).encode_raw
-    monkeypatch.setattr(type(model), "encode_raw", lambda self, *args: calls.append(1) or forward(self, *args))
+    monkeypatch.setattr(
+        type(model), "encode_raw", lambda self, *args, **more: calls.append(1) or forward(self, *args, **more)
+    )
     changed = {"ct": step.batch.inputs["ct"] * 0}
     first, again = step.encode(inputs=changed), step.encode(inputs=changed)
     assert torch.equal(first["ct"].pooled, again["ct"].pooled) and len(calls) == 1
