@@ -17,7 +17,7 @@ from medssml.checkpoint import CheckpointError, load_weights, model_folder, read
 from medssml.config import Configured, LeftOut, build, describe, resolve
 from medssml.encoders.base import as_encoded
 from medssml.encoders.chunks import in_chunks
-from medssml.encoders.heads import Head, Heads
+from medssml.encoders.heads import Head, Heads, PatternScale
 from medssml.fusion.base import Fusion
 from medssml.manifest.labels import Label
 from medssml.standardise import Standardise
@@ -36,12 +36,14 @@ class Task(Label):
         evidence: each modality also has weights of its own in the head.
         mean, sd: of the training targets of a regression, in their unit.
         counts: split -> class -> labelled studies; of a regression under the class "labelled".
+        calibrated: its answers are scaled by what was seen; see `MultimodalModel.calibrate`.
     """
 
     evidence: bool = False
     mean: float = 0.0
     sd: float = 1.0
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
+    calibrated: bool = field(default=False, compare=False)
 
     @property
     def label(self) -> Label:
@@ -135,7 +137,46 @@ class MultimodalModel(Configured, nn.Module):
         self.tasks[name] = wanted
         evidence = self.modalities if wanted.evidence else ()
         head = Head(self.dim, wanted.kind, wanted.n_classes, evidence, wanted.mean, wanted.sd)
+        if wanted.calibrated:
+            head.calibration = PatternScale(len(self.modalities), head.linear.out_features)
         self.heads[name] = head.to(next(self.project.parameters()).device)
+        self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
+
+    def calibrate(self, name: str, scale: Tensor, shift: Tensor) -> None:
+        """Scales the answers of a task by what was seen, from now on; training goes on without (`uncalibrate`).
+
+        Args:
+            name: a binary or multiclass task.
+            scale: (2^M,), by the bits of what was seen. shift: (2^M, K), K = 1 of a binary task.
+
+        Raises:
+            KeyError: no such task. ValueError: of other shapes, or a regression.
+        """
+        head, task = self.heads[name], self.tasks[name]
+        outputs = head.linear.out_features
+        subsets = 2 ** len(self.modalities)
+        if task.kind == "regression":
+            raise ValueError(f"{name} is a regression, whose answers are no probabilities; fix: leave it out")
+        if scale.shape != (subsets,) or shift.shape != (subsets, outputs):
+            raise ValueError(
+                f"{name}: scale {tuple(scale.shape)} and shift {tuple(shift.shape)}; fix: ({subsets},) and ({subsets}, {outputs})"
+            )
+        head.calibration = PatternScale(len(self.modalities), outputs).to(head.linear.weight.device)
+        head.calibration.scale.copy_(scale)
+        head.calibration.shift.copy_(shift)
+        self._set_task(name, replace(task, calibrated=True))
+
+    def uncalibrate(self, name: str) -> None:
+        """Leaves the answers of a task as its head gives them.
+
+        Raises:
+            KeyError: no such task.
+        """
+        self.heads[name].calibration = None
+        self._set_task(name, replace(self.tasks[name], calibrated=False))
+
+    def _set_task(self, name: str, task: Task) -> None:
+        self.tasks[name] = task
         self._arguments["tasks"] = {key: asdict(value) for key, value in self.tasks.items()}
 
     def drop_task(self, name: str) -> None:

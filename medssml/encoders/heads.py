@@ -5,11 +5,38 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterator, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from medssml.batch import Fused
 
 KINDS = ("binary", "multiclass", "regression")
+
+
+class PatternScale(nn.Module):
+    """u = scale[s] z + shift[s] of logits z, s the bits of what was seen: answers as sure as they are right, by subset.
+
+    Both are set when training is over (`medssml.trainers.calibration`), not learned; at first nothing changes.
+
+    Args:
+        modalities: M, of the columns of `present`; there are 2^M subsets.
+        outputs: K of a multiclass task, 1 of a binary one.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    bit: Tensor
+
+    def __init__(self, modalities: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(2**modalities))
+        self.register_buffer("shift", torch.zeros(2**modalities, outputs))
+        self.register_buffer("bit", 2 ** torch.arange(modalities), persistent=False)
+
+    def forward(self, logits: Tensor, present: Tensor) -> Tensor:
+        """(B, K) logits of studies of which `present` (B, M) was seen."""
+        subset = (present * self.bit).sum(1)
+        return logits * self.scale[subset, None] + self.shift[subset]
 
 
 class Head(nn.Module):
@@ -19,7 +46,7 @@ class Head(nn.Module):
 
     The sum, with h the fused and x_m each modality's own vector, is there where `evidence` names modalities: what one of
     them says of this task then has weights of its own, and one that says nothing can be left out (late fusion). It begins
-    at zero.
+    at zero. Where the head is calibrated, `PatternScale` of these logits is answered.
 
     A regression is learned in standard deviations of its training studies and answered in the unit of the table:
 
@@ -58,20 +85,23 @@ class Head(nn.Module):
         self.own = nn.ModuleDict({name: nn.Linear(dim, size) for name in evidence})
         for parameter in self.own.parameters():
             nn.init.zeros_(parameter)
+        self.calibration: PatternScale | None = None
 
     def forward(self, fused: Fused) -> Tensor:
         """(B,) logits, or (B,) float64 values of a regression, or (B, K) logits.
 
         Raises:
-            ValueError: a head with evidence is not told what was seen.
+            ValueError: a head with evidence, or a calibrated one, is not told what was seen.
         """
         out = self.linear(fused.pooled)
-        if self.own and fused.present is None:
-            raise ValueError("this head reads each modality's own vector; fuse with MultimodalModel.fuse")
+        if (self.own or self.calibration is not None) and fused.present is None:
+            raise ValueError("this head reads what was seen; fuse with MultimodalModel.fuse")
         for column, (name, layer) in enumerate(self.own.items()):
             if name in fused.parts and fused.present is not None:
                 rows = fused.present[:, column].nonzero().squeeze(1)
                 out = out.index_add(0, rows, layer(fused.parts[name].pooled).to(out.dtype))
+        if self.calibration is not None and fused.present is not None:
+            out = self.calibration(out, fused.present)
         if self.kind == "regression":
             # float64: beside a mean of a thousand million, float32 has steps of 64.
             return out.squeeze(-1).double() * self.sd + self.mean

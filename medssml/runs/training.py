@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,14 @@ def train(
     track: bool = True,
     facts: Mapping[str, Any] | None = None,
     card: Mapping[str, str] | None = None,
+    finish: Callable[[], None] | None = None,
 ) -> Outcome:
-    """Trains in the run folder, with validation and tracking, and writes model/ when it is done."""
+    """Trains in the run folder, with validation and tracking, and writes model/ when it is done.
+
+    Args:
+        facts: for MLflow. card: for the model card.
+        finish: called when the model has learned, before it is written; on the first rank alone.
+    """
     data.views = learner.views
     loader = data.train_dataloader()
     val = data.loader("val") if len(data.manifest.split("val")) > 0 else None
@@ -126,6 +132,8 @@ def train(
     if outcome.status == "done" and folder.writes:
         merge_adapters(learner.model)
         learner.model.requires_grad_(True)
+        if finish is not None:
+            finish()
         write_model(learner.model, folder, data.transforms, card or {})
     if tracker is not None:
         tracker.close()

@@ -130,6 +130,7 @@ class FinetuneConfig:
     evidence: each modality also has weights of its own in every head, besides those of the fused vector.
     probe_first: the heads begin as a linear probe of the model as it is; with `evidence`, as a stack of probes.
     presence_weights: training studies are weighed so that what is absent says nothing of the label.
+    calibrate: at the end, answers are made as sure as they are right on validation studies, for each subset of modalities.
     class_weights: "balanced" weighs each class by the inverse of its share. label_smoothing: 0 for none.
     fusion: in the place of that of the model, whose modalities and width it has: see `medssml.runs.fusion_exchange`.
     unlabelled: training studies without a label take part for `objectives`, half of each batch, which is twice as large.
@@ -153,6 +154,7 @@ class FinetuneConfig:
     probe_first: bool = False
     class_weights: Literal["balanced"] | None = None
     presence_weights: bool = False
+    calibrate: bool = False
     label_smoothing: float = 0.0
     unlabelled: bool = False
     loss: Annotated[Node, Builds(StudyLoss)] | None = None

@@ -10,9 +10,9 @@ from medssml.model import MultimodalModel, Task
 def begin_heads(model: MultimodalModel, tasks: Mapping[str, Task], freeze: str | int = "none") -> list[str]:
     """Gives `model` a head for each of `tasks`.
 
-    A head of the same task goes on from its weights, one whose record differs (kind, classes, unit, evidence, mean and sd
-    of a regression) begins anew. The heads of other tasks belong to encoders as they were: they leave, unless all but the
-    heads stay.
+    A head of the same task goes on from its weights, without what calibrated it; one whose record differs (kind, classes,
+    unit, evidence, mean and sd of a regression) begins anew. The heads of other tasks belong to encoders as they were: they
+    leave, unless all but the heads stay.
 
     Args:
         tasks: name -> what is learned.
@@ -29,6 +29,7 @@ def begin_heads(model: MultimodalModel, tasks: Mapping[str, Task], freeze: str |
             model.drop_task(name)
             said.append(f"the head of {name} leaves the model: what it reads is trained on without it")
         elif earlier == tasks[name]:
+            model.uncalibrate(name)
             model.tasks[name] = tasks[name]
             said.append(f"the head of {name} goes on from its weights")
         else:

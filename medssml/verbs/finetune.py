@@ -318,7 +318,8 @@ def _run(
     said = sentences(remarks)
     card = {"Training": card_text(config, data, model) + said}
     seen = {**facts(label_account(data.manifest, config.tasks)), **({"remarks": said} if said else {})}
-    outcome = training.train(learner, data, folder, config, track=track, facts=seen, card=card)
+    finish = (lambda: _calibrate(model, data, config)) if config.calibrate else None
+    outcome = training.train(learner, data, folder, config, track=track, facts=seen, card=card, finish=finish)
     return training.conclude(outcome, data, folder)
 
 
@@ -337,6 +338,23 @@ def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) ->
     learner.train()
 
 
+def _calibrate(model: MultimodalModel, data: StudyDataModule, config: Finetuning) -> None:
+    """Of the final weights, on all validation and training studies."""
+    from medssml.evaluation.encoded_studies import encode_studies
+    from medssml.runs.finetuning import calibration_weights
+    from medssml.trainers.calibration import calibrate
+    from medssml.trainers.precision import device_type
+
+    device = device_type(config.trainer.device)
+    held_out = encode_studies(model, data.loader("val"), device) if len(data.manifest.split("val")) else None
+    learned = encode_studies(model, data.loader("train"), device)
+    model.to("cpu")
+    for task, said in calibrate(
+        model, config.tasks, held_out, learned, calibration_weights(config, data.manifest)
+    ).items():
+        logging.getLogger(__name__).info("%s: %s", task, said)
+
+
 def card_text(config: Finetuning, data: StudyDataModule, model: Any) -> str:
     """What the model card says of this training."""
     from medssml.runs.mixed_batches import others
@@ -350,10 +368,13 @@ def card_text(config: Finetuning, data: StudyDataModule, model: Any) -> str:
     )
     unread = [task for task in model.tasks if task not in config.tasks]
     adapters = "" if config.lora is None else f", adapters of rank {config.lora.rank}"
+    calibrated = (
+        " Answers are calibrated on validation studies, for each subset of modalities." if config.calibrate else ""
+    )
     stay = f" The heads of {', '.join(unread)} are as they were, like all that they read." if unread else ""
     return (
         f"Trained {begun} for {', '.join(config.tasks)} on {count}; freeze: {config.freeze}{adapters}. "
-        f"{weights[0].upper()}{weights[1:]}.{stay}"
+        f"{weights[0].upper()}{weights[1:]}.{calibrated}{stay}"
     )
 
 
