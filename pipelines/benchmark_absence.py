@@ -155,15 +155,14 @@ def learned(bench: Bench, row: Row, pattern: str, folder: Path) -> Array:
     targets = {task: cohort.studies["train"].targets[task] for task in tasks}
     present = bench.present("train", pattern)
     train = Vectors(cohort.studies["train"], targets, seed, SIZE, present)
-    weights = (
-        {task: independent_of_presence(present, y).tolist() for task, y in targets.items()} if row.weights else None
-    )
-    taught = Supervised(model, modality_dropout=0.3, unimodal_weight=0.5, study_weights=weights)
+    weights = {task: independent_of_presence(present, y) for task, y in targets.items()} if row.weights else {}
+    listed = {task: values.tolist() for task, values in weights.items()} or None
+    taught = Supervised(model, modality_dropout=0.3, unimodal_weight=0.5, study_weights=listed)
     optim = Optim(lr=row.rate, weight_decay=0.05, warmup=0.1, scales=dict(row.scales))
     learner = finetuner(model, taught, optim, others=row.others(model), seed=seed)
     model.standardise.load_state_dict(cohort.standardise.state_dict())
     if row.probes:
-        fit_heads(model, tasks, encode_studies(model, train), seed)
+        fit_heads(model, tasks, encode_studies(model, train), seed, weights)
     settings = TrainerSettings(
         max_epochs=EPOCHS, validate_every=0, ema=0.98, device="cpu", precision="32", save_every_steps=10**9, log_every=10**6
     )  # fmt: skip

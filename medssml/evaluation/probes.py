@@ -79,6 +79,7 @@ def linear_readout(
     validation: tuple[Array, Array] | None = None,
     classes: int = 2,
     seed: int = 0,
+    weights: Array | None = None,
 ) -> Readout | str:
     """Logistic (or ridge) regression on standardised embeddings, as a map of the embeddings as they are.
 
@@ -90,10 +91,12 @@ def linear_readout(
         validation: (v, D) embeddings and (v,) targets to choose the regularisation on.
         classes: K of a multiclass task.
         seed: of the folds.
+        weights: (n,) of the studies in the fits, above 0; None for 1 each.
 
     Returns:
         the map, or why there is none.
     """
+    weights = None if weights is None else _labelled(weights, y)[0]
     train, y, subjects = _labelled(train, y, subjects)
     reason = cannot_fit(kind, y)
     if reason is not None:
@@ -104,22 +107,30 @@ def linear_readout(
     held = None if validation is None else _labelled(*validation)
     if held is not None:
         held = ((held[0] - mean) / scale, held[1])
-    strength, chosen_on = _choose(kind, train, y, subjects, held, seed)
-    found = _fit(kind, train, y, strength, classes)
+    strength, chosen_on = _choose(kind, train, y, subjects, held, seed, weights)
+    found = _fit(kind, train, y, strength, classes, weights)
     weight = found.weight / scale
     setting = {"C": strength, "chosen_on": chosen_on, "n_train": len(y)}
     return Readout(weight, found.bias - weight @ mean, kind, setting)
 
 
 def held_out_logits(
-    x: Array, y: Array, subjects: Array, strength: float, *, kind: str = "binary", classes: int = 2, seed: int = 0
+    x: Array,
+    y: Array,
+    subjects: Array,
+    strength: float,
+    *,
+    kind: str = "binary",
+    classes: int = 2,
+    seed: int = 0,
+    weights: Array | None = None,
 ) -> Array:
     """(n, K) logits, or values, of each labelled study by a readout of the other folds' subjects; NaN where there is none.
 
     Args:
         x: (n, D). y: (n,) targets, NaN where unlabelled. subjects: (n,) ids: nobody is in two folds.
         strength: C of the penalty.
-        kind, classes, seed: as `linear_readout`, which has the same folds.
+        kind, classes, seed, weights: as `linear_readout`, which has the same folds.
     """
     out = np.full((len(y), classes if kind == "multiclass" else 1), np.nan)
     known = np.flatnonzero(np.isfinite(y))
@@ -127,7 +138,7 @@ def held_out_logits(
     sd = x.std(axis=0)
     x = (x - x.mean(axis=0)) / np.where(sd > 1e-6, sd, 1.0)
     for fitted, asked in _folds(kind, y, np.asarray(subjects)[known], seed):
-        found = _fit(kind, x[fitted], y[fitted], strength, classes)
+        found = _fit(kind, x[fitted], y[fitted], strength, classes, _of(weights, known[fitted]))
         out[known[asked]] = x[asked] @ found.weight.T + found.bias
     return out
 
@@ -194,25 +205,38 @@ def cannot_fit(kind: str, y: Array) -> str | None:
 
 
 def _choose(
-    kind: str, x: Array, y: Array, subjects: Array, held: tuple[Array, ...] | None, seed: int
+    kind: str,
+    x: Array,
+    y: Array,
+    subjects: Array,
+    held: tuple[Array, ...] | None,
+    seed: int,
+    weights: Array | None = None,
 ) -> tuple[float, str]:
     """The strength with the best score on held-out studies, and which studies those were."""
     metric: Metric = r2 if kind == "regression" else auroc if kind == "binary" else macro_auroc
     classes = 2 if kind == "binary" else int(y.max()) + 1 if kind == "multiclass" else 1
     usable = held is not None and len(held[1]) >= LEAST_VALIDATION and cannot_fit(kind, held[1]) is None
     if usable and held is not None:
-        parts, chosen_on = [(x, y, held[0], held[1])], "validation"
+        parts, chosen_on = [(x, y, weights, held[0], held[1])], "validation"
     else:
         folds = [fold for turn in range(DIVISIONS) for fold in _folds(kind, y, subjects, seed + turn)]
-        parts, chosen_on = [(x[a], y[a], x[b], y[b]) for a, b in folds], "folds of the training subjects"
+        parts, chosen_on = (
+            [(x[a], y[a], _of(weights, a), x[b], y[b]) for a, b in folds],
+            "folds of the training subjects",
+        )
     scores = [
         np.nanmean(
-            [_score(metric, _fit(kind, a, b, strength, classes).scores(c), d) for a, b, c, d in parts] or [np.nan]
+            [_score(metric, _fit(kind, a, b, strength, classes, w).scores(c), d) for a, b, w, c, d in parts] or [np.nan]
         )
         for strength in STRENGTHS
     ]
     best = float(STRENGTHS[int(np.nanargmax(scores))]) if np.isfinite(scores).any() else 1e-1
     return best, chosen_on
+
+
+def _of(weights: Array | None, rows: Array) -> Array | None:
+    return None if weights is None else np.asarray(weights)[rows]
 
 
 def _score(metric: Metric, found: Array, y: Array) -> float:
@@ -236,18 +260,18 @@ def _folds(kind: str, y: Array, subjects: Array, seed: int) -> list[tuple[Array,
     return [(a, b) for a, b in folds if kind == "regression" or len(np.unique(y[a])) == len(np.unique(y))]
 
 
-def _fit(kind: str, x: Array, y: Array, strength: float, classes: int) -> Readout:
+def _fit(kind: str, x: Array, y: Array, strength: float, classes: int, weights: Array | None = None) -> Readout:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     if kind == "regression":
-        ridge = Ridge(alpha=1 / strength).fit(x, y)
+        ridge = Ridge(alpha=1 / strength).fit(x, y, sample_weight=weights)
         return Readout(ridge.coef_[None], np.atleast_1d(ridge.intercept_), kind)
     # Newton's method: a handful of steps where lbfgs takes a hundred.
     narrow = kind == "binary" and x.shape[1] <= NEWTON_WIDTH
     model = LogisticRegression(C=strength, max_iter=1000, solver="newton-cholesky" if narrow else "lbfgs")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(x, y.astype(int))
+        model.fit(x, y.astype(int), sample_weight=weights)
     if kind == "binary":
         return Readout(model.coef_, model.intercept_, kind)
     coefficients, intercepts = model.coef_, model.intercept_

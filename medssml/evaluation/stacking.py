@@ -36,7 +36,14 @@ class Stack(NamedTuple):
 
 
 def stacked_readouts(
-    parts: Mapping[str, Part], y: Array, subjects: Array, *, kind: str = "binary", classes: int = 2, seed: int = 0
+    parts: Mapping[str, Part],
+    y: Array,
+    subjects: Array,
+    *,
+    kind: str = "binary",
+    classes: int = 2,
+    seed: int = 0,
+    weights: Array | None = None,
 ) -> Stack | str:
     """Linear readouts of each part, summed with weights of at least 0 that fit what each says of subjects it has not seen.
 
@@ -54,6 +61,7 @@ def stacked_readouts(
         kind: binary, multiclass or regression.
         classes: K of a multiclass task.
         seed: of the folds.
+        weights: (n,) of the studies, above 0, in every fit and mean; None for 1 each.
 
     Returns:
         the readouts, or why there are none.
@@ -61,19 +69,22 @@ def stacked_readouts(
     fitted: dict[str, tuple[Readout, Array]] = {}
     reason = "no part"
     for name, part in parts.items():
-        target, group = y[part.study], subjects[part.study]
-        found = linear_readout(part.x, target, group, kind=kind, classes=classes, seed=seed)
+        target, group, counts = y[part.study], subjects[part.study], None if weights is None else weights[part.study]
+        found = linear_readout(part.x, target, group, kind=kind, classes=classes, seed=seed, weights=counts)
         if isinstance(found, str):
             reason = found
             continue
-        answers = held_out_logits(part.x, target, group, found.setting["C"], kind=kind, classes=classes, seed=seed)
-        fitted[name] = _centred(found, answers, part, y)
+        answers = held_out_logits(
+            part.x, target, group, found.setting["C"], kind=kind, classes=classes, seed=seed, weights=counts
+        )
+        fitted[name] = _centred(found, answers, part, y, counts)
     known = np.flatnonzero(np.isfinite(y))
     if not fitted:
         return reason
     answers = np.stack([answer[known] for _, answer in fitted.values()])
     spread = np.sqrt((answers**2).mean(axis=(1, 2))) + 1e-9
-    weight, bias = fitted_weights(answers / spread[:, None, None], y[known], kind)
+    counted = None if weights is None else weights[known]
+    weight, bias = fitted_weights(answers / spread[:, None, None], y[known], kind, counted)
     readouts = {
         name: replace(readout, weight=readout.weight * a, bias=readout.bias * a)
         for (name, (readout, _)), a in zip(fitted.items(), weight / spread, strict=True)
@@ -81,22 +92,28 @@ def stacked_readouts(
     return Stack(readouts, bias, dict(zip(fitted, map(float, weight), strict=True)))
 
 
-def _centred(readout: Readout, answers: Array, part: Part, y: Array) -> tuple[Readout, Array]:
+def _centred(readout: Readout, answers: Array, part: Part, y: Array, weights: Array | None) -> tuple[Readout, Array]:
     """The readout with a mean answer of 0 over its labelled studies; and (n, K) its held-out answers, 0 where it has none."""
     asked = part.own & np.isfinite(y[part.study]) & np.isfinite(answers).all(axis=1)
     out = np.zeros((len(y), answers.shape[1]))
-    out[part.study[asked]] = answers[asked] - answers[asked].mean(axis=0)
-    mean = (part.x[asked] @ readout.weight.T + readout.bias).mean(axis=0)
+    counts = None if weights is None else weights[asked]
+    out[part.study[asked]] = answers[asked] - np.average(answers[asked], axis=0, weights=counts)
+    mean = np.average(part.x[asked] @ readout.weight.T + readout.bias, axis=0, weights=counts)
     return replace(readout, bias=readout.bias - mean), out
 
 
-def fitted_weights(answers: Array, y: Array, kind: str) -> tuple[Array, Array]:
-    """(P,) weights of at least 0 and (K,) bias that fit answers (P, n, K), each of standard deviation 1, to y (n,)."""
+def fitted_weights(answers: Array, y: Array, kind: str, studies: Array | None = None) -> tuple[Array, Array]:
+    """(P,) weights of at least 0 and (K,) bias that fit answers (P, n, K), each of standard deviation 1, to y (n,).
+
+    Args:
+        studies: (n,) weights of the studies; None for 1 each.
+    """
     parts, n, size = answers.shape
+    share = np.full(n, 1 / n) if studies is None else studies / studies.sum()
 
     def objective(at: Array) -> tuple[float, Array]:
         weight = at[:parts]
-        loss, slope = _loss(np.tensordot(weight, answers, 1) + at[parts:], y, kind)
+        loss, slope = _loss(np.tensordot(weight, answers, 1) + at[parts:], y, kind, share)
         penalty = RIDGE * (weight**2).sum() / n + LASSO * weight.sum() / np.sqrt(n)
         by_weight = np.tensordot(answers, slope, 2) + 2 * RIDGE * weight / n + LASSO / np.sqrt(n)
         return loss + penalty, np.concatenate([by_weight, slope.sum(axis=0)])
@@ -106,15 +123,16 @@ def fitted_weights(answers: Array, y: Array, kind: str) -> tuple[Array, Array]:
     return found[:parts], found[parts:]
 
 
-def _loss(logits: Array, y: Array, kind: str) -> tuple[float, Array]:
-    """Mean loss over n studies and its slope (n, K): cross-entropy, or the squared error in variances of y."""
-    n = len(y)
+def _loss(logits: Array, y: Array, kind: str, share: Array) -> tuple[float, Array]:
+    """Mean loss over n studies, each with its share (n,) of it, and its slope (n, K): cross-entropy, or the squared error in
+    variances of y."""
     if kind == "regression":
         error, scale = logits[:, 0] - y, max(float(y.var()), 1e-12)
-        return float((error**2).mean() / (2 * scale)), error[:, None] / (n * scale)
+        return float((share * error**2).sum() / (2 * scale)), (share * error)[:, None] / scale
     if kind == "multiclass":
         chosen = np.eye(logits.shape[1])[y.astype(int)]
-        return float(-(chosen * log_softmax(logits, axis=1)).sum() / n), (softmax(logits, axis=1) - chosen) / n
+        loss = -(share[:, None] * chosen * log_softmax(logits, axis=1)).sum()
+        return float(loss), share[:, None] * (softmax(logits, axis=1) - chosen)
     z = logits[:, 0]
     slope = 1 / (1 + np.exp(-np.clip(z, -500, 500))) - y
-    return float((np.logaddexp(0, z) - y * z).mean()), slope[:, None] / n
+    return float((share * (np.logaddexp(0, z) - y * z)).sum()), (share * slope)[:, None]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medssml.config import LeftOut, build, resolve
 from medssml.manifest.columns import MODALITIES
@@ -18,7 +19,7 @@ from medssml.objectives.clock import Ramp
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.predictor import load_transforms
 from medssml.runs.labels import label_weights
-from medssml.runs.presence_weights import independent_of_presence, presence_weights
+from medssml.runs.presence_weights import presence_weights
 from medssml.runs.training_config import Finetuning
 from medssml.trainers.finetune import finetuner
 from medssml.trainers.learner import Learner
@@ -115,20 +116,13 @@ def study_weights(config: Finetuning, table: Manifest) -> dict[str, list[float]]
     return found
 
 
-def calibration_weights(config: Finetuning, table: Manifest) -> dict[str, dict[str, float]]:
-    """Task -> study -> weight of its label in calibration: as in training, with validation studies weighed by presence."""
-    splits = [table.split(split) for split in ("train", "val")]
-    studies = [str(study) for part in splits for study in part.study_codes]
-    of_labels = label_weights(table, config.tasks)
-    found = {}
-    for task in config.tasks:
-        weights = np.ones(len(studies))
-        if config.presence_weights and table.tasks[task].kind != "regression":
-            y = np.concatenate([part.targets[task] for part in splits])
-            weights = independent_of_presence(np.concatenate([part.present for part in splits]), y)
-        weights[: len(splits[0])] *= of_labels.get(task, 1.0)
-        found[task] = dict(zip(studies, weights.tolist(), strict=True))
-    return found
+def weights_of(
+    studies: Sequence[str], weights: Mapping[str, Sequence[float]], table: Manifest
+) -> dict[str, NDArray[np.float64]]:
+    """Those of `study_weights`, of the training studies of `table`, in the order of `studies`."""
+    place = {str(study): index for index, study in enumerate(table.split("train").study_codes)}
+    rows = [place[study] for study in studies]
+    return {task: np.asarray(values)[rows] for task, values in weights.items()}
 
 
 def beside_labels(config: Finetuning, model: MultimodalModel, plugins: Collection[str] = ()) -> list[Objective]:

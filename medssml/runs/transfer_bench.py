@@ -20,7 +20,8 @@ from medssml.evaluation.subsets import predict_subsets
 from medssml.model import MultimodalModel
 from medssml.predictor import Predictor
 from medssml.runs import training
-from medssml.runs.finetuning import learner_of, study_weights
+from medssml.runs.calibration import calibration_of
+from medssml.runs.finetuning import learner_of, study_weights, weights_of
 from medssml.runs.inference import chosen_device
 from medssml.runs.labels import label_account, task_records
 from medssml.runs.mixed_batches import mixed
@@ -122,9 +123,10 @@ class Bench:
             data.reseed(seed)
             training.prepare(data, folder, self.before[arm])
             folder.write_labels(label_account(self.studies.alone, config.tasks))
-            outcome = training.train(
-                self.learner(seed, arm), data, folder, config, track=self.track, card={"Training": self.said(arm)}
-            )
+            learner = self.learner(seed, arm)
+            finish = calibration_of(learner.model, data, config)
+            card = {"Training": self.said(arm)}
+            outcome = training.train(learner, data, folder, config, track=self.track, card=card, finish=finish)
         return outcome.exit_code if outcome.status == "stopped" else 0
 
     def learner(self, seed: int, arm: str) -> Learner:
@@ -135,7 +137,9 @@ class Bench:
         begin_heads(model, task_records(self.studies.alone, config.tasks, evidence=config.evidence), config.freeze)
         if config.probe_first:
             alone = self.data[ALONE]
-            fit_heads(model, config.tasks, encode_studies(model, alone.loader("train")), seed)
+            encoded = encode_studies(model, alone.loader("train"))
+            weights = weights_of(encoded.study_id, study_weights(config, alone.manifest), alone.manifest)
+            fit_heads(model, config.tasks, encoded, seed, weights)
         # The transfer's own weights are drawn last, so that nothing before them depends on the arm.
         torch.manual_seed(seed)
         taught = arm == TAUGHT

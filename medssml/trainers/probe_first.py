@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -23,7 +23,13 @@ FUSED = "all together"
 LEAST = 0.03
 
 
-def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStudies, seed: int = 0) -> dict[str, str]:
+def fit_heads(
+    model: MultimodalModel,
+    tasks: Sequence[str],
+    studies: EncodedStudies,
+    seed: int = 0,
+    weights: Mapping[str, Array] | None = None,
+) -> dict[str, str]:
     """Sets the head of each task to the logistic (or ridge) regression on the vectors of labelled studies.
 
     Linear probing, then fine-tuning (Kumar et al. 2022): a head that begins at random sends gradients through the model
@@ -37,13 +43,15 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
         tasks: of the model.
         studies: of the training split, from `encode_studies`.
         seed: of the folds on which the penalty is chosen.
+        weights: task -> (n,) of the labels of the studies, above 0; 1 each for a task that is not named.
 
     Returns:
         task -> what was done, in words; a task with too few labels keeps its head.
     """
     asked = sum(_outputs(model, name) for name in tasks)
+    counts = dict.fromkeys(tasks) | {name: np.asarray(values) for name, values in (weights or {}).items()}
     if 0 < asked <= model.fusion.room:
-        return _fit_fusion(model, tasks, studies, seed)
+        return _fit_fusion(model, tasks, studies, seed, counts)
     crowded = (
         "" if not model.fusion.room else f", as the fusion has room for {model.fusion.room} numbers and not {asked}"
     )
@@ -51,22 +59,29 @@ def fit_heads(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStud
     fused = fuse_studies(model, studies, torch.from_numpy(within), rows=torch.from_numpy(rows))
     x = torch.cat([part.pooled.detach() for part in fused]).double().numpy()
     together = Part(x, rows, (within == studies.has[rows]).all(1))
-    return {name: _fit_head(model, name, studies, together, seed) + crowded for name in tasks}
+    return {name: _fit_head(model, name, studies, together, seed, counts[name]) + crowded for name in tasks}
 
 
-def _fit_head(model: MultimodalModel, name: str, studies: EncodedStudies, together: Part, seed: int) -> str:
+def _fit_head(
+    model: MultimodalModel, name: str, studies: EncodedStudies, together: Part, seed: int, weights: Array | None
+) -> str:
     task, head = model.tasks[name], model.heads[name]
     y = (studies.targets.get(name, np.full(len(studies), np.nan)) - task.mean) / task.sd
     kind, classes = task.kind, task.n_classes
     if not task.evidence:
         rows = together.study
-        found = linear_readout(together.x, y[rows], studies.subject[rows], kind=kind, classes=classes, seed=seed)
+        found = linear_readout(
+            together.x, y[rows], studies.subject[rows], kind=kind, classes=classes, seed=seed,
+            weights=None if weights is None else weights[rows],
+        )  # fmt: skip
         if isinstance(found, str):
             return f"its head begins at random: {found}"
         _set(head.linear, found.weight, found.bias)
         return f"its head begins as a linear probe, C = {found.setting['C']:g}"
     alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
-    stack = stacked_readouts({FUSED: together, **alone}, y, studies.subject, kind=kind, classes=classes, seed=seed)
+    stack = stacked_readouts(
+        {FUSED: together, **alone}, y, studies.subject, kind=kind, classes=classes, seed=seed, weights=weights
+    )
     if isinstance(stack, str):
         return f"its head begins at random: {stack}"
     fused = stack.readouts.get(FUSED)
@@ -81,7 +96,13 @@ def _outputs(model: MultimodalModel, name: str) -> int:
     return model.heads[name].linear.out_features
 
 
-def _fit_fusion(model: MultimodalModel, tasks: Sequence[str], studies: EncodedStudies, seed: int) -> dict[str, str]:
+def _fit_fusion(
+    model: MultimodalModel,
+    tasks: Sequence[str],
+    studies: EncodedStudies,
+    seed: int,
+    weights: Mapping[str, Array | None],
+) -> dict[str, str]:
     """Stacks of the probes of each modality alone, placed in the fusion; see `Fusion.begin`."""
     alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
     evidence: list[dict[str, Evidence]] = []
@@ -89,7 +110,9 @@ def _fit_fusion(model: MultimodalModel, tasks: Sequence[str], studies: EncodedSt
     for name in tasks:
         task = model.tasks[name]
         y = (studies.targets.get(name, np.full(len(studies), np.nan)) - task.mean) / task.sd
-        stack = stacked_readouts(alone, y, studies.subject, kind=task.kind, classes=task.n_classes, seed=seed)
+        stack = stacked_readouts(
+            alone, y, studies.subject, kind=task.kind, classes=task.n_classes, seed=seed, weights=weights[name]
+        )
         if isinstance(stack, str):
             said[name] = f"its head begins at random: {stack}"
             continue

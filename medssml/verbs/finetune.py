@@ -308,6 +308,7 @@ def _run(
     plugins: Sequence[str],
 ) -> int | Path:
     from medssml.runs import training
+    from medssml.runs.calibration import calibration_of
     from medssml.runs.labels import facts, label_account
     from medssml.runs.modality_account import sentences
 
@@ -318,7 +319,7 @@ def _run(
     said = sentences(remarks)
     card = {"Training": card_text(config, data, model) + said}
     seen = {**facts(label_account(data.manifest, config.tasks)), **({"remarks": said} if said else {})}
-    finish = (lambda: _calibrate(model, data, config)) if config.calibrate else None
+    finish = calibration_of(model, data, config)
     outcome = training.train(learner, data, folder, config, track=track, facts=seen, card=card, finish=finish)
     return training.conclude(outcome, data, folder)
 
@@ -326,6 +327,7 @@ def _run(
 def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) -> None:
     """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
     from medssml.evaluation.encoded_studies import encode_studies
+    from medssml.runs.finetuning import study_weights, weights_of
     from medssml.trainers.learner import evaluating
     from medssml.trainers.probe_first import fit_heads
 
@@ -333,26 +335,10 @@ def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) ->
     with evaluating(learner):
         learner.model.fit_fusion(data.loader("train"))
     studies = encode_studies(learner.model, data.loader("train"))
-    for task, said in fit_heads(learner.model, config.tasks, studies, config.seed).items():
+    weights = weights_of(studies.study_id, study_weights(config, data.manifest), data.manifest)
+    for task, said in fit_heads(learner.model, config.tasks, studies, config.seed, weights).items():
         logging.getLogger(__name__).info("%s: %s", task, said)
     learner.train()
-
-
-def _calibrate(model: MultimodalModel, data: StudyDataModule, config: Finetuning) -> None:
-    """Of the final weights, on all validation and training studies."""
-    from medssml.evaluation.encoded_studies import encode_studies
-    from medssml.runs.finetuning import calibration_weights
-    from medssml.trainers.calibration import calibrate
-    from medssml.trainers.precision import device_type
-
-    device = device_type(config.trainer.device)
-    held_out = encode_studies(model, data.loader("val"), device) if len(data.manifest.split("val")) else None
-    learned = encode_studies(model, data.loader("train"), device)
-    model.to("cpu")
-    for task, said in calibrate(
-        model, config.tasks, held_out, learned, calibration_weights(config, data.manifest)
-    ).items():
-        logging.getLogger(__name__).info("%s: %s", task, said)
 
 
 def card_text(config: Finetuning, data: StudyDataModule, model: Any) -> str:

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 
-from medssml.evaluation.probes import held_out_logits
+from medssml.evaluation.probes import _fit, held_out_logits
 from medssml.evaluation.stacking import Part, _loss, stacked_readouts
 
 
@@ -102,12 +102,37 @@ def test_the_slope_is_that_of_the_loss(kind):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3 if kind == "multiclass" else 2, 7).astype(float)
     shape = (7, 3) if kind == "multiclass" else (7, 1)
+    share = rng.dirichlet(np.ones(7))
     error = check_grad(
-        lambda z: _loss(z.reshape(shape), y, kind)[0],
-        lambda z: _loss(z.reshape(shape), y, kind)[1].ravel(),
+        lambda z: _loss(z.reshape(shape), y, kind, share)[0],
+        lambda z: _loss(z.reshape(shape), y, kind, share)[1].ravel(),
         rng.normal(size=shape).ravel(),
     )
     assert error < 1e-6
+
+
+def test_weights_count_as_so_many_studies_of_the_same_subject():
+    parts, y = cohort(200, 5)
+    twice = {
+        name: Part(np.vstack([p.x, p.x[again]]), np.r_[p.study, p.study[again] + 200], np.ones(len(p.study) + len(again), bool))
+        for name, p in parts.items()
+        for again in [np.flatnonzero(p.study < 60)]
+    }  # fmt: skip
+    subjects = np.arange(200)
+    for strength in (0.01, 1.0):
+        x = parts["eeg"].x
+        target, weight = y[parts["eeg"].study], np.where(parts["eeg"].study < 60, 2.0, 1.0)
+        weighed = _fit("binary", x, target, strength, 2, weight)
+        repeated = _fit("binary", twice["eeg"].x, y[twice["eeg"].study % 200], strength, 2)
+        np.testing.assert_allclose(weighed.weight, repeated.weight, atol=1e-4)
+    weight = np.r_[np.full(60, 2.0), np.ones(140)]
+    stack = stacked_readouts(parts, y, subjects, weights=weight)
+    for name, readout in stack.readouts.items():
+        said = parts[name].x @ readout.weight.T + readout.bias
+        assert abs(np.average(said, axis=0, weights=weight[parts[name].study])) < 1e-6, "a weighed mean of nothing"
+    same = stacked_readouts(parts, y, subjects, weights=np.full(200, 3.0))
+    plain = stacked_readouts(parts, y, subjects)
+    assert stack.weights != plain.weights and set(same.weights) == set(plain.weights)
 
 
 def test_too_few_labels_are_a_reason():

@@ -12,13 +12,19 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from medssml.batch import Batch
-from medssml.fusion import ConcatFusion
+from medssml.config import load_config
+from medssml.evaluation.encoded_studies import encode_studies
+from medssml.fusion import ConcatFusion, FactorFusion
 from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import Step, Supervised
 from medssml.runs.finetuning import study_weights
 from medssml.runs.presence_weights import MOST, independent_of_presence, presence_weights
-from medssml.runs.training_config import Finetuning
+from medssml.runs.training_config import FinetuneConfig, Finetuning
+from medssml.shipped_configs import config_path
+from medssml.trainers.finetune import finetuner
+from medssml.trainers.optim import optimiser, parameter_groups
+from medssml.trainers.probe_first import fit_heads
 from tests.objectives.vectors import vector_batch, vector_model
 
 NAMES = ("a", "b", "c")
@@ -97,6 +103,36 @@ def test_when_absence_turns_round_what_was_told_by_it_collapses_and_the_weighted
     assert answered(naive, ABSENT) > 0.85 and answered(naive, ABSENT[::-1]) < 0.5
     assert answered(weighted, ABSENT[::-1]) > 0.68
     assert abs(answered(weighted, ABSENT) - answered(weighted, ABSENT[::-1])) < 0.1
+
+
+def by_default(seed: int) -> MultimodalModel:
+    """The default of a fine-tuning on these vectors: a stack of probes in a new fusion, both weighed, and 100 small steps."""
+    settings = load_config(config_path("default", "finetune"), FinetuneConfig)
+    assert settings.probe_first and settings.presence_weights and settings.fusion is not None
+    torch.manual_seed(seed)
+    y, vectors, present = drawn(1000, 10 + seed, ABSENT)
+    batch = vector_batch({n: vectors[:, c] for c, n in enumerate(NAMES)}, present, {"y": y})
+    model = vector_model(NAMES, 4, lambda names, dim: FactorFusion(names, dim), {"y": Task()})
+    weights = independent_of_presence(present.numpy(), y.double().numpy())
+    fit_heads(model, ["y"], encode_studies(model, [batch]), seed, {"y": weights})
+    labels = Supervised(model, modality_dropout=0.3, unimodal_weight=0.5, study_weights={"y": weights.tolist()})
+    optim = replace(settings.optim, scales={k: v for k, v in settings.optim.scales.items() if k != "encoders"})
+    learner = finetuner(model, labels, optim, seed=seed).train()
+    model.standardise.eval()
+    steps = optimiser(parameter_groups(learner, optim), optim)
+    for epoch in range(100):
+        steps.zero_grad()
+        found = labels(Step(model, replace(batch, key=batch.key + 100_000 * epoch)))
+        assert found is not None
+        found["loss"].backward()
+        steps.step()
+    return model.eval()
+
+
+def test_the_default_is_as_good_whichever_way_round_absence_is() -> None:
+    model = by_default(0)
+    same, turned = answered(model, ABSENT), answered(model, ABSENT[::-1])
+    assert min(same, turned) > 0.8 and abs(same - turned) < 0.04
 
 
 def test_a_config_multiplies_them_with_the_weights_of_the_table(cohort: Path) -> None:
