@@ -18,7 +18,6 @@ from tests.examples import batch_of, ten_studies, tiny_model
 
 from .toy import ToyLoader, toy_model
 
-
 PLUGIN = ToyLoader.__module__
 
 
