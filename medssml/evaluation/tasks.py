@@ -76,7 +76,7 @@ def evaluate_task(
         entry["probes"] = {name: {"fused": probed[name], "encoder": own[name]} for name in probed}
         if target.task not in model.tasks:
             entry |= {"method": "linear probe", "subsets": {k: v for k, v in probed["linear"].items() if "probe" in v}}
-            frames.append(_probe_table(answers, target, embeddings.splits.test, split_of))
+            frames.append(probe_table(answers, target, embeddings.splits.test, split_of))
     if "subsets" not in entry:
         entry |= {"method": "none", "subsets": {}, "reason": "the model has no head for it, and no probe was fitted"}
         nothing = Interval(None, None, None, 0, reason=entry["reason"]).to_dict()
@@ -154,7 +154,7 @@ def _observed(predictions: Predictions, target: Target, settings: TaskSettings, 
     return out
 
 
-def _probe_table(
+def probe_table(
     answers: Mapping[int, Answers], target: Target, studies: EncodedStudies, split_of: Mapping[str, str]
 ) -> pd.DataFrame:
     """predictions.csv of the linear probes."""

@@ -9,7 +9,14 @@ from typing import Any
 
 from medssml import provenance
 from medssml.files import write_text
-from medssml.reports import impact_section, run_sections, task_sections, transfer_section, zero_shot_section
+from medssml.reports import (
+    alignment_section,
+    impact_section,
+    run_sections,
+    task_sections,
+    transfer_section,
+    zero_shot_section,
+)
 from medssml.reports.blocks import Block, Judged, Section
 from medssml.reports.glossary import glossary
 from medssml.reports.results import WRITTEN_BY, Results, read_results
@@ -26,6 +33,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[Results], Section | N
     ("retrieval", "Retrieval", ("metrics.json", "retrieval.json"), run_sections.retrieval),
     ("zero-shot", "Zero-shot", ("metrics.json",), zero_shot_section.zero_shot),
     ("performance", "Performance for every missing pattern", ("metrics.json",), task_sections.performance),
+    ("transductive", "Aligned sites (transductive)", ("metrics.json",), alignment_section.alignment),
     ("calibration", "Calibration", ("metrics.json",), task_sections.calibration),
     ("impact", "Impact of each modality", ("impact.csv", "impact.json"), impact_section.impact),
     ("transfer", "Transfer between modalities", ("transfer_gain.json",), transfer_section.transfer),

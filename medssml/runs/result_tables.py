@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssml.reports import words
+from medssml.reports.alignment_section import ALIGNED, judged, left_as_they_are
 from medssml.reports.results import Results, estimate, number
 from medssml.reports.verdict import GUESSING, headline, sentences
 from medssml.runs import console
@@ -35,6 +36,22 @@ def say_evaluation(metrics: Mapping[str, Any]) -> None:
     if found:
         console.table(found, ("from → to", "first is right", "right among first 5", "chance", "n"))
     _say_verdicts({"metrics.json": {"": metrics}})
+    if metrics.get("transductive"):
+        _say_aligned(metrics["transductive"])
+
+
+def _say_aligned(found: Mapping[str, Any]) -> None:
+    """Every task as it is and aligned, from all that each study has, and what was not moved."""
+    console.say(f"apart, the {ALIGNED[found['align']]} of vectors moved to those of training ({found['protocol']}):")
+    rows = []
+    for task, entry in found["tasks"].items():
+        seen = entry.get("as_observed", {})
+        if metric := judged(seen):
+            ways = (seen[way][metric] for way in ("inductive", "transductive", "difference"))
+            rows.append((task, words.metric(metric), *map(_said, ways), seen["n"]))
+    console.table(rows, ("task", "metric", "as they are", "aligned", "difference", "n"))
+    if left := left_as_they_are(found):
+        console.say(f"left as they are: {left}")
 
 
 def _alone(row: Mapping[str, Any], metric: str) -> str:

@@ -53,6 +53,10 @@ def evaluation_metrics(found: Mapping[str, Any], verb: str) -> Iterator[tuple[st
     for task, entry in found.get("zero_shot", {}).get("tasks", {}).items():
         for subset, metrics in entry["subsets"].items():
             yield from _intervals(f"{verb}/zero-shot/{task}/{subset}", metrics)
+    for task, entry in found.get("transductive", {}).get("tasks", {}).items():
+        seen = entry.get("as_observed", {})
+        yield from _intervals(f"{verb}/transductive/{task}", seen.get("transductive", {}))
+        yield from _intervals(f"{verb}/transductive/{task}/difference", seen.get("difference", {}))
     for pair, metrics in found.get("retrieval", {}).items():
         yield from _intervals(f"{verb}/retrieval/{pair}", metrics)
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from medssml.data.prepared_studies import PreparedStudies
     from medssml.evaluation.encoded_studies import EncodedStudies
-    from medssml.evaluation.probing import Splits
+    from medssml.evaluation.probing import FusedEmbeddings, Splits
+    from medssml.evaluation.tasks import TaskSettings
     from medssml.evaluation.zero_shot import Prompts
     from medssml.manifest.manifest import Manifest
     from medssml.model import MultimodalModel
@@ -32,6 +33,8 @@ def evaluate(
     seed: int = 0,
     probes: bool = True,
     zero_shot: str | None = None,
+    align: Literal["centre", "covariance"] | None = None,
+    by: str | None = None,
     truth: Path | None = None,
     device: str = "auto",
     cache: Path | None = None,
@@ -62,6 +65,8 @@ def evaluate(
         probes: fit probes on the training studies.
         zero_shot: a YAML or JSON file of prompts (task, class, sentences), or `phantom`, which comes with medssml: AUROC of
             what lies nearest, of a pretrained run that kept a space with reports.
+        align: centre or covariance: also with each group's vectors moved to those of training, apart.
+        by: column of the groups of --align; source, site, hospital, ... by default, as in check.
         truth: truth.csv of a simulated cohort; the one beside the manifest by default.
         device: auto, cpu or cuda.
         cache: folder of prepared studies; MEDSSML_CACHE, or beside the run, by default.
@@ -82,11 +87,14 @@ def evaluate(
     from medssml.bounds import bounded
     from medssml.data.prepared_studies import prepare_studies
     from medssml.evaluation.bayes import known_truth
+    from medssml.evaluation.probing import FusedEmbeddings
+    from medssml.evaluation.tasks import TaskSettings
     from medssml.files import write_csv, write_json
     from medssml.manifest.labels import declared_labels
     from medssml.predictor import load
     from medssml.reports.simulated_examples import examples_seen, is_phantom
     from medssml.runs import console
+    from medssml.runs.aligned_groups import aligned_figures, groups_of
     from medssml.runs.cache_place import cache_of_model
     from medssml.runs.inference import FEWEST_RESAMPLES, chosen_device, conclude, open_studies
     from medssml.runs.labels import facts, label_account, say_account
@@ -110,13 +118,19 @@ def evaluate(
     prompts = prompts_of(zero_shot, table, names)
     account = label_account(table, names)
     say_account(account)
-    needed = table if probes or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
+    groups = groups_of(table, align, by, split)
+    taught = probes or groups is not None
+    needed = table if taught or split == "all" else table.filter((table.splits == split) | (table.splits == "val"))
     with console.step("reading the studies"):
         cohort = prepare_studies(needed, predictor.transforms, prepared, num_workers=workers)
     with console.step("encoding"):
-        splits = _splits(cohort, predictor.model, split, probes, where)
+        splits = _splits(cohort, predictor.model, split, taught, where)
     with console.step("metrics"):
-        results, predictions = _tasks(predictor.model, splits, cohort, names, known, bootstrap, seed, probes, where)
+        # Probes need training studies that are not the ones reported.
+        settings = TaskSettings(bootstrap, seed, probes and splits.train is not splits.test, where, known)
+        embeddings = FusedEmbeddings(predictor.model, splits, where)
+        results, predictions = _tasks(embeddings, cohort, names, settings)
+        apart, moved = aligned_figures(groups, embeddings, cohort.manifest, results, settings)
         retrieval, shown = _retrieval(predictor.model, splits.test, bootstrap, seed)
         found = _zero_shot(predictor, splits.test, prompts, table, bootstrap, seed)
     never = [name for name in predictor.modalities if training.trained is not None and name not in training.trained]
@@ -124,7 +138,7 @@ def evaluate(
         entry["labels"] = account[name]["splits"]
         _mark(entry["subsets"], never)
     protocol = _protocol(cohort, split, bootstrap, seed, checkpoint, splits) | {"remarks": remarks}
-    metrics = {"tasks": results, "retrieval": retrieval, **found, "protocol": protocol}
+    metrics = {"tasks": results, "retrieval": retrieval, **found, **apart, "protocol": protocol}
     write_json(Path(out) / "metrics.json", metrics)
     console.tell(metrics)
     if manifest is not None and is_phantom(manifest):
@@ -133,6 +147,7 @@ def evaluate(
     if track:
         add_evaluation(checkpoint, Path(out) / "metrics.json", facts(account))
     write_csv(Path(out) / "predictions.csv", predictions)
+    _write_aligned(Path(out) / "predictions_aligned.csv", moved, cohort.manifest)
     write_csv(Path(out) / "embedding_map.csv", _map(predictor.model, splits.test, cohort, seed, where))
     provenance.record(Path(out), "evaluate", seed)
     say_evaluation(metrics)
@@ -173,7 +188,7 @@ def _zero_shot(
     return {"zero_shot": found}
 
 
-def _splits(cohort: PreparedStudies, model: MultimodalModel, split: str, probes: bool, device: str) -> Splits:
+def _splits(cohort: PreparedStudies, model: MultimodalModel, split: str, taught: bool, device: str) -> Splits:
     from medssml.evaluation.encoded_studies import encode_studies
     from medssml.evaluation.probing import Splits
 
@@ -189,40 +204,37 @@ def _splits(cohort: PreparedStudies, model: MultimodalModel, split: str, probes:
             return None
         return encode_studies(model, cohort.batches(studies), device)
 
-    train = other("train") if probes else None
+    train = other("train") if taught else None
     return Splits(test if train is None else train, other("val"), test)
 
 
 def _tasks(
-    model: MultimodalModel,
-    splits: Splits,
-    cohort: PreparedStudies,
-    names: Sequence[str],
-    known: pd.DataFrame | None,
-    bootstrap: int,
-    seed: int,
-    probes: bool,
-    device: str,
+    embeddings: FusedEmbeddings, cohort: PreparedStudies, names: Sequence[str], settings: TaskSettings
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """The entry `tasks` of metrics.json, and predictions.csv."""
-    from medssml.evaluation.probing import FusedEmbeddings
-    from medssml.evaluation.tasks import TaskSettings, evaluate_task, stacked
+    from medssml.evaluation.tasks import evaluate_task, stacked
     from medssml.runs import console
     from medssml.runs.prompts import targets_of
 
-    # Probes need training studies that are not the ones reported.
-    probing = probes and splits.train is not splits.test
-    settings = TaskSettings(bootstrap, seed, probing, device, known)
-    embeddings = FusedEmbeddings(model, splits, device)
     results, frames, targets = {}, [], targets_of(cohort.manifest)
     split_of = dict(zip(cohort.manifest.study_codes, cohort.manifest.splits, strict=True))
     for name in names:
-        results[name], frame = evaluate_task(model, embeddings, targets[name], settings, split_of)
+        results[name], frame = evaluate_task(embeddings.model, embeddings, targets[name], settings, split_of)
         if results[name].get("absent_classes"):
             absent = ", ".join(results[name]["absent_classes"])
             console.warn(f"{name}: no reported study is of class {absent}; means over classes are over the others")
         frames.append(frame)
     return results, _with_subjects(stacked(frames), cohort.manifest)
+
+
+def _write_aligned(path: Path, predictions: pd.DataFrame | None, table: Manifest) -> None:
+    """predictions_aligned.csv; that of an earlier call does not stay where nothing is aligned now."""
+    from medssml.files import write_csv
+
+    if predictions is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_csv(path, _with_subjects(predictions, table))
 
 
 def _with_subjects(predictions: pd.DataFrame, table: Manifest) -> pd.DataFrame:

@@ -1,0 +1,109 @@
+"""The section on aligned sites or subjects: what a model is worth with their vectors moved, apart from all other figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medssml.reports import words
+from medssml.reports.blocks import Block, Fold, Heading, Section, Table, Text
+from medssml.reports.results import Results, estimate
+from medssml.reports.run_sections import modalities_of
+from medssml.reports.task_sections import JUDGED_BY, ordered
+
+#: What is aligned, in words.
+ALIGNED = {"centre": "mean", "covariance": "mean and covariance"}
+#: Groups that the page lists, the largest first; metrics.json holds all.
+MOST_GROUPS = 20
+_WAYS = ("inductive", "transductive", "difference")
+_COLUMNS = ("as they are", "aligned", "difference", "verdict", "n")
+
+
+def alignment(results: Results) -> Section | None:
+    """Each task as it is and with the vectors of each group moved to those of training."""
+    blocks: list[Block] = []
+    files = {folder: m["transductive"] for folder, m in results.of("metrics.json").items() if m.get("transductive")}
+    for folder, found in files.items():
+        if len(files) > 1:
+            blocks.append(Heading(folder or "this run"))
+        blocks += _of(found, modalities_of(results))
+    if not blocks:
+        return None
+    lead = (
+        "Transductive: what a study is answered here depends on the unlabelled studies that were examined at the same place, "
+        "so these figures stand apart from all others on this page and are not to be compared with another model's. Differences "
+        "are paired, aligned less as they are, with 95 % intervals over subjects. Where groups differ in how many of their "
+        "patients are ill, aligning them takes that away too, and may make a model worse."
+    )
+    return Section("transductive", "Aligned sites (transductive)", lead, blocks)
+
+
+def judged(figures: Mapping[str, Any]) -> str | None:
+    """The metric by which a task is judged both ways."""
+    return next((name for name in JUDGED_BY if name in figures.get("difference", {})), None)
+
+
+def left_as_they_are(found: Mapping[str, Any]) -> str:
+    """How many groups were not moved at all, or not in all modalities, and why; "" where all were."""
+    kept = [[not m["moved"] for m in group["modalities"].values()] for group in found["groups"].values()]
+    whole, part = sum(all(one) for one in kept), sum(any(one) and not all(one) for one in kept)
+    said = [f"{whole} of {len(kept)} groups"] if whole else []
+    said += [f"some modalities of {part} groups"] if part else []
+    said += [f"{found['ungrouped']} studies of no group"] if found.get("ungrouped") else []
+    few = f" (fewer than {found['least']} studies have them, there or in training)" if whole or part else ""
+    return ", ".join(said) + few
+
+
+def _of(found: dict[str, Any], modalities: list[str]) -> list[Block]:
+    said = f"{found['protocol']}. The {ALIGNED[found['align']]} of each modality's vectors became those of the training studies."
+    left = left_as_they_are(found)
+    tasks = {task: entry for task, entry in found["tasks"].items() if judged(entry.get("as_observed", {}))}
+    blocks: list[Block] = [Text(said[0].upper() + said[1:] + (f" Left as they are: {left}." if left else ""))]
+    rows = [[task, *_row(entry["as_observed"])] for task, entry in tasks.items()]
+    blocks += [Table(["task", "metric", *_COLUMNS], rows, "From all that each study has", left=2)] if rows else []
+    for task, entry in tasks.items():
+        by_group = [[name, *_row(figures)] for name, figures in _largest(entry["groups"])]
+        subsets = [
+            [words.subset(s), *_row(entry["subsets"][s])]
+            for s in ordered([s for s in entry["subsets"] if s], modalities)
+        ]
+        parts: list[Block] = [Table(["modalities", "metric", *_COLUMNS], subsets, "For every missing pattern", left=2)]
+        parts += [Table([found["by"], "metric", *_COLUMNS], by_group, "Within each group", left=2)] if by_group else []
+        blocks.append(Fold(task, parts))
+    return [*blocks, Fold("What was moved", [_moves(found)])]
+
+
+def _row(figures: Mapping[str, Any]) -> list[str]:
+    metric = judged(figures)
+    if metric is None:
+        return ["–"] * (len(_COLUMNS) + 1)
+    both = [estimate(figures[way][metric]) for way in _WAYS]
+    verdict = words.change(both[-1]) if both[-1] is not None else "–"
+    return [words.metric(metric), *map(words.interval, both), verdict, words.count(figures["n"])]
+
+
+def _largest(groups: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The groups with the most studies."""
+    return sorted(groups.items(), key=lambda item: -item[1].get("n", item[1].get("studies", 0)))[:MOST_GROUPS]
+
+
+def _moves(found: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, group in _largest(found["groups"]):
+        for modality, moved in group["modalities"].items():
+            share = words.figure(moved.get("shrinkage"), 2) if "shrinkage" in moved else "–"
+            said = moved.get("reason", "moved")
+            cells = [
+                words.count(moved["n"]),
+                words.count(group["in_training"]),
+                words.figure(moved.get("shift"), 2),
+                share,
+            ]
+            rows.append([name, words.modality(modality), said, *cells])
+    caption = (
+        "Shift: distance of the group's mean from that of training, in root mean square distances of a training study from it. "
+        "Shrinkage: how much of the group's covariance is that of training instead, 1 being all, as few studies say little of it."
+    )
+    return Table(
+        [found["by"], "modality", "what", "n", "studies of it in training", "shift", "shrinkage"], rows, caption, left=3
+    )
