@@ -30,13 +30,15 @@ class Moments(NamedTuple):
 
     mean: Array
     covariance: Array
+    n: int
 
 
 class Move(NamedTuple):
     """x -> (x - source) matrix + target, for vectors and tokens (..., D).
 
     source, target: (D,) means of the group and of training. matrix: (D, D). shrinkage: 0 to 1, None where no covariance was
-    estimated. shift: distance of the means, in root mean square distances of a training study from the training mean.
+    estimated. shift: distance of the means, in root mean square distances of a training study from the training mean. chance:
+    the shift that so few studies have where there is none.
     """
 
     source: Array
@@ -44,6 +46,7 @@ class Move(NamedTuple):
     target: Array
     shrinkage: float | None
     shift: float
+    chance: float
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) as moved, in the precision of x."""
@@ -57,8 +60,8 @@ class Aligned:
 
     Args:
         studies: in the same order; what was not moved is as it was.
-        groups: group -> {"studies": n, "modalities": modality -> {"n", "moved"}}, with "shift" and "shrinkage" where it was
-            moved (see `Move`), and "reason" where it was not.
+        groups: group -> {"studies": n, "modalities": modality -> {"n", "moved"}}, with "shift", "shift_by_chance" and
+            "shrinkage" where it was moved (see `Move`), and "reason" where it was not.
     """
 
     studies: EncodedStudies
@@ -69,7 +72,7 @@ def moments(vectors: Array) -> Moments:
     """Mean and covariance of n vectors (n, D)."""
     x = np.asarray(vectors, dtype=np.float64)
     mean = x.mean(axis=0)
-    return Moments(mean, (x - mean).T @ (x - mean) / len(x))
+    return Moments(mean, (x - mean).T @ (x - mean) / len(x), len(x))
 
 
 def shrinkage(vectors: Array, target: Array) -> float:
@@ -101,14 +104,15 @@ def move_to(training: Moments, vectors: Array, how: How) -> Move:
     own = moments(vectors)
     spread = float(np.trace(training.covariance))
     shift = float(np.linalg.norm(own.mean - training.mean) / np.sqrt(spread)) if spread > 0 else 0.0
+    chance = float(np.sqrt(1 / own.n + 1 / training.n))
     identity = np.eye(len(own.mean))
     if how == "centre":
-        return Move(own.mean, identity, training.mean, None, shift)
+        return Move(own.mean, identity, training.mean, None, shift, chance)
     share = shrinkage(vectors, training.covariance)
     shrunk = (1 - share) * own.covariance + share * training.covariance
     ridge = RIDGE * spread / len(identity) * identity
     matrix = _power(shrunk + ridge, -0.5) @ _power(training.covariance + ridge, 0.5)
-    return Move(own.mean, matrix, training.mean, share, shift)
+    return Move(own.mean, matrix, training.mean, share, shift, chance)
 
 
 def _power(symmetric: Array, exponent: float) -> Array:
@@ -189,4 +193,4 @@ def _moved(values: Tensor, rows: Mapping[str, Array], moves: Mapping[str, Move])
 
 def _said(move: Move) -> dict[str, float]:
     shrunk = {} if move.shrinkage is None else {"shrinkage": round(move.shrinkage, 4)}
-    return {"shift": round(move.shift, 4), **shrunk}
+    return {"shift": round(move.shift, 4), "shift_by_chance": round(move.chance, 4), **shrunk}

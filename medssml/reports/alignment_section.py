@@ -30,10 +30,10 @@ def alignment(results: Results) -> Section | None:
     if not blocks:
         return None
     lead = (
-        "Transductive: what a study is answered here depends on the unlabelled studies that were examined at the same place, "
-        "so these figures stand apart from all others on this page and are not to be compared with another model's. Differences "
-        "are paired, aligned less as they are, with 95 % intervals over subjects. Where groups differ in how many of their "
-        "patients are ill, aligning them takes that away too, and may make a model worse."
+        "Transductive: what a study is answered here depends on the unlabelled studies of its group, such as its hospital. "
+        "Everywhere else on this page a study is answered from itself alone, so these figures stand apart. Differences are "
+        "paired, aligned less as they are, with 95 % intervals over subjects. Where groups differ in how many of their "
+        "patients are ill, aligning takes that away too, and may make a model worse."
     )
     return Section("transductive", "Aligned sites (transductive)", lead, blocks)
 
@@ -48,17 +48,24 @@ def left_as_they_are(found: Mapping[str, Any]) -> str:
     kept = [[not m["moved"] for m in group["modalities"].values()] for group in found["groups"].values()]
     whole, part = sum(all(one) for one in kept), sum(any(one) and not all(one) for one in kept)
     said = [f"{whole} of {len(kept)} groups"] if whole else []
-    said += [f"some modalities of {part} groups"] if part else []
-    said += [f"{found['ungrouped']} studies of no group"] if found.get("ungrouped") else []
+    said += [f"some modalities of {_counted(part, 'group')}"] if part else []
+    said += [_counted(found["ungrouped"], "study", "studies") + " of no group"] if found.get("ungrouped") else []
     few = f" (fewer than {found['least']} studies have them, there or in training)" if whole or part else ""
     return ", ".join(said) + few
 
 
+def _counted(count: int, one: str, several: str = "") -> str:
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 def _of(found: dict[str, Any], modalities: list[str]) -> list[Block]:
-    said = f"{found['protocol']}. The {ALIGNED[found['align']]} of each modality's vectors became those of the training studies."
+    said = (
+        f"The unlabelled reported studies of each value of {found['by']} were used: the {ALIGNED[found['align']]} of each "
+        f"modality's vectors became those of the training studies."
+    )
     left = left_as_they_are(found)
     tasks = {task: entry for task, entry in found["tasks"].items() if judged(entry.get("as_observed", {}))}
-    blocks: list[Block] = [Text(said[0].upper() + said[1:] + (f" Left as they are: {left}." if left else ""))]
+    blocks: list[Block] = [Text(said + (f" Left as they are: {left}." if left else ""))]
     rows = [[task, *_row(entry["as_observed"])] for task, entry in tasks.items()]
     blocks += [Table(["task", "metric", *_COLUMNS], rows, "From all that each study has", left=2)] if rows else []
     for task, entry in tasks.items():
@@ -91,19 +98,14 @@ def _moves(found: Mapping[str, Any]) -> Table:
     rows = []
     for name, group in _largest(found["groups"]):
         for modality, moved in group["modalities"].items():
-            share = words.figure(moved.get("shrinkage"), 2) if "shrinkage" in moved else "–"
             said = moved.get("reason", "moved")
-            cells = [
-                words.count(moved["n"]),
-                words.count(group["in_training"]),
-                words.figure(moved.get("shift"), 2),
-                share,
-            ]
-            rows.append([name, words.modality(modality), said, *cells])
+            counts = [words.count(moved["n"]), words.count(group["in_training"])]
+            figures = [words.figure(moved.get(key), 2) for key in ("shift", "shift_by_chance", "shrinkage")]
+            rows.append([name, words.modality(modality), said, *counts, *figures])
     caption = (
-        "Shift: distance of the group's mean from that of training, in root mean square distances of a training study from it. "
-        "Shrinkage: how much of the group's covariance is that of training instead, 1 being all, as few studies say little of it."
+        "Shift: distance of the group's mean from that of training, in root mean square distances of a training study from it; "
+        "by chance: what so few studies would show without any shift. Shrinkage: the share of the group's covariance that is "
+        "taken from training, as few studies say little of it."
     )
-    return Table(
-        [found["by"], "modality", "what", "n", "studies of it in training", "shift", "shrinkage"], rows, caption, left=3
-    )
+    columns = [found["by"], "modality", "what", "n", "studies of it in training", "shift", "by chance", "shrinkage"]
+    return Table(columns, rows, caption, left=3)

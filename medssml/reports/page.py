@@ -41,6 +41,9 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...], Callable[[Results], Section | N
     ("protocol", "Protocol and configuration", ("config.yaml",), run_sections.protocol),
 )
 
+#: Those that only a flag of the verb brings: nothing is missing where it was not given.
+ON_REQUEST = ("transductive",)
+
 
 def write_report(run: str | Path, out: str | Path | None = None, *, only: Sequence[str] | None = None) -> Path:
     """Writes the report of a run folder.
@@ -80,7 +83,7 @@ def render(results: Results, title: str, *, only: Sequence[str] | None = None) -
         section = _made(make, results, name)
         if section is not None:
             sections.append(section)
-        elif only is None:
+        elif only is None and anchor not in ON_REQUEST:
             missing.append((name, files[-1], WRITTEN_BY[files[-1]]))
 
     said = Judged([(verdict.name, verdict.mark, verdict.text) for verdict in verdicts(results)])

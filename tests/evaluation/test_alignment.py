@@ -106,6 +106,13 @@ def test_the_share_of_shrinkage_is_near_the_best_one() -> None:
     assert losses["best"] < losses["estimated"] < 0.8 * min(losses["none"], losses["all"])
 
 
+def test_a_site_without_a_shift_has_the_one_of_chance() -> None:
+    """Over many sites of 25 studies from the distribution of training: the root mean square of the shift."""
+    found = [move_to(moments(drawn(50, 1000 + seed)), drawn(25, seed), "centre") for seed in range(300)]
+    assert found[0].chance == pytest.approx(np.sqrt(1 / 25 + 1 / 50))
+    assert np.sqrt(np.mean([move.shift**2 for move in found])) == pytest.approx(found[0].chance, rel=0.1)
+
+
 @pytest.mark.parametrize("how", ["centre", "covariance"])
 def test_the_training_studies_themselves_stay_where_they_are(how: str) -> None:
     moved = align_studies(TRAIN, TRAIN, np.full(400, "A"), how)

@@ -40,6 +40,16 @@ def test_tasks_subsets_and_retrieval() -> None:
     }
 
 
+def test_aligned_figures_have_names_of_their_own() -> None:
+    seen = {"n": 9, "inductive": {"auroc": interval(0.5)}, "transductive": {"auroc": interval(0.75)}, "difference": {}}
+    apart = {"tasks": {"sick": {"as_observed": seen}, "none": {"subsets": {}}}}
+    assert dict(evaluation_metrics({"tasks": {}, "transductive": apart}, "evaluate-test")) == {
+        "evaluate-test/transductive/sick/auroc": 0.75,
+        "evaluate-test/transductive/sick/auroc/ci_low": 0.65,
+        "evaluate-test/transductive/sick/auroc/ci_high": 0.85,
+    }
+
+
 def test_impact() -> None:
     found = {"task": "sick", "modalities": {"ct": {"shapley": interval(0.2), "swap": interval(None)}}}
     assert list(dict(impact_metrics(found, "impact-all"))) == [
