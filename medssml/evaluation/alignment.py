@@ -26,11 +26,12 @@ RIDGE = 1e-6
 
 
 class Moments(NamedTuple):
-    """Mean (D,) and covariance (D, D), of 1/n, of n vectors."""
+    """Mean (D,) and covariance (D, D), of 1/n, of n vectors. noise: the mean of |S - Sigma|^2 over such draws, as estimated."""
 
     mean: Array
     covariance: Array
     n: int
+    noise: float
 
 
 class Move(NamedTuple):
@@ -69,23 +70,24 @@ class Aligned:
 
 
 def moments(vectors: Array) -> Moments:
-    """Mean and covariance of n vectors (n, D)."""
+    """The moments of n vectors (n, D); noise is the mean of |x x' - S|^2 over n (Ledoit and Wolf 2004, lemma 3.4)."""
     x = np.asarray(vectors, dtype=np.float64)
     mean = x.mean(axis=0)
-    return Moments(mean, (x - mean).T @ (x - mean) / len(x), len(x))
-
-
-def shrinkage(vectors: Array, target: Array) -> float:
-    """How far the covariance of n vectors (n, D) is to be moved to a target (D, D), 0 to 1.
-
-    The share lambda that minimises E |(1 - lambda) S + lambda T - Sigma|^2 is E |S - Sigma|^2 / E |S - T|^2 for a fixed T,
-    estimated as Ledoit and Wolf 2004 do for a multiple of the identity: the numerator is the mean of |x x' - S|^2 over n.
-    """
-    x = np.asarray(vectors, dtype=np.float64) - np.mean(vectors, axis=0)
+    x = x - mean
     sample = x.T @ x / len(x)
-    apart = float(np.square(sample - target).sum())
-    noise = float(np.square(np.square(x).sum(axis=1)).mean() - np.square(sample).sum()) / len(x)
-    return min(1.0, max(0.0, noise / apart)) if apart > 0 else 1.0
+    noise = np.square(np.square(x).sum(axis=1)).mean() - np.square(sample).sum()
+    return Moments(mean, sample, len(x), max(0.0, float(noise)) / len(x))
+
+
+def shrinkage(own: Moments, target: Moments) -> float:
+    """How far a covariance S is to be moved towards another one T, 0 to 1: the share of |S - T|^2 that chance explains.
+
+    For a T that is known this is the share lambda that minimises E |(1 - lambda) S + lambda T - Sigma|^2, estimated as Ledoit
+    and Wolf 2004 do for a multiple of the identity; the noise of a T that is estimated counts as well, so that two samples
+    of the same distribution are taken for one.
+    """
+    apart = float(np.square(own.covariance - target.covariance).sum())
+    return min(1.0, (own.noise + target.noise) / apart) if apart > 0 else 1.0
 
 
 def move_to(training: Moments, vectors: Array, how: How) -> Move:
@@ -108,7 +110,7 @@ def move_to(training: Moments, vectors: Array, how: How) -> Move:
     identity = np.eye(len(own.mean))
     if how == "centre":
         return Move(own.mean, identity, training.mean, None, shift, chance)
-    share = shrinkage(vectors, training.covariance)
+    share = shrinkage(own, training)
     shrunk = (1 - share) * own.covariance + share * training.covariance
     ridge = RIDGE * spread / len(identity) * identity
     matrix = _power(shrunk + ridge, -0.5) @ _power(training.covariance + ridge, 0.5)

@@ -16,6 +16,10 @@ ALIGNED = {"centre": "mean", "covariance": "mean and covariance"}
 #: Groups that the page lists, the largest first; metrics.json holds all.
 MOST_GROUPS = 20
 _WAYS = ("inductive", "transductive", "difference")
+#: Shown beside the metric that a task is judged by: a shift that all studies of a site share moves probabilities, and no order.
+_BESIDE = ("brier", "mae")
+#: Metrics of which less is better.
+_ERRORS = ("brier", "ece", "mae")
 _COLUMNS = ("as they are", "aligned", "difference", "verdict", "n")
 
 
@@ -66,7 +70,11 @@ def _of(found: dict[str, Any], modalities: list[str]) -> list[Block]:
     left = left_as_they_are(found)
     tasks = {task: entry for task, entry in found["tasks"].items() if judged(entry.get("as_observed", {}))}
     blocks: list[Block] = [Text(said + (f" Left as they are: {left}." if left else ""))]
-    rows = [[task, *_row(entry["as_observed"])] for task, entry in tasks.items()]
+    rows = [
+        [task, *_row(entry["as_observed"], metric)]
+        for task, entry in tasks.items()
+        for metric in shown(entry["as_observed"])
+    ]
     blocks += [Table(["task", "metric", *_COLUMNS], rows, "From all that each study has", left=2)] if rows else []
     for task, entry in tasks.items():
         by_group = [[name, *_row(figures)] for name, figures in _largest(entry["groups"])]
@@ -80,13 +88,21 @@ def _of(found: dict[str, Any], modalities: list[str]) -> list[Block]:
     return [*blocks, Fold("What was moved", [_moves(found)])]
 
 
-def _row(figures: Mapping[str, Any]) -> list[str]:
-    metric = judged(figures)
+def shown(figures: Mapping[str, Any]) -> list[str]:
+    """The metric by which a task is judged, and the one beside it, both as far as they are known."""
+    first, known = judged(figures), figures.get("difference", {})
+    return [name for name in (first, *_BESIDE) if name is not None and name in known]
+
+
+def _row(figures: Mapping[str, Any], metric: str | None = None) -> list[str]:
+    metric = judged(figures) if metric is None else metric
     if metric is None:
         return ["–"] * (len(_COLUMNS) + 1)
     both = [estimate(figures[way][metric]) for way in _WAYS]
-    verdict = words.change(both[-1]) if both[-1] is not None else "–"
-    return [words.metric(metric), *map(words.interval, both), verdict, words.count(figures["n"])]
+    said = "–" if both[-1] is None else words.change(both[-1])
+    if metric in _ERRORS:
+        said = {words.BETTER: words.WORSE, words.WORSE: words.BETTER}.get(said, said)
+    return [words.metric(metric), *map(words.interval, both), said, words.count(figures["n"])]
 
 
 def _largest(groups: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medssml.reports import words
-from medssml.reports.alignment_section import ALIGNED, judged, left_as_they_are
+from medssml.reports.alignment_section import ALIGNED, left_as_they_are, shown
 from medssml.reports.results import Results, estimate, number
 from medssml.reports.verdict import GUESSING, headline, sentences
 from medssml.runs import console
@@ -46,7 +46,7 @@ def _say_aligned(found: Mapping[str, Any]) -> None:
     rows = []
     for task, entry in found["tasks"].items():
         seen = entry.get("as_observed", {})
-        if metric := judged(seen):
+        for metric in shown(seen):
             ways = (seen[way][metric] for way in ("inductive", "transductive", "difference"))
             rows.append((task, words.metric(metric), *map(_said, ways), seen["n"]))
     console.table(rows, ("task", "metric", "as they are", "aligned", "difference", "n"))

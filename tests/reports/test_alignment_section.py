@@ -16,7 +16,8 @@ def interval(value: float, half: float = 0.05) -> dict[str, Any]:
 
 def figures(before: float, after: float) -> dict[str, Any]:
     ways = {"inductive": before, "transductive": after, "difference": after - before}
-    return {"n": 40, "subjects": 30, "positives": 9} | {way: {"auroc": interval(value)} for way, value in ways.items()}
+    counts = {"n": 40, "subjects": 30, "positives": 9}
+    return counts | {way: {"auroc": interval(value), "brier": interval(-value)} for way, value in ways.items()}
 
 
 def moved(n: int, **more: Any) -> dict[str, Any]:
@@ -62,7 +63,17 @@ def test_a_task_is_shown_both_ways_with_its_difference_and_what_that_says() -> N
     )
     assert section.lead.startswith("Transductive: ")
     assert table.rows == [
-        ["sick", "AUROC", "0.700 (0.650 to 0.750)", "0.800 (0.750 to 0.850)", "0.100 (0.050 to 0.150)", "better", "40"]
+        ["sick", "AUROC", "0.700 (0.650 to 0.750)", "0.800 (0.750 to 0.850)", "0.100 (0.050 to 0.150)", "better", "40"],
+        # Of an error less is better.
+        [
+            "sick",
+            "Brier score",
+            "−0.700 (−0.750 to −0.650)",
+            "−0.800 (−0.850 to −0.750)",
+            "−0.100 (−0.150 to −0.050)",
+            "better",
+            "40",
+        ],
     ]
     subsets, groups = fold.blocks
     assert isinstance(subsets, Table) and isinstance(groups, Table) and fold.title == "sick"
