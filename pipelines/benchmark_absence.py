@@ -31,7 +31,7 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
-from on_vectors import SPLITS, Cohort, Given, Vectors, read  # noqa: E402
+from on_vectors import SPLITS, Cohort, Given, Vectors, read, train_to_the_end  # noqa: E402
 from scipy.special import expit  # noqa: E402
 from sklearn.linear_model import LogisticRegression  # noqa: E402
 
@@ -62,7 +62,6 @@ from medssml.shipped_configs import config_path  # noqa: E402
 from medssml.statistics.calibration import calibration_error  # noqa: E402
 from medssml.statistics.metrics import auroc  # noqa: E402
 from medssml.trainers.finetune import finetuner  # noqa: E402
-from medssml.trainers.loop import fit  # noqa: E402
 from medssml.trainers.probe_first import fit_heads  # noqa: E402
 from medssml.trainers.settings import Optim, TrainerSettings  # noqa: E402
 
@@ -166,7 +165,7 @@ def learned(bench: Bench, row: Row, pattern: str, folder: Path) -> Array:
     settings = TrainerSettings(
         max_epochs=EPOCHS, validate_every=0, ema=0.98, device="cpu", precision="32", save_every_steps=10**9, log_every=10**6
     )  # fmt: skip
-    fit(learner, train, folder, settings, studies=train)
+    train_to_the_end(learner, train, folder, settings, studies=train)
     model.eval()
     return answered(model, encode_studies(model, Vectors(cohort.studies["test"], {}, seed, SIZE)), tasks)
 

@@ -24,7 +24,7 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from on_vectors import Cohort, Given, Vectors, read  # noqa: E402
+from on_vectors import Cohort, Given, Vectors, read, train_to_the_end  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from medssml.batch import Encoded  # noqa: E402
@@ -44,7 +44,6 @@ from medssml.obstacles import LabelsSymmetric  # noqa: E402
 from medssml.statistics.bootstrap import draw_weights  # noqa: E402
 from medssml.statistics.metrics import auroc  # noqa: E402
 from medssml.trainers.finetune import finetuner  # noqa: E402
-from medssml.trainers.loop import fit  # noqa: E402
 from medssml.trainers.settings import Optim, TrainerSettings  # noqa: E402
 
 BATCH, EPOCHS, HIDDEN, DROPOUT, HIDDEN_RATE = 64, 40, 256, 0.1, 0.25
@@ -120,7 +119,7 @@ def answers(
         save_every_steps=10**9,
         log_every=10**6,
     )
-    fit(learner, train, folder, settings, val=val)
+    train_to_the_end(learner, train, folder, settings, val=val)
     with torch.no_grad():
         parts = [model(batch) for batch in Vectors(cohort.studies["test"], {}, seed, BATCH)]
     found = {task: torch.cat([part[task] for part in parts]).tolist() for task in cohort.tasks}

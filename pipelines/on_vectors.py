@@ -17,6 +17,8 @@ from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
 from medssml.manifest.manifest import Manifest
 from medssml.predictor import load
 from medssml.randomness import study_key
+from medssml.trainers.learner import Learner
+from medssml.trainers.loop import fit
 
 SPLITS = ("train", "val", "test")
 
@@ -43,6 +45,13 @@ def read(checkpoint: str, manifest: Path, cache: Path) -> Cohort:
         studies[split], tables[split] = encode_studies(predictor.model, prepared.batches()), prepared.manifest
     tasks = [task for task, label in table.tasks.items() if label.kind == "binary"]
     return Cohort(studies, tables, tasks, predictor.model.standardise)
+
+
+def train_to_the_end(learner: Learner, *given: Any, **options: Any) -> None:
+    """`medssml.trainers.loop.fit`; one that a signal stopped ends the program, so that no half-trained model is measured."""
+    outcome = fit(learner, *given, **options)
+    if outcome.status == "stopped":
+        raise SystemExit(outcome.exit_code)
 
 
 class Given(Encoder):

@@ -20,6 +20,7 @@ from medssml.evaluation.encoded_studies import EncodedStudies, bits, subset_name
 from medssml.manifest.manifest import Manifest
 from medssml.standardise import FIRST, Standardise
 from medssml.statistics.metrics import auroc
+from medssml.trainers.callback import Outcome
 
 FOLDER = Path(__file__).parents[2] / "pipelines"
 NAMES, WIDTH = ("ct", "xray", "eeg", "report"), 8
@@ -175,6 +176,22 @@ def test_peers_are_given_what_is_there_and_their_answers_come_back_in_place(
     probabilities[:, asked.index(5), 1] = 0.9
     logits = benchmark._of_peer(probabilities, bench)
     assert logits[0, 5, 1] == pytest.approx(logit(0.9)) and np.count_nonzero(np.abs(logits) > 1e-9) == 3
+
+
+def test_a_training_that_is_stopped_is_not_measured(
+    benchmark: ModuleType, bench: object, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import on_vectors
+
+    monkeypatch.setattr(on_vectors, "fit", lambda *_, **__: Outcome("stopped", 75, 1, 0.0))
+    monkeypatch.setattr(benchmark, "read", lambda *_: bench.cohort)  # type: ignore[attr-defined]
+    args = Namespace(
+        out=tmp_path, checkpoint="", manifest=manifest, cache=tmp_path, seed=0, pattern=[benchmark.MCAR],
+        model=["ConcatFusion"], run=[], export=None, answers=None,
+    )  # fmt: skip
+    with pytest.raises(SystemExit, match="75"):
+        benchmark.main(args)
+    assert not (tmp_path / "absence.jsonl").exists()
 
 
 @pytest.mark.slow
