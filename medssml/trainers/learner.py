@@ -334,10 +334,11 @@ class Learner(pl.LightningModule):
 
 
 def objective_names(objectives: Iterable[nn.Module]) -> list[str]:
-    """What history.csv calls each objective: its class name in snake case, numbered from the second of a kind on."""
+    """What history.csv calls each objective: its class name in snake case (SimCLR is sim_clr), numbered from the second
+    of a kind on."""
     names: list[str] = []
     for objective in objectives:
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(objective).__name__).lower()
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(objective).__name__).lower()
         same = sum(1 for known in names if known == name or known.startswith(f"{name}_"))
         names.append(name if same == 0 else f"{name}_{same + 1}")
     return names

@@ -285,7 +285,7 @@ def test_objectives_of_a_kind_are_numbered_from_the_second_on() -> None:
     kinds = [
         type(name, (Momentum,), {})(model) for name in ("SimCLR", "MaskedMean", "MaskedMean", "Masked", "MaskedMean")
     ]
-    assert objective_names(kinds) == ["sim_c_l_r", "masked_mean", "masked_mean_2", "masked_3", "masked_mean_3"]
+    assert objective_names(kinds) == ["sim_clr", "masked_mean", "masked_mean_2", "masked_3", "masked_mean_3"]
 
 
 class Keeps(Momentum):
