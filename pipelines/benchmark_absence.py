@@ -12,6 +12,8 @@ absence depends on the label (of the first task), test studies are also asked fr
 reverse does. `--run NAME=FOLDER` adds a run of `medssml finetune`, whose encoders learn along; `--export` writes the vectors
 for pipelines/benchmark_peers.py, and `--answers` reads what the peers said.
 
+`--labels 0.25` learns from a quarter of the training subjects: what lacks data falls with more of it.
+
 A row per model and pattern is a line of OUT/absence.jsonl; what is there is not done again.
 """
 
@@ -56,6 +58,7 @@ from medssml.objectives import Objective, Supervised  # noqa: E402
 from medssml.obstacles import Absent, AbsentByLabel  # noqa: E402
 from medssml.obstacles.absence import Absence  # noqa: E402
 from medssml.predictor import load  # noqa: E402
+from medssml.runs.labels import labelled_studies  # noqa: E402
 from medssml.runs.presence_weights import independent_of_presence  # noqa: E402
 from medssml.runs.training_config import FinetuneConfig  # noqa: E402
 from medssml.shipped_configs import config_path  # noqa: E402
@@ -142,6 +145,15 @@ class Bench(NamedTuple):
     def present(self, split: str, pattern: str, flipped: bool = False) -> Array:
         """(N, M) bool of a split's studies, in their order."""
         return np.asarray(self.absence(pattern, flipped).applied(self.cohort.table[split]).present)
+
+
+def with_labels_of(cohort: Cohort, share: float, seed: int) -> Cohort:
+    """The same with a share of the training subjects, as `medssml finetune --labels` chooses them."""
+    fewer = labelled_studies(cohort.table["train"], cohort.tasks, share, seed=seed)
+    place = {study: row for row, study in enumerate(cohort.studies["train"].study_id)}
+    rows = np.array([place[str(study)] for study in fewer.study_codes])
+    studies = {**cohort.studies, "train": cohort.studies["train"].take(rows)}
+    return cohort._replace(studies=studies, table={**cohort.table, "train": fewer})
 
 
 def learned(bench: Bench, row: Row, pattern: str, folder: Path) -> Array:
@@ -306,19 +318,23 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     cohort = read(args.checkpoint, args.manifest, args.cache)
+    cohort = with_labels_of(cohort, args.labels, args.seed)
     truth = known_truth(args.manifest, None)
     if truth is None or not cohort.studies["train"].has.all():
         raise SystemExit(f"{args.manifest}: no complete simulated cohort; fix: medssml phantom --missing 0")
     bench = Bench(cohort, truth, args.seed)
     lines = args.out / "absence.jsonl"
     done = (
-        {(row["model"], row["pattern"]) for row in map(json.loads, lines.read_text().splitlines())}
+        {
+            (row["model"], row["pattern"], row.get("labels", 1.0))
+            for row in map(json.loads, lines.read_text().splitlines())
+        }
         if lines.exists()
         else set()
     )
 
     def note(model: str, pattern: str, answers: Callable[[], Array]) -> None:
-        if (model, pattern) in done or (args.model and model not in args.model):
+        if (model, pattern, args.labels) in done or (args.model and model not in args.model):
             return
         start = time.monotonic()
         found = measured(bench, answers(), pattern)
@@ -326,6 +342,7 @@ def main(args: argparse.Namespace) -> None:
             "model": model,
             "pattern": pattern,
             "seed": bench.seed,
+            "labels": args.labels,
             **found,
             "seconds": round(time.monotonic() - start, 1),
         }
@@ -343,7 +360,7 @@ def main(args: argparse.Namespace) -> None:
         note("zeros and flags", pattern, lambda p=pattern: classical(bench, p, False))  # type: ignore[misc]
         note("an ensemble per pattern", pattern, lambda p=pattern: classical(bench, p, True))  # type: ignore[misc]
         for name, row in ROWS.items():
-            folder = args.out / "trainings" / f"{name}-{pattern}"
+            folder = args.out / "trainings" / f"{name}-{pattern}-{args.labels:g}"
             note(name, pattern, lambda r=row, p=pattern, f=folder: learned(bench, r, p, f))  # type: ignore[misc]
         if args.answers:
             with np.load(args.answers) as said:
@@ -370,6 +387,9 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--labels", type=float, default=1.0, help="share of the training subjects that are learned from"
+    )
     parser.add_argument("--pattern", action="append", choices=[COMPLETE, MCAR, MNAR], help="all three by default")
     parser.add_argument("--model", action="append", help="a row of the table; all by default")
     parser.add_argument(

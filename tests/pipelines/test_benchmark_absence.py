@@ -187,7 +187,7 @@ def test_a_training_that_is_stopped_is_not_measured(
     monkeypatch.setattr(benchmark, "read", lambda *_: bench.cohort)  # type: ignore[attr-defined]
     args = Namespace(
         out=tmp_path, checkpoint="", manifest=manifest, cache=tmp_path, seed=0, pattern=[benchmark.MCAR],
-        model=["ConcatFusion"], run=[], export=None, answers=None,
+        model=["ConcatFusion"], run=[], export=None, answers=None, labels=1.0,
     )  # fmt: skip
     with pytest.raises(SystemExit, match="75"):
         benchmark.main(args)
@@ -201,11 +201,31 @@ def test_what_is_measured_already_is_not_measured_again(
     monkeypatch.setattr(benchmark, "read", lambda *_: bench.cohort)  # type: ignore[attr-defined]
     args = Namespace(
         out=tmp_path, checkpoint="", manifest=manifest, cache=tmp_path, seed=0, pattern=[benchmark.COMPLETE],
-        model=["zeros and flags"], run=[], export=None, answers=None,
+        model=["zeros and flags"], run=[], export=None, answers=None, labels=1.0,
     )  # fmt: skip
     benchmark.main(args)
     first = (tmp_path / "absence.jsonl").read_text()
     benchmark.main(args)
     assert (tmp_path / "absence.jsonl").read_text() == first
     (row,) = map(json.loads, first.splitlines())
-    assert (row["model"], row["pattern"]) == ("zeros and flags", "complete")
+    assert (row["model"], row["pattern"], row["labels"]) == ("zeros and flags", "complete", 1.0)
+    args.labels = 0.5
+    benchmark.main(args)
+    again = [json.loads(line) for line in (tmp_path / "absence.jsonl").read_text().splitlines()]
+    assert [row["labels"] for row in again] == [1.0, 0.5]
+
+
+def test_fewer_labels_are_those_of_a_share_of_the_subjects(benchmark: ModuleType, bench: object) -> None:
+    whole = bench.cohort  # type: ignore[attr-defined]
+    half, quarter = (benchmark.with_labels_of(whole, share, 0) for share in (0.5, 0.25))
+    for part, share in ((half, 0.5), (quarter, 0.25)):
+        kept = set(part.table["train"].subject_ids)
+        assert len(kept) == round(share * len(set(whole.table["train"].subject_ids)))
+        assert tuple(map(str, part.table["train"].study_codes)) == part.studies["train"].study_id
+        assert part.studies["test"] is whole.studies["test"]
+    assert set(quarter.studies["train"].study_id) < set(half.studies["train"].study_id)
+    ct = dict(zip(whole.studies["train"].study_id, whole.studies["train"].raw["ct"], strict=True))
+    assert all(
+        torch.equal(x, ct[s])
+        for s, x in zip(half.studies["train"].study_id, half.studies["train"].raw["ct"], strict=True)
+    )
