@@ -59,7 +59,7 @@ from medssml.obstacles import Absent, AbsentByLabel  # noqa: E402
 from medssml.obstacles.absence import Absence  # noqa: E402
 from medssml.predictor import load  # noqa: E402
 from medssml.runs.labels import labelled_studies  # noqa: E402
-from medssml.runs.presence_weights import independent_of_presence  # noqa: E402
+from medssml.runs.presence_weights import label_weights_by_presence  # noqa: E402
 from medssml.runs.training_config import FinetuneConfig  # noqa: E402
 from medssml.shipped_configs import config_path  # noqa: E402
 from medssml.statistics.calibration import calibration_error  # noqa: E402
@@ -166,8 +166,10 @@ def learned(bench: Bench, row: Row, pattern: str, folder: Path) -> Array:
     targets = {task: cohort.studies["train"].targets[task] for task in tasks}
     present = bench.present("train", pattern)
     train = Vectors(cohort.studies["train"], targets, seed, SIZE, present)
-    weights = {task: independent_of_presence(present, y) for task, y in targets.items()} if row.weights else {}
-    listed = {task: values.tolist() for task, values in weights.items()} or None
+    ids = cohort.studies["train"].study_id
+    given = {task: label_weights_by_presence(ids, names, present, y) for task, y in targets.items()}
+    weights = given if row.weights else {}
+    listed = {task: counts.of_whole(ids).tolist() for task, counts in weights.items()} or None
     taught = Supervised(model, modality_dropout=0.3, unimodal_weight=0.5, study_weights=listed)
     optim = Optim(lr=row.rate, weight_decay=0.05, warmup=0.1, scales=dict(row.scales))
     learner = finetuner(model, taught, optim, others=row.others(model), seed=seed)

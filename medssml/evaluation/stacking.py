@@ -44,6 +44,7 @@ def stacked_readouts(
     classes: int = 2,
     seed: int = 0,
     weights: Array | None = None,
+    alone: Mapping[str, Array] | None = None,
 ) -> Stack | str:
     """Linear readouts of each part, summed with weights of at least 0 that fit what each says of subjects it has not seen.
 
@@ -61,7 +62,8 @@ def stacked_readouts(
         kind: binary, multiclass or regression.
         classes: K of a multiclass task.
         seed: of the folds.
-        weights: (n,) of the studies, above 0, in every fit and mean; None for 1 each.
+        weights: (n,) of the studies, above 0, where parts are summed; None for 1 each.
+        alone: part -> (n,) of the studies in its own fit and mean; `weights` for one that is not named.
 
     Returns:
         the readouts, or why there are none.
@@ -69,7 +71,8 @@ def stacked_readouts(
     fitted: dict[str, tuple[Readout, Array]] = {}
     reason = "no part"
     for name, part in parts.items():
-        target, group, counts = y[part.study], subjects[part.study], None if weights is None else weights[part.study]
+        own = (alone or {}).get(name, weights)
+        target, group, counts = y[part.study], subjects[part.study], None if own is None else own[part.study]
         found = linear_readout(part.x, target, group, kind=kind, classes=classes, seed=seed, weights=counts)
         if isinstance(found, str):
             reason = found

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medssml.config import LeftOut, build, resolve
 from medssml.manifest.columns import MODALITIES
@@ -19,9 +18,10 @@ from medssml.objectives.clock import Ramp
 from medssml.objectives.study_loss import CrossEntropy, StudyLoss
 from medssml.predictor import load_transforms
 from medssml.runs.labels import label_weights
-from medssml.runs.presence_weights import presence_weights
+from medssml.runs.presence_weights import label_weights_by_presence, presence_weights
 from medssml.runs.training_config import Finetuning
 from medssml.trainers.finetune import finetuner
+from medssml.trainers.label_weights import LabelWeights
 from medssml.trainers.learner import Learner
 
 
@@ -116,13 +116,20 @@ def study_weights(config: Finetuning, table: Manifest) -> dict[str, list[float]]
     return found
 
 
-def weights_of(
-    studies: Sequence[str], weights: Mapping[str, Sequence[float]], table: Manifest
-) -> dict[str, NDArray[np.float64]]:
-    """Those of `study_weights`, of the training studies of `table`, in the order of `studies`."""
-    place = {str(study): index for index, study in enumerate(table.split("train").study_codes)}
-    rows = [place[study] for study in studies]
-    return {task: np.asarray(values)[rows] for task, values in weights.items()}
+def counted_labels(config: Finetuning, table: Manifest, splits: Sequence[str] = ("train",)) -> dict[str, LabelWeights]:
+    """Task -> how much the labels of the studies of `splits` count: those of `study_weights`, of validation studies, too, and
+    what they are where a part of each study is seen."""
+    parts = [table.split(split) for split in splits]
+    studies = [str(study) for part in parts for study in part.study_codes]
+    present = np.concatenate([part.present for part in parts])
+    of_labels, found = label_weights(table, config.tasks), {}
+    for task in config.tasks:
+        label, y = np.ones(len(studies)), np.concatenate([part.targets[task] for part in parts])
+        label[: len(parts[0])] = of_labels.get(task, 1.0)
+        if not config.presence_weights or table.tasks[task].kind == "regression":
+            y = np.full(len(y), np.nan)  # nothing to weigh by
+        found[task] = label_weights_by_presence(studies, table.modalities, present, y, label)
+    return found
 
 
 def beside_labels(config: Finetuning, model: MultimodalModel, plugins: Collection[str] = ()) -> list[Objective]:

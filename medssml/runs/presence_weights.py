@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from medssml.manifest.manifest import Manifest
+from medssml.trainers.label_weights import LabelWeights
 
 #: A study weighs at most this many times the mean, and at least its inverse.
 MOST = 10.0
@@ -22,6 +24,47 @@ def presence_weights(table: Manifest, tasks: Sequence[str]) -> dict[str, list[fl
         for task in tasks
         if kinds[task] != "regression"
     }
+
+
+def label_weights_by_presence(
+    studies: Sequence[str],
+    modalities: Sequence[str],
+    present: NDArray[np.bool_],
+    y: NDArray[np.float64],
+    label: NDArray[np.float64] | None = None,
+) -> LabelWeights:
+    """What labels count where all of a study is seen (`independent_of_presence`), and where a part is (`by_modality`).
+
+    Args:
+        studies: (N) ids. modalities: (M) names. present: (N, M) bool. y: (N,) class, NaN where there is nothing to weigh by.
+        label: (N,) weights of the labels themselves, by which both are multiplied; 1 each by default.
+    """
+    own = np.ones(len(y)) if label is None else label
+    whole = pd.Series(own * independent_of_presence(present, y), list(studies))
+    return LabelWeights(
+        pd.Series(own, list(studies)), whole, pd.DataFrame(by_modality(present, y), list(studies), list(modalities))
+    )
+
+
+def by_modality(present: NDArray[np.bool_], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, M) factors P(r_m = 1) / P(r_m = 1 | y), with one study of each kind added to each share; 1 where unlabelled.
+
+    Of studies that have a subset of the modalities, whatever else they have, the product over the subset makes each class as
+    frequent as among all: unlike `independent_of_presence`, which weighs whole patterns, it asks nothing of what is absent,
+    and stays within bounds where a pattern all but tells the label.
+
+    Args:
+        present: (N, M) bool. y: (N,) class of each study, NaN where unlabelled.
+    """
+    known = np.isfinite(y)
+    factors = np.ones(present.shape)
+    if not known.any():
+        return factors
+    share = (present[known].sum(0) + 1) / (known.sum() + 2)
+    for value in np.unique(y[known]):
+        rows = known & (y == value)
+        factors[rows] = share / ((present[rows].sum(0) + 1) / (rows.sum() + 2))
+    return factors
 
 
 def independent_of_presence(present: NDArray[np.bool_], y: NDArray[np.float64]) -> NDArray[np.float64]:

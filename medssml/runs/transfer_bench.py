@@ -21,7 +21,7 @@ from medssml.model import MultimodalModel
 from medssml.predictor import Predictor
 from medssml.runs import training
 from medssml.runs.calibration import calibration_of
-from medssml.runs.finetuning import learner_of, study_weights, weights_of
+from medssml.runs.finetuning import counted_labels, learner_of, study_weights
 from medssml.runs.inference import chosen_device
 from medssml.runs.labels import label_account, task_records
 from medssml.runs.mixed_batches import mixed
@@ -138,8 +138,7 @@ class Bench:
         if config.probe_first:
             alone = self.data[ALONE]
             encoded = encode_studies(model, alone.loader("train"))
-            weights = weights_of(encoded.study_id, study_weights(config, alone.manifest), alone.manifest)
-            fit_heads(model, config.tasks, encoded, seed, weights)
+            fit_heads(model, config.tasks, encoded, seed, counted_labels(config, alone.manifest))
         # The transfer's own weights are drawn last, so that nothing before them depends on the arm.
         torch.manual_seed(seed)
         taught = arm == TAUGHT

@@ -6,7 +6,8 @@ Of each study with known label and each subset s of what it has, the model's log
     u = exp(a_s) z + b_s,    a_s = a + sum of a_m over m in s + a'_s,    b_s likewise,
 
 fitted by maximum likelihood under a normal prior of variance 1 / PRIOR on every term: what a subset shares with others is
-learned from all of them, and what few studies show stays near the model's own answer. A study weighs the same whatever it has.
+learned from all of them, and what few studies show stays near the model's own answer. All answers together weigh as much as
+there are studies.
 The slopes come from studies that the model has not learned from, on which alone it shows how sure it may be; the offsets,
 which say how frequent a class is, from those it has learned from as well. Platt scaling and temperature scaling [1, 2] are
 the case of one subset.
@@ -70,21 +71,24 @@ class PatternScaling(NamedTuple):
         return logits * self.scale[:, None] + self.shift
 
 
-def fitted(held_out: Answers, learned: Answers | None = None) -> PatternScaling:
+def fitted(held_out: Answers, learned: Answers | None = None, *, balanced: bool = False) -> PatternScaling:
     """Slopes from `held_out`, offsets from both; the answers themselves where neither has a label.
 
     Args:
         held_out: of studies that the model has not learned from. learned: of those that it has.
+        balanced: classes count in each subset as if they were as frequent there as among all: what is there says nothing of
+            the label. A subset in which a class is rare then counts as few studies as it tells of (Kish's effective number).
     """
-    own = _Pairs.of(held_out.known)
-    every = own if learned is None else own.joined(_Pairs.of(learned.known))
+    sets = [part.known for part in ([held_out] if learned is None else [held_out, learned])]
     modalities, classes = held_out.present.shape[1], held_out.logits.shape[2] if held_out.logits.ndim == 3 else 1
+    frequency = _frequency(sets, max(2, classes)) if balanced else None
+    pairs = [_Pairs.of(part, frequency) for part in sets]
     terms = _terms(np.arange(2**modalities), modalities)
     size = terms.shape[1]
     start = np.zeros((1 + classes) * size)
-    first = _minimum(own, terms, classes, start, slopes=True)
-    slopes = first[:size]
-    both = np.concatenate([slopes, _minimum(every, terms, classes, first, slopes=False)[size:]])
+    first = _minimum(pairs[0], terms, classes, start, slopes=True)
+    every = pairs[0] if learned is None else pairs[0].joined(pairs[1])
+    both = np.concatenate([first[:size], _minimum(every, terms, classes, first, slopes=False)[size:]])
     return PatternScaling(np.exp(terms @ both[:size]), terms @ both[size:].reshape(size, classes))
 
 
@@ -122,16 +126,39 @@ class _Pairs(NamedTuple):
     weight: Array
 
     @classmethod
-    def of(cls, answers: Answers) -> _Pairs:
+    def of(cls, answers: Answers, frequency: Array | None) -> _Pairs:
+        """Of studies with labels. frequency: (K,) of the classes, to which they are balanced in each subset; None for not."""
         full = answers.present @ (1 << np.arange(answers.present.shape[1]))
-        found = [np.flatnonzero((full & subset) == subset) for subset in range(1, answers.logits.shape[1])]
+        subsets = answers.logits.shape[1]
+        found = [np.flatnonzero((full & subset) == subset) for subset in range(1, subsets)]
         rows = np.concatenate(found)
-        subset = np.repeat(np.arange(1, answers.logits.shape[1]), [len(part) for part in found])
-        several = np.bincount(rows, minlength=len(full))
-        return cls(answers.logits[rows, subset], subset, answers.y[rows], answers.weight[rows] / several[rows])
+        subset = np.repeat(np.arange(1, subsets), [len(part) for part in found])
+        # One divisor for all: that of each study would count less where more is there, which may say something of the label.
+        weight = answers.weight[rows] * (answers.weight.sum() / max(answers.weight[rows].sum(), 1e-12))
+        if frequency is not None:
+            weight = _balanced(weight, subset, answers.y[rows].astype(int), frequency, subsets)
+        return cls(answers.logits[rows, subset], subset, answers.y[rows], weight)
 
     def joined(self, other: _Pairs) -> _Pairs:
         return _Pairs(*(np.concatenate(both) for both in zip(self, other, strict=True)))
+
+
+def _frequency(sets: Sequence[Answers], classes: int) -> Array:
+    """(K,) of the classes among all studies, with one study of each more."""
+    counts = sum(np.bincount(part.y.astype(int), part.weight, minlength=classes) for part in sets) + np.ones(classes)
+    return np.asarray(counts / counts.sum())
+
+
+def _balanced(weight: Array, subset: Array, y: Array, frequency: Array, subsets: int) -> Array:
+    """(n,) the weights of pairs, with classes as frequent in each subset as `frequency` (K,) says; one study is added to each."""
+    mass = np.zeros((subsets, len(frequency)))
+    np.add.at(mass, (subset, y), weight)
+    share = (mass + frequency) / (mass.sum(1, keepdims=True) + 1)
+    found = weight * (frequency / share)[subset, y]
+    total = np.bincount(subset, found, minlength=subsets)
+    squares = np.bincount(subset, found**2 / weight, minlength=subsets)
+    effective = np.divide(total, squares, out=np.zeros(subsets), where=squares > 0)
+    return np.asarray(found * effective[subset])
 
 
 def _terms(subsets: Array, modalities: int) -> Array:

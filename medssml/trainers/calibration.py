@@ -10,14 +10,11 @@ import torch
 from medssml.evaluation.encoded_studies import EncodedStudies
 from medssml.evaluation.subsets import Predictions, predict_subsets
 from medssml.model import MultimodalModel
-from medssml.statistics.bootstrap import Array
 from medssml.statistics.pattern_calibration import Answers, fitted, monotone
+from medssml.trainers.label_weights import LabelWeights
 
 #: With more modalities, most of the 2^M subsets are of no study.
 MODALITIES = 8
-
-#: Task -> weight of the label of each study, by its name; 1 where it is not named.
-Weights = Mapping[str, Mapping[str, float]]
 
 
 def calibrate(
@@ -25,7 +22,8 @@ def calibrate(
     tasks: Sequence[str],
     held_out: EncodedStudies | None,
     learned: EncodedStudies,
-    weights: Weights | None = None,
+    weights: Mapping[str, LabelWeights] | None = None,
+    balanced: bool = False,
 ) -> dict[str, str]:
     """Scales the answers to each binary and multiclass task by what was seen: see `medssml.statistics.pattern_calibration`.
 
@@ -35,6 +33,7 @@ def calibrate(
         held_out: of the validation split, from `encode_studies`; None without one.
         learned: of the training split.
         weights: of labels.
+        balanced: what is there says nothing of the label; see `medssml.statistics.pattern_calibration.fitted`.
 
     Returns:
         task -> what was done, in words.
@@ -57,7 +56,7 @@ def calibrate(
         held = seen._replace(y=np.full(len(seen.y), np.nan))
         if of_held_out is not None:
             held = _answers(of_held_out, name, weights)
-        scaling = monotone(fitted(held, seen), [seen] if of_held_out is None else [held, seen])
+        scaling = monotone(fitted(held, seen, balanced=balanced), [seen] if of_held_out is None else [held, seen])
         model.calibrate(name, torch.from_numpy(scaling.scale), torch.from_numpy(scaling.shift))
         whole = scaling.scale[-1]
         said[name] = (
@@ -67,14 +66,11 @@ def calibrate(
     return said
 
 
-def _answers(predictions: Predictions, task: str, weights: Weights | None) -> Answers:
+def _answers(predictions: Predictions, task: str, weights: Mapping[str, LabelWeights] | None) -> Answers:
+    counts, y = (weights or {}).get(task), predictions.target(task)
     return Answers(
         predictions.outputs[task].astype(np.float64),
-        predictions.target(task),
+        y,
         predictions.present,
-        _of_studies(predictions.study_id, (weights or {}).get(task, {})),
+        np.ones(len(y)) if counts is None else counts.of_label(predictions.study_id),
     )
-
-
-def _of_studies(names: Sequence[str], weights: Mapping[str, float]) -> Array:
-    return np.array([weights.get(name, 1.0) for name in names])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from medssml.evaluation.stacking import Part, Stack, stacked_readouts
 from medssml.fusion.base import Evidence
 from medssml.model import MultimodalModel
 from medssml.statistics.bootstrap import Array
+from medssml.trainers.label_weights import LabelWeights
 
 #: The part of a stack that sees the fused vector; no modality is called so.
 FUSED = "all together"
@@ -28,7 +29,7 @@ def fit_heads(
     tasks: Sequence[str],
     studies: EncodedStudies,
     seed: int = 0,
-    weights: Mapping[str, Array] | None = None,
+    weights: Mapping[str, LabelWeights] | None = None,
 ) -> dict[str, str]:
     """Sets the head of each task to the logistic (or ridge) regression on the vectors of labelled studies.
 
@@ -43,13 +44,13 @@ def fit_heads(
         tasks: of the model.
         studies: of the training split, from `encode_studies`.
         seed: of the folds on which the penalty is chosen.
-        weights: task -> (n,) of the labels of the studies, above 0; 1 each for a task that is not named.
+        weights: task -> of the labels, above 0; 1 each for a task that is not named.
 
     Returns:
         task -> what was done, in words; a task with too few labels keeps its head.
     """
     asked = sum(_outputs(model, name) for name in tasks)
-    counts = dict.fromkeys(tasks) | {name: np.asarray(values) for name, values in (weights or {}).items()}
+    counts = {name: (weights or {}).get(name) for name in tasks}
     if 0 < asked <= model.fusion.room:
         return _fit_fusion(model, tasks, studies, seed, counts)
     crowded = (
@@ -63,7 +64,7 @@ def fit_heads(
 
 
 def _fit_head(
-    model: MultimodalModel, name: str, studies: EncodedStudies, together: Part, seed: int, weights: Array | None
+    model: MultimodalModel, name: str, studies: EncodedStudies, together: Part, seed: int, weights: LabelWeights | None
 ) -> str:
     task, head = model.tasks[name], model.heads[name]
     y = (studies.targets.get(name, np.full(len(studies), np.nan)) - task.mean) / task.sd
@@ -72,7 +73,7 @@ def _fit_head(
         rows = together.study
         found = linear_readout(
             together.x, y[rows], studies.subject[rows], kind=kind, classes=classes, seed=seed,
-            weights=None if weights is None else weights[rows],
+            weights=None if weights is None else weights.of_whole(studies.study_id)[rows],
         )  # fmt: skip
         if isinstance(found, str):
             return f"its head begins at random: {found}"
@@ -80,8 +81,9 @@ def _fit_head(
         return f"its head begins as a linear probe, C = {found.setting['C']:g}"
     alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
     stack = stacked_readouts(
-        {FUSED: together, **alone}, y, studies.subject, kind=kind, classes=classes, seed=seed, weights=weights
-    )
+        {FUSED: together, **alone}, y, studies.subject, kind=kind, classes=classes, seed=seed,
+        **_counts_of(studies, weights),
+    )  # fmt: skip
     if isinstance(stack, str):
         return f"its head begins at random: {stack}"
     fused = stack.readouts.get(FUSED)
@@ -101,7 +103,7 @@ def _fit_fusion(
     tasks: Sequence[str],
     studies: EncodedStudies,
     seed: int,
-    weights: Mapping[str, Array | None],
+    weights: Mapping[str, LabelWeights | None],
 ) -> dict[str, str]:
     """Stacks of the probes of each modality alone, placed in the fusion; see `Fusion.begin`."""
     alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
@@ -111,8 +113,9 @@ def _fit_fusion(
         task = model.tasks[name]
         y = (studies.targets.get(name, np.full(len(studies), np.nan)) - task.mean) / task.sd
         stack = stacked_readouts(
-            alone, y, studies.subject, kind=task.kind, classes=task.n_classes, seed=seed, weights=weights[name]
-        )
+            alone, y, studies.subject, kind=task.kind, classes=task.n_classes, seed=seed,
+            **_counts_of(studies, weights[name]),
+        )  # fmt: skip
         if isinstance(stack, str):
             said[name] = f"its head begins at random: {stack}"
             continue
@@ -128,6 +131,15 @@ def _fit_fusion(
         for own in head.own.values():
             _set(cast(nn.Linear, own), 0.0, np.zeros(1))
     return said
+
+
+def _counts_of(studies: EncodedStudies, weights: LabelWeights | None) -> dict[str, Any]:
+    """Those of `stacked_readouts`. A modality alone is looked at whatever else a study has."""
+    if weights is None:
+        return {}
+    label, factors = weights.of_label(studies.study_id), weights.factors(studies.study_id, studies.modalities)
+    alone = {name: label * factors[:, column] for column, name in enumerate(studies.modalities)}
+    return {"weights": weights.of_whole(studies.study_id), "alone": alone}
 
 
 def _counts(stack: Stack) -> str:

@@ -327,7 +327,7 @@ def _run(
 def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) -> None:
     """Every rank fits the same heads from the same studies; a run that is continued takes its own weights afterwards."""
     from medssml.evaluation.encoded_studies import encode_studies
-    from medssml.runs.finetuning import study_weights, weights_of
+    from medssml.runs.finetuning import counted_labels
     from medssml.trainers.learner import evaluating
     from medssml.trainers.probe_first import fit_heads
 
@@ -335,7 +335,7 @@ def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) ->
     with evaluating(learner):
         learner.model.fit_fusion(data.loader("train"))
     studies = encode_studies(learner.model, data.loader("train"))
-    weights = weights_of(studies.study_id, study_weights(config, data.manifest), data.manifest)
+    weights = counted_labels(config, data.manifest)
     for task, said in fit_heads(learner.model, config.tasks, studies, config.seed, weights).items():
         logging.getLogger(__name__).info("%s: %s", task, said)
     learner.train()

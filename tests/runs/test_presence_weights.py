@@ -19,7 +19,13 @@ from medssml.manifest.manifest import Manifest
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import Step, Supervised
 from medssml.runs.finetuning import study_weights
-from medssml.runs.presence_weights import MOST, independent_of_presence, presence_weights
+from medssml.runs.presence_weights import (
+    MOST,
+    by_modality,
+    independent_of_presence,
+    label_weights_by_presence,
+    presence_weights,
+)
 from medssml.runs.training_config import FinetuneConfig, Finetuning
 from medssml.shipped_configs import config_path
 from medssml.trainers.finetune import finetuner
@@ -64,6 +70,20 @@ def test_the_weighted_label_is_as_frequent_with_each_modality_as_without() -> No
         rows = (present == pattern).all(1)
         assert abs(np.average(y[rows], weights=weight[rows]) - 0.5) < 0.06
         assert pattern[0] == pattern[1] or abs(y[rows].mean() - 0.5) > 0.3
+
+
+@pytest.mark.parametrize("absent", [ABSENT, np.array([[0.9, 0.8, 0.8], [0.1, 0.1, 0.1]])])
+def test_factors_of_a_subset_make_classes_as_frequent_as_they_are_whatever_else_a_study_has(absent: np.ndarray) -> None:
+    """Even where a pattern all but tells the label, and weights of whole patterns reach their bound."""
+    y, _, present = (part.numpy() for part in drawn(40_000, 0, absent))
+    factors = by_modality(present, y.astype(float))
+    for subset in ([0], [1], [0, 1], [0, 2], [0, 1, 2]):
+        rows = present[:, subset].all(1)
+        weight = factors[rows][:, subset].prod(1)
+        assert abs(np.average(y[rows], weights=weight) - y.mean()) < 0.08, subset
+        if len(subset) == 1:
+            assert abs(np.average(y[rows], weights=weight) - y.mean()) < 0.02
+    assert (by_modality(present, np.full(40_000, np.nan)) == 1).all()
 
 
 def test_where_absence_is_at_random_and_without_labels_nothing_is_weighed() -> None:
@@ -113,9 +133,11 @@ def by_default(seed: int) -> MultimodalModel:
     y, vectors, present = drawn(1000, 10 + seed, ABSENT)
     batch = vector_batch({n: vectors[:, c] for c, n in enumerate(NAMES)}, present, {"y": y})
     model = vector_model(NAMES, 4, lambda names, dim: FactorFusion(names, dim), {"y": Task()})
-    weights = independent_of_presence(present.numpy(), y.double().numpy())
-    fit_heads(model, ["y"], encode_studies(model, [batch]), seed, {"y": weights})
-    labels = Supervised(model, modality_dropout=0.3, unimodal_weight=0.5, study_weights={"y": weights.tolist()})
+    studies = encode_studies(model, [batch])
+    weights = label_weights_by_presence(studies.study_id, NAMES, present.numpy(), y.double().numpy())
+    fit_heads(model, ["y"], studies, seed, {"y": weights})
+    counts = {"y": weights.of_whole(studies.study_id).tolist()}
+    labels = Supervised(model, modality_dropout=0.3, unimodal_weight=0.5, study_weights=counts)
     optim = replace(settings.optim, scales={k: v for k, v in settings.optim.scales.items() if k != "encoders"})
     learner = finetuner(model, labels, optim, seed=seed).train()
     model.standardise.eval()

@@ -85,10 +85,37 @@ def test_few_studies_change_little_and_none_change_nothing() -> None:
 def test_weights_count_as_so_many_studies() -> None:
     some = bayes(200, 7)
     some = some._replace(logits=some.logits * 2)
-    twice = Answers(*(np.concatenate([part, part[:50]]) for part in some))
+    twice = Answers(*(np.concatenate([part, part[:50]]) for part in some[:4]))
     weighed = some._replace(weight=np.r_[np.full(50, 2.0), np.ones(150)])
     for a, b in zip(fitted(twice), fitted(weighed), strict=True):
         assert a == pytest.approx(b, abs=1e-3)
+
+
+def test_balanced_takes_out_what_presence_says_of_the_label() -> None:
+    """A modality is there for nine of ten of one class and three of ten of the other; answers as right as before stay."""
+    right = bayes(20_000, 12, absent=0.0)
+    rng = np.random.default_rng(13)
+    share = np.where(right.y == 1, 0.9, 0.3)
+    present = rng.random((20_000, 3)) < share[:, None]
+    kept = present.any(1)
+    some = Answers(right.logits[kept], right.y[kept], present[kept], np.ones(int(kept.sum())))
+    plain, balanced = fitted(some), fitted(some, balanced=True)
+    assert plain.shift[7, 0] > 1
+    # Studies with nothing, mostly of one class, are not there: the classes are as frequent as among those that are.
+    prior = logit(some.y.mean()) - logit(0.3)
+    assert np.abs(balanced.shift[1:, 0] - prior).max() < 0.25 and slope_off(balanced, 1.0) < 0.15
+
+
+def test_a_subset_in_which_a_class_is_rare_counts_as_few_studies() -> None:
+    """Of a thousand complete studies two are healthy, and answered as sick: that says little of complete healthy studies."""
+    rng = np.random.default_rng(14)
+    y = np.r_[np.zeros(1000), np.ones(1000)]
+    complete = np.r_[np.ones(2), np.zeros(998), np.ones(998), np.zeros(2)].astype(bool)
+    z = np.where(y == 1, 1.0, -1.0)[:, None] + rng.normal(size=(2000, 4))
+    z[:2] = 3.0
+    present = np.stack([np.ones(2000, bool), complete], 1)
+    some = Answers(z, y, present, np.ones(2000))
+    assert abs(fitted(some, balanced=True).shift[3, 0]) < 0.5
 
 
 def test_classes_are_scaled_together_and_shifted_apart() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from medssml.manifest.manifest import Manifest
 from medssml.predictor import load
-from medssml.runs.calibration import calibration_weights
+from medssml.runs.finetuning import counted_labels
+from medssml.runs.presence_weights import by_modality
 from medssml.runs.training_config import Finetuning
 from medssml.verbs.finetune import finetune
 
@@ -89,7 +91,19 @@ def test_a_continued_training_is_of_the_uncalibrated_answers(cohort: Path, cache
 def test_validation_studies_are_weighed_by_presence_too_and_labels_by_their_column(cohort: Path) -> None:
     table = Manifest.read(cohort)
     config = Finetuning(tasks=["effusion"], presence_weights=True)
-    found = calibration_weights(config, table)["effusion"]
-    studies = [str(study) for split in ("train", "val") for study in table.split(split).study_codes]
-    assert list(found) == studies and len(set(found.values())) > 1
-    assert set(calibration_weights(Finetuning(tasks=["effusion"]), table)["effusion"].values()) == {1.0}
+    found = counted_labels(config, table, ("train", "val"))["effusion"]
+    parts = [table.split(split) for split in ("train", "val")]
+    studies = [str(study) for part in parts for study in part.study_codes]
+    assert list(found.whole.index) == studies and found.whole.nunique() > 1 and (found.label == 1).all()
+    present, y = (
+        np.concatenate(both) for both in zip(*((p.present, p.targets["effusion"]) for p in parts), strict=True)
+    )
+    np.testing.assert_allclose(found.factors(studies, table.modalities), by_modality(present, y))
+    plain = counted_labels(Finetuning(tasks=["effusion"]), table, ("train", "val"))["effusion"]
+    assert (plain.whole == 1).all() and (plain.seen == 1).all(axis=None)
+    halved = replace(table, table=table.table.assign(weight_effusion="0.5"))
+    weighed = counted_labels(config, halved, ("train", "val"))["effusion"]
+    train = [str(study) for study in parts[0].study_codes]
+    assert (weighed.of_label(train) == 0.5).all() and (weighed.of_label(studies[len(train) :]) == 1).all()
+    np.testing.assert_allclose(weighed.of_whole(train), found.of_whole(train) / 2)
+    assert (found.of_whole(["nobody"]) == 1).all() and (found.factors(["nobody"], ["ct", "unknown"]) == 1).all()
