@@ -37,6 +37,10 @@ PRIOR = 10.0
 MARGIN = 0.004
 #: Factors within which a slope is changed for the sake of monotone confidence.
 LEAST, MOST = 0.05, 20.0
+#: A subset is changed by what all of its studies show, a step is seen on those that have both: so often it is looked again.
+ROUNDS = 5
+#: Changes of mean confidence that are none.
+ENOUGH = 1e-6
 
 
 class Answers(NamedTuple):
@@ -93,28 +97,28 @@ def fitted(held_out: Answers, learned: Answers | None = None, *, balanced: bool 
 
 
 def monotone(scaling: PatternScaling, studies: Sequence[Answers], margin: float = MARGIN) -> PatternScaling:
-    """The same, with slopes under which no study is answered more surely from less, on average; no label is needed.
+    """New ones, with slopes under which no study is answered more surely from less, on average; no label is needed.
 
     Args:
         studies: answers of the model to any studies.
         margin: see `MARGIN`.
     """
-    logits = scaling(np.concatenate([part.logits for part in studies]))
+    scaling = PatternScaling(scaling.scale.copy(), scaling.shift.copy())
+    answers = np.concatenate([part.logits for part in studies])
     present = np.concatenate([part.present for part in studies])
     full = present @ (1 << np.arange(present.shape[1]))
     steps = [step for step in _steps(present.shape[1]) if ((full & step[0]) == step[0]).any()]
-    if not steps:
-        return scaling
-    drops = []
-    for more, less in steps:
-        rows = (full & more) == more
-        drops.append(_confidence(logits[rows, more]) - _confidence(logits[rows, less]))
-    changes = _least_changes(steps, margin - np.array(drops), logits.shape[1])
-    scale, shift = scaling.scale.copy(), scaling.shift.copy()
-    for subset in np.flatnonzero(np.abs(changes) > 1e-9):
-        factor = _factor(logits[(full & subset) == subset, subset], changes[subset])
-        scale[subset], shift[subset] = scale[subset] * factor, shift[subset] * factor
-    return PatternScaling(scale, shift)
+    for _ in range(ROUNDS):
+        logits, needed = scaling(answers), []
+        for more, less in steps:
+            rows = (full & more) == more
+            needed.append(margin - (_confidence(logits[rows, more]) - _confidence(logits[rows, less])))
+        changes = _least_changes(steps, np.array(needed), logits.shape[1])
+        for subset in np.flatnonzero(np.abs(changes) > ENOUGH):
+            factor = _factor(logits[(full & subset) == subset, subset], changes[subset])
+            scaling.scale[subset] *= factor
+            scaling.shift[subset] *= factor
+    return scaling
 
 
 class _Pairs(NamedTuple):
@@ -214,7 +218,7 @@ def _confidence(logits: Array) -> float:
 
 def _least_changes(steps: Sequence[tuple[int, int]], needed: Array, subsets: int) -> Array:
     """(2^M,) d of least square with d[more] - d[less] >= needed for every step (Lawson and Hanson's LDP)."""
-    if (needed <= 0).all():
+    if (needed <= ENOUGH).all():
         return np.zeros(subsets)
     rows = np.zeros((len(steps), subsets))
     for row, (more, less) in enumerate(steps):

@@ -56,6 +56,9 @@ def calibrate(
         held = seen._replace(y=np.full(len(seen.y), np.nan))
         if of_held_out is not None:
             held = _answers(of_held_out, name, weights)
+        if not all(np.isfinite(part.logits).all() for part in (seen, held)):
+            said[name] = "not calibrated: some of its answers are not finite"
+            continue
         scaling = monotone(fitted(held, seen, balanced=balanced), [seen] if of_held_out is None else [held, seen])
         model.calibrate(name, torch.from_numpy(scaling.scale), torch.from_numpy(scaling.shift))
         whole = scaling.scale[-1]

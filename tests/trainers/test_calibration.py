@@ -12,6 +12,7 @@ from medssml.evaluation.encoded_studies import EncodedStudies, encode_studies
 from medssml.evaluation.subsets import predict_subsets
 from medssml.model import MultimodalModel, Task
 from medssml.statistics.calibration import calibration_error
+from medssml.statistics.pattern_calibration import MARGIN
 from medssml.trainers.calibration import calibrate
 from medssml.trainers.heads import begin_heads
 from tests.examples import batch_of, ten_studies, tiny_model
@@ -51,6 +52,23 @@ def test_answers_become_as_sure_as_they_are_right_and_keep_their_order() -> None
         order = np.argsort(before.outputs["sick"][there, subset], kind="stable")
         assert (np.diff(after.outputs["sick"][there, subset][order]) >= 0).all()
     assert "calibrated per subset on 600 validation and 600 training studies" in said["sick"]
+
+
+def test_a_modality_that_says_nothing_does_not_make_answers_less_sure() -> None:
+    from medssml.trainers.probe_first import fit_heads
+
+    model, loaders = toy_model(), [ToyLoader(studies=600, seed=seed) for seed in (0, 1)]
+    for loader in loaders:
+        loader.label = (loader.x[:, 0, 0] > 0).float()
+    learned, held_out = map(encode_studies, [model] * 2, loaders)
+    fit_heads(model, ["sick"], learned)
+    calibrate(model, ["sick"], held_out, learned)
+    steps = []
+    for studies in (learned, held_out):
+        found = predict_subsets(model, studies)
+        p = found.probabilities("sick")[found.holds(3)]
+        steps += (np.maximum(p, 1 - p)[:, 3] - np.maximum(p, 1 - p)[:, 1]).tolist()
+    assert np.mean(steps) > MARGIN - 1e-4
 
 
 def test_the_answer_of_a_study_is_that_of_what_was_seen_of_it() -> None:
@@ -113,6 +131,18 @@ def test_many_modalities_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -
     model, held_out, learned = too_sure()
     monkeypatch.setattr("medssml.trainers.calibration.MODALITIES", 1)
     assert "2 modalities have 4 subsets" in calibrate(model, ["sick"], held_out, learned)["sick"]
+    assert model.heads["sick"].calibration is None
+
+
+def test_answers_that_are_not_finite_and_validation_studies_of_one_class_spoil_nothing() -> None:
+    model, held_out, learned = too_sure()
+    held_out.targets["sick"][:] = 1.0
+    calibrate(model, ["sick"], held_out, learned)
+    part = model.heads["sick"].calibration
+    assert part is not None and torch.isfinite(part.scale).all() and torch.isfinite(part.shift).all()
+    with torch.no_grad():
+        model.heads["sick"].linear.bias.fill_(float("nan"))
+    assert calibrate(model, ["sick"], held_out, learned)["sick"].startswith("not calibrated: some of its answers")
     assert model.heads["sick"].calibration is None
 
 
