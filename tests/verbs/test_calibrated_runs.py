@@ -88,6 +88,26 @@ def test_a_continued_training_is_of_the_uncalibrated_answers(cohort: Path, cache
     assert not any("calibration" in name for name in weights(tmp_path / "second"))
 
 
+@pytest.mark.parametrize("weighed", [True, False])
+def test_classes_are_balanced_where_presence_is_weighed_with_the_weights_of_both_splits(
+    cohort: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighed: bool
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("medssml.runs.calibration.calibrate", lambda *args: given.extend(args) or {})
+    begun: list[Any] = []
+    monkeypatch.setattr("medssml.trainers.probe_first.fit_heads", lambda *args: begun.extend(args) or {})
+    settings = ["calibrate=true", "probe_first=true", "trainer.max_steps=1", f"presence_weights={str(weighed).lower()}"]
+    tuned(cohort, tmp_path / "run", cache, *settings)
+    *_, held_out, learned, weights, balanced = given
+    assert balanced is weighed
+    counts = weights["effusion"]
+    assert {*learned.study_id, *held_out.study_id} <= {*counts.whole.index}
+    assert (counts.whole.nunique() > 1) is weighed
+    # The probes that heads begin as know the training studies alone.
+    assert {*begun[-1]["effusion"].whole.index} == {*learned.study_id}
+    assert (begun[-1]["effusion"].whole.nunique() > 1) is weighed
+
+
 def test_validation_studies_are_weighed_by_presence_too_and_labels_by_their_column(cohort: Path) -> None:
     table = Manifest.read(cohort)
     config = Finetuning(tasks=["effusion"], presence_weights=True)

@@ -103,6 +103,18 @@ def test_a_transfer_writes_its_gain_a_page_and_a_student_that_may_be_used(
     assert (out / "transfer_gain.json").stat().st_mtime_ns == before
 
 
+def test_students_are_calibrated_where_the_config_says_so(
+    teacher: Path, cohort: Path, cache: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    out = tmp_path / "run"
+    asked(teacher, cohort, cache, out, seeds=1, overrides=[*FEW, "calibrate=true", "probe_first=true"])
+    for run in (out, *(folder for folder in (out / "students").iterdir() if folder.is_dir())):
+        weights = load_file(run / "model" / "model.safetensors")
+        assert float(weights["heads.effusion.calibration.shift"].abs().max()) > 0, run.name
+
+
 def test_what_starts_over_is_what_stays(teacher: Path, cohort: Path, cache: Path, tmp_path: Path) -> None:
     """Nothing of the run that --fresh took the place of comes back when the command is run again."""
     out = tmp_path / "run"
