@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,7 +69,8 @@ class Assignments(nn.Module):
 def k_means(features: Tensor, clusters: int) -> Tensor:
     """(N,) int64 clusters of features (N, D), whitened by principal components and of unit length (Caron et al. 2018).
 
-    The seed is drawn from torch's generator. Features that do not differ are one cluster.
+    The seed is drawn from torch's generator. Features that do not differ are one cluster. Clusters are numbered in the order of
+    their first studies: which of them k-means begins with hangs on the last digits of the features.
     """
     from sklearn.cluster import KMeans
 
@@ -81,7 +83,8 @@ def k_means(features: Tensor, clusters: int) -> Tensor:
     x = F.normalize(left[:, kept], dim=1)
     seed = int(torch.randint(0, 2**31 - 1, ()))
     found = KMeans(min(clusters, len(x)), n_init=3, random_state=seed).fit_predict(x.cpu().numpy())
-    return torch.from_numpy(found).to(features.device, torch.int64)
+    _, first, numbered = np.unique(found, return_index=True, return_inverse=True)
+    return torch.from_numpy(first.argsort().argsort()[numbered]).to(features.device, torch.int64)
 
 
 def spherical_k_means(vectors: Tensor, clusters: int, *, seed: int) -> Tensor:
