@@ -131,11 +131,14 @@ from medssml.transfer import (
     FeatureTransfer,
     HallucinationTransfer,
     LogitTransfer,
+    MomentTransfer,
     PrivilegedTransfer,
     PrototypeTransfer,
+    PseudoPairTransfer,
     RelationTransfer,
 )
 from medssml.transfer.prototypes import Prototypes
+from medssml.transfer.unpaired import Others
 
 MODALITIES = ("ct", "xray", "eeg", "report")
 VOCABULARY = 40
@@ -231,6 +234,13 @@ def classes_in(width: int) -> dict[str, Prototypes]:
     }
 
 
+def others_in(width: int, count: int = 12) -> Others:
+    """What a teacher makes of studies that the student does not see, and how sure it is of the tasks of a `tiny_model`."""
+    g = torch.Generator().manual_seed(11)
+    said = [torch.randn(count, size, generator=g).mul(3).softmax(1) for size in (2, 3)]
+    return Others(torch.randn(count, width, generator=g), torch.cat(said, dim=1))
+
+
 #: Label -> objective of a `tiny_model`.
 OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "contrast": lambda model: CrossModalContrast(model, dim=8),
@@ -305,6 +315,11 @@ OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "transfer by co-training": lambda model: CoTraining(model, confidence=0.3, **RICH_TO_POOR),
     "transfer by prototypes": lambda model: PrototypeTransfer(model, prototypes=classes_in(16), **RICH_TO_POOR),
     "transfer by text anchors": lambda model: AnchorTransfer(model, prototypes=classes_in(16), **RICH_TO_POOR),
+    "transfer by moments": lambda model: MomentTransfer(model, others=others_in(16), **RICH_TO_POOR),
+    "transfer by moments, coral": lambda model: MomentTransfer(
+        model, others=others_in(16), distance="coral", draw=7, **RICH_TO_POOR
+    ),
+    "transfer by pseudo-pairs": lambda model: PseudoPairTransfer(model, others=others_in(16), **RICH_TO_POOR),
     "transfer by contrast": lambda model: ContrastiveTransfer(model, dim=8, **RICH_TO_POOR),
 }
 

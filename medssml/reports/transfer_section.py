@@ -84,7 +84,7 @@ def _few(result: Mapping[str, Any]) -> str:
     if not studies.get("seen by both"):
         return (
             f"The student had {words.count(number(studies.get('labelled')))} labelled studies; no study is seen by both, and the "
-            f"teacher taught by what it knows of classes."
+            f"teacher taught by what it knows of classes or of other studies."
         )
     return (
         f"The student had {words.count(number(studies.get('labelled')))} labelled studies; the teacher was asked about "

@@ -15,11 +15,12 @@ class Obstructed(NamedTuple):
     """What obstacles leave of the studies of a run.
 
     table: all studies, those of training and validation as the obstacles of the table leave them. damages: what befalls these
-    when they are loaded.
+    when they are loaded. said: a line on each obstacle, in their order.
     """
 
     table: Manifest
     damages: tuple[Damage, ...]
+    said: tuple[str, ...] = ()
 
 
 def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] = ()) -> Obstructed:
@@ -39,6 +40,7 @@ def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] 
     from medssml.runs import console
 
     damages: list[Damage] = []
+    said: list[str] = []
     for place, node in enumerate(nodes):
         obstacle: Obstacle = build(node, Obstacle, plugins=plugins, at=f"data.obstacles.{place}")
         taught = table.filter(table.splits != "test")
@@ -46,9 +48,10 @@ def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] 
             obstacle.fit(table, taught)
             if isinstance(obstacle, Damage):
                 damages.append(obstacle)
-                console.say(
+                said.append(
                     f"{obstacle.name}, severity {obstacle.severity:g}: {obstacle.says}, in training and validation"
                 )
+                console.say(said[-1])
                 continue
             left = _left(obstacle, taught)
         except ValueError as error:
@@ -58,13 +61,14 @@ def obstructed(table: Manifest, nodes: Sequence[Node], plugins: Collection[str] 
             int((left.table != taught.table.loc[left.table.index]).to_numpy().sum()),
         )
         gone = f"{fewer} studies go, " if fewer else ""
-        console.say(
+        said.append(
             f"{obstacle.name}, severity {obstacle.severity:g}: {obstacle.says}: {gone}{changed} cells of {len(left)} training "
             f"and validation studies"
         )
+        console.say(said[-1])
         if fewer or changed:
             table = rejoined(table, taught, left)
-    return Obstructed(table, tuple(damages))
+    return Obstructed(table, tuple(damages), tuple(said))
 
 
 def _left(obstacle: Obstacle, taught: Manifest) -> Manifest:

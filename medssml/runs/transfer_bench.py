@@ -18,13 +18,14 @@ from medssml.data.shard_dataset import Shards
 from medssml.evaluation.encoded_studies import encode_studies
 from medssml.evaluation.subsets import predict_subsets
 from medssml.model import MultimodalModel
+from medssml.obstacles.base import Damage
 from medssml.predictor import Predictor
 from medssml.runs import training
 from medssml.runs.calibration import calibration_of
 from medssml.runs.finetuning import counted_labels, learner_of, study_weights
 from medssml.runs.inference import chosen_device
 from medssml.runs.labels import label_account, task_records
-from medssml.runs.mixed_batches import mixed
+from medssml.runs.mixed_batches import mixed, others
 from medssml.runs.run_folder import RunFolder
 from medssml.runs.student import Student
 from medssml.runs.training_config import Transferring
@@ -59,6 +60,7 @@ class Bench:
         plugins: packages that classes may come from.
         sentences: of each class of a task; see `sentence_batches`.
         track: log to MLflow, each student as a run of its own below that of the whole.
+        damages: what befalls training and validation studies when they are loaded. suffered: a line on each obstacle of theirs.
     """
 
     teacher: MultimodalModel
@@ -73,6 +75,8 @@ class Bench:
     plugins: Collection[str] = ()
     sentences: Sequence[Batch] = ()
     track: bool = False
+    damages: Sequence[Damage] = ()
+    suffered: Sequence[str] = ()
 
     @cached_property
     def data(self) -> dict[str, StudyDataModule]:
@@ -81,25 +85,38 @@ class Bench:
         own = {self.student.modality: self.student.transform}
         both = {**own, **self.transforms}
         taught = self.config
-        if self.studies.counts["of them without a label"]:
+        if others(self.studies.taught):
             taught = replace(self.config, data=mixed(self.config.data))
-        made = (TAUGHT, self.studies.taught, both, taught), (ALONE, self.studies.alone, own, self.config)
+        # A damage of what nobody sees is refused by the one who sees all.
+        alone = [damage for damage in self.damages if damage.modality in own]
         return {
-            arm: training.studies(table, transforms, config, self.cache, self.config.tasks)
-            for arm, table, transforms, config in made
+            TAUGHT: training.studies(self.studies.taught, both, taught, self.cache, taught.tasks, self.damages),
+            ALONE: training.studies(self.studies.alone, own, self.config, self.cache, self.config.tasks, alone),
         }
 
-    @property
+    @cached_property
     def lesson(self) -> Lesson:
-        """Who teaches what. What is asked of labelled studies or of sentences is read where a method needs it."""
+        """Who teaches what. What is asked of other studies or of sentences is read where a method needs it."""
         config = self.config
         return Lesson(self.teacher, config.source, config.tasks, config.weight, self._shown(), self.sentences)
 
     def _shown(self) -> Iterable[Batch]:
-        """The labelled training studies that the teacher sees, as it sees them."""
-        table = self.studies.shown
-        if len(table) and not transfer_called(self.config.method).paired:
-            yield from training.studies(table, self.transforms, self.config, self.cache, self.config.tasks).loader(None)
+        """The training studies that the teacher sees, as it sees them."""
+        if len(table := self.studies.shown):
+            damages = [damage for damage in self.damages if damage.modality in self.transforms]
+            yield from training.studies(
+                table, self.transforms, self.config, self.cache, self.config.tasks, damages
+            ).loader("train")
+
+    def refuse(self) -> None:
+        """Refuses what cannot be, before anything is trained.
+
+        Raises:
+            ValueError: damages that change nothing, or a teacher that does not know what the method asks for.
+        """
+        _ = self.data
+        if not transfer_called(self.config.method).paired:
+            self.learner(self.config.seed, TAUGHT)
 
     def fitted(self, seed: int, arm: str) -> RunFolder:
         """The run folder of a student."""

@@ -58,7 +58,9 @@ def transfer_result(
             "label",
             "pairs": "studies that both see"
             if bench.studies.counts["seen by both"]
-            else "none was used: no training study is seen by both, and the teacher taught by what it knows of classes",
+            else "none was used: no training study is seen by both, and the teacher taught by what it knows of classes or of "
+            "other studies",
+            **({"obstacles": list(bench.suffered)} if bench.suffered else {}),
         },
     }
 

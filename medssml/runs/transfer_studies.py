@@ -20,8 +20,10 @@ class TransferStudies:
 
     Args:
         alone: what the student without transfer sees: its labelled training studies; validation and test studies.
-        taught: the same, and the training studies that student and teacher both see.
-        shown: labelled training studies that the teacher sees, be they the student's or of a study without its modality.
+        taught: the same, and the training studies that student and teacher both see; where a transfer learns from them, also
+            those that the student alone sees.
+        shown: training studies that the teacher sees, with the labels that may be known: the student's, and those of studies
+            without its modality.
         counts: for the protocol.
     """
 
@@ -39,13 +41,14 @@ def transfer_studies(
     labelled: Collection[str],
     *,
     paired: bool = True,
+    lone: bool = False,
 ) -> TransferStudies:
     """Divides the studies of a table.
 
     Args:
         table: of which the modalities are the student's and the teacher's.
         labelled: ids of the training studies whose labels the student may see; those of its other training studies are hidden.
-        paired: whether the transfer needs studies that both see.
+        paired: whether the transfer needs studies that both see. lone: whether it learns from those that the student alone sees.
 
     Raises:
         ValueError: no training study is seen by both, where one is needed, or none is labelled.
@@ -63,7 +66,7 @@ def transfer_studies(
     if not known.any():
         raise ValueError(f"no training study with {student} is labelled; fix: --labels, or label some")
     whole = hidden_labels(table, tasks, set(table.study_ids[known]))
-    rich = train & _has(table, source) & (known | ~own) & _labelled(table, tasks)
+    seen = hidden_labels(table, tasks, set(table.study_ids[known | ~own])).filter(train & _has(table, source))
     judged = own & ~train & _labelled(table, tasks)
     counts = {
         "labelled": int(known.sum()),
@@ -73,10 +76,12 @@ def transfer_studies(
         "test": int((judged & (table.splits == "test")).sum()),
     }
     if not paired:
-        counts["labelled and seen by the teacher"] = int(rich.sum())
-    return TransferStudies(
-        whole.filter(known | judged), whole.filter(known | (pairs & train) | judged), table.filter(rich), counts
-    )
+        counts["seen by the teacher"] = len(seen)
+        counts["labelled and seen by the teacher"] = int(_labelled(seen, tasks).sum())
+    if lone:
+        counts["seen by the student without a label"] = int((own & train & ~known).sum())
+    teaches = (own if lone else pairs) & train
+    return TransferStudies(whole.filter(known | judged), whole.filter(known | teaches | judged), seen, counts)
 
 
 def refuse_seen(table: Manifest, subjects: Collection[str], whose: str) -> None:

@@ -7,8 +7,10 @@ from medssml.transfer.cyclic import CyclicTransfer
 from medssml.transfer.features import FeatureTransfer
 from medssml.transfer.hallucination import HallucinationTransfer
 from medssml.transfer.logits import LogitTransfer
+from medssml.transfer.moments import MomentTransfer
 from medssml.transfer.privileged import PrivilegedTransfer
 from medssml.transfer.prototypes import PrototypeTransfer
+from medssml.transfer.pseudo_pairs import PseudoPairTransfer
 from medssml.transfer.relations import RelationTransfer
 
 __all__ = [
@@ -19,7 +21,9 @@ __all__ = [
     "FeatureTransfer",
     "HallucinationTransfer",
     "LogitTransfer",
+    "MomentTransfer",
     "PrivilegedTransfer",
     "PrototypeTransfer",
+    "PseudoPairTransfer",
     "RelationTransfer",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +17,19 @@ from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
+from medssml.objectives.study_loss import log_probabilities, wide
+
+
+class Seen(NamedTuple):
+    """What a teacher makes of N studies that it sees, on the CPU.
+
+    vectors: (N, D'). labels: task -> (N,), NaN where none is known. answers: task -> (N, K) probabilities, of the tasks that the
+    teacher knows.
+    """
+
+    vectors: Tensor
+    labels: dict[str, Tensor]
+    answers: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,7 @@ class Lesson:
         source: what it is shown.
         tasks: that the student learns, with a head for each.
         weight: beside labels of weight 1.
-        labelled: studies that the teacher sees, with the labels that may be known; gone through where they are needed.
+        studies: of training that the teacher sees, with the labels that may be known; gone through once, where they are needed.
         sentences: of each class of the tasks, as studies that have a report alone and that label.
     """
 
@@ -35,8 +49,13 @@ class Lesson:
     source: Sequence[str]
     tasks: Sequence[str]
     weight: float = 1.0
-    labelled: Iterable[Batch] = ()
+    studies: Iterable[Batch] = ()
     sentences: Iterable[Batch] = ()
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What the teacher makes of `studies`."""
+        return seen(self.teacher, self.source, self.studies, self.tasks)
 
 
 class Transfer(Objective):
@@ -54,6 +73,7 @@ class Transfer(Objective):
     Attributes:
         asks_answers: whether the teacher has to know the tasks.
         paired: whether it needs studies that both see.
+        lone: whether it learns from studies that the student alone sees, labelled or not, too.
         alters_student: whether the model of the student is another one for it: see `prepare`.
 
     Raises:
@@ -63,6 +83,7 @@ class Transfer(Objective):
     teacher: float | Ramp | Literal["given"] | None = "given"
     asks_answers: bool = False
     paired: bool = True
+    lone: bool = False
     alters_student: bool = False
 
     def __init__(
@@ -107,8 +128,11 @@ class Transfer(Objective):
 
     def both(self, step: Step) -> Tensor:
         """(B,) bool: this rank's studies that both the teacher and the student see."""
-        shown = step.model.modalities if self.target is None else self.target
-        return step.having(self.source) & step.having(shown)
+        return step.having(self.source) & self.seen_by_student(step)
+
+    def seen_by_student(self, step: Step) -> Tensor:
+        """(B,) bool: this rank's studies that the student sees."""
+        return step.having(step.model.modalities if self.target is None else self.target)
 
     def count(self, step: Step) -> Tensor:
         """() studies of all ranks that both see."""
@@ -153,6 +177,39 @@ def shown(step: Step, source: Sequence[str], owner: str) -> Fused:
     # Without a name `encode` would take all that is there.
     encoded = step.encode(inputs=inputs) if inputs else {}
     return step.fuse(encoded, _only(step, source))
+
+
+def seen(teacher: MultimodalModel, source: Sequence[str], batches: Iterable[Batch], tasks: Sequence[str]) -> Seen:
+    """What a teacher makes of the studies that it sees.
+
+    Args:
+        source: what it is shown. batches: of studies with their labels. tasks: which labels and answers.
+
+    Raises:
+        ValueError: the teacher does not read one of `source`.
+    """
+    device = next(teacher.parameters()).device
+    vectors = [torch.zeros(0, teacher.dim)]
+    labels: dict[str, list[Tensor]] = {name: [torch.zeros(0)] for name in tasks}
+    known = {
+        name: teacher.tasks[name]
+        for name in tasks
+        if name in teacher.tasks and teacher.tasks[name].kind != "regression"
+    }
+    answers = {name: [torch.zeros(0, task.n_classes)] for name, task in known.items()}
+    for batch in batches:
+        step = Step(teacher, batch.to(device), frozen=True)
+        rows, fused = step.having(source), shown(step, source, "teacher")
+        vectors.append(wide(fused.pooled[rows]).cpu())
+        for name in tasks:
+            none = torch.full((len(batch),), torch.nan, device=device)
+            labels[name].append(step.batch.targets.get(name, none)[rows].cpu())
+        for name, task in known.items():
+            with torch.no_grad():
+                logits = wide(teacher.heads[name](fused))
+            answers[name].append(log_probabilities(task, logits)[rows].exp().cpu())
+    joined = ({name: torch.cat(parts) for name, parts in of.items()} for of in (labels, answers))
+    return Seen(torch.cat(vectors), *joined)
 
 
 def _only(step: Step, modalities: Collection[str]) -> Tensor:

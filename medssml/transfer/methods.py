@@ -10,8 +10,10 @@ from medssml.transfer.cyclic import CyclicTransfer
 from medssml.transfer.features import FeatureTransfer
 from medssml.transfer.hallucination import HallucinationTransfer
 from medssml.transfer.logits import LogitTransfer
+from medssml.transfer.moments import MomentTransfer
 from medssml.transfer.privileged import PrivilegedTransfer
 from medssml.transfer.prototypes import PrototypeTransfer
+from medssml.transfer.pseudo_pairs import PseudoPairTransfer
 from medssml.transfer.relations import RelationTransfer
 
 METHODS: dict[str, type[Transfer]] = {
@@ -25,6 +27,8 @@ METHODS: dict[str, type[Transfer]] = {
     "co-training": CoTraining,
     "prototypes": PrototypeTransfer,
     "anchors": AnchorTransfer,
+    "moments": MomentTransfer,
+    "pseudo-pairs": PseudoPairTransfer,
 }
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medssml.batch import Batch
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
 from medssml.objectives.clock import Ramp
 from medssml.objectives.step import Step
 from medssml.objectives.supervised import chosen_tasks
-from medssml.transfer.base import Lesson, Transfer, shown
+from medssml.transfer.base import Lesson, Seen, Transfer
 
 
 class Prototypes(NamedTuple):
@@ -84,9 +83,7 @@ class PrototypeTransfer(Transfer):
     @classmethod
     def of(cls, student: MultimodalModel, lesson: Lesson) -> Self:
         """See `Transfer.of`."""
-        known = class_means(
-            lesson.teacher, lesson.source, lesson.labelled, lesson.tasks, class_sizes(student, lesson.tasks)
-        )
+        known = class_means(lesson.seen, class_sizes(student, lesson.tasks))
         for name, found in known.items():
             if not bool(found.classes.isfinite().all()):
                 raise ValueError(
@@ -125,10 +122,6 @@ class PrototypeTransfer(Transfer):
         correct, of = (global_sum(torch.stack(part).sum()) for part in (right, labelled))
         return out | ({"accuracy": correct / of} if of > 0 else {})
 
-    def seen_by_student(self, step: Step) -> Tensor:
-        """(B,) bool: this rank's studies that the student sees."""
-        return step.having(step.model.modalities if self.target is None else self.target)
-
     def _cosines(self, vectors: Tensor, place: int) -> Tensor:
         """(n, K) cos / T of vectors (n, D') and the prototypes of a task; float32 or better."""
         dtype = torch.promote_types(vectors.dtype, torch.float32)
@@ -154,34 +147,16 @@ class PrototypeTransfer(Transfer):
         return global_sum((known | self.both(step)).sum(1))
 
 
-def class_means(
-    teacher: MultimodalModel,
-    source: Sequence[str],
-    batches: Iterable[Batch],
-    tasks: Sequence[str],
-    sizes: Mapping[str, int],
-) -> dict[str, Prototypes]:
+def class_means(seen: Seen, sizes: Mapping[str, int]) -> dict[str, Prototypes]:
     """Task -> the mean of the teacher's vectors over the studies of each class, NaN for one of which it sees none, and over all
     studies that it sees, labelled or not.
 
     Args:
-        source: what the teacher is shown. batches: of studies with their labels. sizes: task -> K.
+        sizes: task -> K.
     """
-    device = next(teacher.parameters()).device
-    vectors: list[Tensor] = []
-    labels: dict[str, list[Tensor]] = {name: [] for name in tasks}
-    for batch in batches:
-        step = Step(teacher, batch.to(device), frozen=True)
-        rows = step.having(source)
-        vectors.append(shown(step, source, "PrototypeTransfer").pooled[rows].double().cpu())
-        for name in tasks:
-            none = torch.full((len(batch),), torch.nan)
-            labels[name].append(step.batch.targets.get(name, none).cpu()[rows.cpu()])
-    every = torch.cat(vectors) if vectors else torch.zeros(0, teacher.dim, dtype=torch.float64)
-    found = {}
-    for name in tasks:
-        label = torch.cat(labels[name]) if vectors else torch.zeros(0)
-        means = torch.stack([every[label == value].mean(0) for value in range(sizes[name])])
+    every, found = seen.vectors.double(), {}
+    for name, count in sizes.items():
+        means = torch.stack([every[seen.labels[name] == value].mean(0) for value in range(count)])
         found[name] = Prototypes(means.float(), every.mean(0).float())
     return found
 

@@ -125,7 +125,7 @@ def finetune(
         modalities=_modalities(checkpoint, settings), ids=ids, data_root=data_root, allow_outside=allow_outside,
         tasks=declared_labels(kind, classes),
     )  # fmt: skip
-    table, damages = obstructed(table, settings.data.obstacles, plugins)
+    table, damages, _ = obstructed(table, settings.data.obstacles, plugins)
     chosen, tasks = _studies_and_tasks(table, task, settings, labels)
     settings = replace(settings, tasks=tasks, labels=labels, start=_start(checkpoint), targets=[*kind, *classes])
     account = label_account(chosen, tasks)

@@ -104,7 +104,7 @@ def pretrain(
         manifest, shards, settings.shards, place,
         modalities=list(settings.transforms), ids=ids, data_root=data_root, allow_outside=allow_outside,
     )  # fmt: skip
-    table, damages = obstructed(table, settings.data.obstacles, plugins)
+    table, damages, _ = obstructed(table, settings.data.obstacles, plugins)
     if dry_run:
         return rehearsed(settings, table, prepared, plugins, damages)
     if folder.done and not fresh:

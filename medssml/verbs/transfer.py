@@ -98,10 +98,10 @@ def transfer(
     from medssml.runs.inference import FEWEST_RESAMPLES, weights_hash
     from medssml.runs.inputs import refuse_overlap
     from medssml.runs.labels import balanced_weights
+    from medssml.runs.obstructed import obstructed
     from medssml.runs.run_folder import RunFolder
-    from medssml.runs.transfer_bench import TAUGHT, Bench, sentence_batches
+    from medssml.runs.transfer_bench import Bench, sentence_batches
     from medssml.runs.transfer_tracking import tracked
-    from medssml.transfer.methods import transfer_called
     from medssml.verbs.pretrain import inputs
 
     bounded("--seeds", seeds, least=1)
@@ -123,7 +123,8 @@ def transfer(
         manifest, shards, settings, [student, *shown], place, data_root, allow_outside, kind, classes, out
     )
     before = _seen(table, teacher, begun)
-    studies = _studies(table, student, shown, tasks, labels, settings.seed, paired=transfer_called(method).paired)
+    table, damages, suffered = obstructed(table, settings.data.obstacles, plugins)
+    studies = _studies(table, student, shown, tasks, labels, settings.seed, method)
     taught = {
         "student": student, "method": method, "weight": weight, "source": shown, "taught_by": weights_hash(teacher),
         "prompts": _prompts(prompts, table, tasks, method),
@@ -149,10 +150,10 @@ def transfer(
         tuple(plugins),
         sentences,
         track,
+        damages,
+        suffered,
     )
-    if not transfer_called(method).paired:
-        # What the teacher does not know of classes is refused before anything is trained.
-        bench.learner(settings.seed, TAUGHT)
+    bench.refuse()
     _begin(bench, table, fresh=fresh)
     with tracked(bench):
         return _run(bench, manifest, bootstrap)
@@ -314,8 +315,7 @@ def _studies(
     tasks: Sequence[str],
     labels: float,
     seed: int,
-    *,
-    paired: bool,
+    method: str,
 ) -> TransferStudies:
     from medssml.runs.labels import (
         chosen_tasks,
@@ -326,6 +326,7 @@ def _studies(
         without_discarded,
     )
     from medssml.runs.transfer_studies import transfer_studies
+    from medssml.transfer.methods import transfer_called
 
     asked = chosen_tasks(table, tasks)
     table = without_discarded(table, asked)
@@ -333,7 +334,8 @@ def _studies(
     if own is None or len(own) == 0:
         raise ValueError(f"no study has {student}; fix: a manifest with files for it")
     chosen = labelled_studies(own, asked, labels, seed=seed)
-    found = transfer_studies(table, student, source, asked, set(chosen.split("train").study_ids), paired=paired)
+    kind, known = transfer_called(method), set(chosen.split("train").study_ids)
+    found = transfer_studies(table, student, source, asked, known, paired=kind.paired, lone=kind.lone)
     account = label_account(found.alone, asked)
     say_account(account)
     learnable(account, every=False)

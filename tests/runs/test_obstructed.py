@@ -26,8 +26,9 @@ def test_the_test_studies_stay_as_they_are() -> None:
         {"class_path": "Absent", "init_args": {"severity": 1.0}},
         {"class_path": "LabelsSymmetric", "init_args": {"severity": 0.3}},
     ]
-    left, damages = obstructed(STUDIES, nodes)
+    left, damages, said = obstructed(STUDIES, nodes)
     assert damages == ()
+    assert [line.split(": ")[0] for line in said] == ["absent, severity 1", "labels_symmetric, severity 0.3"]
     assert left.table[~TAUGHT].equals(STUDIES.table[~TAUGHT])
     assert (left.present[TAUGHT].sum(1) <= 1).all()
     before, after = STUDIES.targets["grade"][TAUGHT], left.targets["grade"][TAUGHT]
@@ -55,7 +56,8 @@ def test_training_studies_can_go_and_no_others() -> None:
 def test_a_damage_is_handed_on_and_changes_no_cell() -> None:
     dose = {"class_path": "CTDose", "init_args": {"severity": 0.4}}
     sited = {"class_path": "DamageAtSites", "init_args": {"obstacle": dose, "share": 0.5}}
-    table, (first, second) = obstructed(STUDIES, [dose, sited])
+    table, (first, second), said = obstructed(STUDIES, [dose, sited])
+    assert len(said) == 2 and all("in training and validation" in line for line in said)
     assert table is STUDIES and first.severity == second.severity == 0.4
     assert isinstance(second, DamageAtSites) and second.sites.hit(STUDIES).any(), "it knows the cohort"
     several = {"class_path": "Together", "init_args": {"parts": [dose]}}

@@ -70,11 +70,25 @@ def test_a_transfer_that_needs_no_pair_has_the_labels_of_the_teachers_own_studie
     alone = table(tmp_path, *[name for name in ROWS if name.startswith("both")])
     found = transfer_studies(alone, "xray", ["ct"], ["finding"], {"radiograph, labelled"}, paired=False)
     assert list(found.shown.study_ids) == ["CT alone"] and found.shown.targets["finding"].tolist() == [1]
+    assert found.counts["seen by the teacher"] == 1
     assert found.counts["seen by both"] == 0 and found.counts["labelled and seen by the teacher"] == 1
     assert set(found.taught.study_ids) == {"radiograph, labelled", "val", "test"} == set(found.alone.study_ids)
     whole = transfer_studies(table(tmp_path), "xray", ["ct"], ["finding"], CHOSEN, paired=False)
-    assert set(whole.shown.study_ids) == {"both and labelled", "CT alone"}
-    assert whole.counts["seen by both"] == 3
+    labels = dict(zip(whole.shown.study_ids, whole.shown.targets["finding"], strict=True))
+    assert {name for name, label in labels.items() if np.isfinite(label)} == {"both and labelled", "CT alone"}
+    assert set(labels) == {"both and labelled", "CT alone", "both, its label not chosen", "both without label"}
+    assert whole.counts["labelled and seen by the teacher"] == 2 and whole.counts["seen by both"] == 3
+
+
+def test_a_transfer_from_other_studies_learns_from_what_the_student_sees_alone(tmp_path: Path) -> None:
+    found = transfer_studies(table(tmp_path), "xray", ["ct"], ["finding"], CHOSEN, paired=False, lone=True)
+    groups = dict(zip(found.taught.study_ids, found.taught.table[GROUP], strict=True))
+    lone = {"both, its label not chosen", "both without label", "radiograph, its label not chosen"}
+    assert {name for name, group in groups.items() if group == OTHERS} == lone
+    assert found.counts["seen by the student without a label"] == 3
+    targets = dict(zip(found.taught.study_ids, found.taught.targets["finding"], strict=True))
+    assert np.isnan([targets[name] for name in lone]).all()
+    assert set(found.alone.study_ids) == CHOSEN | {"val", "test"}
 
 
 def test_a_teacher_that_saw_who_judges_it_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from medssml.objectives import Step
 from medssml.objectives.step import Teacher
 from medssml.transfer import AnchorTransfer, PrototypeTransfer
 from medssml.transfer.base import Lesson
+from medssml.transfer.base import seen as seen_by
 from medssml.transfer.prototypes import class_means
 from tests.examples import batch_of, classes_in, ten_studies, tiny_model
 
@@ -43,9 +44,8 @@ def seen(model: MultimodalModel, batch: Batch, *modalities: str) -> Tensor:
 def test_a_prototype_is_the_mean_of_what_the_teacher_makes_of_a_class(teacher: MultimodalModel) -> None:
     studies = ten_studies()
     batch = batch_of(studies)
-    found = class_means(teacher, SOURCE, [batch_of(studies[:4]), batch_of(studies[4:])], ["grade"], {"grade": 4})[
-        "grade"
-    ]
+    made = seen_by(teacher, SOURCE, [batch_of(studies[:4]), batch_of(studies[4:])], ["grade"])
+    found = class_means(made, {"grade": 4})["grade"]
     vectors = seen(teacher, batch, *SOURCE)
     has = [place for place in range(10) if bool(batch.present[place, [0, 3]].any())]
     for grade in range(3):
@@ -82,7 +82,7 @@ def test_labels_and_the_teacher_say_which_prototype(student: MultimodalModel, te
 def test_without_a_pair_the_classes_teach_alone(student: MultimodalModel, teacher: MultimodalModel) -> None:
     """No study has both, and the teacher is not even there: labelled radiographs are drawn to what it knows of CT."""
     batch = batch_of(ten_studies()).without("ct", "eeg", "report")
-    lesson = Lesson(teacher, SOURCE, ["finding"], 2.0, labelled=[batch_of(ten_studies()).without("xray")])
+    lesson = Lesson(teacher, SOURCE, ["finding"], 2.0, studies=[batch_of(ten_studies()).without("xray")])
     objective = PrototypeTransfer.of(student, lesson)
     assert objective.weight == 2.0
     found = objective(Step(student, batch))
@@ -109,7 +109,7 @@ def test_a_class_that_the_teacher_never_saw_is_refused(student: MultimodalModel,
         with pytest.raises(
             ValueError, match=r"no labelled training study with ct of one class of finding.*--method anchors"
         ):
-            PrototypeTransfer.of(student, Lesson(teacher, ["ct"], ["finding"], labelled=shown))
+            PrototypeTransfer.of(student, Lesson(teacher, ["ct"], ["finding"], studies=shown))
 
 
 def test_anchors_are_sentences_and_classes_lie_as_they_do(student: MultimodalModel, teacher: MultimodalModel) -> None:
@@ -120,7 +120,7 @@ def test_anchors_are_sentences_and_classes_lie_as_they_do(student: MultimodalMod
     sentences = replace(sentences, targets={"finding": labels})
     studies = batch_of(ten_studies())
     objective = AnchorTransfer.of(
-        student, Lesson(teacher, ["ct"], ["finding"], labelled=[studies], sentences=[sentences])
+        student, Lesson(teacher, ["ct"], ["finding"], studies=[studies], sentences=[sentences])
     )
     vectors = seen(teacher, sentences, "report")
     classes = torch.stack([vectors[labels == value].mean(0) for value in (0, 1)])

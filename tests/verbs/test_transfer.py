@@ -248,3 +248,61 @@ def test_classes_teach_where_no_study_has_both(
     asked(teacher, apart, cache, tmp_path / "named", prompts=str(prompts), **told)
     settings = (tmp_path / "named" / "config.yaml").read_text()
     assert "Large pleural effusion." in settings
+
+
+@pytest.mark.parametrize("method", ["moments", "pseudo-pairs"])
+def test_other_studies_teach_where_no_study_has_both(
+    teacher: Path, cohort: Path, apart: Path, cache: Path, tmp_path: Path, method: str
+) -> None:
+    """Those of the teacher are encoded once for all seeds; what the student alone sees takes part without a label."""
+    out = tmp_path / "run"
+    asked(teacher, apart, cache, out, data_root=cohort.parent, method=method, labels=0.5)
+    protocol = json.loads((out / "transfer_gain.json").read_text())["protocol"]
+    studies, rows = protocol["studies"], list(csv.DictReader(apart.open()))
+    train = [row for row in rows if row["split"] == "train"]
+    assert studies["seen by both"] == 0 and protocol["pairs"].startswith("none was used")
+    assert studies["seen by the teacher"] == sum(1 for row in train if row["ct"] or row["report"])
+    lone = studies["seen by the student without a label"]
+    assert lone > 0 and lone + studies["labelled"] == sum(1 for row in train if row["xray"])
+    assert "obstacles" not in protocol
+
+
+def test_training_studies_suffer_obstacles_and_test_studies_do_not(
+    teacher: Path, cohort: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each student, and the teacher where it looks at studies of its own, has the damages of what it sees."""
+    from medssml.runs import training
+
+    made: list[tuple[set[str], set[str]]] = []
+    whole = training.studies
+
+    def told(table: Any, transforms: Any, config: Any, store: Any, tasks: Any = None, damages: Any = ()) -> Any:
+        made.append((set(transforms), {damage.name for damage in damages}))
+        return whole(table, transforms, config, store, tasks, damages)
+
+    monkeypatch.setattr(training, "studies", told)
+    nodes = [
+        {"class_path": name, "init_args": {"severity": severity}}
+        for name, severity in (("Absent", 1.0), ("XrayExposure", 0.5), ("CTDose", 0.5))
+    ]
+    suffering = [*FEW, f"data.obstacles={json.dumps(nodes)}"]
+    with pytest.raises(ValueError, match="no training study has both xray and ct"):
+        asked(teacher, cohort, cache, tmp_path / "none", overrides=suffering)
+    out = tmp_path / "run"
+    asked(teacher, cohort, cache, out, overrides=suffering, method="prototypes", seeds=1)
+    assert made == [
+        ({"xray", "ct", "report"}, {"xray_exposure", "ct_dose"}),
+        ({"xray"}, {"xray_exposure"}),
+        ({"ct", "report"}, {"ct_dose"}),
+    ]
+    found = json.loads((out / "transfer_gain.json").read_text())["protocol"]
+    named = [line.split(": ")[0] for line in found["obstacles"]]
+    assert named == ["absent, severity 1", "xray_exposure, severity 0.5", "ct_dose, severity 0.5"]
+    assert "ct_dose, severity 0.5" in (out / "transfer.html").read_text()
+    rows = list(csv.DictReader(cohort.open()))
+    test = [row for row in rows if row["split"] == "test" and row["xray"] and row["label_effusion"]]
+    assert found["studies"]["seen by both"] == 0 and found["studies"]["test"] == len(test)
+    elsewhere = [*FEW, "data.obstacles=[{class_path: EEGMains, init_args: {severity: 0.5}}]"]
+    with pytest.raises(ValueError, match="data.obstacles"):
+        asked(teacher, cohort, cache, tmp_path / "none", overrides=elsewhere)
+    assert not (tmp_path / "none").exists()
