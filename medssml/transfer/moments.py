@@ -43,7 +43,7 @@ class MomentTransfer(UnpairedTransfer):
         tasks: Sequence[str] | None = None,
         others: Others | None = None,
         distance: Literal["mmd", "coral"] = "mmd",
-        draw: int = 256,
+        draw: int = 128,
         target: Sequence[str] | None = None,
         weight: float | Ramp = 1.0,
     ) -> None:

@@ -60,7 +60,8 @@ def transfer(
         out: run folder of the student that is kept, with transfer_gain.json and transfer.html.
         manifest: the study table, CSV or Parquet.
         shards: in place of a manifest, the folder or URL that medssml prepare --shards wrote.
-        method: logits, privileged, features, relations, contrast, cyclic, hallucination, co-training, prototypes or anchors.
+        method: logits, privileged, features, relations, contrast, cyclic, hallucination, co-training; without a pair prototypes,
+            anchors, moments or pseudo-pairs.
         source: what the teacher is shown; all that it reads but the student's modality by default.
         weight: of the transfer beside labels of weight 1.
         prompts: for anchors: file of TASK: {CLASS: sentence or list of sentences}, or a shipped name.

@@ -271,16 +271,23 @@ def test_training_studies_suffer_obstacles_and_test_studies_do_not(
     teacher: Path, cohort: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each student, and the teacher where it looks at studies of its own, has the damages of what it sees."""
+    from medssml.data.datamodule import StudyDataModule
     from medssml.runs import training
 
     made: list[tuple[set[str], set[str]]] = []
-    whole = training.studies
+    loaded: list[tuple[set[str], str | None]] = []
+    whole, loader = training.studies, StudyDataModule.loader
 
     def told(table: Any, transforms: Any, config: Any, store: Any, tasks: Any = None, damages: Any = ()) -> Any:
         made.append((set(transforms), {damage.name for damage in damages}))
         return whole(table, transforms, config, store, tasks, damages)
 
+    def noted(data: StudyDataModule, split: str | None, **others: Any) -> Any:
+        loaded.append((set(data.transforms), split))
+        return loader(data, split, **others)
+
     monkeypatch.setattr(training, "studies", told)
+    monkeypatch.setattr(StudyDataModule, "loader", noted)
     nodes = [
         {"class_path": name, "init_args": {"severity": severity}}
         for name, severity in (("Absent", 1.0), ("XrayExposure", 0.5), ("CTDose", 0.5))
@@ -295,6 +302,8 @@ def test_training_studies_suffer_obstacles_and_test_studies_do_not(
         ({"xray"}, {"xray_exposure"}),
         ({"ct", "report"}, {"ct_dose"}),
     ]
+    # All splits at once are never damaged.
+    assert ({"ct", "report"}, "train") in loaded and None not in {split for _, split in loaded}
     found = json.loads((out / "transfer_gain.json").read_text())["protocol"]
     named = [line.split(": ")[0] for line in found["obstacles"]]
     assert named == ["absent, severity 1", "xray_exposure, severity 0.5", "ct_dose, severity 0.5"]
