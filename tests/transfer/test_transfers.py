@@ -32,7 +32,8 @@ from medssml.transfer import (
 from medssml.transfer.base import Lesson, Transfer
 from medssml.transfer.methods import METHODS, transfer_called
 from medssml.transfer.relations import angle_loss, distance_loss
-from tests.examples import batch_of, ten_studies, tiny_model
+from medssml.transfer.unpaired import UnpairedTransfer
+from tests.examples import batch_of, others_in, ten_studies, tiny_model
 
 RICH_TO_POOR: dict[str, Any] = {"source": ("ct", "report"), "target": ("xray",)}
 #: Of the ten studies, those with a radiograph, and with a CT or a report.
@@ -234,11 +235,13 @@ def test_contrast_is_the_cross_entropy_of_finding_each_other(
 
 def made(method: str, student: MultimodalModel) -> Transfer:
     torch.manual_seed(1)
-    return METHODS[method](student, **RICH_TO_POOR)
+    others = {"others": others_in(16)} if issubclass(METHODS[method], UnpairedTransfer) else {}
+    return METHODS[method](student, **others, **RICH_TO_POOR)
 
 
 #: What learns of labels, too, or of studies that only the student sees; their own tests say what they learn of whom.
-OTHERWISE = {"co-training", "prototypes", "anchors"}
+UNPAIRED = {method for method, kind in METHODS.items() if not kind.paired}
+OTHERWISE = {"co-training", *UNPAIRED}
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - OTHERWISE))
@@ -252,7 +255,7 @@ def test_studies_without_labels_count(student: MultimodalModel, teacher: Multimo
     assert Supervised(student)(step(student, teacher, bare)) is None
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"prototypes", "anchors"}))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - UNPAIRED))
 def test_only_what_both_see_counts_and_each_sees_its_own(
     student: MultimodalModel, teacher: MultimodalModel, method: str
 ) -> None:
@@ -270,8 +273,7 @@ def test_only_what_both_see_counts_and_each_sees_its_own(
 @pytest.mark.parametrize("method", METHODS)
 def test_no_gradient_reaches_the_teacher_and_training_leaves_it_as_it_is(method: str) -> None:
     student, teacher = tiny_model(), tiny_model(seed=5)
-    torch.manual_seed(1)
-    objective = METHODS[method](student, **RICH_TO_POOR)
+    objective = made(method, student)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     learner = Learner(student, [Supervised(student), objective], Optim(lr=1e-2), given=teacher)
     optimiser = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], lr=1e-2)
@@ -327,7 +329,7 @@ def test_methods_by_name() -> None:
         )
         transfer_called(method).prepare(pupil, wide)
         shown = [batch_of(ten_studies())]
-        lesson = Lesson(wide, ["ct"], ["finding"], 2.0, labelled=shown, sentences=shown)
+        lesson = Lesson(wide, ["ct"], ["finding"], 2.0, studies=shown, sentences=shown)
         found = transfer_called(method).of(pupil, lesson)
         assert type(found) is METHODS[method] and found.weight == 2.0
     assert {method for method, kind in METHODS.items() if kind.asks_answers} == {"logits", "privileged", "co-training"}
