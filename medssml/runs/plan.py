@@ -1,6 +1,7 @@
 """From what a cohort's files are like to a pretraining config: sizes, lengths, what is learned, and why.
 
 After the fingerprint of nnU-Net (Isensee et al. 2021): fixed rules from a few numbers of the data, each said with its reason.
+What is learned, and through which fusion, is what `configs/pretrain/default.yaml` says, as far as the cohort has it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.config import load_config
 from medssml.manifest.manifest import Manifest
+from medssml.runs.training_config import PretrainConfig
+from medssml.shipped_configs import config_path
 
 #: What a machine can afford: voxels of a CT, pixels of a side, tokens of a report, Hz, seconds and channels of an EEG, studies
 #: of a batch, layers and widths of the convolutional encoders.
@@ -34,7 +38,8 @@ _PIECES = 1.4
 _RATES = (64, 100, 128, 200)
 _STEPS = 1000
 BATCH = "batch, studies"
-_DIM = 128
+#: Of the shipped configs, the one whose recipe a plan brings to a cohort.
+RECIPE = "default"
 
 Numbers = NDArray[np.float64]
 
@@ -100,17 +105,18 @@ def plan(
     if left_out:
         said = "no rule for it" if set(left_out) - set(KINDS) else "no training study has a file that can be read"
         choices.append(Choice("left out", ", ".join(left_out), "", f"{said}; add it to the config yourself"))
-    objectives, learned = _objectives(train, list(parts), counts)
+    recipe = load_config(config_path(RECIPE, "pretrain"), PretrainConfig)
+    objectives, learned = _objectives(recipe, train, list(parts), counts)
     data, trainer, course = _course(len(train), counts, list(parts), afford)
     config = {
         "model": node(
             "MultimodalModel",
             encoders={name: part.encoder for name, part in parts.items()},
-            fusion=node("AdditiveFusion", dim=_DIM, depth=1, heads=4),
+            fusion=recipe.model["init_args"]["fusion"],
         ),
         "transforms": {name: part.transform for name, part in parts.items()},
         "objectives": objectives,
-        "optim": {"lr": 1e-3, "weight_decay": 0.05, "warmup": 0.1},
+        "optim": {name: getattr(recipe.optim, name) for name in ("lr", "weight_decay", "warmup")},
         "trainer": trainer,
         "data": data,
     }
@@ -181,7 +187,7 @@ def _report(found: Mapping[str, Numbers], afford: Mapping[str, Any]) -> _Part:
     vocabulary = 2048 if len(words) >= 100 else 512
     why = "95 % of the reports whole" if length >= wanted else "as many as a step can afford; longer ones are cut"
     choice = Choice("report, tokens", f"{length} of {vocabulary}", f"{spread(words)} words", why)
-    encoder = node("TextEncoder", vocab_size=vocabulary, dim=_DIM, depth=2, heads=4, max_length=length, dropout=0.1)
+    encoder = node("TextEncoder", vocab_size=vocabulary, dim=128, depth=2, heads=4, max_length=length, dropout=0.1)
     return _Part(encoder, node("ReportTransform", vocab_size=vocabulary, max_length=length), [choice])
 
 
@@ -193,44 +199,43 @@ def _table(features: Sequence[str]) -> _Part:
 
 
 def _objectives(
-    train: Manifest, modalities: Sequence[str], counts: Mapping[str, int]
+    recipe: PretrainConfig, train: Manifest, modalities: Sequence[str], counts: Mapping[str, int]
 ) -> tuple[list[dict[str, Any]], list[Choice]]:
-    """What the pattern of presence lets be learned: words from images, pairs from each other, the rest from itself."""
+    """What the pattern of presence lets be learned of the recipe: words from images, pairs from each other, each from itself."""
     has = {name: train.present[:, train.modalities.index(name)] for name in modalities}
     both = {
         (a, b): int((has[a] & has[b]).sum()) for i, a in enumerate(modalities) for b in modalities[i + 1 :]
     }  # fmt: skip
     pairs = {pair: count for pair, count in both.items() if count >= FEWEST}
     described = [name for name in ("ct", "xray") if (name, "report") in pairs]
+    counted = ", ".join(f"{count} {'+'.join(pair)}" for pair, count in pairs.items())
+    rules: dict[str, tuple[bool, dict[str, Any], str, str]] = {
+        "BagOfWords": (
+            bool(described),
+            {"modalities": described},
+            ", ".join(f"{pairs[name, 'report']} {name}+report" for name in described),
+            "words predicted from images",
+        ),
+        "CrossModalContrast": (
+            bool(pairs),
+            {"pairs": ["+".join(pair) for pair in pairs]},
+            counted,
+            "modalities of one study",
+        ),
+        "VICReg": (
+            True,
+            {"modalities": list(modalities)},
+            ", ".join(f"{counts[name]} {name}" for name in modalities),
+            "two looks at each agree, whatever else a study has",
+        ),
+    }
     objectives, choices = [], []
-
-    def learn(objective: dict[str, Any], found: str, why: str) -> None:
-        objectives.append(objective)
-        choices.append(Choice("learn by", objective["class_path"], found, why))
-
-    if described:
-        counted = ", ".join(f"{pairs[name, 'report']} {name}+report" for name in described)
-        learn(node("BagOfWords", modalities=described, batch_norm=False), counted, "words predicted from images")
-    if pairs:
-        named = ["+".join(pair) for pair in pairs]
-        counted = ", ".join(f"{count} {'+'.join(pair)}" for pair, count in pairs.items())
-        learn(node("CrossModalContrast", dim=64, pairs=named, batch_norm=False), counted, "modalities of one study")
-    if "eeg" in modalities:
-        masked = node("MaskedReconstruction", modalities=["eeg"], mask_ratio=0.6, decoder_dim=64, decoder_depth=1)
-        learn(masked, f"{counts['eeg']} eeg", "from itself: few reports speak of it")
-    if "report" in modalities:
-        learn(node("MaskedLanguageModelling", mask_ratio=0.3), f"{counts['report']} reports", "from itself")
-    alone = [m for m in modalities if m not in ("eeg", "report") and not any(m in pair for pair in pairs)]
-    if alone and not objectives:
-        learn(
-            node("SimCLR", dim=64, batch_norm=False), f"{len(train)} studies", "nothing to pair: two looks at a study"
-        )
-    elif alone:
-        learn(node("SimCLR", modalities=alone, dim=64, batch_norm=False), ", ".join(alone), "no pair: two looks")
-    several = int((np.sum([has[name] for name in modalities], axis=0) > 1).sum())
-    if several >= FEWEST:
-        consistent = node("ModalityDropoutConsistency", weight=0.3)
-        learn(consistent, f"{several} studies with several", "answers that bear an absent modality")
+    for part in recipe.objectives:
+        name = str(part["class_path"])
+        wanted, arguments, found, why = rules[name]
+        if wanted:
+            objectives.append(node(name, **{**part.get("init_args", {}), **arguments}))
+            choices.append(Choice("learn by", name, found, why))
     return objectives, choices
 
 

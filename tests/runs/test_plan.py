@@ -15,6 +15,7 @@ from medssml.manifest.manifest import Manifest
 from medssml.runs.plan import AFFORDS, Plan, plan
 from medssml.runs.run_folder import to_yaml
 from medssml.runs.training_config import PretrainConfig
+from medssml.shipped_configs import config_path
 
 
 def cohort(folder: Path, patterns: dict[str, int]) -> Manifest:
@@ -100,10 +101,24 @@ def test_what_is_learned_follows_from_what_occurs_together(tmp_path: Path) -> No
     words, contrast = made.config["objectives"][:2]
     assert (words["class_path"], words["init_args"]["modalities"]) == ("BagOfWords", ["ct"])
     assert (contrast["class_path"], contrast["init_args"]["pairs"]) == ("CrossModalContrast", ["ct+report"])
-    assert classes(made)[2:] == ["MaskedLanguageModelling", "SimCLR", "ModalityDropoutConsistency"]
-    assert made.config["objectives"][3]["init_args"]["modalities"] == ["xray"]
+    assert classes(made)[2:] == ["VICReg"]
+    assert made.config["objectives"][2]["init_args"]["modalities"] == ["ct", "xray", "report"]
     alone = plan(cohort(tmp_path, {"xray": 40}), measured, [], "cpu")
-    assert classes(alone) == ["SimCLR"] and list(alone.config["transforms"]) == ["xray"]
+    assert classes(alone) == ["VICReg"] and list(alone.config["transforms"]) == ["xray"]
+
+
+def test_a_plan_is_the_default_recipe_with_what_the_cohort_has(tmp_path: Path) -> None:
+    recipe = load_config(config_path("default", "pretrain"), PretrainConfig)
+    measured = {"ct": CT, "xray": XRAY, "eeg": EEG, "report": REPORT}
+    made = plan(cohort(tmp_path, {"ct+xray+eeg+report": 40}), measured, [], "cpu")
+    assert made.config["model"]["init_args"]["fusion"] == recipe.model["init_args"]["fusion"]
+    assert classes(made) == [node["class_path"] for node in recipe.objectives]
+    for planned, said in zip(made.config["objectives"], recipe.objectives, strict=True):
+        own = {"modalities", "pairs"}
+        assert {k: v for k, v in planned["init_args"].items() if k not in own} == {
+            k: v for k, v in said["init_args"].items() if k not in own
+        }
+    assert made.config["optim"] == {"lr": recipe.optim.lr, "weight_decay": 0.05, "warmup": 0.1}
 
 
 def test_rare_modalities_are_drawn_more_often_and_small_cohorts_get_small_batches(tmp_path: Path) -> None:
