@@ -44,7 +44,7 @@ def pretrain(
 
     Args:
         config: model, transforms, objectives and settings: a file, or the name of a shipped one such as cohort or
-            smoke/pretrain. By default the recipe of docs/methods/comparison.md, at sizes for whole chests; medssml plan fits them.
+            smoke/pretrain. By default our recipe, docs/methods/comparison.md, at sizes for whole chests; medssml plan fits them.
         manifest: the study table, CSV or Parquet.
         shards: in place of a manifest, where medssml prepare --shards wrote: a folder, or a URL such as s3://bucket/cohort.
         out: run folder (needed, but for --print-config and --print-slurm).
