@@ -259,8 +259,9 @@ class Learner(pl.LightningModule):
     # Hooks of the objectives, each with randomness that follows from the clock alone: a resumed run draws the same.
 
     def begin_epoch(self, studies: Iterable[Batch]) -> None:
-        """Lets the fusion and the objectives look at all training studies, before the first batch of an epoch."""
+        """Lets model and objectives look at all training studies, before the first batch of an epoch."""
         with evaluating(self):
+            self.model.fit_descriptors(batch.to(self.device) for batch in studies)
             self.model.fit_fusion(batch.to(self.device) for batch in studies)
         for place, objective in enumerate(self.objectives):
             if getattr(type(objective), "begin_epoch", None) is not Objective.begin_epoch:
