@@ -95,6 +95,12 @@ class Descriptors(nn.ModuleDict):
         for descriptor in new.values():
             descriptor.learn()
 
+    def follow(self, others: Descriptors) -> None:
+        """Those that nothing was fitted to yet take what `others`, of the same classes, were fitted to."""
+        for name in self.keys() & others.keys():
+            if not bool(cast(Descriptor, self[name]).fitted):
+                self[name].load_state_dict(others[name].state_dict())
+
 
 def widened(tokens: Tensor, width: int) -> Tensor:
     """(n, N, width) tokens (n, N, D) in the width of what is pooled, with 0, the mean, where pooled has what is measured."""
