@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -21,11 +21,18 @@ class ReportDecoder(Configured, nn.Module):
     that are shown there is always one that was learned and stands for knowing nothing: attention weighs what is shown
     against it, as a posterior mean weighs evidence against the prior, and where nothing is shown it is all there is.
 
+    What all studies share of a modality's token grows in training to many times what tells them apart, and attention that has
+    learned to look away from it gets no gradient any more. So tokens are read without their mean, by the latest `observe`; as
+    they are before. Their scale stays: it says how much a modality has to tell.
+
     Args:
         vocab_size: of the tokenizer. width: D of the fused tokens.
         dim, depth, heads: of the decoder. max_length: longest text, in tokens.
         start, end, pad: ids of the tokens that begin, end and fill up a text.
         dropout: in the layers.
+        slots: the number N of fused tokens, where each is always of the same modality and has a mean of its own; 1 where all
+            share one.
+        unread: slots that are never attended to.
     """
 
     def __init__(
@@ -41,8 +48,13 @@ class ReportDecoder(Configured, nn.Module):
         end: int = 3,
         pad: int = 0,
         dropout: float = 0.0,
+        slots: int = 1,
+        unread: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.register_buffer("mean", torch.zeros(slots, width))
+        self.mean: Tensor
+        self.unread = list(unread)
         self.start, self.end, self.pad, self.max_length = start, end, pad, max_length
         self.words = nn.Embedding(vocab_size, dim)
         nn.init.normal_(self.words.weight, std=0.02)
@@ -64,9 +76,23 @@ class ReportDecoder(Configured, nn.Module):
         x = self.layers(x, memory, tgt_mask=later, memory_key_padding_mask=hidden)
         return x @ self.words.weight.T + self.bias
 
+    @torch.no_grad()
+    def observe(self, shown: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Takes the mean of each slot from what studies show: batches of tokens (n, N, D) and mask (n, N) bool.
+
+        A slot of which no token is there stays as it is.
+        """
+        for slot in range(len(self.mean)):
+            parts = [tokens[mask] if len(self.mean) == 1 else tokens[mask[:, slot], slot] for tokens, mask in shown]
+            found = torch.cat(parts)
+            if len(found):
+                self.mean[slot] = found.mean(0)
+
     def _memory(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What is attended to, (n, 1 + N, dim), and (n, 1 + N) bool, what of it is not there."""
-        shown = self.memory(torch.where(mask.unsqueeze(-1), tokens, 0.0))
+        mask = mask.clone()
+        mask[:, self.unread] = False
+        shown = self.memory(torch.where(mask.unsqueeze(-1), tokens - self.mean, 0.0))
         nothing = self.nothing.to(shown.dtype).expand(len(shown), 1, -1)
         return torch.cat([nothing, shown], dim=1), torch.cat([mask.new_zeros(len(mask), 1), ~mask], dim=1)
 

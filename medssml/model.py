@@ -315,13 +315,17 @@ class MultimodalModel(Configured, nn.Module):
         """Fits what nothing was fitted to yet to all training studies (`Descriptor`); else nothing is read."""
         self.descriptors.fit(self.align(batch) for batch in studies)
 
+    @property
+    def begun(self) -> bool:
+        """Whether vectors have the scale that training gives them: every modality was in a batch of it."""
+        return all(int(cast(Standardise, layer).batches) > 0 for layer in self.standardise.values())
+
     def fit_fusion(self, studies: Iterable[Batch]) -> None:
         """Hands what all training studies show to a fusion that fits something to them (`Fusion.fit`); else nothing is encoded.
 
-        Nor before the first step, when `standardise` has seen nothing and the vectors are still in another scale.
+        Nor before the first step, when vectors are still in another scale (`begun`).
         """
-        begun = all(int(cast(Standardise, layer).batches) > 0 for layer in self.standardise.values())
-        if begun and type(self.fusion).fit is not Fusion.fit:
+        if self.begun and type(self.fusion).fit is not Fusion.fit:
             aligned = (self.align(batch) for batch in studies)
             self.fusion.fit((self.encode(batch), batch.present) for batch in aligned)
 

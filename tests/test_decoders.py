@@ -140,3 +140,49 @@ def test_word_after_word_is_as_all_words_at_once(decoder):
         expected, text = decoder(ids, tokens, mask), decoder.started(tokens, mask)
         for place in range(4):
             torch.testing.assert_close(text.next(ids[:, place]), expected[:, place], rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_are_read_without_what_those_of_their_modality_share():
+    torch.manual_seed(0)
+    decoder = ReportDecoder(6, 8, dim=16, depth=1, heads=2, max_length=LONGEST, slots=3).eval()
+    tokens, ids = torch.randn(40, 3, 8), torch.tensor([[START, 4, 5]]).expand(40, 3)
+    mask = torch.ones(40, 3, dtype=torch.bool)
+    mask[::2, 0], mask[:, 2] = False, False
+    shown = torch.where(mask.unsqueeze(-1), tokens, torch.nan)  # nothing is read of what is not there
+    before = decoder(ids, tokens, mask)
+    torch.testing.assert_close(before, decoder(ids, shown, mask))  # as they are at first
+    decoder.observe([(shown[:10], mask[:10]), (shown[10:], mask[10:])])
+    for slot in (0, 1):
+        torch.testing.assert_close(decoder.mean[slot], tokens[mask[:, slot], slot].mean(0))
+    assert decoder.mean[2].tolist() == [0] * 8  # no token
+
+    once = decoder(ids, tokens, mask)
+    assert not torch.allclose(once, before, atol=1e-4)
+    moved = tokens.clone()
+    moved[:, 1] += 80
+    decoder.observe([(moved, mask)])
+    torch.testing.assert_close(decoder(ids, moved, mask), once, rtol=1e-3, atol=1e-4)
+
+
+def test_one_slot_is_for_all_tokens():
+    decoder = ReportDecoder(6, 8, dim=16, depth=1, heads=2, max_length=LONGEST).eval()
+    tokens = torch.randn(20, 4, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(20, 4, dtype=torch.bool)
+    mask[:5, 1:] = False
+    decoder.observe([(tokens[:6], mask[:6]), (tokens[6:, :2], mask[6:, :2])])
+    seen = torch.cat([tokens[:6][mask[:6]], tokens[6:, :2].flatten(0, 1)])
+    torch.testing.assert_close(decoder.mean[0], seen.mean(0))
+
+
+def test_a_slot_that_is_not_read_is_as_one_that_is_not_there():
+    torch.manual_seed(0)
+    decoder = ReportDecoder(6, 8, dim=16, depth=1, heads=2, max_length=LONGEST, slots=3, unread=[1]).eval()
+    tokens, ids = torch.randn(5, 3, 8), torch.tensor([[START, 4, 5]]).expand(5, 3)
+    mask = torch.ones(5, 3, dtype=torch.bool)
+    without = mask.clone()
+    without[:, 1] = False
+    torch.testing.assert_close(decoder(ids, tokens, mask), decoder(ids, tokens, without))
+    torch.testing.assert_close(decoder.write(tokens, mask), decoder.write(tokens, without))
+    assert mask.all()  # of whoever asks
+    decoder.unread = []
+    assert not torch.allclose(decoder(ids, tokens, mask), decoder(ids, tokens, without), atol=1e-4)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
-from medssml.batch import Fused
+from medssml.batch import Batch, Fused
 from medssml.config import LeftOut
 from medssml.decoders import ReportDecoder
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
-from medssml.objectives.base import Objective, refuse_single
-from medssml.objectives.clock import Ramp
+from medssml.objectives.base import Objective, chosen, refuse_single
+from medssml.objectives.clock import Clock, Ramp
 from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
 from medssml.objectives.words import no_words, terms_of, text_encoder
+
+#: Training studies, the first ones, whose tokens say how tokens are standardised in the next epoch.
+OBSERVED = 512
 
 
 class Asked(NamedTuple):
@@ -33,7 +36,7 @@ class Captioning(Objective):
 
     The decoder attends to the tokens of the fusion, which never sees the report; a study whose report is all that it has is
     left out. The captioning loss of CoCa [1] with any subset of modalities in the place of the image. The decoder is kept
-    with the model and writes reports.
+    with the model and writes reports. Before each epoch it is told where the tokens of training studies lie by now.
 
     Of a share of the studies nothing is shown, so that the decoder also knows what reports say of no one in particular, which
     is what a sentence is held against that claims to be about a study (Ho and Salimans [2]).
@@ -44,12 +47,14 @@ class Captioning(Objective):
     Args:
         model: the model.
         report: whose words are written; its encoder is a `TextEncoder`.
+        modalities: that are read; all but the report by default. Of a modality that no report speaks of, a decoder learns the
+            training studies by heart, and makes up findings from it.
         dim, depth, heads, dropout: of the decoder.
         blind: share of the studies of which nothing is shown, drawn anew in each epoch; CoCa's is 0.
         weight: in the sum of objectives.
 
     Raises:
-        ValueError: `blind` is no share below 1.
+        ValueError: `blind` is no share below 1; `modalities` the model has not, or of a fusion of tokens, which mixes them.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Captioning(Objective):
         model: MultimodalModel,
         *,
         report: str = "report",
+        modalities: Sequence[str] | None = None,
         dim: int = 128,
         depth: int = 2,
         heads: int = 4,
@@ -70,11 +76,32 @@ class Captioning(Objective):
         if not 0 <= blind < 1:
             raise ValueError(f"blind is {blind}; expected a share from 0 to below 1")
         self.blind = blind
+        read = {report, *chosen(model, modalities, "Captioning")}
+        if modalities is not None and model.fusion.reads != "pooled":
+            raise ValueError(
+                "Captioning: modalities are told apart behind a fusion of vectors only; fix: leave them out"
+            )
         ids = encoder.special_ids
         self.decoder = ReportDecoder(
             encoder.vocab_size, model.dim, dim=dim, depth=depth, heads=heads, max_length=encoder.max_length,
             start=ids["cls"], end=ids["sep"], pad=ids["pad"], dropout=dropout,
+            slots=len(model.modalities) if model.fusion.reads == "pooled" else 1,
+            unread=[place for place, name in enumerate(model.modalities) if name not in read],
         )  # fmt: skip
+
+    def begin_epoch(self, clock: Clock, model: MultimodalModel, studies: Iterable[Batch]) -> None:
+        """Tells the decoder where the tokens of `OBSERVED` studies lie; not before the model has taken a step."""
+        if not model.begun:
+            return
+        shown, count = [], 0
+        for batch in map(model.align, studies):
+            within = self._within(model, batch.present)
+            fused = model.fuse(model.encode(batch), batch.present, within)
+            shown.append((fused.tokens, fused.mask))
+            count += len(within)
+            if count >= OBSERVED:
+                break
+        self.decoder.observe(shown)
 
     def forward(self, step: Step) -> dict[str, Tensor] | None:
         """Loss, and the share of words that are the likeliest."""
@@ -93,7 +120,7 @@ class Captioning(Objective):
         report = arguments.get("report", "report")
         if report not in left or len(left) < 2:
             raise LeftOut(f"needs {report} and another modality")
-        return arguments
+        return super().restricted_to(arguments, left)
 
     def _write(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's sum of cross-entropies, number of right words, number of words."""
@@ -110,9 +137,13 @@ class Captioning(Objective):
 
     def _shown(self, step: Step) -> Fused:
         """The fusion of all but the reports."""
-        within = step.present.clone()
-        within[:, step.model.modalities.index(self.report)] = False
-        return step.fuse(step.encoded, within)
+        return step.fuse(step.encoded, self._within(step.model, step.present))
+
+    def _within(self, model: MultimodalModel, present: Tensor) -> Tensor:
+        """(B, M) bool, which modalities of each study are shown."""
+        within = present.clone()
+        within[:, model.modalities.index(self.report)] = False
+        return within
 
     def _asked(self, step: Step) -> Asked:
         """The studies with a report and something else, and all words of their reports."""

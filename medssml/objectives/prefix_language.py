@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medssml.batch import Fused, Inputs
 from medssml.config import LeftOut
+from medssml.model import MultimodalModel
 from medssml.objectives.captioning import Asked, Captioning
 from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
@@ -43,6 +44,10 @@ class PrefixLanguage(Captioning):
         within = step.present.clone()
         within[step.batch.rows(self.report), step.batch.column(self.report)] = prefix > 1
         return step.fuse({**step.encoded, **step.encode(inputs=cut)}, within)
+
+    def _within(self, model: MultimodalModel, present: Tensor) -> Tensor:
+        """(B, M) bool, all that there is."""
+        return present
 
     def _asked(self, step: Step) -> Asked:
         """The studies whose report goes on after its prefix, and that show anything; the words after it."""
