@@ -24,10 +24,7 @@ from medssml.encoders import (
     TableEncoder,
     TextEncoder,
     ViT,
-    WordDescriptor,
-    XrayDescriptor,
 )
-from medssml.encoders.descriptor import Descriptors
 from medssml.fusion import (
     AdditiveFusion,
     AttentionRNN,
@@ -247,7 +244,6 @@ def others_in(width: int, count: int = 12) -> Others:
 #: Label -> objective of a `tiny_model`.
 OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "contrast": lambda model: CrossModalContrast(model, dim=8),
-    "contrast beside descriptors": lambda model: CrossModalContrast(with_descriptors(model), dim=8),
     "reconstruction": lambda model: MaskedReconstruction(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
     "words": lambda model: BagOfWords(model, modalities=["ct", "xray"], pairs=16),
     "language": lambda model: MaskedLanguageModelling(model),
@@ -362,17 +358,6 @@ def tiny_model(seed: int = 0, fusion: Callable[[Sequence[str], int], Fusion] | N
     }
     made = MaskedAttention(MODALITIES, 16, 1, 2, tokens="all") if fusion is None else fusion(MODALITIES, 16)
     return MultimodalModel(encoders, made, {"finding": Task(), "grade": Task("multiclass", 3)})
-
-
-def with_descriptors(model: MultimodalModel) -> MultimodalModel:
-    """The same model, with hand-made features beside its encoders of radiographs and reports, fitted to the ten studies."""
-    words = WordDescriptor(VOCABULARY, 4, pairs=8, min_subjects=1)
-    model.descriptors = Descriptors({"xray": XrayDescriptor(3), "report": words})
-    model._arguments["descriptors"] = dict(model.descriptors.items())
-    for name in model.descriptors:
-        model.exchange_encoder(name, model.encoders[name])
-    model.fit_descriptors([batch_of(ten_studies())])
-    return model
 
 
 def with_penalty(model: MultimodalModel) -> MultimodalModel:

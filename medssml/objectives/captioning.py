@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medssml.batch import Batch, Fused
 from medssml.config import LeftOut
 from medssml.decoders import ReportDecoder
+from medssml.fusion import AdditiveFusion
 from medssml.losses import global_sum
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective, chosen, refuse_single
@@ -54,7 +55,7 @@ class Captioning(Objective):
         weight: in the sum of objectives.
 
     Raises:
-        ValueError: `blind` is no share below 1; `modalities` the model has not, or of a fusion of tokens, which mixes them.
+        ValueError: `blind` is no share below 1; `modalities` the model has not, or with another fusion than `AdditiveFusion`.
     """
 
     def __init__(
@@ -77,15 +78,14 @@ class Captioning(Objective):
             raise ValueError(f"blind is {blind}; expected a share from 0 to below 1")
         self.blind = blind
         read = {report, *chosen(model, modalities, "Captioning")}
-        if modalities is not None and model.fusion.reads != "pooled":
-            raise ValueError(
-                "Captioning: modalities are told apart behind a fusion of vectors only; fix: leave them out"
-            )
+        additive = isinstance(model.fusion, AdditiveFusion)  # a token of each modality, in their order
+        if modalities is not None and not additive:
+            raise ValueError("Captioning: modalities are told apart behind an AdditiveFusion only; fix: leave them out")
         ids = encoder.special_ids
         self.decoder = ReportDecoder(
             encoder.vocab_size, model.dim, dim=dim, depth=depth, heads=heads, max_length=encoder.max_length,
             start=ids["cls"], end=ids["sep"], pad=ids["pad"], dropout=dropout,
-            slots=len(model.modalities) if model.fusion.reads == "pooled" else 1,
+            slots=len(model.modalities) if additive else 1,
             unread=[place for place, name in enumerate(model.modalities) if name not in read],
         )  # fmt: skip
 

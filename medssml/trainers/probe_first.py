@@ -79,7 +79,7 @@ def _fit_head(
             return f"its head begins at random: {found}"
         _set(head.linear, found.weight, found.bias)
         return f"its head begins as a linear probe, C = {found.setting['C']:g}"
-    alone = {m: _let_through(model, m, _alone(model, studies, m)) for m in model.modalities if m in studies.encoded}
+    alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
     stack = stacked_readouts(
         {FUSED: together, **alone}, y, studies.subject, kind=kind, classes=classes, seed=seed,
         **_counts_of(studies, weights),
@@ -107,8 +107,8 @@ def _fit_fusion(
 ) -> dict[str, str]:
     """Stacks of the probes of each modality alone, placed in the fusion; see `Fusion.begin`."""
     alone = {m: _alone(model, studies, m) for m in model.modalities if m in studies.encoded}
-    stacks: dict[str, Stack] = {}
-    said = {}
+    evidence: list[dict[str, Evidence]] = []
+    said, bias = {}, {}
     for name in tasks:
         task = model.tasks[name]
         y = (studies.targets.get(name, np.full(len(studies), np.nan)) - task.mean) / task.sd
@@ -119,20 +119,15 @@ def _fit_fusion(
         if isinstance(stack, str):
             said[name] = f"its head begins at random: {stack}"
             continue
-        stacks[name] = stack
+        maps = {m: _of_projected(model, m, readout) for m, readout in stack.readouts.items()}
+        bias[name] = (len(evidence), stack.bias)
+        evidence += [{m: (w[k], float(b[k])) for m, (w, b) in maps.items()} for k in range(_outputs(model, name))]
         said[name] = f"the fusion begins as a stack of linear probes, which count: {_counts(stack)}"
-    first = dict(zip(stacks, np.cumsum([0, *(len(stack.bias) for stack in stacks.values())]), strict=False))
-    evidence: list[dict[str, Evidence]] = [{} for stack in stacks.values() for _ in stack.bias]
-    for modality in alone:
-        found = {name: stack.readouts[modality] for name, stack in stacks.items() if modality in stack.readouts}
-        places = [first[name] + k for name, readout in found.items() for k in range(len(readout.bias))]
-        for place, says in zip(places, _carried(model, modality, list(found.values())), strict=True):
-            evidence[place][modality] = says
     model.fusion.begin(evidence)
     directions = np.eye(model.dim)
-    for name, stack in stacks.items():
+    for name, (first, offset) in bias.items():
         head = model.heads[name]
-        _set(head.linear, directions[first[name] : first[name] + len(stack.bias)], stack.bias)
+        _set(head.linear, directions[first : first + len(offset)], offset)
         for own in head.own.values():
             _set(cast(nn.Linear, own), 0.0, np.zeros(1))
     return said
@@ -153,43 +148,22 @@ def _counts(stack: Stack) -> str:
 
 def _alone(model: MultimodalModel, studies: EncodedStudies, modality: str) -> Part:
     """One modality as its encoder gave it. A penalty on the weights of what the projection made of it would take the
-    directions that the projection stretches for the likelier ones: with few labels that costs."""
+    directions that the projection stretches for the likelier ones: with few labels that costs. Of it, what the projection
+    lets through: taken from before it, as its inverse would make rounding errors of features that do not vary as large as
+    those that do."""
+    layer = _projection(model, modality)
     with torch.no_grad():
-        x = model.standardise[modality].cpu()(studies.raw[modality]).double().numpy()
+        given = model.standardise[modality].cpu()(studies.raw[modality]).double().numpy()
+    x = given @ (np.linalg.pinv(layer.weight, LEAST) @ layer.weight).T
     rows = np.flatnonzero(studies.has[:, studies.column(modality)])
     return Part(x, rows, np.ones(len(rows), bool))
 
 
-def _let_through(model: MultimodalModel, modality: str, part: Part) -> Part:
-    """Of one modality what the projection lets through: taken from before it, as its inverse would make rounding errors of
-    features that do not vary as large as those that do."""
-    weight = _projection(model, modality).weight
-    return part._replace(x=part.x @ (np.linalg.pinv(weight, LEAST) @ weight).T)
-
-
 def _of_projected(model: MultimodalModel, modality: str, readout: Readout) -> tuple[Array, Array]:
-    """Weight and bias that say of the projected vector what `readout` says of that of `_let_through`."""
+    """Weight and bias that say of the projected vector what `readout` says of the one of `_alone`."""
     layer = _projection(model, modality)
     weight = readout.weight @ np.linalg.pinv(layer.weight, LEAST)
     return weight, readout.bias - weight @ layer.bias
-
-
-def _carried(model: MultimodalModel, modality: str, readouts: Sequence[Readout]) -> list[Evidence]:
-    """Maps that say of the projected vector what readouts say of the one of `_alone`, number by number.
-
-    An encoder may give more features than the projection has room for. What of the readouts R it does not let through is
-    added to it: with C = R W^+ it becomes W + C^+ (R - C W), the smallest change for which C says what R says.
-    """
-    if not readouts:
-        return []
-    layer = _projection(model, modality)
-    read = np.concatenate([readout.weight for readout in readouts])
-    said = read @ np.linalg.pinv(layer.weight, LEAST)
-    weight = layer.weight + np.linalg.pinv(said, LEAST) @ (read - said @ layer.weight)
-    with torch.no_grad():
-        cast(nn.Linear, model.project[modality]).weight.copy_(torch.as_tensor(weight))
-    bias = np.concatenate([readout.bias for readout in readouts]) - said @ layer.bias
-    return [(row, float(b)) for row, b in zip(said, bias, strict=True)]
 
 
 class _Projection(NamedTuple):

@@ -59,7 +59,7 @@ def test_before_an_epoch_the_decoder_is_told_where_tokens_lie_once_the_model_has
         within[:, model.modalities.index("report")] = False
     fused = model.fuse(model.encode(seen), seen.present, within)
     slots = len(objective.decoder.mean)
-    assert slots == (len(model.modalities) if model.fusion.reads == "pooled" else 1)
+    assert slots == (len(model.modalities) if fusion is AdditiveFusion else 1)
     for slot in range(slots):
         tokens = fused.tokens[fused.mask] if slots == 1 else fused.tokens[fused.mask[:, slot], slot]
         expected = tokens.mean(0) if len(tokens) else torch.zeros(model.dim)
@@ -79,5 +79,5 @@ def test_modalities_that_are_not_named_are_not_read_behind_a_fusion_of_vectors()
     assert not Captioning(model, dim=16, depth=1, heads=2).decoder.unread
     with pytest.raises(ValueError, match="the model has"):
         Captioning(model, modalities=["mri"])
-    with pytest.raises(ValueError, match="behind a fusion of vectors only"):
+    with pytest.raises(ValueError, match="behind an AdditiveFusion only"):
         Captioning(tiny_model(), modalities=["ct"])

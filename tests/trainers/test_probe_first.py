@@ -15,7 +15,7 @@ from medssml.fusion import FactorFusion
 from medssml.model import MultimodalModel, Task
 from medssml.trainers.probe_first import FUSED, LEAST, fit_heads
 
-from .toy import MODALITIES, Dense, ToyLoader, toy_model
+from .toy import MODALITIES, ToyLoader, toy_model
 
 
 def test_the_model_answers_as_a_probe_of_its_own_vectors() -> None:
@@ -187,37 +187,6 @@ def test_a_fusion_with_room_answers_as_the_stack_of_each_modality_alone() -> Non
             expected[part.study] += part.x @ stack.readouts[m].weight[0] + stack.readouts[m].bias
         np.testing.assert_allclose(logits[name].double().numpy(), expected, atol=0.02)
     np.testing.assert_allclose(logits["sick"].numpy(), -logits["other"].numpy(), atol=0.05)
-
-
-def test_more_features_than_the_fusion_is_wide_are_all_read() -> None:
-    """Half of what the encoders give is lost in the projection, until the probes are brought through it."""
-    torch.manual_seed(0)
-    tasks = {"sick": Task(), "other": Task()}
-    model = MultimodalModel({m: Dense(12) for m in MODALITIES}, FactorFusion(MODALITIES, 6, factors=2), tasks)
-    loader = ToyLoader(studies=200)
-
-    def encoded() -> EncodedStudies:
-        studies = encode_studies(model, loader)
-        other = (loader.x[:, :, 1].mean(1) > loader.x[:, :, 2].mean(1)).double().numpy()
-        return replace(studies, targets=studies.targets | {"other": other})
-
-    before, was = encoded(), {m: layer.weight.detach().clone() for m, layer in model.project.items()}
-    fit_heads(model, ["sick", "other"], before)
-    after = encoded()
-    logits = model.predict_from(model.fuse(after.encoded, after.present))
-    parts = {}
-    for column, m in enumerate(MODALITIES):
-        rows = np.flatnonzero(before.has[:, column])
-        parts[m] = Part(before.raw[m].double().numpy(), rows, np.ones(len(rows), bool))
-    for name in tasks:
-        stack = stacked_readouts(parts, before.targets[name], before.subject)
-        expected = np.full(200, float(stack.bias[0]))
-        for m, part in parts.items():
-            expected[part.study] += part.x @ stack.readouts[m].weight[0] + stack.readouts[m].bias
-        np.testing.assert_allclose(logits[name].detach().double().numpy(), expected, atol=0.02)
-    # Two tasks need two directions, and no other is changed.
-    for m, layer in model.project.items():
-        assert np.linalg.matrix_rank((layer.weight.detach() - was[m]).numpy(), tol=1e-4) == 2
 
 
 def test_a_fusion_without_room_for_all_tasks_says_so() -> None:
