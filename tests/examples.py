@@ -360,6 +360,17 @@ def tiny_model(seed: int = 0, fusion: Callable[[Sequence[str], int], Fusion] | N
     return MultimodalModel(encoders, made, {"finding": Task(), "grade": Task("multiclass", 3)})
 
 
+def fused_from(model: MultimodalModel, batch: Batch, *modalities: str) -> Fused:
+    """The fusion of some modalities alone, by the model itself."""
+    left = batch.without(*(name for name in batch.modalities if name not in modalities))
+    return model.fuse(model.encode(left), left.present)
+
+
+def vectors_of(model: MultimodalModel, batch: Batch, *modalities: str) -> Tensor:
+    """(B, D) what a model makes of some modalities alone, without gradient."""
+    return fused_from(model, batch, *modalities).pooled.detach()
+
+
 def with_penalty(model: MultimodalModel) -> MultimodalModel:
     """The same model, whose fusion now gives a penalty along: the L1 norm of its embedding of modalities."""
 

@@ -19,7 +19,7 @@ from medssml.objectives.draws import uniform
 from medssml.objectives.step import Step
 from medssml.objectives.words import no_words, terms_of, text_encoder
 
-#: Training studies, the first ones, whose tokens say how tokens are standardised in the next epoch.
+#: Training studies, the first ones, whose mean tokens are taken away in the next epoch.
 OBSERVED = 512
 
 

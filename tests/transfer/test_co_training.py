@@ -14,7 +14,7 @@ from medssml.trainers.finetune import finetuner
 from medssml.trainers.settings import Optim
 from medssml.transfer import CoTraining
 from medssml.transfer.base import Lesson
-from tests.examples import batch_of, ten_studies, tiny_model
+from tests.examples import batch_of, fused_from, ten_studies, tiny_model
 
 BOTH = [0, 5, 6, 7]
 RICH_TO_POOR: dict[str, Any] = {"source": ("ct", "report"), "target": ("xray",)}
@@ -32,8 +32,7 @@ def pair() -> tuple[MultimodalModel, MultimodalModel]:
 
 def seen(model: MultimodalModel, *modalities: str) -> Any:
     batch = batch_of(ten_studies())
-    left = batch.without(*(name for name in batch.modalities if name not in modalities))
-    return model.predict_from(model.fuse(model.encode(left), left.present))
+    return model.predict_from(fused_from(model, batch, *modalities))
 
 
 def cost(probabilities: list[float], label: int) -> float:

@@ -7,46 +7,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
-from medssml.batch import Batch
 from medssml.model import MultimodalModel
 from medssml.objectives import Step
 from medssml.objectives.step import Teacher
 from medssml.transfer import AnchorTransfer, PrototypeTransfer
-from medssml.transfer.base import Lesson
-from medssml.transfer.base import seen as seen_by
+from medssml.transfer.base import Lesson, seen
 from medssml.transfer.prototypes import class_means
-from tests.examples import batch_of, classes_in, ten_studies, tiny_model
+from tests.examples import batch_of, classes_in, ten_studies, tiny_model, vectors_of
 
 BOTH = [0, 5, 6, 7]
 SOURCE = ["ct", "report"]
 RICH_TO_POOR: dict[str, Any] = {"source": SOURCE, "target": ["xray"]}
 
 
-@pytest.fixture(scope="module")
-def student() -> MultimodalModel:
-    return tiny_model().eval()
-
-
-@pytest.fixture(scope="module")
-def teacher() -> MultimodalModel:
-    return tiny_model(seed=5).eval()
-
-
-def seen(model: MultimodalModel, batch: Batch, *modalities: str) -> Tensor:
-    """(B, D) what a model makes of some modalities alone."""
-    left = batch.without(*(name for name in batch.modalities if name not in modalities))
-    return model.fuse(model.encode(left), left.present).pooled.detach()
-
-
 def test_a_prototype_is_the_mean_of_what_the_teacher_makes_of_a_class(teacher: MultimodalModel) -> None:
     studies = ten_studies()
     batch = batch_of(studies)
-    made = seen_by(teacher, SOURCE, [batch_of(studies[:4]), batch_of(studies[4:])], ["grade"])
+    made = seen(teacher, SOURCE, [batch_of(studies[:4]), batch_of(studies[4:])], ["grade"])
     found = class_means(made, {"grade": 4})["grade"]
-    vectors = seen(teacher, batch, *SOURCE)
+    vectors = vectors_of(teacher, batch, *SOURCE)
     has = [place for place in range(10) if bool(batch.present[place, [0, 3]].any())]
     for grade in range(3):
         of = [place for place in has if batch.targets["grade"][place] == grade]
@@ -60,7 +41,7 @@ def test_labels_and_the_teacher_say_which_prototype(student: MultimodalModel, te
     known, batch = classes_in(16), batch_of(ten_studies())
     torch.manual_seed(1)
     objective = PrototypeTransfer(student, prototypes=known, temperature=0.5, **RICH_TO_POOR)
-    s, t = seen(student, batch, "xray"), seen(teacher, batch, *SOURCE)
+    s, t = vectors_of(student, batch, "xray"), vectors_of(teacher, batch, *SOURCE)
     means = []
     for name, (classes, centre) in known.items():
         towards, terms = classes - classes.mean(0), []
@@ -122,11 +103,13 @@ def test_anchors_are_sentences_and_classes_lie_as_they_do(student: MultimodalMod
     objective = AnchorTransfer.of(
         student, Lesson(teacher, ["ct"], ["finding"], studies=[studies], sentences=[sentences])
     )
-    vectors = seen(teacher, sentences, "report")
+    vectors = vectors_of(teacher, sentences, "report")
     classes = torch.stack([vectors[labels == value].mean(0) for value in (0, 1)])
     torch.testing.assert_close(objective.classes_0, classes - classes.mean(0), rtol=1e-4, atol=1e-5)
     rows = studies.rows("ct")
-    torch.testing.assert_close(objective.centre_0, seen(teacher, studies, "ct")[rows].mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        objective.centre_0, vectors_of(teacher, studies, "ct")[rows].mean(0), rtol=1e-4, atol=1e-5
+    )
     # Where no study is shown to the teacher, the sentences are what there is.
     alone = AnchorTransfer.of(student, Lesson(teacher, ["ct"], ["finding"], sentences=[sentences]))
     torch.testing.assert_close(alone.centre_0, vectors.mean(0), rtol=1e-4, atol=1e-5)

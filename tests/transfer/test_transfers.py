@@ -33,7 +33,7 @@ from medssml.transfer.base import Lesson, Transfer
 from medssml.transfer.methods import METHODS, transfer_called
 from medssml.transfer.relations import angle_loss, distance_loss
 from medssml.transfer.unpaired import UnpairedTransfer
-from tests.examples import batch_of, others_in, ten_studies, tiny_model
+from tests.examples import batch_of, fused_from, others_in, ten_studies, tiny_model
 
 RICH_TO_POOR: dict[str, Any] = {"source": ("ct", "report"), "target": ("xray",)}
 #: Of the ten studies, those with a radiograph, and with a CT or a report.
@@ -44,24 +44,8 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.fixture(scope="module")
-def student() -> MultimodalModel:
-    return tiny_model().eval()
-
-
-@pytest.fixture(scope="module")
-def teacher() -> MultimodalModel:
-    return tiny_model(seed=5).eval()
-
-
 def step(student: MultimodalModel, teacher: MultimodalModel, batch: Batch | None = None) -> Step:
     return Step(student, batch_of(ten_studies()) if batch is None else batch, teacher=Teacher(teacher))
-
-
-def seen(model: MultimodalModel, batch: Batch, *modalities: str) -> Any:
-    """The fusion of some modalities alone, by the model itself."""
-    left = batch.without(*(name for name in batch.modalities if name not in modalities))
-    return model.fuse(model.encode(left), left.present)
 
 
 # Answers.
@@ -108,7 +92,7 @@ def test_answers_are_the_mean_over_tasks_of_studies_that_both_see(
     student: MultimodalModel, teacher: MultimodalModel, kind: Any
 ) -> None:
     batch = batch_of(ten_studies())
-    poor, rich = seen(student, batch, "xray"), seen(teacher, batch, "ct", "report")
+    poor, rich = fused_from(student, batch, "xray"), fused_from(teacher, batch, "ct", "report")
     objective = kind(student, **RICH_TO_POOR, temperature=3.0)
     found = objective(step(student, teacher))
     means = []
@@ -133,7 +117,7 @@ def test_a_teacher_without_the_task_is_refused(student: MultimodalModel) -> None
 def test_features_are_regressed(student: MultimodalModel, teacher: MultimodalModel) -> None:
     objective = FeatureTransfer(student, **RICH_TO_POOR)
     batch = batch_of(ten_studies())
-    s, t = (seen(*who).pooled[BOTH] for who in ((student, batch, "xray"), (teacher, batch, "ct", "report")))
+    s, t = (fused_from(*who).pooled[BOTH] for who in ((student, batch, "xray"), (teacher, batch, "ct", "report")))
     wanted = (t - t.mean(1, keepdim=True)) / (t.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
     expected = (objective.regressor(s) - wanted).square().mean()
     torch.testing.assert_close(objective(step(student, teacher))["loss"], expected, rtol=1e-4, atol=1e-5)
@@ -155,7 +139,7 @@ def test_a_cycle_goes_there_and_back_and_only_the_translations_carry_a_gradient(
 ) -> None:
     objective = CyclicTransfer(student, **RICH_TO_POOR, translation=2.0, cycle=0.5)
     batch = batch_of(ten_studies())
-    s, t = (seen(*who).pooled[BOTH] for who in ((student, batch, "xray"), (teacher, batch, "ct", "report")))
+    s, t = (fused_from(*who).pooled[BOTH] for who in ((student, batch, "xray"), (teacher, batch, "ct", "report")))
 
     def norm(x: Tensor) -> Tensor:
         return (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
@@ -216,7 +200,7 @@ def test_contrast_is_the_cross_entropy_of_finding_each_other(
 ) -> None:
     objective = ContrastiveTransfer(student, **RICH_TO_POOR, dim=8)
     batch = batch_of(ten_studies())
-    s, t = (seen(*who).pooled[BOTH] for who in ((student, batch, "xray"), (teacher, batch, "ct", "report")))
+    s, t = (fused_from(*who).pooled[BOTH] for who in ((student, batch, "xray"), (teacher, batch, "ct", "report")))
     logits = F.normalize(objective.student_head(s), dim=1) @ F.normalize(objective.teacher_head(t), dim=1).T / 0.07
     own = torch.arange(4)
     expected = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

@@ -21,28 +21,12 @@ from medssml.objectives.step import Teacher
 from medssml.transfer import MomentTransfer, PseudoPairTransfer
 from medssml.transfer.base import Lesson, seen
 from medssml.transfer.unpaired import Others, UnpairedTransfer, known_others
-from tests.examples import batch_of, others_in, ten_studies, tiny_model
+from tests.examples import batch_of, others_in, ten_studies, tiny_model, vectors_of
 
 SOURCE = ["ct", "report"]
 RICH_TO_POOR: dict[str, Any] = {"source": SOURCE, "target": ["xray"]}
 #: Of the ten studies, those with a radiograph, and of these the ones with a CT or a report.
 RADIOGRAPHS, BOTH = [0, 5, 6, 7, 9], [0, 5, 6, 7]
-
-
-@pytest.fixture(scope="module")
-def student() -> MultimodalModel:
-    return tiny_model().eval()
-
-
-@pytest.fixture(scope="module")
-def teacher() -> MultimodalModel:
-    return tiny_model(seed=5).eval()
-
-
-def vectors_of(model: MultimodalModel, batch: Batch, *modalities: str) -> Tensor:
-    """(B, D) what a model makes of some modalities alone."""
-    left = batch.without(*(name for name in batch.modalities if name not in modalities))
-    return model.fuse(model.encode(left), left.present).pooled.detach()
 
 
 def said_by(student: MultimodalModel, batch: Batch) -> Tensor:
