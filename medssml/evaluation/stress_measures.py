@@ -124,6 +124,15 @@ def certainty(y: Array, score: Array) -> dict[str, float]:
     }
 
 
+def enough(y: Array, kind: str) -> bool:
+    """Whether labels (n,) are so many, and of so many of each class, that their subset may be called the worst.
+
+    The worst of many subsets is the smallest one otherwise, by chance.
+    """
+    few = kind == "binary" and min((y == 0).sum(), (y == 1).sum()) < LEAST_OF_CLASS
+    return len(y) >= LEAST and not few and not why_undefined(kind, y)
+
+
 def worst_subset(question: Question, left: Array, score: Array) -> dict[str, Any] | None:
     """The modalities that studies were answered from for which the metric is lowest; None where no subset has enough.
 
@@ -135,8 +144,7 @@ def worst_subset(question: Question, left: Array, score: Array) -> dict[str, Any
     found: list[dict[str, Any]] = []
     for mask in np.unique(left):
         rows = np.flatnonzero(left == mask)
-        few = question.kind == "binary" and min((y[rows] == 0).sum(), (y[rows] == 1).sum()) < LEAST_OF_CLASS
-        if mask == 0 or len(rows) < LEAST or few or why_undefined(question.kind, y[rows]):
+        if mask == 0 or not enough(y[rows], question.kind):
             continue
         value = point(metric, y[rows], score[rows])
         if np.isfinite(value):

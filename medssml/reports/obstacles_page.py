@@ -75,7 +75,8 @@ def judged(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             f"{best} has the best mean rank on validation studies; on test studies under the same obstacle it is {rank}"
         )
         clear = _clear_of_others(results)
-        found.append(("order", words.EVEN, f"{said}{'' if clear else '; intervals overlap: the order is not known'}."))
+        mark = words.BETTER if clear else words.EVEN
+        found.append(("order", mark, f"{said}{'' if clear else '; intervals overlap: the order is not known'}."))
     for obstacle, recipe in results["chosen"].items():
         lost = _mean_of(results, obstacle, results["against"], "cost")
         said = f"costs {results['against']} {words.figure(lost)} AUROC, the mean over tasks and severities"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medssml.evaluation.bayes import bayes_column
+from medssml.evaluation.stress_measures import enough
 from medssml.statistics.bootstrap import Array, Interval, intervals, over_seeds
 from medssml.statistics.metrics import auroc, metrics_of, point
 from medssml.studies.obstacles_answers import LEFT, REVERSED, SAME, UNDAMAGED, UNTAUGHT
@@ -75,8 +76,11 @@ class Question:
 
     def subsets(self) -> list[str]:
         """Those whose best possible answers are known, with test studies of both classes."""
-        rows = {name: np.isfinite(self.scores[name]).all(axis=0) for name in self._best}
-        return [name for name, known in rows.items() if len(set(self.y[known])) == 2]
+        return [name for name in self._best if len(set(self._labels_of(name))) == 2]
+
+    def _labels_of(self, subset: str) -> Array:
+        """(n,) labels of the test studies that have a subset."""
+        return self.y[np.isfinite(self.scores[subset]).all(axis=0)]
 
     def ece(self) -> PerSeed:
         """Expected calibration error under the obstacle."""
@@ -92,7 +96,8 @@ class Question:
         Returns:
             same, undamaged, untaught, reversed: AUROC. cost: what is lost beside the reference on undamaged studies by
             suffering the obstacle. price: what being taught with it costs on complete studies, seen whole. ece. gap: to
-            Bayes, the mean over all subsets of undamaged studies. worst: the subset of the largest gap. best: AUROC of the
+            Bayes, the mean over all subsets of undamaged studies. worst: the subset of the largest gap, of
+            those with `enough` studies. best: AUROC of the
             best possible answers to what is left.
         """
         if not self.answerable:
@@ -110,11 +115,11 @@ class Question:
             "validation": self.validated(),
             "positives": int(self.y.sum()),
         }
-        if gaps:
-            once = np.ones((1, len(self.y)))
-            by_subset = {name: float(gap(once).mean()) for name, gap in zip(names, gaps, strict=True)}
-            worst = max(by_subset, key=lambda name: by_subset[name])
-            found["worst"] = {"subset": worst, "gap": by_subset[worst]}
+        once = np.ones((1, len(self.y)))
+        large = [(gap, name) for gap, name in zip(gaps, names, strict=True) if enough(self._labels_of(name), "binary")]
+        if large:
+            worst, name = max((float(gap(once).mean()), name) for gap, name in large)
+            found["worst"] = {"subset": name, "gap": worst}
         return found | self._best_left()
 
     def _best_left(self) -> dict[str, float]:
