@@ -19,8 +19,9 @@ from medssml.trainers.label_weights import LabelWeights
 
 #: The part of a stack that sees the fused vector; no modality is called so.
 FUSED = "all together"
-#: Directions that a projection shrinks below this share of its largest are not brought back: a head would have to stretch them
-#: as far again, and the first steps of training, which move the projection a little, would change its answers beyond measure.
+#: Features that vary less than this share of the one that varies most are not read, and directions that a projection shrinks
+#: below this share of its largest not brought back: a head would have to stretch them as far again, and the first steps of
+#: training, which move the projection a little, would change its answers beyond measure.
 LEAST = 0.03
 
 
@@ -154,7 +155,9 @@ def _alone(model: MultimodalModel, studies: EncodedStudies, modality: str) -> Pa
     layer = _projection(model, modality)
     with torch.no_grad():
         given = model.standardise[modality].cpu()(studies.raw[modality]).double().numpy()
-    x = given @ (np.linalg.pinv(layer.weight, LEAST) @ layer.weight).T
+    sd = given.std(0)
+    varying = np.where(sd > LEAST * sd.max(), given, given.mean(0)) if len(given) else given
+    x = varying @ (np.linalg.pinv(layer.weight, LEAST) @ layer.weight).T
     rows = np.flatnonzero(studies.has[:, studies.column(modality)])
     return Part(x, rows, np.ones(len(rows), bool))
 

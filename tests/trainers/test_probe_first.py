@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -38,6 +39,11 @@ def test_the_model_answers_as_a_probe_of_its_own_vectors() -> None:
     with torch.no_grad():
         logits = torch.cat([model(batch)["sick"] for batch in loader]).double().numpy()
     np.testing.assert_allclose(logits, oracle.decision_function(scaler.transform(vectors(()))), atol=0.01)
+
+
+def fusion_of(room: int) -> FactorFusion | None:
+    """A fusion that is given the probes of so many numbers itself; None = the one of `toy_model`."""
+    return FactorFusion(MODALITIES, 8, factors=room) if room else None
 
 
 def unprojected(model: MultimodalModel, studies: EncodedStudies) -> dict[str, np.ndarray]:
@@ -92,9 +98,10 @@ def test_with_too_few_labels_a_head_stays_as_it_is() -> None:
     assert "at random" in said["sick"]
 
 
-def test_features_that_do_not_vary_get_no_weight() -> None:
+@pytest.mark.parametrize("room", [0, 1])
+def test_features_that_do_not_vary_get_no_weight(room: int) -> None:
     """Constant features behind a projection that hardly lets them through: their rounding errors say nothing."""
-    model, loader = toy_model(), ToyLoader(studies=200)
+    model, loader = toy_model(fusion=fusion_of(room)), ToyLoader(studies=200)
     model.add_task("other", Task(evidence=True))
     with torch.no_grad():
         for encoder in model.encoders.values():
@@ -119,9 +126,10 @@ def test_features_that_do_not_vary_get_no_weight() -> None:
     assert (answers() - before).abs().max() < 0.01 * before.std()
 
 
-def test_a_direction_that_the_projection_all_but_loses_is_not_blown_up() -> None:
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_direction_that_the_projection_all_but_loses_is_not_blown_up(room: int) -> None:
     """A head that stretches it back would change its answers beyond measure with the first step that moves the projection."""
-    model, loader = toy_model(), ToyLoader(studies=200, labels=0.8)
+    model, loader = toy_model(fusion=fusion_of(room)), ToyLoader(studies=200, labels=0.8)
     model.add_task("other", Task(evidence=True))
     name = model.modalities[0]
     with torch.no_grad():
@@ -142,6 +150,32 @@ def test_a_direction_that_the_projection_all_but_loses_is_not_blown_up() -> None
         model.project[name].weight.add_(2e-3 * torch.randn_like(model.project[name].weight))
     assert before[has].std() > 0.05
     assert (answers() - before)[has].abs().max() < 0.2 * before[has].std()
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_feature_that_hardly_varies_is_not_blown_up(room: int) -> None:
+    """A probe looks at features in their standard deviations: of one that has next to none a large weight would come, and the
+    first step that moves the projection would change the answers beyond measure."""
+    model, loader = toy_model(fusion=fusion_of(room)), ToyLoader(studies=60)
+    model.add_task("other", Task(evidence=True))
+    with torch.no_grad():
+        for encoder in model.encoders.values():
+            encoder.blocks[1].weight[:4] *= 1e-3
+    studies = encode_studies(model, loader)
+    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
+    fit_heads(model, ["other"], studies)
+
+    def answers() -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([model(batch)["other"] for batch in loader])
+
+    before = answers()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in model.project.values():
+            layer.weight.add_(2e-3 * torch.randn_like(layer.weight))
+    assert before.std() > 0.05
+    assert (answers() - before).abs().max() < 0.2 * before.std()
 
 
 def test_a_head_of_classes_has_a_row_for_each_also_for_one_that_no_study_shows() -> None:
