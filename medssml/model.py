@@ -17,6 +17,7 @@ from medssml.checkpoint import CheckpointError, load_weights, model_folder, read
 from medssml.config import Configured, LeftOut, build, describe, resolve
 from medssml.encoders.base import as_encoded
 from medssml.encoders.chunks import in_chunks
+from medssml.encoders.descriptor import Descriptor, Descriptors, widened
 from medssml.encoders.heads import Head, Heads, PatternScale
 from medssml.fusion.base import Fusion
 from medssml.manifest.labels import Label
@@ -69,6 +70,7 @@ class MultimodalModel(Configured, nn.Module):
         fusion: operator over exactly these modalities; its order of the names is the order of the columns. In a config it need
             not name them: they are those of the encoders.
         tasks: name -> Task, or its arguments as a dict.
+        descriptors: modality -> what is measured of it by hand; the vector that is pooled begins with it.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class MultimodalModel(Configured, nn.Module):
         encoders: Mapping[str, nn.Module],
         fusion: Fusion,
         tasks: Mapping[str, Task | Mapping[str, object]] | None = None,
+        descriptors: Mapping[str, Descriptor] | None = None,
     ) -> None:
         super().__init__()
         if set(encoders) != set(fusion.modalities):
@@ -87,7 +90,10 @@ class MultimodalModel(Configured, nn.Module):
                 raise ValueError(f"encoder of {name}: {type(encoder).__name__} has no `dim`, an int, its output width")
         self.modalities = tuple(fusion.modalities)
         self.encoders = nn.ModuleDict({name: encoders[name] for name in self.modalities})
-        widths = {name: cast(int, encoders[name].dim) for name in self.modalities}
+        self.descriptors = Descriptors(descriptors)
+        if unread := sorted(set(self.descriptors) - set(encoders)):
+            raise ValueError(f"descriptors of {', '.join(unread)}, which have no encoder; fix: leave them out")
+        widths = {name: cast(int, encoders[name].dim) + self.descriptors.width(name) for name in self.modalities}
         self.standardise = nn.ModuleDict({name: Standardise(width) for name, width in widths.items()})
         self.project = nn.ModuleDict({name: nn.Linear(width, fusion.dim) for name, width in widths.items()})
         self.fusion = fusion
@@ -210,7 +216,7 @@ class MultimodalModel(Configured, nn.Module):
         Raises:
             KeyError: no such modality.
         """
-        width, project = cast(int, encoder.dim), self.project[modality]
+        width, project = cast(int, encoder.dim) + self.descriptors.width(modality), self.project[modality]
         self.encoders[modality] = encoder
         self.standardise[modality] = Standardise(width)
         self.project[modality] = nn.Linear(width, self.dim)
@@ -235,7 +241,9 @@ class MultimodalModel(Configured, nn.Module):
         encoders = {name: node for name, node in arguments["encoders"].items() if name in left}
         if not encoders:
             raise LeftOut(f"needs one of {', '.join(arguments['encoders'])}")
-        return {**arguments, "encoders": encoders}
+        described = arguments.get("descriptors") or {}
+        beside = {"descriptors": {name: node for name, node in described.items() if name in left}} if described else {}
+        return {**arguments, "encoders": encoders, **beside}
 
     def align(self, batch: Batch) -> Batch:
         """The batch with the model's modalities as columns: one that it lacks is absent, one more is left out."""
@@ -263,16 +271,13 @@ class MultimodalModel(Configured, nn.Module):
             layers: how many of the last blocks' outputs each encoder gives along.
             chunk: studies that pass an encoder at a time; see `in_chunks`.
         """
-        return {
-            modality: in_chunks(
-                partial(_encoded, self.encoders[modality], layers),
-                batch.inputs[modality],
-                None if keep is None else keep.get(modality),
-                chunk,
-            )
-            for modality in self.modalities
-            if modality in batch.inputs and row_count(batch.inputs[modality]) > 0
-        }
+        out, keep = {}, keep or {}
+        for name in self.modalities:
+            inputs = batch.inputs.get(name)
+            if inputs is not None and row_count(inputs) > 0:
+                part = in_chunks(partial(_encoded, self.encoders[name], layers), inputs, keep.get(name), chunk)
+                out[name] = self.descriptors.beside(name, part, inputs, whole=name not in keep)
+        return out
 
     def projected(self, raw: Mapping[str, Encoded]) -> dict[str, Encoded]:
         """The same with tokens and pooled in the width of the fusion."""
@@ -280,7 +285,8 @@ class MultimodalModel(Configured, nn.Module):
 
     def _projected(self, name: str, part: Encoded) -> Encoded:
         standardise, project = self.standardise[name], self.project[name]
-        return Encoded(project(standardise(part.tokens)), part.mask, project(standardise(part.pooled)), part.layers)
+        tokens = widened(part.tokens, part.pooled.shape[-1])
+        return Encoded(project(standardise(tokens)), part.mask, project(standardise(part.pooled)), part.layers)
 
     def encode(self, batch: Batch, chunk: int | None = None) -> dict[str, Encoded]:
         """Modality -> projected tokens (n_m, N, D) and pooled (n_m, D) of the studies that have it; chunk: see `encode_raw`."""
@@ -309,6 +315,10 @@ class MultimodalModel(Configured, nn.Module):
     def begun(self) -> bool:
         """Whether vectors have the scale that training gives them: every modality was in a batch of it."""
         return all(int(cast(Standardise, layer).batches) > 0 for layer in self.standardise.values())
+
+    def fit_descriptors(self, studies: Iterable[Batch]) -> None:
+        """Fits what nothing was fitted to yet to all training studies (`Descriptor`); else nothing is read."""
+        self.descriptors.fit(self.align(batch) for batch in studies)
 
     def fit_fusion(self, studies: Iterable[Batch]) -> None:
         """Hands what all training studies show to a fusion that fits something to them (`Fusion.fit`); else nothing is encoded.

@@ -24,7 +24,10 @@ from medssml.encoders import (
     TableEncoder,
     TextEncoder,
     ViT,
+    WordDescriptor,
+    XrayDescriptor,
 )
+from medssml.encoders.descriptor import Descriptors
 from medssml.fusion import (
     AdditiveFusion,
     AttentionRNN,
@@ -244,6 +247,7 @@ def others_in(width: int, count: int = 12) -> Others:
 #: Label -> objective of a `tiny_model`.
 OBJECTIVES: dict[str, Callable[[MultimodalModel], Objective]] = {
     "contrast": lambda model: CrossModalContrast(model, dim=8),
+    "contrast beside descriptors": lambda model: CrossModalContrast(with_descriptors(model), dim=8),
     "reconstruction": lambda model: MaskedReconstruction(model, decoder_dim=16, decoder_depth=1, decoder_heads=2),
     "words": lambda model: BagOfWords(model, modalities=["ct", "xray"], pairs=16),
     "language": lambda model: MaskedLanguageModelling(model),
@@ -369,6 +373,17 @@ def fused_from(model: MultimodalModel, batch: Batch, *modalities: str) -> Fused:
 def vectors_of(model: MultimodalModel, batch: Batch, *modalities: str) -> Tensor:
     """(B, D) what a model makes of some modalities alone, without gradient."""
     return fused_from(model, batch, *modalities).pooled.detach()
+
+
+def with_descriptors(model: MultimodalModel) -> MultimodalModel:
+    """The same model, with hand-made features beside its encoders of radiographs and reports, fitted to the ten studies."""
+    words = WordDescriptor(VOCABULARY, 4, pairs=8, min_subjects=1)
+    model.descriptors = Descriptors({"xray": XrayDescriptor(3), "report": words})
+    model._arguments["descriptors"] = dict(model.descriptors.items())
+    for name in model.descriptors:
+        model.exchange_encoder(name, model.encoders[name])
+    model.fit_descriptors([batch_of(ten_studies())])
+    return model
 
 
 def with_penalty(model: MultimodalModel) -> MultimodalModel:

@@ -14,7 +14,7 @@ import medssml
 from medssml.batch import Batch, Encoded
 from medssml.checkpoint import CheckpointError
 from medssml.config import ConfigError, build, describe, load_config
-from medssml.encoders import TextEncoder, ViT
+from medssml.encoders import CTDescriptor, TextEncoder, ViT, WordDescriptor
 from medssml.encoders.base import as_encoded
 from medssml.fusion import ConcatFusion, MaskedAttention
 from medssml.model import MultimodalModel, Task
@@ -117,6 +117,64 @@ def test_parts_that_do_not_fit_are_refused():
         MultimodalModel({"report": text}, ConcatFusion(NAMES, 8))
     with pytest.raises(ValueError, match="no `dim`"):
         MultimodalModel({"report": text, "xray": nn.Linear(2, 2)}, ConcatFusion(NAMES, 8))
+
+
+def described() -> MultimodalModel:
+    """`model`, with the words of the report beside its encoder, fitted to forty reports."""
+    torch.manual_seed(0)
+    encoders = {"report": TextEncoder(40, 16, 1, 2, 12), "xray": ViT((16, 16), 8, 24, 1, 2)}
+    words = {"report": WordDescriptor(40, 5, pairs=8, min_subjects=1)}
+    net = MultimodalModel(encoders, MaskedAttention(NAMES, 20, 1, 2), TASKS, words).eval()
+    ids = torch.randint(6, 40, (40, 6), generator=torch.Generator().manual_seed(1))
+    reports = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    columns = torch.ones(40, 1).bool()
+    net.fit_descriptors(
+        [Batch({"report": reports}, columns, ("report",), ("s",) * 40, torch.arange(40), torch.arange(40))]
+    )
+    return net
+
+
+def test_what_is_measured_stands_before_what_the_encoder_gives_and_tokens_stay():
+    net, plain = described(), model()
+    plain.encoders.load_state_dict(net.encoders.state_dict())
+    raw, without = net.encode_raw(batch()), plain.encode_raw(batch())
+    measured = net.descriptors["report"](batch().inputs["report"])
+    assert measured.abs().min() > 0
+    torch.testing.assert_close(raw["report"].pooled, torch.cat([measured, without["report"].pooled], 1))
+    assert torch.equal(raw["report"].tokens, without["report"].tokens)
+    assert torch.equal(raw["xray"].pooled, without["xray"].pooled)
+    # Of tokens the projection sees what a study of mean measures would have.
+    encoded, weight = net.projected(raw)["report"], net.project["report"].weight
+    torch.testing.assert_close(encoded.tokens, raw["report"].tokens @ weight[:, 5:].T + net.project["report"].bias)
+    torch.testing.assert_close(encoded.pooled, raw["report"].pooled @ weight.T + net.project["report"].bias)
+    keep = {"xray": torch.tensor([[0, 1], [2, 3]])}
+    assert torch.equal(net.encode_raw(batch(), keep)["report"].pooled, raw["report"].pooled)
+
+
+def test_a_model_folder_brings_what_is_measured_and_what_it_was_fitted_to(tmp_path):
+    net = described()
+    loaded = MultimodalModel.load(net.save(tmp_path))
+    assert loaded.descriptors["report"].fitted
+    for task, logits in net(batch()).items():
+        assert torch.equal(loaded(batch())[task], logits)
+    before = loaded.descriptors["report"].directions.clone()
+    loaded.fit_descriptors([batch()])
+    assert torch.equal(loaded.descriptors["report"].directions, before)
+
+
+def test_descriptors_go_with_their_modality_and_stay_with_another_encoder():
+    net = described()
+    arguments = describe(net)["init_args"]
+    assert not MultimodalModel.restricted_to(arguments, ["xray"])["descriptors"]
+    assert list(MultimodalModel.restricted_to(arguments, ["report"])["descriptors"]) == ["report"]
+    net.exchange_encoder("report", TextEncoder(40, 8, 1, 2, 12))
+    assert (
+        net.encode_raw(batch())["report"].pooled.shape == (2, 5 + 8) and torch.isfinite(net(batch())["finding"]).all()
+    )
+    with pytest.raises(ValueError, match="descriptors of ct, which have no encoder"):
+        MultimodalModel(
+            {"report": TextEncoder(40, 16, 1, 2, 12)}, ConcatFusion(("report",), 8), descriptors={"ct": CTDescriptor()}
+        )
 
 
 def test_tasks_can_be_added_once():

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medssml.encoders.base import Encoder, MaskableEncoder
     from medssml.encoders.cnn import ResNet
+    from medssml.encoders.descriptor import Descriptor
     from medssml.encoders.eeg import EEGTransformer
     from medssml.encoders.hallucinating import HallucinatingEncoder
     from medssml.encoders.heads import Head
+    from medssml.encoders.image_descriptors import CTDescriptor, XrayDescriptor
     from medssml.encoders.network import NetworkEncoder
     from medssml.encoders.table import TableEncoder
     from medssml.encoders.text import TextEncoder
     from medssml.encoders.vit import ViT
+    from medssml.encoders.word_descriptor import WordDescriptor
 
 __all__ = [
+    "CTDescriptor",
+    "Descriptor",
     "EEGTransformer",
     "Encoder",
     "HallucinatingEncoder",
@@ -27,9 +32,13 @@ __all__ = [
     "TableEncoder",
     "TextEncoder",
     "ViT",
+    "WordDescriptor",
+    "XrayDescriptor",
 ]
 
 _HOME = {
+    "CTDescriptor": "image_descriptors",
+    "Descriptor": "descriptor",
     "EEGTransformer": "eeg",
     "Encoder": "base",
     "HallucinatingEncoder": "hallucinating",
@@ -40,6 +49,8 @@ _HOME = {
     "TableEncoder": "table",
     "TextEncoder": "text",
     "ViT": "vit",
+    "WordDescriptor": "word_descriptor",
+    "XrayDescriptor": "image_descriptors",
 }
 
 

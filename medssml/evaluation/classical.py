@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medssml.encoders.image_descriptors import ct_features, xray_features
 from medssml.transforms.eeg import reference
 
 Array = NDArray[np.float64]
@@ -25,55 +26,6 @@ CHANNELS_10_20 = (
 )  # fmt: skip
 #: Penalties of the logistic regression that cross-validation chooses from.
 PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
-
-
-def ct_features(hu: NDArray[Any], spacing: Sequence[float]) -> Array:
-    """Intensity histogram and the size of the largest dense component of a volume.
-
-    Args:
-        hu: (X, Y, Z) in HU. spacing: mm.
-
-    Returns:
-        (26,) histogram shares, percentiles / 1000, log volume (mm3) and equivalent diameter (mm) of what is denser than
-        -300 HU and of its largest connected part, the share of it over 200 HU, and the field of view in mm / 100.
-    """
-    from scipy import ndimage
-
-    volume = np.asarray(hu, dtype=np.float64)
-    voxel = float(np.prod(spacing))
-    histogram = np.histogram(volume.clip(-1000, 999), bins=10, range=(-1000, 1000))[0] / volume.size
-    percentiles = np.percentile(volume, [1, 10, 50, 90, 99]) / 1000
-    dense = volume > -300
-    labels, count = ndimage.label(dense)
-    sizes = np.bincount(labels.ravel())[1:] if count else np.zeros(1)
-    largest = labels == (1 + int(sizes.argmax())) if count else dense
-    inside = volume[largest] if count else np.array([-1000.0])
-    diameter = (6 * sizes.max() * voxel / np.pi) ** (1 / 3)
-    shape = [
-        np.log1p(dense.sum() * voxel),
-        np.log1p(sizes.max() * voxel),
-        diameter,
-        np.log1p(count),
-        inside.mean() / 1000,
-        inside.std() / 1000,
-        float((inside > 200).mean()),
-    ]
-    extent = np.asarray(volume.shape) * np.asarray(spacing, dtype=np.float64) / 100
-    return np.concatenate([histogram, percentiles, shape, extent, [np.log(np.prod(extent))]])
-
-
-def xray_features(image: NDArray[Any]) -> Array:
-    """HOG of the radiograph at 128 x 128 (Dalal and Triggs 2005) and its intensity histogram.
-
-    Args:
-        image: (H, W) in [0, 1].
-    """
-    from skimage.feature import hog
-    from skimage.transform import resize
-
-    small = resize(np.asarray(image, dtype=np.float64), (128, 128), anti_aliasing=True)
-    gradients = hog(small, orientations=8, pixels_per_cell=(16, 16), cells_per_block=(2, 2))
-    return np.concatenate([gradients, np.histogram(small, bins=16, range=(0, 1))[0] / small.size])
 
 
 def eeg_features(signal: NDArray[Any], sfreq: float, channels: Sequence[str], references: Sequence[str] = ()) -> Array:

@@ -154,6 +154,7 @@ class Bench:
         begin_heads(model, task_records(self.studies.alone, config.tasks, evidence=config.evidence), config.freeze)
         if config.probe_first:
             alone = self.data[ALONE]
+            model.fit_descriptors(alone.loader("train"))
             encoded = encode_studies(model, alone.loader("train"))
             fit_heads(model, config.tasks, encoded, seed, counted_labels(config, alone.manifest))
         # The transfer's own weights are drawn last, so that nothing before them depends on the arm.

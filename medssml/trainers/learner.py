@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from medssml.batch import Batch
 from medssml.encoders.chunks import batch_statistics
+from medssml.encoders.descriptor import Descriptors
 from medssml.losses.gather import take_part
 from medssml.model import MultimodalModel
 from medssml.objectives.base import Objective
@@ -259,8 +260,12 @@ class Learner(pl.LightningModule):
     # Hooks of the objectives, each with randomness that follows from the clock alone: a resumed run draws the same.
 
     def begin_epoch(self, studies: Iterable[Batch]) -> None:
-        """Lets the fusion and the objectives look at all training studies, before the first batch of an epoch."""
+        """Lets model and objectives look at all training studies, before the first batch of an epoch."""
         with evaluating(self):
+            self.model.fit_descriptors(batch.to(self.device) for batch in studies)
+            for part in self.modules():  # a teacher, a peer: copies that were made before
+                if isinstance(part, Descriptors):
+                    part.follow(self.model.descriptors)
             self.model.fit_fusion(batch.to(self.device) for batch in studies)
         for place, objective in enumerate(self.objectives):
             if getattr(type(objective), "begin_epoch", None) is not Objective.begin_epoch:

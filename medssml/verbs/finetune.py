@@ -333,6 +333,7 @@ def _probe_first(learner: Learner, data: StudyDataModule, config: Finetuning) ->
 
     # A fusion that imputes has to know what it will fill in, or heads would begin for vectors that no study has.
     with evaluating(learner):
+        learner.model.fit_descriptors(data.loader("train"))
         learner.model.fit_fusion(data.loader("train"))
     studies = encode_studies(learner.model, data.loader("train"))
     weights = counted_labels(config, data.manifest)

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from medssml.batch import Batch
+from medssml.encoders import Descriptor
 from medssml.model import MultimodalModel, Task
 from medssml.objectives import Clock, CrossModalContrast, Objective, Ramp, Step
 from medssml.spaces import SharedSpace
@@ -21,7 +23,7 @@ from medssml.trainers.loop import fit
 from medssml.trainers.settings import Optim, TrainerSettings
 from medssml.trainers.stream import Portion
 
-from .toy import ToyLoader, toy_model, tuner
+from .toy import WIDTH, ToyLoader, toy_model, tuner
 
 CPU: dict[str, Any] = {"device": "cpu", "precision": "32"}
 
@@ -89,6 +91,51 @@ def test_a_stopped_run_has_its_queue_its_teacher_and_its_epochs(tmp_path: Path, 
     assert whole.state_dict().keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in whole.state_dict().items())
     assert bool(whole.objectives[0].queue.any()) and bool(whole.objectives[0].centre.any())  # type: ignore[union-attr, operator]
+
+
+class Scaled(Descriptor):
+    """The numbers of a vector, in standard deviations of those that were seen."""
+
+    def __init__(self) -> None:
+        super().__init__(WIDTH, WIDTH)
+        self.rows: list[Tensor] = []
+
+    def measure(self, inputs: Any) -> Tensor:
+        return inputs
+
+    def see(self, inputs: Any, subjects: Tensor) -> None:
+        self.rows.append(inputs)
+
+    def learn(self) -> None:
+        x = torch.cat(self.rows).double().numpy()
+        self._fit(np.diag(1 / x.std(0)), x.mean(0) / x.std(0))
+
+
+def described(seed: int = 0) -> Learner:
+    """As `learner_of`, with a descriptor beside one encoder."""
+    toy = toy_model(seed)
+    model = MultimodalModel(dict(toy.encoders), toy.fusion, descriptors={"ct": Scaled()})
+    return Learner(model, [Momentum(model)], Optim(lr=0.01), seed=3)
+
+
+def test_what_is_measured_is_fitted_to_all_studies_before_the_first_step_and_not_again(tmp_path: Path) -> None:
+    learner, seen = described(), []
+    encode = learner.model.encode
+
+    def watch(batch: Batch, chunk: int | None = None) -> Any:
+        if learner.training:
+            teacher = learner.teacher.model.descriptors["ct"]  # type: ignore[union-attr]
+            seen.append((learner.model.descriptors["ct"].directions.clone(), teacher.directions.clone()))  # type: ignore[union-attr, operator]
+        return encode(batch, chunk)
+
+    learner.model.encode = watch  # type: ignore[method-assign]
+    run(tmp_path, learner)
+    rows = ToyLoader().x[:, 0][ToyLoader().present[:, 0]]
+    expected = torch.diag(1 / rows.std(0, correction=0))
+    assert len(seen) == 24
+    for own, teachers in seen:
+        torch.testing.assert_close(own, expected)
+        assert torch.equal(own, teachers)
 
 
 def test_the_teacher_begins_as_the_student_and_follows_by_the_closed_form(tmp_path: Path) -> None:
