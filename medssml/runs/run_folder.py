@@ -226,11 +226,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """What differs between two configs, as "optim.lr was 0.001, now 0.002"; keys of `VOLATILE` do not count."""
+    """What differs between two configs, as "optim.lr was 0.001, now 0.002"; keys of `VOLATILE` do not count.
+
+    A setting of None is as good as none, so that a run continues with a version that knows one more.
+    """
     if key in VOLATILE:
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
-        names = [*old, *(name for name in new if name not in old)]
+        both = [*old, *(name for name in new if name not in old)]
+        names = [name for name in both if old.get(name) is not None or new.get(name) is not None]
         found = (differences(old.get(n, "absent"), new.get(n, "absent"), f"{key}.{n}" if key else n) for n in names)
         return [difference for part in found for difference in part]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):

@@ -9,7 +9,7 @@ import torch.distributed
 
 from medssml.manifest.problems import Problem
 from medssml.runs.inputs import refuse_overlap
-from medssml.runs.run_folder import OWN, RunFolder, RunFolderError
+from medssml.runs.run_folder import OWN, RunFolder, RunFolderError, differences
 from medssml.trainers.ranks import is_first
 from medssml.trainers.settings import TrainerSettings
 
@@ -158,3 +158,12 @@ def test_a_run_folder_inside_of_a_model_is_refused(tmp_path: Path) -> None:
     refuse_overlap(tmp_path, {"--checkpoint": tmp_path / "pre", "--cache": tmp_path / "cache", "--shards": "s3://a/b"})
     refuse_overlap(tmp_path / "other", {"--checkpoint": tmp_path / "pre", "--manifest": None})
     assert "model" in OWN
+
+
+def test_a_setting_of_none_is_as_good_as_none() -> None:
+    """What a version of medssml learned to set since, a run of before goes on without."""
+    before: dict[str, object] = {"model": {"dim": 8}, "optim": {"lr": 0.1}}
+    assert differences(before, {"model": {"dim": 8, "parts": None}, "optim": {"lr": 0.1}}) == []
+    assert differences({"model": {"dim": 8, "parts": None}, "optim": {"lr": 0.1}}, before) == []
+    now = {"model": {"dim": 8, "parts": 0}, "optim": {"lr": None}}
+    assert differences(before, now) == ["model.parts was absent, now 0", "optim.lr was 0.1, now None"]
