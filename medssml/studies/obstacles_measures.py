@@ -96,9 +96,8 @@ class Question:
         Returns:
             same, undamaged, untaught, reversed: AUROC. cost: what is lost beside the reference on undamaged studies by
             suffering the obstacle. price: what being taught with it costs on complete studies, seen whole. ece. gap: to
-            Bayes, the mean over all subsets of undamaged studies. worst: the subset of the largest gap, of
-            those with `enough` studies. best: AUROC of the
-            best possible answers to what is left.
+            Bayes, the mean over all subsets of undamaged studies. worst: the subset of the largest gap, of those
+            with `enough` studies. best: AUROC of the best possible answers to what is left.
         """
         if not self.answerable:
             return {}

@@ -46,6 +46,20 @@ def fusion_of(room: int) -> FactorFusion | None:
     return FactorFusion(MODALITIES, 8, factors=room) if room else None
 
 
+def fitted(model: MultimodalModel, loader: ToyLoader) -> tuple[EncodedStudies, dict[str, str]]:
+    """Studies, and what is said of it: a head "other" with evidence, begun as probes of what "sick" says."""
+    model.add_task("other", Task(evidence=True))
+    studies = encode_studies(model, loader)
+    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
+    return studies, fit_heads(model, ["other"], studies)
+
+
+def answers(model: MultimodalModel, loader: ToyLoader, without: tuple[str, ...] = ()) -> torch.Tensor:
+    """(N,) logits of "other"."""
+    with torch.no_grad():
+        return torch.cat([model(batch.without(*without) if without else batch)["other"] for batch in loader])
+
+
 def unprojected(model: MultimodalModel, studies: EncodedStudies) -> dict[str, np.ndarray]:
     """Modality -> the shortest vectors that its projection makes what the fusion is given."""
     return {
@@ -60,10 +74,7 @@ def unprojected(model: MultimodalModel, studies: EncodedStudies) -> dict[str, np
 
 def test_a_head_with_evidence_answers_as_the_stack_of_its_probes() -> None:
     model, loader = toy_model(), ToyLoader(studies=200, labels=0.8)
-    model.add_task("other", Task(evidence=True))
-    studies = encode_studies(model, loader)
-    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
-    said = fit_heads(model, ["other"], studies)
+    studies, said = fitted(model, loader)
     alone = {m: np.flatnonzero(studies.has[:, column]) for column, m in enumerate(model.modalities)}
     raw = unprojected(model, studies)
     with torch.no_grad():
@@ -102,7 +113,6 @@ def test_with_too_few_labels_a_head_stays_as_it_is() -> None:
 def test_features_that_do_not_vary_get_no_weight(room: int) -> None:
     """Constant features behind a projection that hardly lets them through: their rounding errors say nothing."""
     model, loader = toy_model(fusion=fusion_of(room)), ToyLoader(studies=200)
-    model.add_task("other", Task(evidence=True))
     with torch.no_grad():
         for encoder in model.encoders.values():
             encoder.blocks[1].weight[:4] = 0.0
@@ -111,45 +121,31 @@ def test_features_that_do_not_vary_get_no_weight(room: int) -> None:
             left, values, right = torch.linalg.svd(layer.weight)
             values[-4:] = values[0] * 3e-4
             layer.weight.copy_(left @ torch.diag(values) @ right)
-    studies = encode_studies(model, loader)
-    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
-    fit_heads(model, ["other"], studies)
-
-    def answers() -> torch.Tensor:
-        with torch.no_grad():
-            return torch.cat([model(batch)["other"] for batch in loader])
-
-    before = answers()
+    fitted(model, loader)
+    before = answers(model, loader)
     with torch.no_grad():
         for encoder in model.encoders.values():
             encoder.blocks[1].bias[:4] += 1e-4
-    assert (answers() - before).abs().max() < 0.01 * before.std()
+    assert (answers(model, loader) - before).abs().max() < 0.01 * before.std()
 
 
 @pytest.mark.parametrize("room", [0, 1])
 def test_a_direction_that_the_projection_all_but_loses_is_not_blown_up(room: int) -> None:
     """A head that stretches it back would change its answers beyond measure with the first step that moves the projection."""
     model, loader = toy_model(fusion=fusion_of(room)), ToyLoader(studies=200, labels=0.8)
-    model.add_task("other", Task(evidence=True))
     name = model.modalities[0]
     with torch.no_grad():
         u, s, v = torch.linalg.svd(model.project[name].weight)
         s[0], s[-1] = s[1], 5e-4 * s[1]
         model.project[name].weight.copy_(u @ torch.diag(s) @ v)
-    studies = encode_studies(model, loader)
-    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
-    fit_heads(model, ["other"], studies)
-
-    def answers() -> torch.Tensor:
-        with torch.no_grad():
-            return torch.cat([model(batch.without(*model.modalities[1:]))["other"] for batch in loader])
-
-    before, has = answers(), torch.from_numpy(studies.has[:, 0])
+    studies, _ = fitted(model, loader)
+    rest = model.modalities[1:]
+    before, has = answers(model, loader, rest), torch.from_numpy(studies.has[:, 0])
     torch.manual_seed(0)
     with torch.no_grad():
         model.project[name].weight.add_(2e-3 * torch.randn_like(model.project[name].weight))
     assert before[has].std() > 0.05
-    assert (answers() - before)[has].abs().max() < 0.2 * before[has].std()
+    assert (answers(model, loader, rest) - before)[has].abs().max() < 0.2 * before[has].std()
 
 
 @pytest.mark.parametrize("room", [0, 1])
@@ -157,25 +153,17 @@ def test_a_feature_that_hardly_varies_is_not_blown_up(room: int) -> None:
     """A probe looks at features in their standard deviations: of one that has next to none a large weight would come, and the
     first step that moves the projection would change the answers beyond measure."""
     model, loader = toy_model(fusion=fusion_of(room)), ToyLoader(studies=60)
-    model.add_task("other", Task(evidence=True))
     with torch.no_grad():
         for encoder in model.encoders.values():
             encoder.blocks[1].weight[:4] *= 1e-3
-    studies = encode_studies(model, loader)
-    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
-    fit_heads(model, ["other"], studies)
-
-    def answers() -> torch.Tensor:
-        with torch.no_grad():
-            return torch.cat([model(batch)["other"] for batch in loader])
-
-    before = answers()
+    fitted(model, loader)
+    before = answers(model, loader)
     torch.manual_seed(0)
     with torch.no_grad():
         for layer in model.project.values():
             layer.weight.add_(2e-3 * torch.randn_like(layer.weight))
     assert before.std() > 0.05
-    assert (answers() - before).abs().max() < 0.2 * before.std()
+    assert (answers(model, loader) - before).abs().max() < 0.2 * before.std()
 
 
 def test_a_head_of_classes_has_a_row_for_each_also_for_one_that_no_study_shows() -> None:
