@@ -19,6 +19,7 @@ def study_cohort(
     seeds: int = 3,
     folds: int = 6,
     cross_validate_below: int = 20,
+    choice_folds: int = 3,
     bootstrap: int = 1000,
     device: str | None = None,
     threads: int = 0,
@@ -29,11 +30,14 @@ def study_cohort(
     One model is pretrained per seed on the training studies, without labels. For each binary `label_*` column it is then
     fine-tuned, and probed with its weights frozen; a classical baseline is fitted for each subset of modalities. All are
     evaluated on the test studies of the manifest (and of --test-manifest). A task with few labelled test studies is also
-    cross-validated by subject over all labelled studies. Run again, it continues where it stopped.
+    cross-validated by subject over all labelled studies. Whether the probe or the fine-tuned model is to be used is chosen per
+    task on validation studies or, where they are few, by cross-validation over training subjects. Run again, it continues where
+    it stopped.
 
     Args:
         manifest: the study table, with a split.
-        out: folder of all runs, results.json ({task: {method: {subset: ..}}}), protocol.json and results.html.
+        out: folder of all runs, results.json ({task: {method: {subset: ..}}}), choice.json (the same of what the choice stands
+            on), protocol.json and results.html.
         test_manifest: further studies; its test rows are answered too, all rows where it has no split.
         data_root: what the paths of the manifests are relative to; the folder of each by default.
         tasks: only these label columns, without `label_`; every binary one by default.
@@ -42,6 +46,8 @@ def study_cohort(
         seeds: pretrainings, from seed 0 on.
         folds: of the cross-validation by subject.
         cross_validate_below: a task with fewer labelled test studies than this is also cross-validated.
+        choice_folds: of the training subjects, to choose between probe and fine-tuned model where fewer than 50 validation
+            studies of a class have the label; each is one more fine-tuning. 0 = validation studies alone.
         bootstrap: resamples of the subjects.
         device: auto, cpu or cuda; of training what the configs say by default.
         threads: of torch; 0 = all cores.
@@ -57,12 +63,14 @@ def study_cohort(
     from medssml.bounds import bounded
     from medssml.runs import console
     from medssml.runs.cache_place import cache_place
+    from medssml.studies.cohort_choice import choice_plans, chosen_by
     from medssml.studies.cohort_fits import chosen_tasks, merged_table, plans_of, pretrain_once, study_of
     from medssml.studies.cohort_results import Collected, protocol_of
     from medssml.studies.resume import same_study
     from medssml.studies.start import ready
 
     bounded("--folds", folds, least=2)
+    bounded("--choice-folds", choice_folds, least=2 if choice_folds else 0)
     out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
     study = study_of(
         out, cache_place(cache, out), manifest, test_manifest=test_manifest, data_root=data_root, config=config,
@@ -73,7 +81,9 @@ def study_cohort(
     chosen = chosen_tasks(table, tasks)
     same_study(out, settings)
     plans = [p for task in chosen for p in plans_of(study, table, task, further, folds, cross_validate_below)]
-    collected = Collected(further)
+    by = {task: chosen_by(table, task, choice_folds) for task in chosen}
+    plans += [p for task in chosen if by[task] == "folds" for p in choice_plans(study, table, task, choice_folds)]
+    collected = Collected(further, by)
     for plan in plans:
         collected.ask_classical(study, plan)
     for seed in range(seeds):
@@ -81,7 +91,7 @@ def study_cohort(
             pretrained = pretrain_once(study, seed)
         for plan in plans:
             with console.step(f"seed {seed}: {plan.name}"):
-                collected.ask_models(study, plan, pretrained, seed, table)
+                collected.ask_models(study, plan, pretrained, seed)
         protocol = protocol_of(study, table, seed + 1, folds, cross_validate_below, bootstrap)
         collected.write(out, protocol, bootstrap)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")

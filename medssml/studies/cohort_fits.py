@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,21 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Plan:
-    """One fit and the studies that it answers for. name: of its folder. table: manifest whose test rows are answered."""
+    """One fit and the studies that it answers for.
+
+    Args:
+        task: the label.
+        name: of its folder.
+        table: manifest whose test rows are answered.
+        use: of the answers: those of the test split, of folds over all labelled subjects, or of folds to choose by.
+        fold: which one of them.
+    """
 
     task: str
     name: str
     table: Path
-    cross_validated: bool
+    use: Literal["test", "folds", "choice"]
+    fold: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,18 +166,10 @@ def chosen_tasks(table: pd.DataFrame, asked: Sequence[str]) -> list[str]:
 
 def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int) -> Iterator[Plan]:
     """The test split and, for a task with few labelled test studies, the folds of a cross-validation by subject."""
-    from medssml.files import private_folder, write_csv
     from medssml.statistics.comparison import subject_folds
 
     labelled = table.loc[table[f"label_{task}"] != ""]
-    private_folder(study.cache)
-    folder = study.tables
-
-    def written(name: str, frame: pd.DataFrame) -> Path:
-        path = folder / f"{name}.csv"
-        return write_csv(path, frame, digits=None)
-
-    yield Plan(task, task, written(task, labelled), cross_validated=False)
+    yield Plan(task, task, written(study, task, labelled), "test")
     own = labelled.loc[~labelled["study_id"].isin(further)]
     if (own["split"] == "test").sum() >= few:
         return
@@ -176,7 +177,15 @@ def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], fo
     for fold in range(folds):
         split = np.where(fold_of == fold, "test", "train")
         name = f"{task}_fold{fold}"
-        yield Plan(task, name, written(name, own.assign(split=split)), cross_validated=True)
+        yield Plan(task, name, written(study, name, own.assign(split=split)), "folds", fold)
+
+
+def written(study: Study, name: str, frame: pd.DataFrame) -> Path:
+    """The table of a fit, beside the prepared studies."""
+    from medssml.files import private_folder, write_csv
+
+    private_folder(study.cache)
+    return write_csv(study.tables / f"{name}.csv", frame, digits=None)
 
 
 def once(path: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:

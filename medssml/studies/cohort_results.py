@@ -7,25 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from medssml.files import write_json
 from medssml.privacy import pseudonyms
 from medssml.reports.comparison_page import write_study_page
+from medssml.studies.cohort_choice import CHOICE, CHOSEN, Answers, best, judged, mean_auroc
 from medssml.studies.cohort_fits import Plan, Study, classical_answers, model_answers
-
-#: (task, method) -> what it says, one table per fold and seed.
-Answers = dict[tuple[str, str], list[pd.DataFrame]]
-
-#: The better of the two ways to use the pretrained model, and how it is chosen.
-CHOSEN = "chosen on validation"
-CHOICE = (
-    "per task, probe or fine-tuned model, by the mean AUROC over subsets and seeds on the validation studies; no test study "
-    "is looked at; the probe's penalty may come from the same validation studies"
-)
-#: Validation studies of each class, at least, to choose by.
-LEAST_TO_CHOOSE = 5
 
 
 class Collected:
@@ -33,63 +21,61 @@ class Collected:
 
     Args:
         further: ids of the studies of the test manifest.
+        by: task -> what the choice of the way to use the model stands on, as `chosen_by` says.
     """
 
-    def __init__(self, further: set[str]) -> None:
+    def __init__(self, further: set[str], by: Mapping[str, str]) -> None:
         # What the verbs answer goes by codes; the tables of the fits, which the verbs read, go by ids.
         self._further = further | {pseudonyms().study(name) for name in further}
-        self._answers: Answers = defaultdict(list)
-        self._validation: Answers = defaultdict(list)
+        self._by = dict(by)
+        self._answers: defaultdict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
+        self._choosing: defaultdict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
 
     def ask_classical(self, study: Study, plan: Plan) -> None:
         """The classical baseline of a plan."""
-        self._answers[plan.task, method("classical", plan)].append(classical_answers(study, plan))
+        self._keep(plan, "classical", classical_answers(study, plan))
 
-    def ask_models(self, study: Study, plan: Plan, pretrained: Path, seed: int, table: pd.DataFrame) -> None:
-        """The fine-tuned model and the probe, on validation studies too where there are enough to choose by."""
+    def ask_models(self, study: Study, plan: Plan, pretrained: Path, seed: int) -> None:
+        """The fine-tuned model and the probe, on validation studies too where these choose."""
         for name, answered in model_answers(study, plan, pretrained, seed).items():
-            self._answers[plan.task, method(name, plan)].append(answered)
-        if can_choose(table, plan):
+            self._keep(plan, name, answered)
+        if plan.use == "test" and self._by[plan.task] == "validation":
             for name, answered in model_answers(study, plan, pretrained, seed, "val").items():
-                self._validation[plan.task, name].append(answered)
+                self._choosing[plan.task, name].append(answered)
+
+    def _keep(self, plan: Plan, name: str, answered: pd.DataFrame) -> None:
+        if plan.use == "choice":
+            self._choosing[plan.task, name].append(answered.assign(cohort=plan.fold))
+        else:
+            self._answers[plan.task, method(name, plan)].append(answered)
 
     def write(self, out: Path, protocol: Mapping[str, Any], bootstrap: int) -> None:
-        """results.json, protocol.json and results.html."""
-        picked = best_on_validation(self._validation)
+        """results.json, choice.json, protocol.json and results.html."""
+        choice = judged(self._choosing, bootstrap)
+        picked = best(choice)
         answers = dict(self._answers) | {(task, CHOSEN): self._answers[task, name] for task, name in picked.items()}
         results = tabulate(answers, self._further, bootstrap)
-        told = {**protocol, CHOSEN: CHOICE, "chosen": picked}
+        said = {task: _how(self._by[task], name, choice[task]) for task, name in picked.items()}
+        told = {**protocol, CHOSEN: CHOICE, "chosen": picked, "chosen by": said}
         write_json(out / "results.json", results)
+        write_json(out / "choice.json", choice)
         write_json(out / "protocol.json", told)
         write_study_page(out / "results.html", results, told)
 
 
+def _how(by: str, picked: str, methods: Mapping[str, Any]) -> str:
+    """The choice in words: what each of the ways comes to, the chosen one first."""
+    means = {name: f"{mean_auroc(subsets):.3f}" for name, subsets in methods.items() if subsets}
+    others = [f"{name} {mean}" for name, mean in means.items() if name != picked]
+    return f"{by}: {picked} {means[picked]}" + (f" ({', '.join(others)})" if others else "")
+
+
 def method(name: str, plan: Plan) -> str:
     """Name of a method in results.json."""
-    return f"{name} (cross-validated)" if plan.cross_validated else name
+    return f"{name} (cross-validated)" if plan.use == "folds" else name
 
 
-def can_choose(table: pd.DataFrame, plan: Plan) -> bool:
-    """Whether the plan has validation studies, and enough of both classes."""
-    label = table.loc[table["split"] == "val", f"label_{plan.task}"]
-    counts = label[label != ""].astype(float).value_counts()
-    return not plan.cross_validated and len(counts) == 2 and int(counts.min()) >= LEAST_TO_CHOOSE
-
-
-def best_on_validation(validation: Answers) -> dict[str, str]:
-    """Task -> the method with the highest AUROC on validation studies, the mean over subsets and seeds."""
-    from medssml.statistics.comparison import compare
-
-    best: dict[str, tuple[float, str]] = {}
-    for (task, name), tables in validation.items():
-        found = compare({name: tables}, n=10)[name].values()
-        if found:
-            mean = float(np.mean([entry["auroc"]["estimate"] for entry in found]))
-            best[task] = max(best.get(task, (0.0, name)), (mean, name))
-    return {task: name for task, (_, name) in best.items()}
-
-
-def tabulate(answers: dict[tuple[str, str], list[pd.DataFrame]], further: set[str], bootstrap: int) -> dict[str, Any]:
+def tabulate(answers: Answers, further: set[str], bootstrap: int) -> dict[str, Any]:
     """{task: {method: {subset: ..}}}; what concerns `--test-manifest` has methods of its own, "... [test manifest]"."""
     from medssml.statistics.comparison import compare
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from medssml.runs.run_folder import RunFolderError
-from medssml.studies import cohort_fits, cohort_results
+from medssml.studies import cohort_choice, cohort_fits, cohort_results
 from medssml.studies.cohort import study_cohort
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke"
@@ -32,7 +33,9 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def with_splits(table: pd.DataFrame) -> pd.DataFrame:
-    """Every study twice, under other names; the last ones are test; classes alternate, so that none is rare."""
+    """Every study twice, under other names; the last ones are test; classes alternate, so that none is rare.
+
+    The validation studies have three labels of each class of the second task, and two of one class of the first."""
     table = pd.concat([table, table], ignore_index=True)
     rows = np.arange(len(table))
     split = np.where(rows >= len(table) - TEST, "test", np.where(rows < 6, "val", "train"))
@@ -40,7 +43,7 @@ def with_splits(table: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(split=split, **names)
     for task in TASKS:
         table[f"label_{task}"] = (rows % 2).astype(str)
-    table.loc[table.index[-TEST:-LABELLED], f"label_{TASKS[0]}"] = ""
+    table.loc[[0, *table.index[-TEST:-LABELLED]], f"label_{TASKS[0]}"] = ""
     return table
 
 
@@ -90,6 +93,7 @@ def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest
         "finetune_config": SMOKE / "finetune.yaml",
         "folds": 2,
         "cross_validate_below": FEW,
+        "choice_folds": 2,
         "bootstrap": 50,
         "threads": 1,
     }
@@ -97,13 +101,13 @@ def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def small() -> Iterator[None]:
-    """The choice of the baselines' penalty has tests of its own and would be most of the time here; and there are three
-    validation studies of each class."""
+    """The choice of the baselines' penalty has tests of its own and would be most of the time here; and three validation
+    studies of each class are enough to choose, so that folds do for the first task alone."""
     from medssml.evaluation import classical
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classical, "PENALTIES", (0.1,))
-        patch.setattr(cohort_results, "LEAST_TO_CHOOSE", 3)
+        patch.setattr(cohort_choice, "ENOUGH", 3)
         yield
 
 
@@ -115,7 +119,7 @@ def done(options: dict[str, Any]) -> Path:
 
 def test_results_have_every_method_and_subset_with_its_interval(done: Path, options: dict[str, Any]) -> None:
     results = json.loads((done / "results.json").read_text())
-    names = ("classical", "probe", "finetune", cohort_results.CHOSEN)
+    names = ("classical", "probe", "finetune", cohort_choice.CHOSEN)
     methods = [name + part for name in names for part in ("", " [test manifest]")]
     assert list(results) == TASKS
     assert set(results["effusion"]) == set(methods)
@@ -139,7 +143,37 @@ def test_results_have_every_method_and_subset_with_its_interval(done: Path, opti
     protocol = json.loads((done / "protocol.json").read_text())
     assert protocol["seeds"] == 1 and set(protocol["chosen"]) == set(TASKS)
     for task, picked in protocol["chosen"].items():
-        assert picked in ("probe", "finetune") and results[task][cohort_results.CHOSEN] == results[task][picked]
+        assert picked in ("probe", "finetune") and results[task][cohort_choice.CHOSEN] == results[task][picked]
+    assert protocol["chosen by"]["effusion"].startswith("validation: ")
+    assert (
+        protocol["chosen by"]["malignant"].startswith("folds: ") and "classical" in protocol["chosen by"]["malignant"]
+    )
+
+
+def test_by_folds_every_training_study_is_asked_once_by_a_fit_without_its_subject(
+    done: Path, options: dict[str, Any]
+) -> None:
+    whole = read(options["manifest"])
+    labelled = whole.loc[(whole["label_malignant"] != "") & (whole["split"] != "test")]
+    tables = [read(path) for path in sorted((done.parent / "cache").glob("tables/*/malignant_choice*of2.csv"))]
+    assert len(tables) == 2
+    for table in tables:
+        assert set(table["study_id"]) == set(labelled["study_id"])
+        asked = set(table.loc[table["split"] == "test", "subject_id"])
+        assert asked and asked.isdisjoint(table.loc[table["split"] == "train", "subject_id"])
+        held = table.set_index("study_id").loc[labelled.loc[labelled["split"] == "val", "study_id"], "split"]
+        assert set(held) == {"val"}
+    asked_once = pd.concat([table.loc[table["split"] == "test", "study_id"] for table in tables])
+    assert sorted(asked_once) == sorted(labelled.loc[labelled["split"] == "train", "study_id"])
+    choice = json.loads((done / "choice.json").read_text())
+    assert set(choice["malignant"]) == {"classical", "probe", "finetune"}
+    assert set(choice["effusion"]) == {"probe", "finetune"}
+    having = labelled.loc[(labelled["split"] == "train") & (labelled["xray"] != "")]
+    assert {methods["xray"]["auroc"]["n"] for methods in choice["malignant"].values()} == {len(having)}
+    paths = sorted((done / "seed0" / "answers").glob("finetune_malignant_choice*of2.csv"))
+    parts = [table.loc[table["subset"] == "xray"] for table in map(pd.read_csv, paths)]
+    each = [roc_auc_score(part["y"], part["probability"]) for part in parts]
+    assert choice["malignant"]["finetune"]["xray"]["auroc"]["estimate"] == pytest.approx(np.mean(each))
 
 
 def test_run_again_it_computes_nothing_and_says_the_same(
@@ -150,7 +184,7 @@ def test_run_again_it_computes_nothing_and_says_the_same(
     started = time.process_time()
     with counted(monkeypatch) as log:
         study_cohort(**options)
-    assert log == [] and len(weights) == 1 + 4
+    assert log == [] and len(weights) == 1 + 4 + 2
     assert time.process_time() - started < 40
     assert (done / "results.json").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in done.rglob("model.safetensors")} == weights
@@ -168,7 +202,7 @@ def test_another_study_in_the_folder_is_refused_and_changes_nothing(done: Path, 
 
 def test_the_study_lies_beside_its_cache_and_tables(done: Path) -> None:
     assert {path.name for path in done.iterdir()} == {
-        "seed0", "classical", "results.json", "protocol.json", "results.html", "medssml_study.json",
+        "seed0", "classical", "results.json", "choice.json", "protocol.json", "results.html", "medssml_study.json",
     }  # fmt: skip
     cache = done.parent / "cache"
     assert cache.stat().st_mode & 0o777 == 0o700 and list(cache.glob("tables/*/effusion.csv"))
@@ -180,6 +214,7 @@ def test_the_study_lies_beside_its_cache_and_tables(done: Path) -> None:
         ({"tasks": ["malignannt"]}, "no column label_malignannt; did you mean 'malignant'?"),
         ({"seeds": 0}, "--seeds"),
         ({"folds": 1}, "--folds"),
+        ({"choice_folds": 1}, "--choice-folds"),
         ({"device": "tpu"}, "device 'tpu'"),
         ({"config": Path("none.yaml")}, "no such config file"),
         ({"finetune_config": SMOKE / "pretrain.yaml"}, "unknown key"),
@@ -265,31 +300,67 @@ def test_every_method_is_set_beside_the_classical_baseline_of_the_same_studies()
     assert "gain" not in found["classical"]["ct"] and "gain" not in found["finetune (cross-validated)"]["ct"]
 
 
-def test_what_validation_prefers_is_chosen_and_test_is_not_asked() -> None:
+def says(separation: float, noise: int = 0, **columns: Any) -> pd.DataFrame:
+    """Answers of one subset for 20 studies, further apart by class with more separation."""
     y = np.tile([0.0, 1.0], 10)
+    names = [f"s{columns.get('cohort', 0)}-{i}" for i in range(len(y))]
+    drawn = np.random.default_rng(noise).normal(size=len(y))
+    head = {"study_id": names, "subject": names, "y": y, "probability": separation * y + drawn, "seed": 0}
+    return pd.DataFrame(head).assign(**{"subset": "ct", **columns})
 
-    def says(separation: float) -> pd.DataFrame:
-        noise = np.random.default_rng(0).normal(size=len(y))
-        names = [f"s{i}" for i in range(len(y))]
-        table = {"study_id": names, "subject": names, "y": y, "probability": separation * y + noise, "seed": 0}
-        return pd.DataFrame(table).assign(subset="ct")
 
-    found = cohort_results.best_on_validation(
+def test_what_is_better_on_studies_to_choose_by_is_chosen_whatever_the_baseline_says() -> None:
+    found = cohort_choice.judged(
         {
+            ("malignant", "classical"): [says(9.0)],
             ("malignant", "probe"): [says(3.0)],
             ("malignant", "finetune"): [says(0.5)],
             ("normal", "probe"): [says(0.1)],
             ("normal", "finetune"): [says(4.0)],
-        }
+        },
+        50,
     )
-    assert found == {"malignant": "probe", "normal": "finetune"}
+    assert cohort_choice.best(found) == {"malignant": "probe", "normal": "finetune"}
+
+
+def test_a_way_that_answers_for_easy_studies_alone_gains_nothing_by_it() -> None:
+    """The probe was fitted in one fold; there it is worse, and its AUROC is the higher one if both folds count."""
+    easy, hard = (
+        [says(apart, fold, cohort=fold) for fold, apart in enumerate(two)] for two in ((2.5, 0.2), (2.0, 0.2))
+    )
+    answers = {("ill", "probe"): hard[:1], ("ill", "finetune"): easy, ("ill", "classical"): easy}
+    found = cohort_choice.judged(answers, 50)
+    assert cohort_choice.best(found) == {"ill": "finetune"}
+    assert {methods["ct"]["auroc"]["n"] for methods in found["ill"].values()} == {20}
+    other = answers | {("ill", "probe"): [says(9.0, cohort=0, subset="xray")]}
+    assert cohort_choice.best(cohort_choice.judged(other, 50)) == {}
+
+
+def test_models_of_different_folds_are_not_ranked_against_each_other() -> None:
+    """A fit whose answers are all higher is as good as one whose answers are all lower."""
+    apart = [says(3.0, fold, cohort=fold) for fold in range(2)]
+    shifted = [table.assign(probability=table["probability"] + 50 * (1 - 2 * table["cohort"])) for table in apart]
+    found = cohort_choice.judged({("ill", "probe"): apart, ("ill", "finetune"): shifted}, 50)["ill"]
+    assert found["probe"]["ct"]["auroc"] == found["finetune"]["ct"]["auroc"]
+    assert found["probe"]["ct"]["auroc"]["estimate"] > 0.9
 
 
 @pytest.mark.parametrize(
-    ("labels", "crossed", "expected"),
-    [("01" * 3, False, True), ("01" * 3, True, False), ("01" * 2, False, False), ("1" * 10, False, False)],
+    ("val", "train", "folds", "expected"),
+    [
+        ("01" * 3, "01" * 20, 3, "validation"),  # three of each class, which are enough in these tests
+        ("01" * 2, "01" * 20, 3, "folds"),
+        ("01" * 2, "01" * 20, 0, ""),
+        ("01" * 2, "01" * 5, 6, ""),  # fewer subjects of a class than folds
+        ("01" * 2, "01" * 4, 3, ""),
+        ("1" * 10, "01" * 20, 3, "folds"),
+        ("1" * 10, "1" * 20, 3, ""),
+    ],
 )
-def test_few_validation_studies_do_not_choose(labels: str, crossed: bool, expected: bool) -> None:
-    table = pd.DataFrame({"split": "val", "label_x": list(labels)})
-    plan = cohort_fits.Plan("x", "x", Path("x.csv"), cross_validated=crossed)
-    assert cohort_results.can_choose(table, plan) is expected
+def test_folds_choose_where_validation_studies_are_few(val: str, train: str, folds: int, expected: str) -> None:
+    table = pd.DataFrame({"split": ["val"] * len(val) + ["train"] * len(train), "label_x": list(val + train)})
+    names = [f"s{row}" for row in range(len(table))]
+    table = table.assign(study_id=names, subject_id=names)
+    assert cohort_choice.chosen_by(table, "x", folds) == expected
+    one = table.assign(subject_id=np.where(table["split"] == "train", "one", table["subject_id"]))
+    assert cohort_choice.chosen_by(one, "x", folds) == ("validation" if expected == "validation" else "")
