@@ -114,6 +114,30 @@ def _read_with_base(path: Path, above: tuple[Path, ...], named_file: Callable[[s
     return merged, lines
 
 
+def above(path: Path, root: Path, named: Callable[[str], Path | None] = lambda name: None) -> dict[str, Any] | None:
+    """What a file, and those that it is based on, say in the place of what `root` says; None where it is not based on that.
+
+    Args:
+        root: a file at the ground of it; itself says nothing in its own place.
+        named: as for `read_with_base`.
+
+    Raises:
+        YamlError: as `read`.
+    """
+    seen, over = [path.resolve()], dict[str, Any]()
+    while seen[-1] != root.resolve():
+        value = read(path)[0]
+        if not isinstance(value, dict) or not isinstance(base := value.pop("base", None), str):
+            return None
+        over = _merged(value, over)
+        beside = path.parent / base
+        path = beside if beside.is_file() else named(base) or beside
+        if path.resolve() in seen:
+            return None
+        seen.append(path.resolve())
+    return over
+
+
 def _taken_whole(over: Any, key: Key) -> bool:
     """Whether `key` lies in what `over` does not share with its base: a list, or a class with its arguments."""
     for part in key:

@@ -13,11 +13,14 @@ def study_methods(
     out: Path,
     methods: Sequence[str] = (),
     seeds: int = 1,
-    studies: int = 1000,
+    manifest: Path | None = None,
+    data_root: Path | None = None,
+    base: str | None = None,
+    studies: int | None = None,
     steps: int = 240,
     labels: Sequence[float] = (0.1, 1.0),
     tasks: Sequence[str] = (),
-    missing: float = 0.3,
+    missing: float | None = None,
     bootstrap: int = 1000,
     device: str | None = None,
     threads: int = 0,
@@ -26,21 +29,25 @@ def study_methods(
 ) -> Path:
     """Methods of pretraining side by side: one cohort, the same steps, the same labels, several seeds.
 
-    A cohort of the small preset is simulated. For each method and seed a model is pretrained on the training studies
-    without labels (label_bridge sees some, and is marked). Linear probes are fitted on its frozen embedding, of each
-    modality and of all together, and on that of the same model with its first, random weights. Methods are ordered by
-    their mean rank over tasks on the validation studies; what is reported are the test studies. A method that cannot run
-    says why, and the others go on. Run again, it continues where it stopped.
+    A cohort of the small preset is simulated, or the studies are yours (--manifest). For each method and seed a model is
+    pretrained on the training studies without labels (label_bridge sees some, and is marked). Linear probes are fitted on its
+    frozen embedding, of each modality and of all together, and on that of the same model with its first, random weights. Methods
+    are ordered by their mean rank over tasks on the validation studies; what is reported are the test studies. A method that
+    cannot run says why, and the others go on. Run again, it continues where it stopped.
 
     Args:
         out: folder of the cohort, cells/METHOD-seedN.json, results.json, protocol.json and results.html.
         methods: names of shipped pretraining configs, or files; by default all that build on small.yaml.
         seeds: pretrainings of each method, from seed 0 on.
-        studies: of the cohort.
+        manifest: the study table of your own studies, in the place of simulated ones.
+        data_root: what its paths are relative to; its folder by default.
+        base: the config, shipped or a file, whose encoders and transforms all methods have that build on small.yaml: it takes
+            the place of that. By default small, and cohort with --manifest.
+        studies: of the simulated cohort; 1000 by default.
         steps: of each pretraining.
         labels: shares of the labelled training subjects that the probes are fitted on; the same for all methods.
         tasks: only these label columns, without `label_`; all by default.
-        missing: share of absent modalities.
+        missing: share of absent modalities of the simulated cohort; 0.3 by default.
         bootstrap: resamples of the subjects.
         device: auto, cpu or cuda; what the configs say by default.
         threads: of torch; 0 = all cores.
@@ -51,8 +58,9 @@ def study_methods(
         results.html.
 
     Raises:
-        medssml.config.ConfigError: no such method, or a wrong config. KeyError: no such task. StudyStopped: a run was
-            stopped. medssml.runs.run_folder.RunFolderError: the folder holds another study.
+        medssml.config.ConfigError: no such method, or a wrong config. KeyError: no such task. ValueError: a size of the
+            simulated cohort beside --manifest. medssml.manifest.table_text.ManifestError: a wrong table. StudyStopped: a run
+            was stopped. medssml.runs.run_folder.RunFolderError: the folder holds another study.
     """
     from medssml.bounds import bounded
     from medssml.runs import console
@@ -63,14 +71,30 @@ def study_methods(
     from medssml.studies.start import ready
     from medssml.studies.workers import each_in_turn, on_gpu, on_workers
 
+    for name, given in (("--studies", studies), ("--missing", missing)):
+        if manifest is not None and given is not None:
+            raise ValueError(f"{name} is of simulated studies, and --manifest gives others; fix: one of the two")
+    if manifest is None:
+        studies, missing = 1000 if studies is None else studies, 0.3 if missing is None else missing
     bounded("--studies", studies, least=1)
     bounded("--steps", steps, least=1)
     for share in labels:
         bounded("--labels", share, above=0, most=1)
-    asked = asked_of(tasks)
+    asked = asked_of(tasks, None if manifest is None else (manifest, data_root))
     out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads, workers=workers)
-    design = Design(cache_place(cache, out), studies, missing, steps, tuple(labels), tuple(tasks), bootstrap, device)
-    chosen = chosen_methods(methods, design)
+    design = Design(
+        cache_place(cache, out),
+        studies,
+        missing,
+        steps,
+        tuple(labels),
+        tuple(tasks),
+        bootstrap,
+        device,
+        manifest,
+        data_root,
+    )
+    chosen = chosen_methods(methods, design, base or ("small" if manifest is None else "cohort"))
     same_study(out, design.settings())
     simulate(out, design)
     cells = []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,27 +28,37 @@ class Design:
 
     Args:
         cache: prepared studies.
-        studies: of the cohort. missing: share of absent modalities.
+        studies: of the simulated cohort. missing: share of absent modalities. Neither where the studies are given.
         steps: of each pretraining.
         labels: shares of the labelled training subjects that probes are fitted on.
         tasks: label columns; all where there is none.
         bootstrap: resamples of subjects.
         device: of training; None = what the configs say.
+        manifest: of own studies in the place of simulated ones; what its paths are relative to is `data_root`.
     """
 
     cache: Path
-    studies: int
-    missing: float
+    studies: int | None
+    missing: float | None
     steps: int
     labels: tuple[float, ...]
     tasks: tuple[str, ...]
     bootstrap: int
     device: str | None = None
+    manifest: Path | None = None
+    data_root: Path | None = None
 
     def settings(self) -> dict[str, Any]:
         """What the answers of the study depend on, but for the configs, which each cell names."""
+        from medssml.files import sha256_of
+
         names = ("studies", "missing", "steps", "labels", "tasks", "bootstrap")
-        return {name: getattr(self, name) for name in names}
+        own = {} if self.manifest is None else {"manifest": sha256_of(self.manifest)}
+        return {name: getattr(self, name) for name in names} | own
+
+    def table_of(self, out: Path) -> tuple[Path, Path | None]:
+        """The study table of the grid in `out`, and what its paths are relative to where that is not its folder."""
+        return (manifest_of(out), None) if self.manifest is None else (self.manifest, self.data_root)
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -57,10 +68,11 @@ class Design:
 
 @dataclass(frozen=True)
 class Method:
-    """A pretraining config. name: in results. path: of its file. config: with the overrides of the design."""
+    """A pretraining config. name: in results. path: of its file. overrides: what is set in it. config: what that comes to."""
 
     name: str
     path: Path
+    overrides: tuple[str, ...]
     config: PretrainConfig
 
     @property
@@ -81,8 +93,11 @@ def shipped_methods() -> list[str]:
     return built_on(BASE, "pretrain")
 
 
-def chosen_methods(asked: Sequence[str], design: Design) -> list[Method]:
+def chosen_methods(asked: Sequence[str], design: Design, base: str = BASE) -> list[Method]:
     """The methods that were asked for, or all shipped ones, their configs read.
+
+    Args:
+        base: a config, which takes the place of `small` under those that build on that.
 
     Raises:
         medssml.config.ConfigError: no such config, or a wrong one. ValueError: two of one name.
@@ -92,24 +107,57 @@ def chosen_methods(asked: Sequence[str], design: Design) -> list[Method]:
     from medssml.shipped_configs import config_path
 
     found: dict[str, Method] = {}
-    for given in asked or shipped_methods():
+    for given in asked or [base if name == BASE else name for name in shipped_methods()]:
         name = Path(given).stem if Path(given).is_file() else given
         if name in found:
             raise ValueError(f"--methods names {name} twice; fix: once, or another file name")
-        path = config_path(given, "pretrain")
-        found[name] = Method(name, path, load_config(path, PretrainConfig, design.overrides))
+        path, overrides = _on(config_path(base, "pretrain"), config_path(given, "pretrain"))
+        overrides = (*overrides, *design.overrides)
+        found[name] = Method(name, path, overrides, load_config(path, PretrainConfig, overrides))
     return list(found.values())
 
 
-def asked_of(tasks: Sequence[str]) -> list[str]:
-    """The tasks of the simulated cohort that were asked for, or all.
+def _on(base: Path, method: Path) -> tuple[Path, tuple[str, ...]]:
+    """`base` and what to set in it: what the method says in the place of `small`. The method's own file where that is `base`."""
+    from medssml.config import ConfigError
+    from medssml.shipped_configs import config_path, shipped
+    from medssml.yaml_lines import YamlError, above, read_with_base
+
+    root = config_path(BASE, "pretrain")
+    if base == root:
+        return method, ()
+    try:
+        said, beneath = above(method, root, shipped), read_with_base(base, shipped)[0]
+    except YamlError as error:
+        raise ConfigError(str(error)) from None
+    return (method, ()) if said is None else (base, tuple(_set(said, beneath)))
+
+
+def _set(said: Mapping[str, Any], beneath: Any, under: str = "") -> Iterator[str]:
+    """`KEY=VALUE` of each value that takes the place of another one; a class goes with its arguments, a list as a whole."""
+    for key, value in said.items():
+        was = beneath.get(key) if isinstance(beneath, Mapping) else None
+        if isinstance(value, Mapping) and any("." in inner for inner in value):
+            value = {**(was or {}), **value}  # keys with dots, which no path of keys can name
+        elif isinstance(value, Mapping) and "class_path" not in value:
+            yield from _set(value, was, f"{under}{key}.")
+            continue
+        yield f"{under}{key}={json.dumps(value)}"
+
+
+def asked_of(tasks: Sequence[str], table: tuple[Path, Path | None] | None = None) -> list[str]:
+    """The tasks that were asked for, or all: of a study table and what its paths are relative to, or of the simulated cohort.
 
     Raises:
-        KeyError: no such task.
+        KeyError: no such task. ValueError: one whose labels are not 0 and 1.
     """
+    from medssml.manifest.manifest import Manifest
     from medssml.phantom.causes import TASKS
     from medssml.schema import nearest
+    from medssml.studies.cohort_fits import chosen_tasks
 
+    if table is not None:
+        return chosen_tasks(Manifest.read(*table).table.fillna(""), tasks)
     for name in tasks:
         if name not in TASKS:
             raise KeyError(f"the simulated cohort has no task {name!r}{nearest(name, TASKS)}")
@@ -117,16 +165,16 @@ def asked_of(tasks: Sequence[str]) -> list[str]:
 
 
 def simulate(out: Path, design: Design) -> None:
-    """The cohort, once."""
+    """The cohort, once; nothing where the studies are given."""
     from medssml.verbs.phantom import phantom
 
     manifest = manifest_of(out)
-    if not manifest.exists():
+    if design.studies is not None and design.missing is not None and not manifest.exists():
         phantom(out=manifest.parent, studies=design.studies, missing=design.missing, preset="small")
 
 
 def manifest_of(out: Path) -> Path:
-    """The study table of the grid."""
+    """The table of the simulated cohort."""
     return out / "cohort" / "manifest.csv"
 
 
@@ -157,19 +205,20 @@ def _measured(out: Path, method: Method, seed: int, design: Design, tasks: Seque
     from medssml.trainers.precision import device_type
     from medssml.verbs.pretrain import pretrain
 
+    manifest, root = design.table_of(out)
     device = device_type(design.device or method.config.trainer.device)
     run = cell_file(out, method.name, seed, "json").with_suffix("")
     alone = restart_peak(device)
     started = time.process_time()
     done = pretrain(
-        config=method.path, manifest=manifest_of(out), out=run, overrides=design.overrides, seed=seed,
+        config=method.path, manifest=manifest, data_root=root, out=run, overrides=method.overrides, seed=seed,
         device=design.device, cache=design.cache, track=False, fresh=True,
     )  # fmt: skip
     unless_stopped(f"seed {seed}: {method.name}", done)
     used, peak = time.process_time() - started, peak_memory(device)
     history = read(run / "history.csv")
     model = load(run).model
-    cohort = Probed.prepared(run, manifest_of(out), design.cache, device)
+    cohort = Probed.prepared(run, manifest, root, design.cache, device)
     answers = cohort.answers(model, random_twin(model, seed), tasks, design.labels)
     write_csv(cell_file(out, method.name, seed, "csv"), answers.assign(seed=seed))
     return {

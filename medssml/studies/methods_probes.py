@@ -71,9 +71,9 @@ class Probed:
     device: str
 
     @classmethod
-    def prepared(cls, run: Path, manifest: Path, cache: Path, device: str) -> Probed:
-        """The studies as the run has seen them."""
-        return cls(prepare_studies(Manifest.read(manifest), load_transforms(run / "model"), cache), device)
+    def prepared(cls, run: Path, manifest: Path, root: Path | None, cache: Path, device: str) -> Probed:
+        """The studies of a table, whose paths are relative to `root`, as the run has seen them."""
+        return cls(prepare_studies(Manifest.read(manifest, root), load_transforms(run / "model"), cache), device)
 
     def answers(
         self, model: MultimodalModel, random: MultimodalModel, tasks: Sequence[str], shares: Sequence[float]

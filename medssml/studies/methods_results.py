@@ -125,8 +125,7 @@ def protocol_of(design: Design, cells: Sequence[Mapping[str, Any]]) -> dict[str,
     labelled = sorted({cell["method"] for cell in cells if cell.get("labels_seen")})
     return {
         "medssml": medssml.__version__,
-        "cohort": f"{design.studies} simulated studies of the small preset, the same for all methods and seeds; "
-        f"{design.missing:.0%} of the modalities absent at random",
+        "cohort": _cohort(design),
         "pretraining": f"{design.steps} steps on the training studies without labels, at the settings of each config; float32"
         + (f"; {', '.join(labelled)} learns from labels, too, and is no match for the others" if labelled else ""),
         "probe": "logistic regression on the frozen embedding (one modality: its encoder's own; all: the fused one of what a "
@@ -138,3 +137,11 @@ def protocol_of(design: Design, cells: Sequence[Mapping[str, Any]]) -> dict[str,
         "seeds": "1: another seed may order the methods otherwise" if seeds == 1 else seeds,
         "search": "none: each method has one setting, that of its shipped config",
     }
+
+
+def _cohort(design: Design) -> str:
+    """The studies in words."""
+    if design.manifest is not None:
+        return f"the studies of {design.manifest.name} (sha256 {design.settings()['manifest'][:16]}), their splits"
+    simulated = f"{design.studies} simulated studies of the small preset, the same for all methods and seeds; "
+    return simulated + f"{design.missing:.0%} of the modalities absent at random"

@@ -13,10 +13,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medssml.config import ConfigError
+from medssml.config import ConfigError, load_config
 from medssml.runs.run_folder import RunFolderError
+from medssml.runs.training_config import PretrainConfig
+from medssml.shipped_configs import config_path
 from medssml.studies.methods import study_methods
-from medssml.studies.methods_cells import cell_file, ends, shipped_methods
+from medssml.studies.methods_cells import Design, Method, cell_file, chosen_methods, ends, shipped_methods
 from medssml.studies.methods_probes import Probed, Views
 from medssml.studies.methods_results import standing
 from medssml.studies.ranks import mean_ranks
@@ -137,6 +139,75 @@ def test_a_wrong_name_is_refused_before_anything_is_made(tmp_path: Path) -> None
         study_methods(out=tmp_path / "out", methods=["simcrl"])
     with pytest.raises(ValueError, match="names small twice"):
         study_methods(out=tmp_path / "out", methods=["small", "small"])
+    assert not (tmp_path / "out").exists()
+
+
+def on(base: str, *methods: str) -> list[Method]:
+    return chosen_methods(methods, Design(Path("cache"), None, None, 7, (1.0,), (), 50), base)
+
+
+def test_another_base_takes_the_place_of_small_under_each_method() -> None:
+    """Encoders, transforms and rates of the base; objective and fusion, and the keys that the method sets, of the method."""
+    cohort, albef = load_config(config_path("cohort", "pretrain"), PretrainConfig), on("cohort", "albef")[0]
+    own = load_config(config_path("albef", "pretrain"), PretrainConfig)
+    assert albef.config.model["init_args"]["encoders"] == cohort.model["init_args"]["encoders"]
+    assert (albef.config.transforms, albef.config.optim) == (cohort.transforms, cohort.optim)
+    assert albef.config.objectives == own.objectives != cohort.objectives
+    assert albef.config.model["init_args"]["fusion"] == own.model["init_args"]["fusion"]
+    assert albef.config.trainer.max_steps == 7
+    assert (
+        on("cohort", "generation")[0].config.objectives
+        == load_config(config_path("generation", "pretrain"), PretrainConfig).objectives
+    )
+
+
+def test_what_a_method_is_based_on_between_itself_and_the_base_is_kept() -> None:
+    """flava builds on multi_mae, which sets a rate of one encoder, in a key with a dot, and patches for images."""
+    (flava,) = on("phantom", "flava")
+    phantom = load_config(config_path("phantom", "pretrain"), PretrainConfig)
+    assert flava.config.model["init_args"]["encoders"]["ct"]["class_path"] == "ViT"
+    assert flava.config.model["init_args"]["encoders"]["eeg"] == phantom.model["init_args"]["encoders"]["eeg"]
+    assert flava.config.optim.scales == {**phantom.optim.scales, "encoders.ct": 1.0}
+
+
+def test_a_method_that_does_not_build_on_small_is_taken_as_it_is() -> None:
+    (found,) = on("cohort", "cohort_features")
+    assert found.config.model == load_config(config_path("cohort_features", "pretrain"), PretrainConfig).model
+
+
+def test_the_base_itself_stands_where_small_stood() -> None:
+    names = [method.name for method in on("cohort")]
+    assert names[0] == "cohort" and "small" not in names and set(names[1:]) == set(shipped_methods()[1:])
+
+
+@pytest.mark.slow
+def test_own_studies_are_compared_in_the_place_of_simulated_ones(cohort: Path, tmp_path: Path) -> None:
+    small = {"steps": 2, "labels": (1.0,), "tasks": ["effusion"], "bootstrap": 20, "threads": 1, "base": "smoke/simclr"}
+    (tmp_path / "tables").mkdir()
+    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    (manifest := tmp_path / "tables" / "mine.csv").write_text(table.to_csv(index=False))
+    given = {"manifest": manifest, "data_root": cohort.parent}
+    study_methods(out=tmp_path / "out", methods=["byol", "vicreg"], **given, **small)
+    found = {name: line(tmp_path / "out", name) for name in ("byol", "vicreg")}
+    assert not [entry["failed"] for entry in found.values() if "failed" in entry]
+    answers = pd.read_csv(cell_file(tmp_path / "out", "byol", 0, "csv"))
+    held = table.loc[(table["split"] == "test") & (table["label_effusion"] != "")]
+    whole = answers.loc[(answers["split"] == "test") & (answers["subset"] == "all")]
+    assert sorted(whole["y"]) == sorted(held["label_effusion"].astype(float))
+    assert not (tmp_path / "out" / "cohort").exists()
+    assert "mine.csv" in json.loads((tmp_path / "out" / "protocol.json").read_text())["cohort"]
+    manifest.write_text(table.iloc[:-1].to_csv(index=False))
+    with pytest.raises(RunFolderError, match="manifest.* was .*, now"):
+        study_methods(out=tmp_path / "out", methods=["byol"], **given, **small)
+
+
+def test_sizes_of_a_simulated_cohort_and_unknown_tasks_are_refused_beside_a_manifest(
+    cohort: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="--studies is of simulated studies"):
+        study_methods(out=tmp_path / "out", manifest=cohort, studies=50)
+    with pytest.raises(KeyError, match="did you mean 'effusion'"):
+        study_methods(out=tmp_path / "out", manifest=cohort, tasks=["effusionn"])
     assert not (tmp_path / "out").exists()
 
 
