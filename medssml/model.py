@@ -94,7 +94,9 @@ class MultimodalModel(Configured, nn.Module):
         if unread := sorted(set(self.descriptors) - set(encoders)):
             raise ValueError(f"descriptors of {', '.join(unread)}, which have no encoder; fix: leave them out")
         widths = {name: cast(int, encoders[name].dim) + self.descriptors.width(name) for name in self.modalities}
-        self.standardise = nn.ModuleDict({name: Standardise(width) for name, width in widths.items()})
+        self.standardise = nn.ModuleDict(
+            {name: Standardise(width, self.descriptors.width(name)) for name, width in widths.items()}
+        )
         self.project = nn.ModuleDict({name: nn.Linear(width, fusion.dim) for name, width in widths.items()})
         self.fusion = fusion
         self.heads = Heads()
@@ -218,7 +220,7 @@ class MultimodalModel(Configured, nn.Module):
         """
         width, project = cast(int, encoder.dim) + self.descriptors.width(modality), self.project[modality]
         self.encoders[modality] = encoder
-        self.standardise[modality] = Standardise(width)
+        self.standardise[modality] = Standardise(width, self.descriptors.width(modality))
         self.project[modality] = nn.Linear(width, self.dim)
         for part in (self.standardise[modality], self.project[modality]):
             part.to(next(project.parameters()))

@@ -25,10 +25,12 @@ class Standardise(nn.Module):
 
     Args:
         dim: D.
+        given: how many features, the first ones, are left as they are: they have a scale of their own (`Descriptor`).
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, given: int = 0) -> None:
         super().__init__()
+        self.given = given
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("variance", torch.ones(dim))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
@@ -61,7 +63,10 @@ class Standardise(nn.Module):
         # The mean over batches; the variance counts how far their means lie apart.
         share = 1.0 / (int(self.batches) + 1)
         step = mean - self.mean
+        step[: self.given] = 0
         kept = (self.variance + share * step.square()) * (1 - share) if share < 1 else torch.zeros_like(self.variance)
-        self.variance.copy_(kept + share * squares / count)
+        found = kept + share * squares / count
+        found[: self.given] = self.variance[: self.given]
+        self.variance.copy_(found)
         self.mean.add_(share * step)
         self.batches += 1

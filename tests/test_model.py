@@ -147,6 +147,12 @@ def test_what_is_measured_stands_before_what_the_encoder_gives_and_tokens_stay()
     encoded, weight = net.projected(raw)["report"], net.project["report"].weight
     torch.testing.assert_close(encoded.tokens, raw["report"].tokens @ weight[:, 5:].T + net.project["report"].bias)
     torch.testing.assert_close(encoded.pooled, raw["report"].pooled @ weight.T + net.project["report"].bias)
+    net.train().encode(batch())
+    torch.testing.assert_close(net.standardise["report"](raw["report"].pooled)[:, :5], measured)
+    assert not torch.allclose(net.standardise["report"](raw["report"].pooled)[:, 5:], without["report"].pooled)
+    net.exchange_encoder("report", TextEncoder(40, 16, 1, 2, 12))
+    assert net.standardise["report"].given == 5
+    net = described()
     keep = {"xray": torch.tensor([[0, 1], [2, 3]])}
     assert torch.equal(net.encode_raw(batch(), keep)["report"].pooled, raw["report"].pooled)
 

@@ -84,3 +84,13 @@ def test_a_nearly_dead_feature_is_not_blown_up() -> None:
     layer = Standardise(4)
     layer.follow(x)
     assert layer(x)[:, 0].abs().max() < 1e-5
+
+
+def test_features_with_a_scale_of_their_own_are_left_as_they_are() -> None:
+    layer, whole = Standardise(4, given=2), Standardise(2)
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 0.1, 5.0, 2.0]) + 7
+    for part in x.split(10):
+        layer.follow(part)
+        whole.follow(part[:, 2:])
+    torch.testing.assert_close(layer(x)[:, :2], x[:, :2])
+    torch.testing.assert_close(layer(x)[:, 2:], whole(x[:, 2:]))

@@ -21,7 +21,7 @@ LEAST = 1e-6
 
 
 class Descriptor(Configured, nn.Module):
-    """z = V x - c: measures x of one modality on directions V of the training studies, of mean 0 and variance 1 among them.
+    """z = V x - c: measures x of one modality on directions V, of mean 0 and a mean variance of 1 among the training studies.
 
     What is measured has no weights and is fitted once, before the first step, to all training studies, without labels. It stands
     in the model's state with the weights. Before it is fitted, and where training studies do not vary, z is 0.

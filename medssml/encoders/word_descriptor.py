@@ -19,12 +19,14 @@ PAIR = 1_000_003
 
 
 class WordDescriptor(Descriptor):
-    """z_k = (v_k x - m_k) / s_k,  x = w / |w|,  w_t = (1 + log n_t) idf_t: latent semantic analysis of words and pairs of words.
+    """z_k = (v_k x - m_k) / s,  x = w / |w|,  w_t = (1 + log n_t) idf_t: latent semantic analysis of words and pairs of words.
 
     n_t is how often a report has token t, or a pair of neighbouring tokens (hashed to buckets, as in fastText, Joulin et al.
     2017), idf_t = 1 + log((1 + N) / (1 + N_t)) of N training reports of which N_t have it, and v_k are the right singular
-    vectors of the training reports (Deerwester et al. 1990). Few labels suffice to say which words tell of a finding; a
-    transformer has to find the words first. It counts the tokens that it is given: a word that is masked is not counted.
+    vectors of the training reports (Deerwester et al. 1990). All z_k are divided by one s, so that their mean variance is 1:
+    what few reports share stays small, as it is in TF-IDF, where a penalty on weights takes it for less likely. Few labels
+    suffice to say which words tell of a finding; a transformer has to find the words first. It counts the tokens that it is
+    given: a word that is masked is not counted.
 
     [1] Deerwester, Dumais, Furnas, Landauer, Harshman, Indexing by latent semantic analysis, JASIS 1990.
 
@@ -79,7 +81,7 @@ class WordDescriptor(Descriptor):
         self._seen.append((sparse.csr_matrix(self._frequencies(inputs).double().cpu().numpy()), subjects.cpu().numpy()))
 
     def learn(self) -> None:
-        """See `Descriptor.learn`; nothing either where fewer than two words are shared."""
+        """See `Descriptor.learn`; nothing either where fewer than two words are shared, or all reports are alike."""
         from scipy import sparse
         from sklearn.decomposition import TruncatedSVD
         from sklearn.preprocessing import normalize
@@ -97,9 +99,9 @@ class WordDescriptor(Descriptor):
         x = normalize(x @ sparse.diags(idf))
         vectors = TruncatedSVD(count, n_iter=10, random_state=0).fit(x).components_
         found = x @ vectors.T
-        sd = found.std(0)
-        scale = np.where(sd > LEAST, 1 / np.maximum(sd, LEAST), 0.0)
-        self._fit(scale[:, None] * vectors, scale * found.mean(0))
+        sd = float(np.sqrt(found.var(0).mean()))
+        if sd > LEAST:
+            self._fit(vectors / sd, found.mean(0) / sd)
 
     def _shared(self, x: Any, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(R,) bool: what the reports x (n, R) of at least `min_subjects` subjects have."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from medssml.batch import Batch, Encoded, Fused, made_up
+from medssml.evaluation.feature_scale import feature_scale
 from medssml.model import MultimodalModel
 from medssml.statistics.bootstrap import Array
 
@@ -69,6 +70,8 @@ class EncodedStudies:
         targets: task -> (N,) float, NaN where unlabelled.
         content: modality -> (n_m,) int64; equal numbers are duplicates.
         raw: modality -> (n_m, D_m) pooled, before the projection to the fusion's width.
+        measured: modality -> how many features of `raw`, the first ones, are measured by hand (`Descriptor`): these share one
+            scale. A modality that has none need not be named.
     """
 
     encoded: dict[str, Encoded]
@@ -79,6 +82,7 @@ class EncodedStudies:
     targets: dict[str, Array]
     content: dict[str, Array]
     raw: dict[str, Tensor]
+    measured: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.study_id)
@@ -122,7 +126,13 @@ class EncodedStudies:
             {task: values[rows.numpy()] for task, values in self.targets.items()},
             {m: values[of[m].numpy()] for m, values in self.content.items() if m in some},
             {m: values[of[m]] for m, values in self.raw.items() if m in some},
+            self.measured,
         )
+
+    def standardised(self, modality: str) -> Array:
+        """(n_m, D_m) `raw` with mean 0 and variance 1; what is measured by hand keeps its proportions."""
+        given = self.raw[modality].double().numpy()
+        return (given - given.mean(axis=0)) / feature_scale(given, self.measured.get(modality, 0))
 
     def gather(self, studies: Tensor, within: Tensor, source: Tensor | None = None) -> dict[str, Encoded]:
         """What fusion is given for B made-up studies, the rows of which come from any study.
@@ -165,11 +175,14 @@ def encode_studies(
             parts.append((batch.to("cpu"), encoded, {m: part.pooled.float().cpu() for m, part in raw.items()}))
     if not parts:
         raise ValueError("no study to evaluate; fix: choose a split that has studies, or another manifest")
-    return _joined(model.modalities, parts)
+    measured = {m: model.descriptors.width(m) for m in model.modalities}
+    return _joined(model.modalities, parts, measured)
 
 
 def _joined(
-    modalities: tuple[str, ...], parts: list[tuple[Batch, dict[str, Encoded], dict[str, Tensor]]]
+    modalities: tuple[str, ...],
+    parts: list[tuple[Batch, dict[str, Encoded], dict[str, Tensor]]],
+    measured: Mapping[str, int],
 ) -> EncodedStudies:
     batches = [batch for batch, _, _ in parts]
     tasks = sorted({task for batch in batches for task in batch.targets})
@@ -194,6 +207,7 @@ def _joined(
         raw={
             m: torch.cat([r[m] for _, _, r in parts if m in r]) for m in modalities if any(m in r for _, _, r in parts)
         },
+        measured=measured,
     )
 
 

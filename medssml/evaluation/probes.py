@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, softmax
 
+from medssml.evaluation.feature_scale import feature_scale
 from medssml.statistics.bootstrap import Array, Metric
 from medssml.statistics.metrics import auroc, macro_auroc, point, r2
 
@@ -80,6 +81,7 @@ def linear_readout(
     classes: int = 2,
     seed: int = 0,
     weights: Array | None = None,
+    block: int = 0,
 ) -> Readout | str:
     """Logistic (or ridge) regression on standardised embeddings, as a map of the embeddings as they are.
 
@@ -92,6 +94,8 @@ def linear_readout(
         classes: K of a multiclass task.
         seed: of the folds.
         weights: (n,) of the studies in the fits, above 0; None for 1 each.
+        block: how many features, the first ones, share one scale, so that what varies less among them counts less
+            (`feature_scale`); the others have one each.
 
     Returns:
         the map, or why there is none.
@@ -101,8 +105,7 @@ def linear_readout(
     reason = cannot_fit(kind, y)
     if reason is not None:
         return reason
-    mean, sd = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(sd > 1e-6, sd, 1.0)
+    mean, scale = train.mean(axis=0), feature_scale(train, block)
     train = (train - mean) / scale
     held = None if validation is None else _labelled(*validation)
     if held is not None:
@@ -124,19 +127,19 @@ def held_out_logits(
     classes: int = 2,
     seed: int = 0,
     weights: Array | None = None,
+    block: int = 0,
 ) -> Array:
     """(n, K) logits, or values, of each labelled study by a readout of the other folds' subjects; NaN where there is none.
 
     Args:
         x: (n, D). y: (n,) targets, NaN where unlabelled. subjects: (n,) ids: nobody is in two folds.
         strength: C of the penalty.
-        kind, classes, seed, weights: as `linear_readout`, which has the same folds.
+        kind, classes, seed, weights, block: as `linear_readout`, which has the same folds.
     """
     out = np.full((len(y), classes if kind == "multiclass" else 1), np.nan)
     known = np.flatnonzero(np.isfinite(y))
     x, y = np.asarray(x, dtype=np.float64)[known], np.asarray(y)[known]
-    sd = x.std(axis=0)
-    x = (x - x.mean(axis=0)) / np.where(sd > 1e-6, sd, 1.0)
+    x = (x - x.mean(axis=0)) / feature_scale(x, block)
     for fitted, asked in _folds(kind, y, np.asarray(subjects)[known], seed):
         found = _fit(kind, x[fitted], y[fitted], strength, classes, _of(weights, known[fitted]))
         out[known[asked]] = x[asked] @ found.weight.T + found.bias
@@ -153,9 +156,12 @@ def linear_probe(
     validation: tuple[Array, Array] | None = None,
     classes: int = 2,
     seed: int = 0,
+    block: int = 0,
 ) -> Probe:
     """What `linear_readout` answers for `asked` (m, D): scores (m,) or (m, K)."""
-    found = linear_readout(train, y, subjects, kind=kind, validation=validation, classes=classes, seed=seed)
+    found = linear_readout(
+        train, y, subjects, kind=kind, validation=validation, classes=classes, seed=seed, block=block
+    )
     return Probe(None, {}, found) if isinstance(found, str) else Probe(found.scores(asked), found.setting)
 
 

@@ -108,8 +108,9 @@ def probe_encoders(
             continue
         holds = {name: _holding(getattr(splits, name), target, 1 << column) for name in sides}
         if holds["test"].any():
+            block = splits.test.measured.get(modality, 0)
             for method in methods:
-                found[method][modality], _ = _probe(method, sides, holds, splits, target, n, seed)
+                found[method][modality], _ = _probe(method, sides, holds, splits, target, n, seed, block)
     return found
 
 
@@ -127,6 +128,7 @@ def _probe(
     target: Target,
     n: int,
     seed: int,
+    block: int = 0,
 ) -> tuple[dict[str, Any], Answers | None]:
     train, rows = holds["train"], np.flatnonzero(holds["test"])
     y = splits.train.targets[target.task][train] if train.any() else np.zeros(0)
@@ -142,6 +144,7 @@ def _probe(
             validation=held,
             classes=target.classes,
             seed=seed,
+            block=block,
         )
     else:
         probe = knn_probe(sides["train"][train], y, asked, kind=target.kind, classes=target.classes)

@@ -19,11 +19,12 @@ RIDGE, LASSO = 1.0, 0.2
 
 class Part(NamedTuple):
     """What one readout sees. x: (r, D) vectors. study: (r,) the study of each row. own: (r,) bool, the rows whose answer is
-    the part's answer for their study; the others are there to learn from."""
+    the part's answer for their study; the others are there to learn from. block: as of `linear_readout`."""
 
     x: Array
     study: Array
     own: Array
+    block: int = 0
 
 
 class Stack(NamedTuple):
@@ -73,13 +74,16 @@ def stacked_readouts(
     for name, part in parts.items():
         own = (alone or {}).get(name, weights)
         target, group, counts = y[part.study], subjects[part.study], None if own is None else own[part.study]
-        found = linear_readout(part.x, target, group, kind=kind, classes=classes, seed=seed, weights=counts)
+        found = linear_readout(
+            part.x, target, group, kind=kind, classes=classes, seed=seed, weights=counts, block=part.block
+        )
         if isinstance(found, str):
             reason = found
             continue
         answers = held_out_logits(
-            part.x, target, group, found.setting["C"], kind=kind, classes=classes, seed=seed, weights=counts
-        )
+            part.x, target, group, found.setting["C"], kind=kind, classes=classes, seed=seed, weights=counts,
+            block=part.block,
+        )  # fmt: skip
         fitted[name] = _centred(found, answers, part, y, counts)
     known = np.flatnonzero(np.isfinite(y))
     if not fitted:

@@ -36,10 +36,9 @@ class StudyVectors:
         parts = []
         for column, modality in enumerate(studies.modalities):
             if modality in studies.raw:
-                given = studies.raw[modality].double().numpy()
-                sd = given.std(axis=0)
+                given = studies.standardised(modality)
                 filled = np.zeros((len(studies), given.shape[1]))
-                filled[studies.has[:, column]] = unit((given - given.mean(axis=0)) / np.where(sd > 1e-6, sd, 1.0))
+                filled[studies.has[:, column]] = unit(given)
                 parts.append(filled)
         return cls(np.concatenate(parts, axis=1) if parts else np.zeros((len(studies), 0)), studies.has)
 

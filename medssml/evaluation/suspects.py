@@ -51,10 +51,9 @@ def joined_embeddings(studies: EncodedStudies) -> Array:
     parts = [studies.has.astype(np.float64)]
     for column, modality in enumerate(studies.modalities):
         if modality in studies.raw:
-            given = studies.raw[modality].double().numpy()
-            sd = given.std(axis=0)
+            given = studies.standardised(modality)
             filled = np.zeros((len(studies), given.shape[1]))
-            filled[studies.has[:, column]] = (given - given.mean(axis=0)) / np.where(sd > 1e-6, sd, 1.0)
+            filled[studies.has[:, column]] = given
             parts.append(filled)
     return np.concatenate(parts, axis=1)
 

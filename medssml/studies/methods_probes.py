@@ -154,8 +154,9 @@ def _scores(view: Views, task: str, subset: str, known: set[str]) -> dict[str, A
     labelled = np.array([train.study_id[row] in known for row in rows], dtype=bool)
     rows, x = rows[labelled], x[labelled]
     readout = linear_readout(
-        x, train.targets[task][rows], train.subject[rows], validation=(x_held, view.encoded["val"].targets[task][held])
-    )
+        x, train.targets[task][rows], train.subject[rows], validation=(x_held, view.encoded["val"].targets[task][held]),
+        block=train.measured.get(subset, 0),
+    )  # fmt: skip
     if isinstance(readout, str):
         return None
     return {"val": readout.scores(x_held), "test": readout.scores(x_test)}

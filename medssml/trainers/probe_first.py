@@ -159,7 +159,7 @@ def _alone(model: MultimodalModel, studies: EncodedStudies, modality: str) -> Pa
     varying = np.where(sd > LEAST * sd.max(), given, given.mean(0)) if len(given) else given
     x = varying @ (np.linalg.pinv(layer.weight, LEAST) @ layer.weight).T
     rows = np.flatnonzero(studies.has[:, studies.column(modality)])
-    return Part(x, rows, np.ones(len(rows), bool))
+    return Part(x, rows, np.ones(len(rows), bool), studies.measured.get(modality, 0))
 
 
 def _of_projected(model: MultimodalModel, modality: str, readout: Readout) -> tuple[Array, Array]:
