@@ -94,9 +94,7 @@ class MultimodalModel(Configured, nn.Module):
         if unread := sorted(set(self.descriptors) - set(encoders)):
             raise ValueError(f"descriptors of {', '.join(unread)}, which have no encoder; fix: leave them out")
         widths = {name: cast(int, encoders[name].dim) + self.descriptors.width(name) for name in self.modalities}
-        self.standardise = nn.ModuleDict(
-            {name: Standardise(width, self.descriptors.width(name)) for name, width in widths.items()}
-        )
+        self.standardise = nn.ModuleDict({m: Standardise(w, self.descriptors.width(m)) for m, w in widths.items()})
         self.project = nn.ModuleDict({name: nn.Linear(width, fusion.dim) for name, width in widths.items()})
         self.fusion = fusion
         self.heads = Heads()
