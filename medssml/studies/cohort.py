@@ -31,8 +31,8 @@ def study_cohort(
     fine-tuned, and probed with its weights frozen; a classical baseline is fitted for each subset of modalities. All are
     evaluated on the test studies of the manifest (and of --test-manifest). A task with few labelled test studies is also
     cross-validated by subject over all labelled studies. Whether the probe or the fine-tuned model is to be used is chosen per
-    task on validation studies or, where they are few, by cross-validation over training subjects. Run again, it continues where
-    it stopped.
+    task on validation studies or, where they are few, by cross-validation over training subjects; validation studies that
+    choose nothing, neither this nor an epoch, are learned from. Run again, it continues where it stopped.
 
     Args:
         manifest: the study table, with a split.
@@ -76,13 +76,15 @@ def study_cohort(
         out, cache_place(cache, out), manifest, test_manifest=test_manifest, data_root=data_root, config=config,
         finetune_config=finetune_config, device=device,
     )  # fmt: skip
-    settings = study.settings() | {"folds": folds, "cross_validate_below": cross_validate_below}
     table, further = merged_table(study)
     chosen = chosen_tasks(table, tasks)
-    same_study(out, settings)
-    plans = [p for task in chosen for p in plans_of(study, table, task, further, folds, cross_validate_below)]
+    same_study(out, study.settings() | {"folds": folds, "cross_validate_below": cross_validate_below})
     by = {task: chosen_by(table, task, choice_folds) for task in chosen}
-    plans += [p for task in chosen if by[task] == "folds" for p in choice_plans(study, table, task, choice_folds)]
+    by_folds = [task for task in chosen if by[task] == "folds"]
+    whole = set(by_folds if study.fixed_length else ())
+    few = cross_validate_below
+    plans = [p for t in chosen for p in plans_of(study, table, t, further, folds, few, t in whole)]
+    plans += [p for t in by_folds for p in choice_plans(study, table, t, choice_folds, t in whole)]
     collected = Collected(further, by)
     for plan in plans:
         collected.ask_classical(study, plan)
@@ -92,7 +94,7 @@ def study_cohort(
         for plan in plans:
             with console.step(f"seed {seed}: {plan.name}"):
                 collected.ask_models(study, plan, pretrained, seed)
-        protocol = protocol_of(study, table, seed + 1, folds, cross_validate_below, bootstrap)
+        protocol = protocol_of(study, table, seed + 1, folds, few, bootstrap, sorted(whole))
         collected.write(out, protocol, bootstrap)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))

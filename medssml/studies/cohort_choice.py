@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medssml.studies.cohort_fits import Plan, Study, written
+from medssml.studies.cohort_fits import WHOLE, Plan, Study, with_validation, written
 
 #: (task, method) -> what it says, one table per fold and seed.
 Answers = Mapping[tuple[str, str], list[pd.DataFrame]]
@@ -18,8 +18,8 @@ Answers = Mapping[tuple[str, str], list[pd.DataFrame]]
 CHOSEN = "chosen by validation"
 CHOICE = (
     "per task, probe or fine-tuned model, by the mean AUROC over subsets, folds and seeds; no test study is looked at. By folds: "
-    "training subjects, in turn left out of fine-tuning and probe; the pretrained model has seen their studies without labels. "
-    "By validation: the validation studies, from which the probe's penalty may come, too"
+    "subjects who are not test, in turn left out of fine-tuning and probe; the pretrained model has seen the training studies "
+    "among theirs without labels. By validation: the validation studies, from which the probe's penalty may come, too"
 )
 #: Validation studies of each class from which they choose alone; with fewer the training subjects do, by folds.
 ENOUGH = 50
@@ -51,20 +51,23 @@ def chosen_by(table: pd.DataFrame, task: str, folds: int) -> str:
     return "validation" if rarer("val", "study_id") >= LEAST else ""
 
 
-def choice_plans(study: Study, table: pd.DataFrame, task: str, folds: int) -> Iterator[Plan]:
+def choice_plans(study: Study, table: pd.DataFrame, task: str, folds: int, whole: bool = False) -> Iterator[Plan]:
     """Folds by subject of the labelled training studies; each is asked in the place of the test studies.
 
-    Validation studies stay what they are, so that a fit does with them what it does for the test studies.
+    Args:
+        whole: validation studies are learned from and asked as well; else they stay what they are, so that a fit does with
+            them what it does for the test studies.
     """
     from medssml.statistics.comparison import subject_folds
 
     labelled = table.loc[(table[f"label_{task}"] != "") & (table["split"] != "test")]
+    labelled = with_validation(labelled) if whole else labelled
     train = (labelled["split"] == "train").to_numpy()
     mine = labelled.loc[train]
     fold_of = np.full(len(labelled), -1)
     fold_of[train] = subject_folds(list(mine["subject_id"]), list(mine[f"label_{task}"].astype(float)), folds)
     for fold in range(folds):
-        name = f"{task}_choice{fold}of{folds}"
+        name = f"{task}{WHOLE if whole else ''}_choice{fold}of{folds}"
         split = np.where(fold_of == fold, "test", labelled["split"])
         yield Plan(task, name, written(study, name, labelled.assign(split=split)), "choice", fold)
 

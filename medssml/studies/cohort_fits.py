@@ -13,6 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+#: Ending of the name of a fit that learns from validation studies as well.
+WHOLE = "_with_validation"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -65,6 +68,14 @@ class Study:
         """Where the tables of the fits lie: the same for the same manifests, and no part of the results."""
         identity = [str(self.root), *self.settings()["manifests"]]
         return self.cache / "tables" / hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether a fine-tuning chooses nothing on validation studies, so that it may learn from them."""
+        from medssml.config import load_config
+        from medssml.runs.training_config import FinetuneConfig
+
+        return load_config(self.finetune_config, FinetuneConfig).trainer.validate_every == 0
 
     def settings(self) -> dict[str, Any]:
         """What the answers of the study depend on.
@@ -164,12 +175,19 @@ def chosen_tasks(table: pd.DataFrame, asked: Sequence[str]) -> list[str]:
     return [name for name in known if not asked or name in asked]
 
 
-def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int) -> Iterator[Plan]:
-    """The test split and, for a task with few labelled test studies, the folds of a cross-validation by subject."""
+def plans_of(
+    study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int, whole: bool = False
+) -> Iterator[Plan]:
+    """The test split and, for a task with few labelled test studies, the folds of a cross-validation by subject.
+
+    Args:
+        whole: validation studies are learned from as well.
+    """
     from medssml.statistics.comparison import subject_folds
 
     labelled = table.loc[table[f"label_{task}"] != ""]
-    yield Plan(task, task, written(study, task, labelled), "test")
+    name = f"{task}{WHOLE}" if whole else task
+    yield Plan(task, name, written(study, name, with_validation(labelled) if whole else labelled), "test")
     own = labelled.loc[~labelled["study_id"].isin(further)]
     if (own["split"] == "test").sum() >= few:
         return
@@ -178,6 +196,11 @@ def plans_of(study: Study, table: pd.DataFrame, task: str, further: set[str], fo
         split = np.where(fold_of == fold, "test", "train")
         name = f"{task}_fold{fold}"
         yield Plan(task, name, written(study, name, own.assign(split=split)), "folds", fold)
+
+
+def with_validation(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with its validation studies among those of training."""
+    return table.assign(split=table["split"].replace("val", "train"))
 
 
 def written(study: Study, name: str, frame: pd.DataFrame) -> Path:

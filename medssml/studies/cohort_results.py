@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,10 @@ def _add_gains(methods: dict[str, Any], tables: Mapping[str, pd.DataFrame], boot
                 methods[label].get(subset, {})["gain"] = {**gain, "against": against}
 
 
-def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: int, bootstrap: int) -> dict[str, Any]:
-    """What the numbers are: printed beside them."""
+def protocol_of(
+    study: Study, table: pd.DataFrame, seeds: int, folds: int, few: int, bootstrap: int, whole: Sequence[str]
+) -> dict[str, Any]:
+    """What the numbers are: printed beside them. whole: tasks that are learned from validation studies, too."""
     import medssml
     from medssml.config import load_config
     from medssml.files import sha256_of
@@ -124,7 +126,8 @@ def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: 
         "studies": {split or "none": int(count) for split, count in table["split"].value_counts().items()},
         "pretraining": "training studies, no labels, one model for all tasks; configs: "
         f"{study.config.name}, {study.finetune_config.name}",
-        "finetune": f"all labelled training studies; {which_weights(finetuning.trainer)}; no label of a test study",
+        "finetune": f"all labelled training studies{_as_well(whole)}; {which_weights(finetuning.trainer)}; "
+        "no label of a test study",
         "probe": "logistic regression on the frozen embedding, its penalty chosen on validation or by inner folds",
         "classical": "intensity and size (CT), HOG (X-ray), band power (EEG), TF-IDF (report) and logistic regression, "
         "one per subset, its penalty chosen by cross-validation over training subjects; no seed",
@@ -133,3 +136,7 @@ def protocol_of(study: Study, table: pd.DataFrame, seeds: int, folds: int, few: 
         "interval": f"95 %, {bootstrap} resamples of subjects, and of the {seeds} seeds",
         "seeds": seeds,
     }
+
+
+def _as_well(whole: Sequence[str]) -> str:
+    return f", and for {', '.join(whole)} those of validation, which choose nothing there" if whole else ""

@@ -82,6 +82,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of a fine-tuning with a fixed length: what chooses nothing of validation studies learns from them."""
+    fixed = tmp_path_factory.mktemp("configs") / "fixed.yaml"
+    fixed.write_text("base: smoke/finetune\ntrainer: {validate_every: 0}\n")
     return {
         "manifest": manifests[0],
         "test_manifest": manifests[1],
@@ -90,7 +93,7 @@ def options(manifests: tuple[Path, Path], cohort: Path, tmp_path_factory: pytest
         "seeds": 1,
         "tasks": TASKS,
         "config": SMOKE / "pretrain.yaml",
-        "finetune_config": SMOKE / "finetune.yaml",
+        "finetune_config": fixed,
         "folds": 2,
         "cross_validate_below": FEW,
         "choice_folds": 2,
@@ -150,27 +153,26 @@ def test_results_have_every_method_and_subset_with_its_interval(done: Path, opti
     )
 
 
-def test_by_folds_every_training_study_is_asked_once_by_a_fit_without_its_subject(
+def test_by_folds_every_study_that_is_not_test_is_asked_once_by_a_fit_without_its_subject(
     done: Path, options: dict[str, Any]
 ) -> None:
     whole = read(options["manifest"])
     labelled = whole.loc[(whole["label_malignant"] != "") & (whole["split"] != "test")]
-    tables = [read(path) for path in sorted((done.parent / "cache").glob("tables/*/malignant_choice*of2.csv"))]
+    tables = [read(path) for path in sorted((done.parent / "cache").glob("tables/*/malignant_*choice*of2.csv"))]
     assert len(tables) == 2
     for table in tables:
         assert set(table["study_id"]) == set(labelled["study_id"])
         asked = set(table.loc[table["split"] == "test", "subject_id"])
         assert asked and asked.isdisjoint(table.loc[table["split"] == "train", "subject_id"])
-        held = table.set_index("study_id").loc[labelled.loc[labelled["split"] == "val", "study_id"], "split"]
-        assert set(held) == {"val"}
+        assert set(table["split"]) == {"train", "test"}
     asked_once = pd.concat([table.loc[table["split"] == "test", "study_id"] for table in tables])
-    assert sorted(asked_once) == sorted(labelled.loc[labelled["split"] == "train", "study_id"])
+    assert sorted(asked_once) == sorted(labelled["study_id"])
     choice = json.loads((done / "choice.json").read_text())
     assert set(choice["malignant"]) == {"classical", "probe", "finetune"}
     assert set(choice["effusion"]) == {"probe", "finetune"}
-    having = labelled.loc[(labelled["split"] == "train") & (labelled["xray"] != "")]
+    having = labelled.loc[labelled["xray"] != ""]
     assert {methods["xray"]["auroc"]["n"] for methods in choice["malignant"].values()} == {len(having)}
-    paths = sorted((done / "seed0" / "answers").glob("finetune_malignant_choice*of2.csv"))
+    paths = sorted((done / "seed0" / "answers").glob("finetune_malignant_*choice*of2.csv"))
     parts = [table.loc[table["subset"] == "xray"] for table in map(pd.read_csv, paths)]
     each = [roc_auc_score(part["y"], part["probability"]) for part in parts]
     assert choice["malignant"]["finetune"]["xray"]["auroc"]["estimate"] == pytest.approx(np.mean(each))
@@ -298,6 +300,24 @@ def test_every_method_is_set_beside_the_classical_baseline_of_the_same_studies()
     assert gain["estimate"] == pytest.approx(difference)
     assert found["finetune [test manifest]"]["ct"]["gain"]["against"] == "classical [test manifest]"
     assert "gain" not in found["classical"]["ct"] and "gain" not in found["finetune (cross-validated)"]["ct"]
+
+
+def test_validation_studies_that_choose_nothing_are_learned_from_and_those_that_choose_are_not(
+    done: Path, manifests: tuple[Path, Path], cohort: Path, tmp_path: Path
+) -> None:
+    """Folds choose for the first task; of the second, validation studies do."""
+    tables = {path.stem: read(path) for path in (done.parent / "cache").glob("tables/*/*.csv")}
+    assert "val" not in set(tables["malignant_with_validation"]["split"]) and "malignant" not in tables
+    assert (tables["effusion"]["split"] == "val").sum() == 6
+    whole = read(manifests[0]).set_index("study_id")["split"]
+    learned = tables["malignant_with_validation"].query("split == 'train'")["study_id"]
+    assert set(whole[learned]) == {"train", "val"}
+    study = cohort_fits.study_of(tmp_path / "study", tmp_path / "cache", manifests[0], data_root=cohort.parent)
+    assert study.fixed_length
+    table, _ = cohort_fits.merged_table(study)
+    for plan in cohort_choice.choice_plans(study, table, "malignant", 2):
+        held = read(plan.table).set_index("study_id")["split"]
+        assert set(held[[name for name in held.index if whole[name] == "val"]]) == {"val"}
 
 
 def says(separation: float, noise: int = 0, **columns: Any) -> pd.DataFrame:
