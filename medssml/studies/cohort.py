@@ -31,8 +31,8 @@ def study_cohort(
     fine-tuned, and probed with its weights frozen; a classical baseline is fitted for each subset of modalities. All are
     evaluated on the test studies of the manifest (and of --test-manifest). A task with few labelled test studies is also
     cross-validated by subject over all labelled studies. Whether the probe or the fine-tuned model is to be used is chosen per
-    task on validation studies or, where they are few, by cross-validation over training subjects; validation studies that
-    choose nothing, neither this nor an epoch, are learned from. Run again, it continues where it stopped.
+    task on validation studies or, where they are few, by cross-validation over the subjects who are not test; then validation
+    studies are learned from as well, where the fine-tuning has a fixed length. Run again, it continues where it stopped.
 
     Args:
         manifest: the study table, with a split.
@@ -70,7 +70,8 @@ def study_cohort(
     from medssml.studies.start import ready
 
     bounded("--folds", folds, least=2)
-    bounded("--choice-folds", choice_folds, least=2 if choice_folds else 0)
+    if choice_folds:
+        bounded("--choice-folds (0 = none)", choice_folds, least=2)
     out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads)
     study = study_of(
         out, cache_place(cache, out), manifest, test_manifest=test_manifest, data_root=data_root, config=config,
@@ -85,7 +86,7 @@ def study_cohort(
     few = cross_validate_below
     plans = [p for t in chosen for p in plans_of(study, table, t, further, folds, few, t in whole)]
     plans += [p for t in by_folds for p in choice_plans(study, table, t, choice_folds, t in whole)]
-    collected = Collected(further, by)
+    collected = Collected(further, {t: f"{choice_folds} folds" if name == "folds" else name for t, name in by.items()})
     for plan in plans:
         collected.ask_classical(study, plan)
     for seed in range(seeds):

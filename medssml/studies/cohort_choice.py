@@ -15,11 +15,12 @@ from medssml.studies.cohort_fits import WHOLE, Plan, Study, with_validation, wri
 Answers = Mapping[tuple[str, str], list[pd.DataFrame]]
 
 #: The better of the two ways to use the pretrained model, and how it is chosen.
-CHOSEN = "chosen by validation"
+CHOSEN = "chosen on validation"
 CHOICE = (
-    "per task, probe or fine-tuned model, by the mean AUROC over subsets, folds and seeds; no test study is looked at. By folds: "
-    "subjects who are not test, in turn left out of fine-tuning and probe; the pretrained model has seen the training studies "
-    "among theirs without labels. By validation: the validation studies, from which the probe's penalty may come, too"
+    "per task, probe or fine-tuned model, by the mean AUROC over subsets, folds and seeds, of studies and subsets that both "
+    "answer for; no test study is looked at. By folds: subjects who are not test, in turn left out of fine-tuning and probe; the "
+    "pretrained model has seen the training studies among theirs without labels. By validation: the validation studies, from "
+    "which the probe's penalty may come, too"
 )
 #: Validation studies of each class from which they choose alone; with fewer the training subjects do, by folds.
 ENOUGH = 50

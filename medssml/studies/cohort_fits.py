@@ -146,7 +146,7 @@ def merged_table(study: Study) -> tuple[pd.DataFrame, set[str]]:
 
 
 def binary_tasks(table: pd.DataFrame) -> list[str]:
-    """Tasks whose labels are 0 and 1, both of them among the training and among the test studies or overall."""
+    """Tasks whose labels are 0 and 1."""
     names = [str(c).removeprefix("label_") for c in table.columns if str(c).startswith("label_")]
     return [name for name in names if _numbers(table[f"label_{name}"]) == {0, 1}]
 
@@ -157,11 +157,13 @@ def _numbers(labels: pd.Series) -> set[float]:
 
 
 def chosen_tasks(table: pd.DataFrame, asked: Sequence[str]) -> list[str]:
-    """The binary tasks that were asked for, in the order of the table, or all.
+    """The binary tasks that were asked for, in the order of the table, or all with training studies of both classes.
 
     Raises:
-        KeyError: the manifest has no such label column. ValueError: its labels are not 0 and 1, or there is no task at all.
+        KeyError: the manifest has no such label column. ValueError: its labels are not 0 and 1, its training studies are of
+            one class, or there is no task at all.
     """
+    from medssml.runs import console
     from medssml.schema import nearest
 
     known = binary_tasks(table)
@@ -170,9 +172,24 @@ def chosen_tasks(table: pd.DataFrame, asked: Sequence[str]) -> list[str]:
             raise KeyError(f"the manifest has no column label_{name}{nearest(name, known)}")
         if name not in known:
             raise ValueError(f"the labels of label_{name} are not 0 and 1, both of them; fix: leave it out of --tasks")
-    if not known:
-        raise ValueError("the manifest has no label column with 0 and 1; fix: a column label_TASK")
-    return [name for name in known if not asked or name in asked]
+    chosen = [name for name in known if not asked or name in asked]
+    one_class = [name for name in chosen if "split" in table and not _taught(table, name)]
+    for name in one_class:
+        reason = f"the training studies have labels of label_{name} of one class at most"
+        if asked:
+            raise ValueError(f"{reason}; fix: leave it out of --tasks")
+        console.warn(f"{reason}: it is left out")
+    chosen = [name for name in chosen if name not in one_class]
+    if not chosen:
+        raise ValueError(
+            "the manifest has no label column with 0 and 1 among its training studies; fix: a column label_TASK"
+        )
+    return chosen
+
+
+def _taught(table: pd.DataFrame, task: str) -> bool:
+    """Whether training studies have both classes."""
+    return _numbers(table.loc[table["split"] == "train", f"label_{task}"]) == {0, 1}
 
 
 def plans_of(

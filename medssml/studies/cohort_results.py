@@ -55,7 +55,7 @@ class Collected:
         picked = best(choice)
         answers = dict(self._answers) | {(task, CHOSEN): self._answers[task, name] for task, name in picked.items()}
         results = tabulate(answers, self._further, bootstrap)
-        said = {task: _how(self._by[task], name, choice[task]) for task, name in picked.items()}
+        said = {task: _how(by, picked.get(task), choice.get(task, {})) for task, by in self._by.items()}
         told = {**protocol, CHOSEN: CHOICE, "chosen": picked, "chosen by": said}
         write_json(out / "results.json", results)
         write_json(out / "choice.json", choice)
@@ -63,8 +63,10 @@ class Collected:
         write_study_page(out / "results.html", results, told)
 
 
-def _how(by: str, picked: str, methods: Mapping[str, Any]) -> str:
-    """The choice in words: what each of the ways comes to, the chosen one first."""
+def _how(by: str, picked: str | None, methods: Mapping[str, Any]) -> str:
+    """The choice in words: what each of the ways comes to, the chosen one first; or why there is none."""
+    if picked is None:
+        return "nothing: too few labels to choose by"
     means = {name: f"{mean_auroc(subsets):.3f}" for name, subsets in methods.items() if subsets}
     others = [f"{name} {mean}" for name, mean in means.items() if name != picked]
     return f"{by}: {picked} {means[picked]}" + (f" ({', '.join(others)})" if others else "")

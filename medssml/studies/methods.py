@@ -83,18 +83,10 @@ def study_methods(
     asked = asked_of(tasks, None if manifest is None else (manifest, data_root))
     out = ready(out, seeds=seeds, bootstrap=bootstrap, device=device, threads=threads, workers=workers)
     design = Design(
-        cache_place(cache, out),
-        studies,
-        missing,
-        steps,
-        tuple(labels),
-        tuple(tasks),
-        bootstrap,
-        device,
-        manifest,
-        data_root,
-    )
-    chosen = chosen_methods(methods, design, base or ("small" if manifest is None else "cohort"))
+        cache_place(cache, out), studies, missing, steps, tuple(labels), tuple(tasks), bootstrap, device, manifest, data_root,
+        base or ("small" if manifest is None else "cohort"),
+    )  # fmt: skip
+    chosen = chosen_methods(methods, design)
     same_study(out, design.settings())
     simulate(out, design)
     cells = []
@@ -112,5 +104,8 @@ def study_methods(
         write_results(out, cells, design)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    answered = {task for found in results["labels"].values() for task in found["tasks"]}
+    for task in [task for task in asked if task not in answered]:
+        console.warn(f"{task} is left out: too few labelled training studies of a class for a probe")
     console.tell({"page": str(out / "results.html"), "results": results}, anew=True)
     return out / "results.html"

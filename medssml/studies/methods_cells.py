@@ -35,6 +35,7 @@ class Design:
         bootstrap: resamples of subjects.
         device: of training; None = what the configs say.
         manifest: of own studies in the place of simulated ones; what its paths are relative to is `data_root`.
+        base: the config that takes the place of `small` under the methods.
     """
 
     cache: Path
@@ -47,6 +48,7 @@ class Design:
     device: str | None = None
     manifest: Path | None = None
     data_root: Path | None = None
+    base: str = BASE
 
     def settings(self) -> dict[str, Any]:
         """What the answers of the study depend on, but for the configs, which each cell names."""
@@ -93,11 +95,8 @@ def shipped_methods() -> list[str]:
     return built_on(BASE, "pretrain")
 
 
-def chosen_methods(asked: Sequence[str], design: Design, base: str = BASE) -> list[Method]:
-    """The methods that were asked for, or all shipped ones, their configs read.
-
-    Args:
-        base: a config, which takes the place of `small` under those that build on that.
+def chosen_methods(asked: Sequence[str], design: Design) -> list[Method]:
+    """The methods that were asked for, or all shipped ones, their configs read; `small` itself is then the base of the design.
 
     Raises:
         medssml.config.ConfigError: no such config, or a wrong one. ValueError: two of one name.
@@ -107,11 +106,14 @@ def chosen_methods(asked: Sequence[str], design: Design, base: str = BASE) -> li
     from medssml.shipped_configs import config_path
 
     found: dict[str, Method] = {}
-    for given in asked or [base if name == BASE else name for name in shipped_methods()]:
+    for given in asked or shipped_methods():
+        given = design.base if given == BASE else given
         name = Path(given).stem if Path(given).is_file() else given
         if name in found:
             raise ValueError(f"--methods names {name} twice; fix: once, or another file name")
-        path, overrides = _on(config_path(base, "pretrain"), config_path(given, "pretrain"))
+        path = config_path(given, "pretrain")
+        load_config(path, PretrainConfig)  # what is wrong in it is said with its own lines
+        path, overrides = _on(config_path(design.base, "pretrain"), path)
         overrides = (*overrides, *design.overrides)
         found[name] = Method(name, path, overrides, load_config(path, PretrainConfig, overrides))
     return list(found.values())

@@ -30,9 +30,11 @@ SPLITS = ("train", "val", "test")
 
 
 def random_twin(model: MultimodalModel, seed: int) -> MultimodalModel:
-    """The model as it was before its first step, its weights drawn from the same seed."""
+    """The model as it was before its first step: its weights drawn from the same seed, and what it measures by hand fitted."""
     torch.manual_seed(seed)
-    return build(model.described(), MultimodalModel, at="model")
+    twin = build(model.described(), MultimodalModel, at="model")
+    twin.descriptors.load_state_dict(model.descriptors.state_dict())
+    return twin
 
 
 def moved(model: MultimodalModel, seed: int) -> list[str]:
@@ -97,6 +99,10 @@ class Probed:
             for task in tasks:
                 for subset in (*model.modalities, ALL):
                     rows += [part.assign(labels=share) for part in _asked(views, task, subset, known)]
+        if not rows:
+            raise ValueError(
+                f"no probe can be fitted to {', '.join(tasks)}: too few labelled training studies of a class"
+            )
         return pd.concat(rows, ignore_index=True)
 
     def _labelled(self, tasks: Sequence[str], share: float) -> set[str]:

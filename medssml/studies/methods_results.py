@@ -130,12 +130,14 @@ def protocol_of(design: Design, cells: Sequence[Mapping[str, Any]]) -> dict[str,
         + (f"; {', '.join(labelled)} learns from labels, too, and is no match for the others" if labelled else ""),
         "probe": "logistic regression on the frozen embedding (one modality: its encoder's own; all: the fused one of what a "
         "study has), fitted on the same labelled training studies for all, its penalty chosen on validation studies",
-        "random encoder": "the same model with its first weights, from the same seed, and the statistics of its features",
+        "random encoder": "the same model with its first weights, from the same seed, the statistics of its features, and "
+        "what it measures by hand",
         "order": "mean rank over tasks from all modalities on validation studies; all figures are of test studies",
         "interval": f"95 %, {design.bootstrap} resamples of subjects, and of the seeds where there are several; ranks: of "
         "subjects. Nothing is corrected for the number of comparisons: of 40 gains of nothing, one lies above 0",
         "seeds": "1: another seed may order the methods otherwise" if seeds == 1 else seeds,
-        "search": "none: each method has one setting, that of its shipped config",
+        "encoders": f"those of {design.base} and its transforms, but for methods that bring their own",
+        "search": "none: each method has one setting, that of its config",
     }
 
 

@@ -149,7 +149,7 @@ def test_results_have_every_method_and_subset_with_its_interval(done: Path, opti
         assert picked in ("probe", "finetune") and results[task][cohort_choice.CHOSEN] == results[task][picked]
     assert protocol["chosen by"]["effusion"].startswith("validation: ")
     assert (
-        protocol["chosen by"]["malignant"].startswith("folds: ") and "classical" in protocol["chosen by"]["malignant"]
+        protocol["chosen by"]["malignant"].startswith("2 folds: ") and "classical" in protocol["chosen by"]["malignant"]
     )
 
 
@@ -363,6 +363,19 @@ def test_models_of_different_folds_are_not_ranked_against_each_other() -> None:
     found = cohort_choice.judged({("ill", "probe"): apart, ("ill", "finetune"): shifted}, 50)["ill"]
     assert found["probe"]["ct"]["auroc"] == found["finetune"]["ct"]["auroc"]
     assert found["probe"]["ct"]["auroc"]["estimate"] > 0.9
+
+
+def test_a_task_that_training_has_one_class_of_is_left_out_or_refused_before_anything_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    split, label = ["train"] * 4 + ["test"] * 4, {"label_x": list("01010101"), "label_y": list("00000101")}
+    table = pd.DataFrame({"split": split, **label})
+    assert cohort_fits.chosen_tasks(table, []) == ["x"]
+    assert "label_y of one class" in "".join(capsys.readouterr())
+    with pytest.raises(ValueError, match="label_y of one class at most; fix: leave it out of --tasks"):
+        cohort_fits.chosen_tasks(table, ["x", "y"])
+    with pytest.raises(ValueError, match="among its training studies"):
+        cohort_fits.chosen_tasks(table.drop(columns="label_x"), [])
 
 
 @pytest.mark.parametrize(

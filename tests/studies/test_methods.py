@@ -19,10 +19,11 @@ from medssml.runs.training_config import PretrainConfig
 from medssml.shipped_configs import config_path
 from medssml.studies.methods import study_methods
 from medssml.studies.methods_cells import Design, Method, cell_file, chosen_methods, ends, shipped_methods
-from medssml.studies.methods_probes import Probed, Views
+from medssml.studies.methods_probes import Probed, Views, random_twin
 from medssml.studies.methods_results import standing
 from medssml.studies.ranks import mean_ranks
 from tests.examples import batch_of, ten_studies, tiny_model
+from tests.test_model import batch, described
 
 TASKS = ("effusion", "malignant")
 #: Learning rates of an encoder that the model does not have.
@@ -143,7 +144,7 @@ def test_a_wrong_name_is_refused_before_anything_is_made(tmp_path: Path) -> None
 
 
 def on(base: str, *methods: str) -> list[Method]:
-    return chosen_methods(methods, Design(Path("cache"), None, None, 7, (1.0,), (), 50), base)
+    return chosen_methods(methods, Design(Path("cache"), None, None, 7, (1.0,), (), 50, base=base))
 
 
 def test_another_base_takes_the_place_of_small_under_each_method() -> None:
@@ -178,6 +179,21 @@ def test_a_method_that_does_not_build_on_small_is_taken_as_it_is() -> None:
 def test_the_base_itself_stands_where_small_stood() -> None:
     names = [method.name for method in on("cohort")]
     assert names[0] == "cohort" and "small" not in names and set(names[1:]) == set(shipped_methods()[1:])
+    assert [method.name for method in on("cohort", "small")] == ["cohort"]
+
+
+def test_what_a_method_has_wrong_is_said_with_its_own_line(tmp_path: Path) -> None:
+    (wrong := tmp_path / "wrong.yaml").write_text("base: pretrain/small\noptim: {learning_rate: 1.0}\n")
+    with pytest.raises(ConfigError, match=r"wrong.yaml:2: .*learning_rate"):
+        on("cohort", str(wrong))
+
+
+def test_the_random_twin_measures_what_the_model_measures() -> None:
+    model = described()
+    twin = random_twin(model, 0)
+    inputs = batch().inputs["report"]
+    assert torch.equal(twin.descriptors["report"](inputs), model.descriptors["report"](inputs))
+    assert twin.descriptors["report"](inputs).abs().max() > 0
 
 
 @pytest.mark.slow
