@@ -77,9 +77,10 @@ def study_cohort(
         out, cache_place(cache, out), manifest, test_manifest=test_manifest, data_root=data_root, config=config,
         finetune_config=finetune_config, device=device,
     )  # fmt: skip
+    settings = study.settings() | {"folds": folds, "cross_validate_below": cross_validate_below}
     table, further = merged_table(study)
     chosen = chosen_tasks(table, tasks)
-    same_study(out, study.settings() | {"folds": folds, "cross_validate_below": cross_validate_below})
+    same_study(out, settings)
     by = {task: chosen_by(table, task, choice_folds) for task in chosen}
     by_folds = [task for task in chosen if by[task] == "folds"]
     whole = set(by_folds if study.fixed_length else ())
