@@ -9,7 +9,7 @@ from medssml.losses.gather import global_sum
 
 #: Batches that the statistics come from.
 FIRST = 16
-#: Smallest variance of a feature, as a share of the mean over features: a nearly dead one is not blown up.
+#: Smallest variance of a feature, as a share of the mean over those that are standardised: a nearly dead one is not blown up.
 FLOOR = 1e-2
 
 
@@ -40,7 +40,7 @@ class Standardise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) from x (..., D)."""
-        least = (FLOOR * self.variance.mean()).clamp(min=1e-12)
+        least = (FLOOR * self.variance[self.given :].mean()).clamp(min=1e-12)
         return (x - self.mean) * self.variance.maximum(least).rsqrt()
 
     @torch.no_grad()

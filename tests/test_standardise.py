@@ -86,6 +86,13 @@ def test_a_nearly_dead_feature_is_not_blown_up() -> None:
     assert layer(x)[:, 0].abs().max() < 1e-5
 
 
+def test_features_with_a_scale_of_their_own_do_not_make_the_others_look_dead() -> None:
+    x = torch.randn(500, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1.0, 1.0, 1.0, 0.01, 0.02])
+    layer = Standardise(6, given=4)
+    layer.follow(x)
+    torch.testing.assert_close(layer(x)[:, 4:].std(0), torch.ones(2), rtol=0.01, atol=0)
+
+
 def test_features_with_a_scale_of_their_own_are_left_as_they_are() -> None:
     layer, whole = Standardise(4, given=2), Standardise(2)
     x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 0.1, 5.0, 2.0]) + 7

@@ -20,7 +20,9 @@ BAYES = "bayes"
 Methods = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def write_study_page(path: str | Path, results: Mapping[str, Any], protocol: Mapping[str, Any]) -> Path:
+def write_study_page(
+    path: str | Path, results: Mapping[str, Any], protocol: Mapping[str, Any], chosen: str | None = None
+) -> Path:
     """Writes one offline HTML page.
 
     Args:
@@ -28,12 +30,14 @@ def write_study_page(path: str | Path, results: Mapping[str, Any], protocol: Map
         results: {task: {method: {subset: {"auroc": {estimate, ci_low, ci_high, n}, "positives", "seeds", "gain"}}}}; a gain,
             where it is there, is what the method adds to the first one, as a paired interval.
         protocol: what the numbers are: name -> text.
+        chosen: the method that was chosen without a test study; the page begins with what it says of those, and with the
+            best method of a task that has none.
     """
     limits = _limits(results)
     sections = [Section(task, task, blocks=_task(task, methods, limits)) for task, methods in results.items()]
     lines = [Text(f"{name}: {_plainly(value)}") for name, value in protocol.items()]
     sections.append(Section("protocol", "Protocol", "What was done to get these numbers.", list(lines)))
-    said = [line for task, methods in results.items() for line in _judged(task, methods)]
+    said = [line for task, methods in results.items() for line in _judged(task, methods, chosen)]
     about = f"{len(results)} tasks, every method on the same held-out subjects."
     text = html(
         "Study", sections, verdict=Judged(said) if said else None,
@@ -54,17 +58,18 @@ def _whole(methods: Methods) -> str:
     return max((s for subsets in methods.values() for s in subsets), key=lambda s: len(words.members(s)), default="")
 
 
-def _judged(task: str, methods: Methods) -> list[tuple[str, str, str]]:
-    """(task, mark, sentence) on the best method from the most modalities."""
+def _judged(task: str, methods: Methods, chosen: str | None) -> list[tuple[str, str, str]]:
+    """(task, mark, sentence) on the method that was chosen, or the best one, from the most modalities."""
     whole = _whole(methods)
     found = {method: estimate(subsets[whole]["auroc"]) for method, subsets in methods.items() if whole in subsets}
     known = {method: value for method, value in found.items() if value is not None and method != BAYES}
     if not known:
         return []
     possible = found.get(BAYES)
-    best = max(known, key=lambda method: known[method].value)
+    best = chosen if chosen in known else max(known, key=lambda method: known[method].value)
     entry = methods[best][whole]
-    said = f"{best} is highest from {words.subset(whole)}: AUROC {words.interval(known[best])} on {_count(entry)}"
+    what = f"{best}, from" if best == chosen else f"{best} is highest from"
+    said = f"{what} {words.subset(whole)}: AUROC {words.interval(known[best])} on {_count(entry)}"
     said += f", where {words.figure(possible.value)} is the best possible" if possible is not None else ""
     first, gain, low = next(iter(methods)), estimate(entry.get("gain")), known[best].low
     if low is not None and low <= 0.5:

@@ -195,7 +195,7 @@ def _taught(table: pd.DataFrame, task: str) -> bool:
 def plans_of(
     study: Study, table: pd.DataFrame, task: str, further: set[str], folds: int, few: int, whole: bool = False
 ) -> Iterator[Plan]:
-    """The test split and, for a task with few labelled test studies, the folds of a cross-validation by subject.
+    """The test split, where it has labels, and for a task with few of them the folds of a cross-validation by subject.
 
     Args:
         whole: validation studies are learned from as well.
@@ -204,7 +204,8 @@ def plans_of(
 
     labelled = table.loc[table[f"label_{task}"] != ""]
     name = f"{task}{WHOLE}" if whole else task
-    yield Plan(task, name, written(study, name, with_validation(labelled) if whole else labelled), "test")
+    if (labelled["split"] == "test").any():
+        yield Plan(task, name, written(study, name, with_validation(labelled) if whole else labelled), "test")
     own = labelled.loc[~labelled["study_id"].isin(further)]
     if (own["split"] == "test").sum() >= few:
         return

@@ -60,7 +60,7 @@ class Collected:
         write_json(out / "results.json", results)
         write_json(out / "choice.json", choice)
         write_json(out / "protocol.json", told)
-        write_study_page(out / "results.html", results, told)
+        write_study_page(out / "results.html", results, told, CHOSEN)
 
 
 def _how(by: str, picked: str | None, methods: Mapping[str, Any]) -> str:

@@ -59,8 +59,8 @@ def study_methods(
 
     Raises:
         medssml.config.ConfigError: no such method, or a wrong config. KeyError: no such task. ValueError: a size of the
-            simulated cohort beside --manifest. medssml.manifest.table_text.ManifestError: a wrong table. StudyStopped: a run
-            was stopped. medssml.runs.run_folder.RunFolderError: the folder holds another study.
+            simulated cohort beside --manifest, or no method can run. medssml.manifest.table_text.ManifestError: a wrong table.
+            StudyStopped: a run was stopped. medssml.runs.run_folder.RunFolderError: the folder holds another study.
     """
     from medssml.bounds import bounded
     from medssml.runs import console
@@ -104,6 +104,8 @@ def study_methods(
         write_results(out, cells, design)
         console.say(f"{out / 'results.html'}: {seed + 1} of {seeds} seeds")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    if not results["cells"]:
+        raise ValueError(f"no method can run on these studies; {next(iter(results['failed'].items()))[1]}")
     answered = {task for found in results["labels"].values() for task in found["tasks"]}
     for task in [task for task in asked if task not in answered]:
         console.warn(f"{task} is left out: too few labelled training studies of a class for a probe")

@@ -151,7 +151,7 @@ def asked_of(tasks: Sequence[str], table: tuple[Path, Path | None] | None = None
     """The tasks that were asked for, or all: of a study table and what its paths are relative to, or of the simulated cohort.
 
     Raises:
-        KeyError: no such task. ValueError: one whose labels are not 0 and 1.
+        KeyError: no such task. ValueError: one whose labels are not 0 and 1, or a table without a test study.
     """
     from medssml.manifest.manifest import Manifest
     from medssml.phantom.causes import TASKS
@@ -159,7 +159,10 @@ def asked_of(tasks: Sequence[str], table: tuple[Path, Path | None] | None = None
     from medssml.studies.cohort_fits import chosen_tasks
 
     if table is not None:
-        return chosen_tasks(Manifest.read(*table).table.fillna(""), tasks)
+        read = Manifest.read(*table)
+        if "test" not in read.splits:
+            raise ValueError(f"{table[0].name} has no test study; fix: its column split, train, val or test")
+        return chosen_tasks(read.table.fillna(""), tasks)
     for name in tasks:
         if name not in TASKS:
             raise KeyError(f"the simulated cohort has no task {name!r}{nearest(name, TASKS)}")

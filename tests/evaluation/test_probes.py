@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,21 @@ def test_probes_of_subsets_and_encoders_use_what_each_study_has() -> None:
     assert len(answers[0b11].rows) == found["linear"]["a+b"]["n"] < 100
     own = probe_encoders(splits, target, n=30)
     assert own["linear"]["a"]["auroc"]["estimate"] == 1.0 and set(own["knn"]) == {"a", "b"}
+
+
+def test_a_probe_of_an_encoder_leaves_what_is_measured_by_hand_in_proportion() -> None:
+    """Labels follow a feature of a thousandth: a penalty keeps it small where it shares its scale with a large one."""
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    y = (x[:, 1] > 0).float()
+    model = formula_model(("a",), lambda z: z[:, 0])
+    whole = encode_studies(model, [number_batch(x[:, :1], ("a",), y=y)])
+    whole = replace(whole, raw={"a": x * torch.tensor([1.0, 1e-3])})
+    found = {}
+    for count in (0, 2):
+        parts = [replace(whole, measured={"a": count}).take(np.arange(start, start + 100)) for start in (0, 100, 200)]
+        own = probe_encoders(Splits(*parts), Target("gate", "binary"), n=30, methods=("linear",))
+        found[count] = own["linear"]["a"]["auroc"]["estimate"]
+    assert found[0] > 0.95 and found[2] < 0.8
 
 
 def test_threshold_needs_enough_validation_studies() -> None:

@@ -39,6 +39,15 @@ def test_every_number_and_the_protocol_are_on_the_page(tmp_path: Path) -> None:
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
 
 
+def test_the_page_begins_with_what_was_chosen_and_not_with_what_is_best_on_test(tmp_path: Path) -> None:
+    entry = {"auroc": {"estimate": 0.8, "ci_low": 0.7, "ci_high": 0.9, "n": 50}, "positives": 20, "seeds": [0.8]}
+    better = {**entry, "auroc": {"estimate": 0.85, "ci_low": 0.7, "ci_high": 0.9, "n": 50}}
+    methods = {"probe": {"ct": entry}, "finetune": {"ct": better}, "chosen": {"ct": entry}}
+    results = {"ill": methods, "well": {name: methods[name] for name in ("probe", "finetune")}}
+    text = write_study_page(tmp_path / "r.html", results, {}, "chosen").read_text()
+    assert "chosen, from CT: AUROC 0.800" in text and text.count("finetune is highest from CT") == 1
+
+
 def test_the_bayes_predictor_is_what_is_possible_and_no_method(tmp_path: Path) -> None:
     entry = {"auroc": {"estimate": 0.8, "ci_low": 0.7, "ci_high": 0.9, "n": 50}, "positives": 20, "seeds": [0.8]}
     best = {**entry, "auroc": {"estimate": 0.95, "ci_low": 0.9, "ci_high": 0.99, "n": 50}}

@@ -320,6 +320,18 @@ def test_validation_studies_that_choose_nothing_are_learned_from_and_those_that_
         assert set(held[[name for name in held.index if whole[name] == "val"]]) == {"val"}
 
 
+def test_a_table_without_a_test_study_is_answered_by_folds_alone(
+    manifests: tuple[Path, Path], cohort: Path, tmp_path: Path
+) -> None:
+    read(manifests[0]).assign(split="train").to_csv(tmp_path / "learned.csv", index=False)
+    study = cohort_fits.study_of(
+        tmp_path / "study", tmp_path / "cache", tmp_path / "learned.csv", data_root=cohort.parent
+    )
+    table, _ = cohort_fits.merged_table(study)
+    plans = list(cohort_fits.plans_of(study, table, "effusion", set(), folds=2, few=FEW))
+    assert [plan.use for plan in plans] == ["folds", "folds"]
+
+
 def says(separation: float, noise: int = 0, **columns: Any) -> pd.DataFrame:
     """Answers of one subset for 20 studies, further apart by class with more separation."""
     y = np.tile([0.0, 1.0], 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from medssml.config import ConfigError, load_config
 from medssml.runs.run_folder import RunFolderError
 from medssml.runs.training_config import PretrainConfig
 from medssml.shipped_configs import config_path
+from medssml.studies import methods_probes
 from medssml.studies.methods import study_methods
 from medssml.studies.methods_cells import Design, Method, cell_file, chosen_methods, ends, shipped_methods
 from medssml.studies.methods_probes import Probed, Views, random_twin
@@ -188,12 +190,32 @@ def test_what_a_method_has_wrong_is_said_with_its_own_line(tmp_path: Path) -> No
         on("cohort", str(wrong))
 
 
+def test_the_probe_of_a_cell_is_told_what_is_measured_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    readout = methods_probes.linear_readout
+    monkeypatch.setattr(
+        methods_probes, "linear_readout", lambda *a, **k: (told.append(k["block"]), readout(*a, **k))[1]
+    )
+    model, one = described(), replace(batch(), targets={"sick": torch.tensor([0.0, 1.0, 0.0, 1.0])})
+    view = Views(model, dict.fromkeys(("train", "val", "test"), [one]), "cpu")
+    for subset in ("report", "xray", "all"):
+        methods_probes._scores(view, "sick", subset, set(one.study_id))
+    assert told == [5, 0, 0]
+
+
 def test_the_random_twin_measures_what_the_model_measures() -> None:
     model = described()
     twin = random_twin(model, 0)
     inputs = batch().inputs["report"]
     assert torch.equal(twin.descriptors["report"](inputs), model.descriptors["report"](inputs))
     assert twin.descriptors["report"](inputs).abs().max() > 0
+
+
+@pytest.mark.slow
+def test_where_no_method_can_run_there_is_an_error_and_its_reason(cohort: Path, tmp_path: Path) -> None:
+    small = {"steps": 2, "labels": (1.0,), "tasks": ["effusion"], "bootstrap": 20, "threads": 1, "base": "smoke/simclr"}
+    with pytest.raises(ValueError, match="no method can run on these studies; no study to train on"):
+        study_methods(out=tmp_path / "out", methods=["byol"], manifest=cohort, data_root=tmp_path, **small)
 
 
 @pytest.mark.slow
@@ -224,6 +246,10 @@ def test_sizes_of_a_simulated_cohort_and_unknown_tasks_are_refused_beside_a_mani
         study_methods(out=tmp_path / "out", manifest=cohort, studies=50)
     with pytest.raises(KeyError, match="did you mean 'effusion'"):
         study_methods(out=tmp_path / "out", manifest=cohort, tasks=["effusionn"])
+    table = pd.read_csv(cohort, dtype=str, keep_default_na=False)
+    table.assign(split="train").to_csv(tmp_path / "learned.csv", index=False)
+    with pytest.raises(ValueError, match="learned.csv has no test study; fix: its column split"):
+        study_methods(out=tmp_path / "out", manifest=tmp_path / "learned.csv", data_root=cohort.parent)
     assert not (tmp_path / "out").exists()
 
 

@@ -46,11 +46,14 @@ def fusion_of(room: int) -> FactorFusion | None:
     return FactorFusion(MODALITIES, 8, factors=room) if room else None
 
 
-def fitted(model: MultimodalModel, loader: ToyLoader) -> tuple[EncodedStudies, dict[str, str]]:
-    """Studies, and what is said of it: a head "other" with evidence, begun as probes of what "sick" says."""
+def fitted(model: MultimodalModel, loader: ToyLoader, measured: int = 0) -> tuple[EncodedStudies, dict[str, str]]:
+    """Studies, and what is said of it: a head "other" with evidence, begun as probes of what "sick" says.
+
+    measured: how many features of the CT are taken for such as are measured by hand.
+    """
     model.add_task("other", Task(evidence=True))
     studies = encode_studies(model, loader)
-    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]})
+    studies = replace(studies, targets=studies.targets | {"other": studies.targets["sick"]}, measured={"ct": measured})
     return studies, fit_heads(model, ["other"], studies)
 
 
@@ -72,9 +75,13 @@ def unprojected(model: MultimodalModel, studies: EncodedStudies) -> dict[str, np
     }
 
 
-def test_a_head_with_evidence_answers_as_the_stack_of_its_probes() -> None:
+@pytest.mark.parametrize("measured", [0, 4])
+def test_a_head_with_evidence_answers_as_the_stack_of_its_probes(measured: int) -> None:
+    """What is measured by hand shares one scale in them: a feature of a fifth counts as one."""
     model, loader = toy_model(), ToyLoader(studies=200, labels=0.8)
-    studies, said = fitted(model, loader)
+    with torch.no_grad():
+        model.encoders["ct"].blocks[1].weight[:3] *= 0.2
+    studies, said = fitted(model, loader, measured)
     alone = {m: np.flatnonzero(studies.has[:, column]) for column, m in enumerate(model.modalities)}
     raw = unprojected(model, studies)
     with torch.no_grad():
@@ -91,7 +98,7 @@ def test_a_head_with_evidence_answers_as_the_stack_of_its_probes() -> None:
         ]
     seen = np.concatenate([pooled, *(part.double().numpy()[both] for part in once)])
     parts = {FUSED: Part(seen, rows, np.arange(len(rows)) < 200)}
-    parts |= {m: Part(raw[m], alone[m], np.ones(len(alone[m]), bool)) for m in alone}
+    parts |= {m: Part(raw[m], alone[m], np.ones(len(alone[m]), bool), measured * (m == "ct")) for m in alone}
     stack = stacked_readouts(parts, y, studies.subject)
     expected = np.full(200, float(stack.bias[0]))
     expected += pooled @ stack.readouts[FUSED].weight[0] + stack.readouts[FUSED].bias
