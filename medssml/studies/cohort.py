@@ -63,7 +63,7 @@ def study_cohort(
     from medssml.bounds import bounded
     from medssml.runs import console
     from medssml.runs.cache_place import cache_place
-    from medssml.studies.cohort_choice import choice_plans, chosen_by
+    from medssml.studies.cohort_choice import choice_plans, chosen_by, learned_whole
     from medssml.studies.cohort_fits import chosen_tasks, merged_table, plans_of, pretrain_once, study_of
     from medssml.studies.cohort_results import Collected, protocol_of
     from medssml.studies.resume import same_study
@@ -82,8 +82,7 @@ def study_cohort(
     chosen = chosen_tasks(table, tasks)
     same_study(out, settings)
     by = {task: chosen_by(table, task, choice_folds) for task in chosen}
-    by_folds = [task for task in chosen if by[task] == "folds"]
-    whole = set(by_folds if study.fixed_length else ())
+    by_folds, whole = [task for task in chosen if by[task] == "folds"], learned_whole(study, by)
     few = cross_validate_below
     plans = [p for t in chosen for p in plans_of(study, table, t, further, folds, few, t in whole)]
     plans += [p for t in by_folds for p in choice_plans(study, table, t, choice_folds, t in whole)]

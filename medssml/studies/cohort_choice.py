@@ -52,6 +52,11 @@ def chosen_by(table: pd.DataFrame, task: str, folds: int) -> str:
     return "validation" if rarer("val", "study_id") >= LEAST else ""
 
 
+def learned_whole(study: Study, by: Mapping[str, str]) -> set[str]:
+    """The tasks that are learned from validation studies as well: these choose neither a way of use there nor an epoch."""
+    return {task for task, name in by.items() if name == "folds" and study.fixed_length}
+
+
 def choice_plans(study: Study, table: pd.DataFrame, task: str, folds: int, whole: bool = False) -> Iterator[Plan]:
     """Folds by subject of the labelled training studies; each is asked in the place of the test studies.
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def test_results_have_every_method_and_subset_with_its_interval(done: Path, opti
     assert results["effusion"]["finetune"]["report"]["auroc"]["n"] == len(seen)
     labelled = whole.loc[(whole["label_malignant"] != "") & (whole["report"] != "")]
     assert results["malignant"]["finetune (cross-validated)"]["report"]["auroc"]["n"] == len(labelled)
-    assert "AUROC" in (done / "results.html").read_text()
+    assert f"{cohort_choice.CHOSEN}, from CT + X-ray + EEG + report: AUROC" in (done / "results.html").read_text()
     protocol = json.loads((done / "protocol.json").read_text())
     assert protocol["seeds"] == 1 and set(protocol["chosen"]) == set(TASKS)
     for task, picked in protocol["chosen"].items():
@@ -314,6 +315,9 @@ def test_validation_studies_that_choose_nothing_are_learned_from_and_those_that_
     assert set(whole[learned]) == {"train", "val"}
     study = cohort_fits.study_of(tmp_path / "study", tmp_path / "cache", manifests[0], data_root=cohort.parent)
     assert study.fixed_length
+    by = {"malignant": "folds", "effusion": "validation", "seizure": ""}
+    assert cohort_choice.learned_whole(study, by) == {"malignant"}
+    assert not cohort_choice.learned_whole(replace(study, finetune_config=SMOKE / "finetune.yaml"), by)
     table, _ = cohort_fits.merged_table(study)
     for plan in cohort_choice.choice_plans(study, table, "malignant", 2):
         held = read(plan.table).set_index("study_id")["split"]
@@ -366,6 +370,13 @@ def test_a_way_that_answers_for_easy_studies_alone_gains_nothing_by_it() -> None
     assert {methods["ct"]["auroc"]["n"] for methods in found["ill"].values()} == {20}
     other = answers | {("ill", "probe"): [says(9.0, cohort=0, subset="xray")]}
     assert cohort_choice.best(cohort_choice.judged(other, 50)) == {}
+
+
+def test_a_study_that_one_seed_lacks_is_left_out_of_the_choice() -> None:
+    both = {("ill", way): [says(2.0), says(2.0).assign(seed=1)] for way in cohort_choice.WAYS}
+    both["ill", "probe"][1] = both["ill", "probe"][1].iloc[2:]
+    found = cohort_choice.judged(both, 50)["ill"]
+    assert {methods["ct"]["auroc"]["n"] for methods in found.values()} == {18}
 
 
 def test_models_of_different_folds_are_not_ranked_against_each_other() -> None:
